@@ -1,0 +1,3 @@
+"""Headwater: event-driven microservices with CQRS and event sourcing."""
+
+__version__ = "0.1.0"

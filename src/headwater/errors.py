@@ -1,0 +1,510 @@
+"""One tree of errors, so that a caller can catch as widely or as narrowly as it likes.
+
+::
+
+    HeadwaterError
+    ├── Rejection                     the domain says no; nothing was stored (subclass it)
+    ├── InvalidInput                  400: the caller sent something that cannot be understood
+    │   ├── MalformedMessage          not JSON, or of the wrong shape
+    │   ├── UnknownMessage            a type name that nobody here handles
+    │   └── TokenMismatch             a consistency token of another store
+    ├── NotFound                      404
+    │   ├── AggregateNotFound
+    │   ├── ViewNotFound
+    │   └── RouteNotFound
+    ├── Conflict                      409
+    │   ├── ConcurrencyConflict       the stream has moved on
+    │   ├── ConditionFailed           an event that the decision excluded has been stored
+    │   ├── PipelineBroken            an earlier append of the same pipeline failed
+    │   ├── AggregateExists
+    │   └── IdempotencyKeyReused      the same key with another content
+    ├── Unauthenticated, Forbidden    401, 403
+    ├── TooLarge                      413
+    ├── Unavailable                   503: try again later
+    │   ├── Overloaded
+    │   ├── Draining
+    │   ├── NoInstance                nobody offers the service at the moment
+    │   ├── CircuitOpen
+    │   ├── NotCaughtUp               the view has not reached the caller's token yet
+    │   ├── StoreUnavailable          the database is away or locked
+    │   └── DiskFull
+    ├── DeadlineExceeded              504
+    ├── RemoteError                   502: an answer that is not one of ours
+    ├── DeclarationError              a class is declared wrongly (raised at import)
+    ├── ConfigurationError            a file or setting is wrong (raised at start)
+    │   ├── AddressInUse
+    │   └── StartupError              something needed at start cannot be reached
+    ├── StoreError                    500: the stored data cannot be used
+    │   ├── StoreCorrupt
+    │   └── SchemaTooNew
+    ├── ClaimLost                     another process owns this segment now
+    └── Unexpected                    500: a fault of ours, its details stay in the log
+
+A class states its message as a template over its own fields; the fields cross the network in a
+problem document (RFC 9457), and the same class comes out on the other side.
+"""
+
+import inspect
+import re
+from typing import Any, ClassVar, Self, dataclass_transform, get_type_hints
+
+import msgspec
+
+_REGISTRY: dict[str, type["HeadwaterError"]] = {}
+
+
+def _kebab(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
+
+
+def _rebuild(cls: type["HeadwaterError"], fields: dict[str, Any]) -> "HeadwaterError":
+    return cls(**fields)
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False)
+class HeadwaterError(Exception):
+    """Base of all errors. Annotated names are keyword-only fields; ``template`` is the message.
+
+    ``status`` is the HTTP status, ``code`` the stable name on the wire (the class name in kebab
+    case unless stated).
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "headwater-error"
+    template: ClassVar[str] = ""
+    _names: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Register the class under its wire code and note its fields."""
+        super().__init_subclass__(**kwargs)
+        if "code" not in cls.__dict__:
+            cls.code = _kebab(cls.__name__)
+        own = [
+            name
+            for name, kind in inspect.get_annotations(cls).items()
+            if not name.startswith("_") and "ClassVar" not in str(kind)
+        ]
+        cls._names = (*cls._names, *(name for name in own if name not in cls._names))
+        _REGISTRY[cls.code] = cls
+
+    def __init__(self, **fields: Any) -> None:
+        """Take the declared fields by keyword.
+
+        Raises:
+            TypeError: a field is unknown or missing.
+        """
+        cls = type(self)
+        unknown = [name for name in fields if name not in cls._names]
+        missing = [n for n in cls._names if n not in fields and not hasattr(cls, n)]
+        if unknown or missing:
+            msg = f"{cls.__name__}(): unknown fields {unknown}, missing fields {missing}"
+            raise TypeError(msg)
+        for name, value in fields.items():
+            setattr(self, name, value)
+        super().__init__(self.message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by class and fields."""
+        return _rebuild, (type(self), self.fields())
+
+    @property
+    def message(self) -> str:
+        """What was wrong and what to do, for a person."""
+        fields = self.fields()
+        if self.template:
+            return self.template.format(**fields)
+        words = _kebab(type(self).__name__).replace("-", " ")
+        listed = ", ".join(f"{name}={value!r}" for name, value in fields.items())
+        return f"{words}: {listed}" if listed else words
+
+    def __str__(self) -> str:
+        """Return the message."""
+        return self.message
+
+    def fields(self) -> dict[str, Any]:
+        """Return the declared fields with their values."""
+        return {name: getattr(self, name) for name in self._names}
+
+    def to_problem(self) -> dict[str, Any]:
+        """Return the problem document (RFC 9457) of this error."""
+        return {
+            "type": f"urn:headwater:error:{self.code}",
+            "title": _kebab(type(self).__name__).replace("-", " "),
+            "status": self.status,
+            "detail": self.message,
+            "code": self.code,
+            "fields": msgspec.to_builtins(self.fields(), str_keys=True, enc_hook=str),
+        }
+
+    @classmethod
+    def _from_fields(cls, fields: dict[str, Any]) -> Self:
+        hints = get_type_hints(cls)
+        known = {name: fields[name] for name in cls._names if name in fields}
+        return cls(**{n: msgspec.convert(v, hints[n], strict=False) for n, v in known.items()})
+
+
+def from_problem(problem: Any, *, status: int = 500, source: str = "") -> HeadwaterError:
+    """Return the error that a problem document describes; `RemoteError` when it is not ours.
+
+    Args:
+        problem: the decoded document, of any shape.
+        status: the HTTP status it came with.
+        source: who answered, for the message.
+    """
+    if isinstance(problem, dict):
+        cls = _REGISTRY.get(str(problem.get("code", "")))
+        fields = problem.get("fields")
+        if cls is not None and isinstance(fields, dict):
+            try:
+                return cls._from_fields(fields)
+            except (TypeError, NameError, msgspec.ValidationError):
+                pass  # an error of the same name but another shape: report it as remote
+        detail = str(problem.get("detail") or problem.get("title") or problem)[:500]
+        code = str(problem.get("code", ""))
+    else:
+        detail, code = str(problem)[:500], ""
+    return RemoteError(source=source, remote_status=status, detail=detail, remote_code=code)
+
+
+class Rejection(HeadwaterError):
+    """The domain refuses a command; nothing is stored. Subclass it in your domain."""
+
+    status = 422
+
+
+class InvalidInput(HeadwaterError):
+    """What the caller sent cannot be understood."""
+
+    status = 400
+    reason: str
+    template = "{reason}"
+
+
+class MalformedMessage(InvalidInput):
+    """A message is not JSON or not of the declared shape."""
+
+    name: str
+    template = "{name} is malformed: {reason}: correct the content and send it again"
+
+
+class UnknownMessage(InvalidInput):
+    """A message type that nobody here handles."""
+
+    status = 404
+    name: str
+    reason: str = ""
+    template = "nobody here handles {name!r}: check the name and where its handler is registered"
+
+
+class TokenMismatch(InvalidInput):
+    """A consistency token was issued by another store, or by the store before a restore."""
+
+    status = 409
+    reason: str = ""
+    source: str
+    expected: str
+    actual: str
+    template = (
+        "the consistency token names epoch {actual!r} of {source!r}, which is at {expected!r}: "
+        "the store was replaced; read again without a token"
+    )
+
+
+class NotFound(HeadwaterError):
+    """Something named by the caller does not exist."""
+
+    status = 404
+
+
+class AggregateNotFound(NotFound):
+    """A command names an aggregate that has no events."""
+
+    aggregate: str
+    id: str
+    template = "{aggregate} {id!r} does not exist: create it first or correct the id"
+
+
+class ViewNotFound(NotFound):
+    """No view is stored under the key."""
+
+    view: str
+    key: str
+    template = "{view} {key!r} does not exist"
+
+
+class RouteNotFound(NotFound):
+    """No handler for the method and path."""
+
+    method: str
+    path: str
+    template = "no route for {method} {path}: the OpenAPI page at /docs lists all routes"
+
+
+class Conflict(HeadwaterError):
+    """The request contradicts what is stored."""
+
+    status = 409
+
+
+class ConcurrencyConflict(Conflict):
+    """A stream is not at the version that the append expected."""
+
+    stream: str
+    expected: int
+    actual: int
+    template = (
+        "stream {stream!r} is at version {actual}, expected {expected}: reload it and decide again"
+    )
+
+
+class ConditionFailed(Conflict):
+    """An event matching the append's condition was stored after the decision's position."""
+
+    after: int
+    position: int
+    template = (
+        "an event at position {position} matches the condition, which excluded all after {after}: "
+        "reload and decide again"
+    )
+
+
+class PipelineBroken(Conflict):
+    """An earlier append of the same pipeline failed, so this one was not tried."""
+
+    cause: str
+    template = "an earlier append of this pipeline failed ({cause}): reload and decide again"
+
+
+class AggregateExists(Conflict):
+    """A creating command names an aggregate that already has events."""
+
+    aggregate: str
+    id: str
+    template = "{aggregate} {id!r} exists already: choose another id"
+
+
+class IdempotencyKeyReused(Conflict):
+    """An idempotency key was used before with another content."""
+
+    status = 422
+    key: str
+    template = "idempotency key {key!r} was used before with another content: use a new key"
+
+
+class Unauthenticated(HeadwaterError):
+    """The caller did not say who it is."""
+
+    status = 401
+    template = "credentials are missing or invalid: send valid ones"
+
+
+class Forbidden(HeadwaterError):
+    """The caller may not do this."""
+
+    status = 403
+    action: str
+    template = "not allowed: {action}"
+
+
+class TooLarge(HeadwaterError):
+    """A body is larger than allowed."""
+
+    status = 413
+    limit_bytes: int
+    template = "the body is larger than {limit_bytes} bytes: send less"
+
+
+class Unavailable(HeadwaterError):
+    """Something is away at the moment; trying again later is sensible."""
+
+    status = 503
+    retry_after_s: float = 1.0
+
+
+class Overloaded(Unavailable):
+    """More requests are waiting than the service accepts."""
+
+    limit: int
+    template = "{limit} requests are in progress, no more are accepted: retry later"
+
+
+class Draining(Unavailable):
+    """The instance is stopping."""
+
+    service: str
+    template = "{service} is stopping and accepts no more work: retry on another instance"
+
+
+class NoInstance(Unavailable):
+    """No live instance of a service is registered."""
+
+    service: str
+    template = "no live instance of {service!r} is registered: start one, or retry later"
+
+
+class CircuitOpen(Unavailable):
+    """Calls are suspended after repeated failures."""
+
+    target: str
+    template = "calls to {target!r} are suspended after repeated failures: retry later"
+
+
+class NotCaughtUp(Unavailable):
+    """A view did not reach the caller's consistency token within the time allowed."""
+
+    processor: str
+    position: int
+    expected: int
+    waited_s: float
+    template = (
+        "{processor!r} is at position {position}, the token asks for {expected}, waited "
+        "{waited_s:.3f} s: retry, or ask without a token to accept older data"
+    )
+
+
+class StoreUnavailable(Unavailable):
+    """A database cannot be opened, is locked or is away."""
+
+    store: str
+    reason: str
+    template = "store {store!r} is unavailable: {reason}"
+
+
+class DiskFull(Unavailable):
+    """The disk that holds a database is full; nothing of the write was stored."""
+
+    status = 507
+    store: str
+    template = "the disk of store {store!r} is full: free space; nothing was stored"
+
+
+class DeadlineExceeded(HeadwaterError):
+    """The time allowed for a request has passed."""
+
+    status = 504
+    action: str
+    timeout_s: float
+    template = "{action} did not finish within {timeout_s:.3f} s: retry with a longer deadline"
+
+
+class RemoteError(HeadwaterError):
+    """Another system answered with an error that is not one of ours."""
+
+    status = 502
+    source: str
+    remote_status: int
+    detail: str
+    remote_code: str = ""
+    template = "{source} answered {remote_status}: {detail}"
+
+
+class DeclarationError(HeadwaterError):
+    """A class or function is declared wrongly; raised while it is being declared."""
+
+    subject: str
+    reason: str
+    template = "{subject}: {reason}"
+
+
+class ConfigurationError(HeadwaterError):
+    """A file or setting is wrong; raised at start, before anything runs."""
+
+    subject: str
+    reason: str
+    template = "{subject}: {reason}"
+
+
+class AddressInUse(ConfigurationError):
+    """A port is taken by another process."""
+
+    subject: str = ""
+    reason: str = ""
+    host: str
+    port: int
+    template = "{host}:{port} is in use by another process: stop it or choose another port"
+
+
+class StartupError(ConfigurationError):
+    """Something that a service needs at its start cannot be reached."""
+
+
+class StoreError(HeadwaterError):
+    """What is stored cannot be used."""
+
+    store: str
+    reason: str
+    template = "store {store!r}: {reason}"
+
+
+class StoreCorrupt(StoreError):
+    """A file is not a database, or damaged."""
+
+
+class SchemaTooNew(StoreError):
+    """A database was written by a newer version of Headwater."""
+
+    reason: str = ""
+    actual: int
+    expected: int
+    template = (
+        "store {store!r} has schema {actual}, this version knows {expected}: "
+        "upgrade headwater or use another database"
+    )
+
+
+class ClaimLost(HeadwaterError):
+    """Another process owns the segment now; the transaction was rolled back."""
+
+    processor: str
+    segment: int
+    template = "segment {segment} of {processor!r} is owned by another process now"
+
+
+class Unexpected(HeadwaterError):
+    """A fault of the service itself; its details are in the log under the reference."""
+
+    reference: str
+    template = "the service failed: its log has the details under {reference!r}"
+
+
+__all__ = [
+    "AddressInUse",
+    "AggregateExists",
+    "AggregateNotFound",
+    "CircuitOpen",
+    "ClaimLost",
+    "ConcurrencyConflict",
+    "ConditionFailed",
+    "ConfigurationError",
+    "Conflict",
+    "DeadlineExceeded",
+    "DeclarationError",
+    "DiskFull",
+    "Draining",
+    "Forbidden",
+    "HeadwaterError",
+    "IdempotencyKeyReused",
+    "InvalidInput",
+    "MalformedMessage",
+    "NoInstance",
+    "NotCaughtUp",
+    "NotFound",
+    "Overloaded",
+    "PipelineBroken",
+    "Rejection",
+    "RemoteError",
+    "RouteNotFound",
+    "SchemaTooNew",
+    "StartupError",
+    "StoreCorrupt",
+    "StoreError",
+    "StoreUnavailable",
+    "TokenMismatch",
+    "TooLarge",
+    "Unauthenticated",
+    "Unavailable",
+    "Unexpected",
+    "UnknownMessage",
+    "ViewNotFound",
+    "from_problem",
+]

@@ -1,0 +1,90 @@
+"""The event bus port: publish and subscribe between services.
+
+At least once, ordered per key, replayable. A bus has a fixed number of partitions; all events of
+one key (a stream of the source) go to one partition and keep their order there.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from headwater.messages import stable_hash
+
+
+class BusEvent(msgspec.Struct, frozen=True):
+    """An event between services; on the wire it is CloudEvents 1.0 JSON (see `cloudevents`).
+
+    Attributes:
+        source: the service that owns the event.
+        epoch: the epoch of its event store.
+        position: its position there. ``(source, epoch, position)`` identifies the event.
+        stream: its stream there; the partition key.
+        version: its version in the stream.
+        type, type_version, tags, data, metadata: as in the event store.
+        time: recorded time, microseconds UTC.
+    """
+
+    source: str
+    epoch: str
+    position: int
+    stream: str
+    version: int
+    type: str
+    type_version: int
+    time: int
+    tags: tuple[str, ...]
+    data: bytes
+    metadata: bytes
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """An event as delivered: its partition, its offset there (dense or not, always rising)."""
+
+    partition: int
+    offset: int
+    event: BusEvent
+
+
+class EventBus(Protocol):
+    """A durable, partitioned log shared by all services of a system."""
+
+    @property
+    def partitions(self) -> int:
+        """The number of partitions, from 1."""
+
+    async def publish(self, events: Sequence[BusEvent]) -> None:
+        """Publish events of one source, in their order; return when they are durable.
+
+        An event that was published before (same source, epoch and position) may be delivered
+        again, so subscribers compare positions; a backend that can drops it.
+
+        Cancellation: any prefix may have been published; publish all again.
+
+        Raises:
+            StoreUnavailable: the bus cannot be reached; any prefix may have been published.
+        """
+
+    def subscribe(
+        self, *, after: Mapping[int, int], page_size: int = 1000
+    ) -> AsyncIterator[Sequence[Delivery]]:
+        """Deliver the events of some partitions, for ever, in order within each partition.
+
+        Args:
+            after: for each partition wanted, the offset after which to start (-1: the first).
+            page_size: how many at most are delivered at once.
+
+        Raises:
+            StoreUnavailable: the bus is away; subscribe again later.
+        """
+
+    async def end(self) -> dict[int, int]:
+        """Return the offset of the last event of every partition (-1: it is empty)."""
+
+    async def close(self) -> None:
+        """Release everything. Twice is fine."""
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """Return the partition of a key: its CRC-32 modulo the number."""
+    return stable_hash(key) % partitions

@@ -1,0 +1,247 @@
+"""The event store port: append, read, follow. These docstrings are the contract of every backend.
+
+Positions are dense from 1 over the whole store and become visible in order: who has read up to
+position p has seen everything up to p, for ever. Versions are dense from 1 per stream. Recorded
+time never runs backwards along positions.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from headwater.errors import HeadwaterError
+
+
+class NewEvent(msgspec.Struct, frozen=True):
+    """An event to be appended, in stored form. ``data`` and ``metadata`` are UTF-8 JSON."""
+
+    type: str
+    type_version: int
+    data: bytes
+    metadata: bytes
+    tags: tuple[str, ...] = ()
+
+
+class StoredEvent(msgspec.Struct, frozen=True):
+    """An event as it is in the store. ``time`` is when it was recorded, microseconds UTC."""
+
+    position: int
+    stream: str
+    version: int
+    type: str
+    type_version: int
+    time: int
+    tags: tuple[str, ...]
+    data: bytes
+    metadata: bytes
+
+
+class StreamWrite(msgspec.Struct, frozen=True):
+    """Events for one stream.
+
+    ``expected`` is the version the stream must be at: 0 for a stream that must not exist yet,
+    None for no expectation.
+    """
+
+    stream: str
+    events: Sequence[NewEvent]
+    expected: int | None = None
+
+
+class FilterItem(msgspec.Struct, frozen=True):
+    """Matches an event of any of the types (empty: of every type) that has all of the tags."""
+
+    types: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+
+
+class EventFilter(msgspec.Struct, frozen=True):
+    """Matches an event that any item matches; without items, every event."""
+
+    items: tuple[FilterItem, ...] = ()
+
+    def matches(self, event_type: str, tags: Sequence[str]) -> bool:
+        """Whether an event of this type with these tags is selected."""
+        return not self.items or any(
+            (not item.types or event_type in item.types) and all(tag in tags for tag in item.tags)
+            for item in self.items
+        )
+
+
+EVERYTHING = EventFilter()
+
+
+class AppendCondition(msgspec.Struct, frozen=True):
+    """A dynamic consistency boundary: no event matching ``filter`` exists after ``after``."""
+
+    filter: EventFilter
+    after: int
+
+
+class Idempotency(msgspec.Struct, frozen=True):
+    """A key that is stored with the append; ``fingerprint`` identifies the request's content."""
+
+    key: str
+    fingerprint: str = ""
+
+
+class Pipeline:
+    """Ties appends that build on one another.
+
+    Appends submitted with the same pipeline are carried out in the order of submission. After
+    one of them fails, or turns out to have been stored before under its idempotency key, every
+    later one fails with `PipelineBroken`: what it was decided on never happened. A broken
+    pipeline stays broken; start anew with another one.
+    """
+
+    __slots__ = ("broken",)
+
+    def __init__(self) -> None:
+        """Start unbroken."""
+        self.broken: HeadwaterError | None = None
+
+
+class Appended(msgspec.Struct, frozen=True):
+    """The outcome of an append.
+
+    Attributes:
+        first: the position of the first event; ``last + 1`` when there were no events.
+        last: the position of the last event; the head of the store when there were no events.
+        time: recorded time, microseconds UTC.
+        versions: the version of each write's stream after the append, in the order of the writes.
+        streams: the streams of the writes, in their order.
+        duplicate: the idempotency key was stored before, and this is the first outcome.
+    """
+
+    first: int
+    last: int
+    time: int
+    streams: tuple[str, ...]
+    versions: tuple[int, ...]
+    duplicate: bool = False
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Some events in reading order, and how far the reader has come with them.
+
+    ``through`` is the position up to which (forwards) everything selected has been delivered; it
+    moves on past events that a filter left out. Reading a stream, it is a version.
+    """
+
+    events: tuple[StoredEvent, ...]
+    through: int
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """A stored state of a stream at a version. ``fingerprint`` identifies the state's shape."""
+
+    stream: str
+    version: int
+    fingerprint: str
+    data: bytes
+
+
+class EventStore(Protocol):
+    """One totally ordered log of events, divided into streams.
+
+    All methods may be called by several tasks of one event loop at once. Any method raises
+    `StoreUnavailable` when the database cannot be reached or is locked beyond the time allowed.
+    """
+
+    @property
+    def epoch(self) -> str:
+        """Identifies this log; differs after the store was replaced."""
+
+    async def append(
+        self,
+        writes: Sequence[StreamWrite],
+        *,
+        condition: AppendCondition | None = None,
+        idempotency: Idempotency | None = None,
+        pipeline: Pipeline | None = None,
+    ) -> Appended:
+        """Append all writes, or none; return when they are on disk.
+
+        Ordering: the append takes its place before the first suspension; two appends submitted
+        one after the other by one event loop are carried out in that order. Positions follow the
+        order of the writes and of the events in them. A stream may occur once.
+
+        Atomicity: expectations and condition are checked and the events stored in one step that
+        no other process can come between. Appends may share a transaction (group commit), but
+        each has its own verdict: one that fails changes nothing and harms no other.
+
+        Idempotency: when the key was stored before with the same fingerprint, nothing is stored
+        and the first outcome is returned, before expectations and condition are looked at. An
+        append without events but with a key stores the key.
+
+        Cancellation: the append may or may not be carried out, never in part.
+
+        Raises:
+            ConcurrencyConflict: a stream is not at its expected version.
+            ConditionFailed: an event matching the condition exists after its position.
+            IdempotencyKeyReused: the key was stored before with another fingerprint.
+            PipelineBroken: an earlier append of the pipeline failed.
+            DiskFull: nothing was stored.
+            StoreUnavailable: nothing was stored, or it is unknown whether it was (the reason
+                says which); an idempotency key finds out.
+        """
+
+    async def outcome(self, key: str) -> tuple[Appended, str] | None:
+        """Return the outcome stored under an idempotency key, and its fingerprint, if any."""
+
+    def read(
+        self,
+        *,
+        filter: EventFilter = EVERYTHING,
+        after: int = 0,
+        until: int | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
+        page_size: int = 1000,
+    ) -> AsyncIterator[Page]:
+        """Read the log by position, in pages; ends at ``until`` or the head at the start.
+
+        Forwards from the event after position ``after`` to position ``until`` (inclusive, None:
+        the head). Backwards the same range from its end. At most ``limit`` events. The last page
+        may be empty (it then only carries ``through``). A page is fetched when it is asked for.
+        """
+
+    def read_stream(
+        self,
+        stream: str,
+        *,
+        after: int = 0,
+        until: int | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
+        page_size: int = 1000,
+    ) -> AsyncIterator[Page]:
+        """Read one stream; like `read`, with versions instead of positions."""
+
+    def follow(
+        self, *, filter: EventFilter = EVERYTHING, after: int = 0, page_size: int = 1000
+    ) -> AsyncIterator[Page]:
+        """Read forwards for ever: what is there, then what comes, woken within milliseconds.
+
+        Events of other processes on the same store arrive too. Costs nothing while nothing
+        happens. Closing the iterator (or cancelling the task) releases everything.
+        """
+
+    async def head(self) -> int:
+        """Return the position of the last event; 0 for an empty store."""
+
+    async def version(self, stream: str) -> int:
+        """Return the version of a stream; 0 if it does not exist."""
+
+    async def position_at(self, time: int) -> int:
+        """Return the position of the last event recorded at or before ``time`` (µs UTC); else 0."""
+
+    async def save_snapshot(self, snapshot: Snapshot) -> None:
+        """Keep a snapshot, replacing the stream's older one; an older version is ignored."""
+
+    async def load_snapshot(self, stream: str) -> Snapshot | None:
+        """Return the stream's snapshot, if one is kept."""
+
+    async def close(self) -> None:
+        """Finish accepted appends, then release everything. Twice is fine."""

@@ -1,0 +1,59 @@
+"""Messages: typed commands, events and queries, their metadata, names, versions and codec."""
+
+from headwater.messages.codec import EncodedEvent, EventCodec, decode_metadata, encode_metadata
+from headwater.messages.hashing import stable_hash
+from headwater.messages.metadata import (
+    Context,
+    Metadata,
+    current,
+    handling,
+    new_id,
+    new_metadata,
+    new_traceparent,
+    now_us,
+    remaining_s,
+)
+from headwater.messages.token import ConsistencyToken, SourceState
+from headwater.messages.types import (
+    Command,
+    Event,
+    MessageType,
+    Query,
+    Route,
+    Tag,
+    Target,
+    message_type,
+    route,
+    upcaster,
+    wire,
+)
+
+__all__ = [
+    "Command",
+    "ConsistencyToken",
+    "Context",
+    "EncodedEvent",
+    "Event",
+    "EventCodec",
+    "MessageType",
+    "Metadata",
+    "Query",
+    "Route",
+    "SourceState",
+    "Tag",
+    "Target",
+    "current",
+    "decode_metadata",
+    "encode_metadata",
+    "handling",
+    "message_type",
+    "new_id",
+    "new_metadata",
+    "new_traceparent",
+    "now_us",
+    "remaining_s",
+    "route",
+    "stable_hash",
+    "upcaster",
+    "wire",
+]

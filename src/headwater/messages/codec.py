@@ -1,0 +1,115 @@
+"""Events and metadata to stored bytes and back: msgspec JSON all the way, with upcasting."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from headwater.errors import DeclarationError, MalformedMessage, UnknownMessage
+from headwater.messages.metadata import Metadata
+from headwater.messages.types import Event, MessageType, message_type
+
+_encode = msgspec.json.Encoder().encode
+_decode_any = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_metadata = msgspec.json.Decoder(Metadata).decode
+
+
+class EncodedEvent(msgspec.Struct, frozen=True):
+    """An event in stored form, before it has a place in a stream."""
+
+    type: str
+    version: int
+    tags: tuple[str, ...]
+    data: bytes
+
+
+class EventCodec:
+    """Encodes events, and decodes those of the classes it was given, lifting older versions."""
+
+    def __init__(self, events: Iterable[type[Event]] = ()) -> None:
+        """Know these event classes.
+
+        Raises:
+            DeclarationError: two classes have the same wire name.
+        """
+        self._decoders: dict[str, tuple[int, Callable[[bytes], Event], MessageType]] = {}
+        self._kinds: dict[type, MessageType] = {}
+        for event in events:
+            self.add(event)
+
+    def add(self, event: type[Event]) -> None:
+        """Know one more event class; twice the same is fine."""
+        kind = message_type(event)
+        decoder = msgspec.json.Decoder(event).decode
+        for name in (kind.name, *kind.aliases):
+            known = self._decoders.get(name)
+            if known is not None and known[2].cls is not event:
+                raise DeclarationError(
+                    subject=event.__name__,
+                    reason=f"wire name {name!r} belongs to {known[2].cls.__name__} already",
+                )
+            self._decoders[name] = (kind.version, decoder, kind)
+        self._kinds[event] = kind
+
+    def knows(self, name: str) -> bool:
+        """Whether events of this wire name can be decoded."""
+        return name in self._decoders
+
+    def encode(self, event: Event) -> EncodedEvent:
+        """Return the stored form of an event."""
+        kind = self._kinds.get(type(event)) or message_type(type(event))
+        return EncodedEvent(kind.name, kind.version, kind.tags_of(event), _encode(event))
+
+    def decode(self, name: str, version: int, data: bytes) -> Event:
+        """Return the event, lifted to the current version of its class.
+
+        Raises:
+            UnknownMessage: no class was given for the name.
+            MalformedMessage: the content does not fit the class, or an upcaster is missing.
+        """
+        try:
+            current, decoder, kind = self._decoders[name]
+        except KeyError:
+            raise UnknownMessage(name=name) from None
+        try:
+            if version == current:
+                return decoder(data)
+            return self._lift(kind, version, data)
+        except msgspec.MsgspecError as error:
+            raise MalformedMessage(name=f"event {name!r}", reason=str(error)) from error
+
+    def _lift(self, kind: MessageType, version: int, data: bytes) -> Event:
+        content = _decode_any(data)
+        steps = kind.upcasters
+        for step in range(version, kind.version):
+            if step not in steps:
+                raise MalformedMessage(
+                    name=f"event {kind.name!r}",
+                    reason=f"stored at version {version}, the class is at {kind.version} and no "
+                    f"@upcaster(from_version={step}) is registered",
+                )
+            content = steps[step](content)
+        if version > kind.version:
+            raise MalformedMessage(
+                name=f"event {kind.name!r}",
+                reason=f"stored at version {version}, this program knows {kind.version}: upgrade",
+            )
+        lifted: Event = msgspec.convert(content, kind.cls)
+        return lifted
+
+
+def encode_metadata(metadata: Metadata) -> bytes:
+    """Return the stored form of metadata."""
+    return _encode(metadata)
+
+
+def decode_metadata(data: bytes) -> Metadata:
+    """Return metadata from its stored form.
+
+    Raises:
+        MalformedMessage: it is not metadata.
+    """
+    try:
+        return _decode_metadata(data)
+    except msgspec.MsgspecError as error:
+        raise MalformedMessage(name="metadata", reason=str(error)) from error

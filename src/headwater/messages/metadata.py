@@ -1,0 +1,121 @@
+"""Metadata that travels with every message, and the context it is derived from.
+
+While a message is handled, its metadata is the current context; messages sent from there take
+its correlation id, name it as their cause, and carry its trace, principal and deadline on.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import msgspec
+import uuid_utils
+
+from headwater.errors import DeadlineExceeded
+
+
+class Metadata(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who, when and why of one message.
+
+    Attributes:
+        id: UUIDv7 (RFC 9562), as text.
+        correlation_id: the id of the first message of the whole conversation.
+        causation_id: the id of the message that led to this one; empty for the first.
+        time: when it was made, microseconds since 1970 UTC.
+        traceparent: W3C trace context of the work that made it; empty without one.
+        principal: who asked, as the authorization hook named it; empty when unknown.
+        tenant: for whom, as the caller said; empty when unused.
+    """
+
+    id: str
+    correlation_id: str = ""
+    causation_id: str = ""
+    time: int = 0
+    traceparent: str = ""
+    principal: str = ""
+    tenant: str = ""
+
+
+class Context(msgspec.Struct, frozen=True):
+    """What a message inherits from the work that sends it."""
+
+    metadata: Metadata
+    deadline: float | None = None  # time.monotonic() seconds
+
+
+_CURRENT: ContextVar[Context | None] = ContextVar("headwater_context", default=None)
+
+
+def new_id() -> str:
+    """Return a new UUIDv7 as text: unique, and ordered by time."""
+    return str(uuid_utils.uuid7())
+
+
+def now_us() -> int:
+    """Return the wall clock in microseconds since 1970 UTC."""
+    return time.time_ns() // 1000
+
+
+def current() -> Context | None:
+    """Return the context of the message being handled, if any."""
+    return _CURRENT.get()
+
+
+def new_metadata() -> Metadata:
+    """Return metadata for a new message, derived from the current context."""
+    identity = str(uuid_utils.uuid7())
+    context = _CURRENT.get()
+    if context is None:
+        return Metadata(id=identity, correlation_id=identity, time=time.time_ns() // 1000)
+    cause = context.metadata
+    return Metadata(
+        id=identity,
+        correlation_id=cause.correlation_id or cause.id,
+        causation_id=cause.id,
+        time=time.time_ns() // 1000,
+        traceparent=cause.traceparent,
+        principal=cause.principal,
+        tenant=cause.tenant,
+    )
+
+
+@contextmanager
+def handling(metadata: Metadata, *, deadline: float | None = None) -> Iterator[None]:
+    """Make a message the current context; a deadline is never later than the one around it."""
+    outer = _CURRENT.get()
+    if outer is not None and outer.deadline is not None:
+        deadline = outer.deadline if deadline is None else min(deadline, outer.deadline)
+    token = _CURRENT.set(Context(metadata, deadline))
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+def remaining_s(*, default: float, action: str) -> float:
+    """Return the seconds left for an action: the current deadline's, at most ``default``.
+
+    Raises:
+        DeadlineExceeded: nothing is left.
+    """
+    context = _CURRENT.get()
+    if context is None or context.deadline is None:
+        return default
+    left = context.deadline - time.monotonic()
+    if left <= 0:
+        raise DeadlineExceeded(action=action, timeout_s=0.0)
+    return min(left, default)
+
+
+def new_traceparent(parent: str = "") -> str:
+    """Return a W3C traceparent: a child of ``parent``, else the root of a new, sampled trace.
+
+    Source: W3C Trace Context, section 3.2; a malformed parent starts a new trace.
+    """
+    parts = parent.split("-")
+    span = os.urandom(8).hex()
+    if len(parts) == 4 and len(parts[1]) == 32 and len(parts[2]) == 16:
+        return f"00-{parts[1]}-{span}-{parts[3]}"
+    return f"00-{os.urandom(16).hex()}-{span}-01"

@@ -1,0 +1,17 @@
+"""Views: read models and tracking tokens, in one transaction."""
+
+from headwater.views.api import Range, Segment, ViewPage, ViewStore, ViewTransaction
+from headwater.views.model import Index, Key, View, ViewType, view_type
+
+__all__ = [
+    "Index",
+    "Key",
+    "Range",
+    "Segment",
+    "View",
+    "ViewPage",
+    "ViewStore",
+    "ViewTransaction",
+    "ViewType",
+    "view_type",
+]

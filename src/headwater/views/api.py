@@ -1,0 +1,189 @@
+"""The view store port: read models, and the tracking tokens that commit together with them.
+
+Views are keyed documents with declared indexes. Everything a processor does to its views and its
+token happens in one transaction, so an event's effect is there exactly once. Whoever shares a
+view store shares the work on it; whoever has its own has its own full copy.
+
+Each view type has generations. Readers see the active one; a rebuild fills the next one beside
+it and then makes it active.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from headwater.views.model import View
+
+V = TypeVar("V", bound=View)
+
+
+class Range(msgspec.Struct, frozen=True):
+    """Selects index values from ``least`` to ``most``, both inclusive, None for open."""
+
+    least: Any = None
+    most: Any = None
+
+
+class ViewPage(msgspec.Struct, frozen=True):
+    """Some views in order; ``next`` is the cursor of the following page, empty at the end."""
+
+    items: list[Any]
+    next: str = ""
+
+
+class Segment(msgspec.Struct, frozen=True):
+    """One share of a processor's work.
+
+    Attributes:
+        processor: the processor's name.
+        generation: the generation of its views that the token belongs to.
+        index, count: this is share ``index`` of ``count``.
+        token: how far it has come; opaque to the store (the processor's own JSON text).
+        owner: who holds the claim, empty when nobody does.
+        lease_until: when the claim ends, seconds since 1970 UTC.
+        fence: rises with every change of owner.
+    """
+
+    processor: str
+    generation: int
+    index: int
+    count: int
+    token: str
+    owner: str = ""
+    lease_until: float = 0.0
+    fence: int = 0
+
+
+class ViewTransaction(Protocol):
+    """Work on views and tokens that is committed as one, or not at all."""
+
+    async def load(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
+        """Return those of the keys that exist, as they are in this transaction."""
+
+    async def save(self, views: Sequence[View]) -> None:
+        """Insert or replace documents by their key."""
+
+    async def delete(self, view: type[View], keys: Sequence[str]) -> None:
+        """Remove documents; keys that do not exist are ignored."""
+
+    async def find(
+        self,
+        view: type[V],
+        *,
+        where: Mapping[str, Any] | None = None,
+        order_by: str = "",
+        descending: bool = False,
+        limit: int = 100,
+        cursor: str = "",
+    ) -> ViewPage:
+        """As `ViewStore.find`, seeing this transaction's own changes."""
+
+    async def advance(self, segments: Sequence[Segment], token: str) -> None:
+        """Set the token of claimed segments.
+
+        Raises:
+            ClaimLost: a segment's fence has risen; the whole transaction will be rolled back.
+        """
+
+
+class ViewStore(Protocol):
+    """Documents of several view types, tokens and claims, in one database.
+
+    Any method raises `StoreUnavailable` when the database cannot be reached or stays locked.
+    """
+
+    async def ensure(self, views: Sequence[type[View]], *, generation: int | None = None) -> None:
+        """Make room for view types (tables, indexes) in a generation (None: the active one).
+
+        Raises:
+            ConfigurationError: the stored form of a view type has other indexes or another key;
+                rebuild the projection into a new generation.
+        """
+
+    async def get(self, view: type[V], key: str) -> V | None:
+        """Return one document of the active generation."""
+
+    async def get_many(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
+        """Return those of the keys that exist."""
+
+    async def find(
+        self,
+        view: type[V],
+        *,
+        where: Mapping[str, Any] | None = None,
+        order_by: str = "",
+        descending: bool = False,
+        limit: int = 100,
+        cursor: str = "",
+    ) -> ViewPage:
+        """Find documents by index.
+
+        Args:
+            view: the view type.
+            where: for each indexed field (or the key) a value, or a `Range`; all must hold.
+            order_by: an indexed field, or empty for the key; ties are in order of the key.
+            descending: from the largest.
+            limit: how many at most, 1 to 10,000.
+            cursor: ``next`` of the page before.
+
+        Raises:
+            InvalidInput: a field is not indexed, the limit is out of range, or the cursor is not
+                from this query.
+        """
+
+    async def count(self, view: type[View], *, where: Mapping[str, Any] | None = None) -> int:
+        """Return how many documents match (see `find`)."""
+
+    def transaction(
+        self, *, generations: Mapping[str, int] | None = None
+    ) -> AbstractAsyncContextManager[ViewTransaction]:
+        """Begin; commits at the end of the block, rolls back when it raises or is cancelled.
+
+        ``generations`` says by view name which generation to work on (default: the active one).
+        Durable when the block has ended. Transactions of one store do not overlap.
+        """
+
+    async def generation(self, processor: str) -> int:
+        """Return the active generation of a processor's views, from 1."""
+
+    async def activate(self, processor: str, generation: int, views: Sequence[type[View]]) -> None:
+        """Make a generation active for a processor and its views in one step; drop older ones."""
+
+    async def drop_generation(
+        self, processor: str, generation: int, views: Sequence[type[View]]
+    ) -> None:
+        """Remove a generation that is not active, its documents and its segments."""
+
+    async def open_segments(
+        self, processor: str, *, count: int, token: str, generation: int
+    ) -> list[Segment]:
+        """Return the processor's segments, made with this token if there are none yet."""
+
+    async def segments(self, processor: str = "") -> list[Segment]:
+        """Return the segments of one processor, or of all, with their claims."""
+
+    async def claim(self, segment: Segment, *, owner: str, lease_s: float) -> Segment | None:
+        """Take a segment that nobody holds (or whose lease has ended), with a risen fence.
+
+        Returns the claimed segment with its present token, or None when somebody else holds it.
+        """
+
+    async def renew(self, segments: Sequence[Segment], *, lease_s: float) -> list[Segment]:
+        """Prolong claims; return those that are still ours."""
+
+    async def release(self, segments: Sequence[Segment]) -> None:
+        """Give claims back; those that are not ours any more are ignored."""
+
+    async def reset(self, processor: str, *, token: str, generation: int) -> None:
+        """Set the token of all segments of a generation and raise their fences (for a replay)."""
+
+    def changes(self) -> AsyncIterator[None]:
+        """Yield once at the start and then soon after each commit, by any process.
+
+        Several commits may give one yield. Woken within milliseconds, without polling.
+        """
+
+    async def close(self) -> None:
+        """Release everything. Twice is fine."""
