@@ -1,1 +1,28 @@
-"""dispatch."""
+"""Dispatch: command bus and query bus, local and remote behind the same call."""
+
+from headwater.dispatch.api import (
+    CommandBus,
+    CommandInterceptor,
+    CommandMessage,
+    CommandNext,
+    CommandResult,
+    QueryBus,
+    QueryInterceptor,
+    QueryMessage,
+    QueryNext,
+)
+from headwater.dispatch.handlers import query_handler, query_handlers_of
+
+__all__ = [
+    "CommandBus",
+    "CommandInterceptor",
+    "CommandMessage",
+    "CommandNext",
+    "CommandResult",
+    "QueryBus",
+    "QueryInterceptor",
+    "QueryMessage",
+    "QueryNext",
+    "query_handler",
+    "query_handlers_of",
+]

@@ -1,0 +1,82 @@
+"""The command bus and the query bus: one call, whether the handler is here or across the network."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from headwater.messages import Command, ConsistencyToken, Metadata, Query
+
+R = TypeVar("R")
+
+
+class CommandResult(msgspec.Struct, frozen=True):
+    """What a command did, told when it is durable.
+
+    Attributes:
+        id: the id of the aggregate that handled it.
+        version: the version of its stream afterwards.
+        token: the consistency token from which its effects are visible (see `ConsistencyToken`).
+        duplicate: its idempotency key was known, and this is the outcome of the first time.
+    """
+
+    id: str
+    version: int
+    token: str
+    duplicate: bool = False
+
+
+class CommandMessage(msgspec.Struct, frozen=True):
+    """A command on its way, with what interceptors and handlers may want to know."""
+
+    command: Command
+    metadata: Metadata
+    idempotency_key: str = ""
+
+
+class QueryMessage(msgspec.Struct, frozen=True):
+    """A query on its way. ``token`` is what its answer must have seen."""
+
+    query: Query[Any]
+    metadata: Metadata
+    token: ConsistencyToken | None = None
+
+
+CommandNext = Callable[[CommandMessage], Awaitable[CommandResult]]
+QueryNext = Callable[[QueryMessage], Awaitable[Any]]
+CommandInterceptor = Callable[[CommandMessage, CommandNext], Awaitable[CommandResult]]
+QueryInterceptor = Callable[[QueryMessage, QueryNext], Awaitable[Any]]
+
+
+class CommandBus(Protocol):
+    """Brings each command to the one handler responsible for it."""
+
+    async def send(self, command: Command, *, idempotency_key: str = "") -> CommandResult:
+        """Send a command; return when its events are durable.
+
+        The same idempotency key with the same command gives the outcome of the first time; a
+        rejection is not kept. Cancellation leaves it open whether the command is carried out.
+
+        Raises:
+            Rejection: the domain refused (the domain's own subclass, also across the network).
+            AggregateNotFound, AggregateExists: the target is not as the command assumes.
+            ConcurrencyConflict: others were faster, more often than the bus retries.
+            IdempotencyKeyReused: the key was used for another command.
+            UnknownMessage: nobody handles the command.
+            Unavailable: the handler's instances or its store are away (`NoInstance`, ...).
+            DeadlineExceeded: the time allowed has passed; the command may have been carried out.
+        """
+
+
+class QueryBus(Protocol):
+    """Brings each query to a handler."""
+
+    async def ask(self, query: Query[R], *, token: ConsistencyToken | str | None = None) -> R:
+        """Ask; with a token the answer includes everything up to it.
+
+        Raises:
+            NotFound: what was asked for does not exist.
+            NotCaughtUp: the views did not reach the token in time.
+            TokenMismatch: the token is from a store that was replaced.
+            UnknownMessage, Unavailable, DeadlineExceeded: as for commands.
+        """
