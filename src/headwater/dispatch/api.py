@@ -1,4 +1,4 @@
-"""The command bus and the query bus: one call, whether the handler is here or across the network."""
+"""The command bus and the query bus: one call, wherever the handler is."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar

@@ -17,7 +17,8 @@ def query_handler(function: F) -> F:
         DeclarationError: it is not ``async def handler(self, query: SomeQuery) -> Answer``.
     """
     parameters = list(inspect.signature(function).parameters)
-    if not inspect.iscoroutinefunction(function) or len(parameters) != 2:
+    is_async: bool = inspect.iscoroutinefunction(function)
+    if not is_async or len(parameters) != 2:
         raise DeclarationError(
             subject=function.__qualname__,
             reason="a query handler is: async def name(self, query: SomeQuery) -> Answer",
