@@ -1,0 +1,121 @@
+"""Interceptors: what surrounds the handling of every command or query.
+
+An interceptor is ``async def name(message, proceed)``; it may look at the message, refuse it by
+raising, change it, and look at the outcome. Outermost first, a service uses: its metrics,
+`logging_commands`, the authorization hook, `validating`, then its own.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+
+from headwater.dispatch.api import (
+    CommandMessage,
+    CommandNext,
+    CommandResult,
+    QueryMessage,
+    QueryNext,
+)
+from headwater.errors import HeadwaterError, MalformedMessage, Rejection
+from headwater.messages import Command, Metadata, Query, handling, message_type
+
+F = TypeVar("F", bound=Callable[..., Any])
+Authorize = Callable[[Command | Query[Any], Metadata], Awaitable[None] | None]
+
+_TYPES = "__headwater_intercepts__"
+_log = structlog.get_logger("headwater.dispatch")
+_encode = msgspec.json.Encoder().encode
+
+
+def intercepts(*types: type[Command] | type[Query[Any]]) -> Callable[[F], F]:
+    """Limit an interceptor to some message types; the others never pass through it."""
+
+    def mark(function: F) -> F:
+        setattr(function, _TYPES, types)
+        return function
+
+    return mark
+
+
+def applies_to(interceptor: Callable[..., Any], message: type) -> bool:
+    """Whether an interceptor is meant for a message type."""
+    types: tuple[type, ...] | None = getattr(interceptor, _TYPES, None)
+    return types is None or issubclass(message, types)
+
+
+class Validating:
+    """Checks that a command's content is what its class declares, constraints included.
+
+    Messages from the network were checked when they were decoded; this covers those made by the
+    program itself, where nothing else enforces ``Annotated[int, Meta(gt=0)]``.
+    """
+
+    def __init__(self) -> None:
+        """Start with no decoders; each is made at the first command of its type."""
+        self._decoders: dict[type, Callable[[bytes], Any]] = {}
+
+    async def __call__(self, message: CommandMessage, proceed: CommandNext) -> CommandResult:
+        """Validate, then proceed.
+
+        Raises:
+            MalformedMessage: a value is not of the declared type or breaks a constraint.
+        """
+        kind = type(message.command)
+        decode = self._decoders.get(kind)
+        if decode is None:
+            decode = self._decoders[kind] = msgspec.json.Decoder(kind).decode
+        try:
+            decode(_encode(message.command))
+        except (msgspec.MsgspecError, TypeError) as error:
+            name = f"command {message_type(kind).name!r}"
+            raise MalformedMessage(name=name, reason=str(error)) from error
+        return await proceed(message)
+
+
+async def logging_commands(message: CommandMessage, proceed: CommandNext) -> CommandResult:
+    """Log refusals (info) and failures (warning) with the command's name and correlation id."""
+    try:
+        return await proceed(message)
+    except HeadwaterError as error:
+        kind = message_type(type(message.command))
+        level = _log.info if isinstance(error, Rejection) else _log.warning
+        level(
+            "command refused" if isinstance(error, Rejection) else "command failed",
+            command=kind.name,
+            target=kind.target_of(message.command),
+            correlation_id=message.metadata.correlation_id,
+            code=error.code,
+            error=str(error),
+        )
+        raise
+
+
+async def in_context(message: CommandMessage, proceed: CommandNext) -> CommandResult:
+    """Make the command the current context for interceptors that call other services."""
+    with handling(message.metadata):
+        return await proceed(message)
+
+
+async def query_in_context(message: QueryMessage, proceed: QueryNext) -> Any:
+    """Make the query the current context for handlers that call other services."""
+    with handling(message.metadata):
+        return await proceed(message)
+
+
+def authorizing(authorize: Authorize) -> Any:
+    """Return an interceptor for both buses that asks a hook, which raises to refuse.
+
+    The hook gets the message and its metadata (with principal and tenant) and raises
+    `Unauthenticated` or `Forbidden`; it may be async.
+    """
+
+    async def interceptor(message: Any, proceed: Any) -> Any:
+        subject = message.command if isinstance(message, CommandMessage) else message.query
+        verdict = authorize(subject, message.metadata)
+        if verdict is not None:
+            await verdict
+        return await proceed(message)
+
+    return interceptor

@@ -1,0 +1,93 @@
+"""The cache of live aggregates: each with the state that its next command is decided on."""
+
+import asyncio
+from collections import OrderedDict
+from typing import Any
+
+from headwater.eventstore import Pipeline
+
+
+class Cell:
+    """One aggregate in memory.
+
+    ``state`` and ``version`` are as of the last event decided, which may not be on disk yet;
+    ``durable`` is the version known to be on disk. When the pipeline breaks, the state contains
+    something that never happened, and the cell is thrown away.
+    """
+
+    __slots__ = (
+        "durable",
+        "in_flight",
+        "pipeline",
+        "snapshot_version",
+        "state",
+        "version",
+        "waiters",
+    )
+
+    def __init__(self, state: Any, version: int, snapshot_version: int) -> None:
+        """Begin with a durable state."""
+        self.state = state
+        self.version = version
+        self.durable = version
+        self.snapshot_version = snapshot_version
+        self.pipeline = Pipeline()
+        self.in_flight = 0
+        self.waiters: list[tuple[int, asyncio.Future[None]]] = []
+
+    async def settled(self, version: int) -> bool:
+        """Wait until a version is durable; return False when the pipeline broke instead."""
+        while self.durable < version and self.pipeline.broken is None and self.in_flight:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.waiters.append((version, waiter))
+            await waiter
+        return self.pipeline.broken is None and self.durable >= version
+
+    def landed(self, version: int) -> None:
+        """Note the end of one append; ``version`` is durable now (0: the append failed)."""
+        self.in_flight -= 1
+        self.durable = max(self.durable, version)
+        if not self.waiters:
+            return
+        stuck = self.pipeline.broken is not None or not self.in_flight
+        for waited, waiter in self.waiters:
+            if (stuck or waited <= self.durable) and not waiter.done():
+                waiter.set_result(None)
+        self.waiters = [pair for pair in self.waiters if not pair[1].done()]
+
+
+class CellCache:
+    """The most recently used cells, at most ``size`` of them (more while all are in flight)."""
+
+    def __init__(self, size: int) -> None:
+        """Start empty."""
+        self._size = size
+        self._cells: OrderedDict[str, Cell] = OrderedDict()
+
+    def get(self, id: str) -> Cell | None:
+        """Return a usable cell, and count it as used now."""
+        cell = self._cells.get(id)
+        if cell is None:
+            return None
+        if cell.pipeline.broken is not None:
+            del self._cells[id]
+            return None
+        self._cells.move_to_end(id)
+        return cell
+
+    def put(self, id: str, cell: Cell) -> None:
+        """Keep a cell, letting go of the least recently used one that is idle."""
+        self._cells[id] = cell
+        if len(self._cells) > self._size:
+            for oldest, candidate in list(self._cells.items())[:8]:
+                if not candidate.in_flight and oldest != id:
+                    del self._cells[oldest]
+                    break
+
+    def discard(self, id: str, cell: Cell) -> None:
+        """Let go of a cell, if it is still the current one."""
+        if self._cells.get(id) is cell:
+            del self._cells[id]
+
+    def __len__(self) -> int:
+        return len(self._cells)

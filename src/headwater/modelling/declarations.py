@@ -1,0 +1,164 @@
+"""The decorators of modelling, and reading what they marked on a class."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, TypeVar, get_type_hints, overload
+
+import msgspec
+
+from headwater.errors import DeclarationError
+from headwater.messages import Command, Event, MessageType, message_type
+
+F = TypeVar("F", bound=Callable[..., Any])
+Creates = bool | Literal["if_missing"]
+Events = Event | Iterable[Event] | None
+
+_COMMAND = "__headwater_command_handler__"
+_EVENT = "__headwater_event_sourcing_handler__"
+
+
+class CommandHandler(msgspec.Struct, frozen=True):
+    """One compiled command handler.
+
+    Attributes:
+        command: the command's type.
+        function: called with the state (or the class, when it creates), the command and models.
+        creates: False: the aggregate must exist; True: it must not; ``"if_missing"``: either.
+        models: the decision models it asks for, in order of its parameters.
+    """
+
+    command: MessageType
+    function: Callable[..., Events]
+    creates: Creates
+    models: tuple[Any, ...]
+
+
+@overload
+def command_handler(function: F) -> F: ...
+@overload
+def command_handler(*, creates: Creates = False) -> Callable[[F], F]: ...
+def command_handler(function: F | None = None, *, creates: Creates = False) -> Any:
+    """Mark a method that decides a command: state and command in, events out.
+
+    It returns one event, several, or none; it does no I/O, asks no clock, and does not change
+    the state (that is what event-sourcing handlers are for). It refuses by raising a `Rejection`.
+    Further parameters annotated with a `DecisionModel` are loaded and guarded for it.
+
+    Args:
+        function: the method, when used without parentheses.
+        creates: True for a handler that begins a new aggregate (it receives the class);
+            ``"if_missing"`` for one that begins it when there is none yet (it receives a state).
+
+    Raises:
+        DeclarationError: it is a coroutine.
+    """
+
+    def mark(target: F) -> F:
+        _refuse_coroutine(target, "a command handler")
+        setattr(target, _COMMAND, creates)
+        return target
+
+    return mark if function is None else mark(function)
+
+
+def event_sourcing_handler(function: F) -> F:
+    """Mark a method that changes the state as an event says; it never refuses.
+
+    Raises:
+        DeclarationError: it is a coroutine.
+    """
+    _refuse_coroutine(function, "an event-sourcing handler")
+    setattr(function, _EVENT, True)
+    return function
+
+
+def _refuse_coroutine(function: Callable[..., Any], what: str) -> None:
+    is_async: bool = inspect.iscoroutinefunction(function)
+    if is_async:
+        raise DeclarationError(
+            subject=function.__qualname__, reason=f"{what} is pure: declare it without async"
+        )
+
+
+def command_handlers_of(cls: type, model: type) -> dict[type[Command], CommandHandler]:
+    """Return the command handlers of a class; ``model`` is the base of decision models.
+
+    Raises:
+        DeclarationError: a parameter is not annotated as it must be, or a command has two.
+    """
+    found: dict[type[Command], CommandHandler] = {}
+    for function, creates in _marked(cls, _COMMAND):
+        hints, names = _signature(function)
+        command = hints.get(names[0]) if names else None
+        if not (isinstance(command, type) and issubclass(command, Command)):
+            raise DeclarationError(
+                subject=function.__qualname__,
+                reason="annotate its second parameter with a command type: (self, command: Open)",
+            )
+        models = tuple(hints.get(name) for name in names[1:])
+        for name, kind in zip(names[1:], models, strict=True):
+            if not (isinstance(kind, type) and issubclass(kind, model)):
+                raise DeclarationError(
+                    subject=function.__qualname__,
+                    reason=f"parameter {name!r} must be annotated with a DecisionModel: {kind!r}",
+                )
+        if command in found:
+            raise DeclarationError(
+                subject=function.__qualname__, reason=f"{command.__name__} has a handler already"
+            )
+        found[command] = CommandHandler(message_type(command), function, creates, models)
+    return found
+
+
+def event_handlers_of(cls: type) -> dict[type[Event], Callable[[Any, Any], None]]:
+    """Return the event-sourcing handlers of a class by event type.
+
+    Raises:
+        DeclarationError: a parameter is not annotated with an event, or an event has two.
+    """
+    found: dict[type[Event], Callable[[Any, Any], None]] = {}
+    for function, _ in _marked(cls, _EVENT):
+        hints, names = _signature(function)
+        event = hints.get(names[0]) if len(names) == 1 else None
+        if not (isinstance(event, type) and issubclass(event, Event)) or event in found:
+            raise DeclarationError(
+                subject=function.__qualname__,
+                reason=f"annotate its one parameter with an event type of its own, got {event!r}",
+            )
+        found[event] = function
+    return found
+
+
+def _marked(cls: type, mark: str) -> list[tuple[Callable[..., Any], Any]]:
+    functions = inspect.getmembers(cls, inspect.isfunction)
+    return [(f, getattr(f, mark)) for _, f in functions if hasattr(f, mark)]
+
+
+def _signature(function: Callable[..., Any]) -> tuple[dict[str, Any], list[str]]:
+    try:
+        hints = get_type_hints(function)
+    except NameError as error:
+        raise DeclarationError(
+            subject=function.__qualname__,
+            reason=f"its annotations cannot be resolved ({error}): import the types at run time",
+        ) from error
+    return hints, list(inspect.signature(function).parameters)[1:]
+
+
+def events_of(decided: Events) -> tuple[Event, ...]:
+    """Return what a command handler decided as a tuple.
+
+    Raises:
+        TypeError: the handler returned something that is not an event.
+    """
+    if decided is None:
+        return ()
+    if isinstance(decided, Event):
+        return (decided,)
+    events = tuple(decided)
+    for event in events:
+        item: object = event  # a handler's annotation may lie
+        if not isinstance(item, Event):
+            msg = f"a command handler returned {item!r}, which is not an Event"
+            raise TypeError(msg)
+    return events

@@ -1,0 +1,325 @@
+"""The repository: carries out commands on aggregates, and shows any past state of them."""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+import msgspec
+import structlog
+
+from headwater.dispatch import CommandMessage, CommandNext, CommandResult
+from headwater.errors import (
+    AggregateExists,
+    AggregateNotFound,
+    ConcurrencyConflict,
+    Conflict,
+    HeadwaterError,
+    IdempotencyKeyReused,
+)
+from headwater.eventstore import (
+    AppendCondition,
+    Appended,
+    EventStore,
+    Snapshot,
+    StreamWrite,
+)
+from headwater.messages import Command, ConsistencyToken, Event
+from headwater.modelling.cells import Cell, CellCache
+from headwater.modelling.declarations import CommandHandler, events_of
+from headwater.modelling.encoding import first_outcome, idempotency_of, new_events
+from headwater.modelling.models import load_models
+from headwater.modelling.state import Aggregate, StateType, aggregate_type, check_id
+
+A = TypeVar("A", bound=Aggregate)
+
+_log = structlog.get_logger(__name__)
+
+
+class StateAt(msgspec.Struct, Generic[A], frozen=True):
+    """An aggregate's state as it was: after ``version`` events, the last at ``position``.
+
+    ``time`` is when that last event was recorded, microseconds UTC.
+    """
+
+    state: A
+    version: int
+    position: int
+    time: int
+
+
+class Repository(Generic[A]):
+    """Decides commands of one aggregate class and stores what was decided.
+
+    Within a process the commands of one aggregate form a pipeline: the next is decided on the
+    state that the one before leaves, though that is not on disk yet, and all join the next group
+    commit; none is acknowledged before it is durable. Between processes writing is optimistic:
+    whoever finds the stream moved on reloads it and decides again. A refusal is only passed on
+    when the state it was decided on proves to be what is stored.
+    """
+
+    def __init__(
+        self,
+        cls: type[A],
+        store: EventStore,
+        *,
+        source: str,
+        cache_size: int = 10_000,
+        attempts: int = 25,
+    ) -> None:
+        """Serve one aggregate class.
+
+        Args:
+            cls: the aggregate class.
+            store: where its events are.
+            source: the name of the service, for consistency tokens.
+            cache_size: how many aggregates stay in memory.
+            attempts: how often a command is decided anew after conflicts.
+        """
+        self.type: StateType = aggregate_type(cls)
+        self._cls = cls
+        self._decode = msgspec.json.Decoder(cls).decode
+        self._store = store
+        self._source = source
+        self._attempts = attempts
+        self._cells = CellCache(cache_size)
+        self._loading: dict[str, asyncio.Task[Cell]] = {}
+        self._snapshots: set[asyncio.Task[None]] = set()
+
+    def handlers(self) -> Mapping[type[Command], CommandNext]:
+        """Return a function for each command type, for the command bus."""
+        return {command: self._bound(handler) for command, handler in self.type.commands.items()}
+
+    def _bound(self, handler: CommandHandler) -> CommandNext:
+        async def handle(message: CommandMessage) -> CommandResult:
+            return await self._handle(handler, message)
+
+        return handle
+
+    async def _handle(self, handler: CommandHandler, message: CommandMessage) -> CommandResult:
+        id = handler.command.target_of(message.command)
+        check_id(self.type.name, id)
+        attempt = 1
+        while True:
+            try:
+                result = await self._attempt(handler, message, id)
+            except Conflict as conflict:
+                if isinstance(conflict, IdempotencyKeyReused | AggregateExists):
+                    raise
+                if attempt >= self._attempts:
+                    raise
+            else:
+                if result is not None:
+                    return result
+                if attempt >= self._attempts:
+                    raise ConcurrencyConflict(stream=self.type.stream(id), expected=-1, actual=-1)
+            attempt += 1
+            if attempt > 3:  # others keep winning: give them room
+                await asyncio.sleep(0.001 * attempt)
+
+    async def _attempt(
+        self, handler: CommandHandler, message: CommandMessage, id: str
+    ) -> CommandResult | None:
+        """Decide and store once; None when it was decided on a state that proved stale."""
+        command = message.command
+        cell = self._cells.get(id) or await self._load(id)
+        models: tuple[Any, ...] = ()
+        condition: AppendCondition | None = None
+        if handler.models:
+            models, condition = await load_models(self._store, handler.models, command)
+            cell = self._cells.get(id) or await self._load(id)
+        seen = cell.version
+        try:
+            events = self._decide(handler, cell, command, id, models)
+        except HeadwaterError as refusal:
+            return await self._confirm_refusal(cell, seen, message, id, refusal)
+        if not events:
+            return await self._confirm_nothing(cell, seen, message, id)
+        return await self._store_events(cell, events, message, id, condition)
+
+    def _decide(
+        self,
+        handler: CommandHandler,
+        cell: Cell,
+        command: Command,
+        id: str,
+        models: tuple[Any, ...],
+    ) -> tuple[Event, ...]:
+        exists = cell.version > 0
+        if handler.creates is True:
+            if exists:
+                raise AggregateExists(aggregate=self.type.name, id=id)
+            return events_of(handler.function(self._cls, command, *models))
+        if not exists and handler.creates is False:
+            raise AggregateNotFound(aggregate=self.type.name, id=id)
+        return events_of(handler.function(cell.state, command, *models))
+
+    async def _store_events(
+        self,
+        cell: Cell,
+        events: tuple[Event, ...],
+        message: CommandMessage,
+        id: str,
+        condition: AppendCondition | None,
+    ) -> CommandResult:
+        stream = self.type.stream(id)
+        write = StreamWrite(stream, new_events(events, message.metadata), cell.version)
+        try:
+            for event in events:
+                self.type.apply(cell.state, event)
+        except BaseException:
+            self._cells.discard(id, cell)  # half-changed
+            raise
+        cell.version = version = cell.version + len(events)
+        snapshot = self._due_snapshot(cell, stream)
+        cell.in_flight += 1
+        landed = 0
+        try:
+            appended = await self._store.append(
+                (write,),
+                condition=condition,
+                idempotency=idempotency_of(message),
+                pipeline=cell.pipeline,
+            )
+            if not appended.duplicate:
+                landed = version
+        finally:
+            cell.landed(landed)
+            if cell.pipeline.broken is not None:
+                self._cells.discard(id, cell)
+        if snapshot is not None and landed:
+            self._save(snapshot)
+        return self._result(id, appended)
+
+    async def _confirm_refusal(
+        self, cell: Cell, seen: int, message: CommandMessage, id: str, refusal: HeadwaterError
+    ) -> CommandResult | None:
+        """Raise the refusal, if the state it was decided on is the stored one."""
+        before = await first_outcome(self._store, message)
+        if before is not None:
+            return self._result(id, before)
+        if not await self._is_current(cell, seen, id):
+            self._cells.discard(id, cell)
+            return None
+        raise refusal
+
+    async def _confirm_nothing(
+        self, cell: Cell, seen: int, message: CommandMessage, id: str
+    ) -> CommandResult | None:
+        """Answer a command that changes nothing, if the state it saw is the stored one."""
+        if not await self._is_current(cell, seen, id):
+            self._cells.discard(id, cell)
+            return None
+        idempotency = idempotency_of(message)
+        if idempotency is not None:
+            appended = await self._store.append((), idempotency=idempotency)
+            if appended.duplicate:
+                return self._result(id, appended)
+        return CommandResult(id, seen, self._token(await self._store.head()))
+
+    async def _is_current(self, cell: Cell, seen: int, id: str) -> bool:
+        """Whether the state at version ``seen`` was the newest when it was decided on."""
+        if not await cell.settled(seen):
+            return False
+        stored = await self._store.version(self.type.stream(id))
+        if stored == seen:
+            return True
+        # The stream went on: fine if that was this pipeline, which shows when it has landed.
+        return stored <= cell.version and await cell.settled(stored)
+
+    def _result(self, id: str, appended: Appended) -> CommandResult:
+        version = appended.versions[0] if appended.versions else 0
+        return CommandResult(id, version, self._token(appended.last), appended.duplicate)
+
+    def _token(self, position: int) -> str:
+        return ConsistencyToken.at(self._source, self._store.epoch, position).encode()
+
+    async def _load(self, id: str) -> Cell:
+        """Load a cell once, however many commands wait for it."""
+        task = self._loading.get(id)
+        if task is None:
+            task = asyncio.create_task(self._load_cell(id))
+            self._loading[id] = task
+            task.add_done_callback(lambda _: self._loading.pop(id, None))
+        return await asyncio.shield(task)
+
+    async def _load_cell(self, id: str) -> Cell:
+        state, version, snapshot_version = await self._restore(id, until=None)
+        cell = Cell(state, version, snapshot_version)
+        self._cells.put(id, cell)
+        return cell
+
+    async def _restore(self, id: str, *, until: int | None) -> tuple[A, int, int]:
+        stream = self.type.stream(id)
+        state, version = self._cls(id=id), 0
+        snapshot = await self._store.load_snapshot(stream)
+        usable = snapshot is not None and snapshot.fingerprint == self.type.fingerprint
+        if snapshot is not None and usable and (until is None or snapshot.version <= until):
+            with contextlib.suppress(msgspec.MsgspecError):
+                state, version = self._decode(snapshot.data), snapshot.version
+        snapshot_version = version
+        async for page in self._store.read_stream(stream, after=version, until=until):
+            self.type.replay(state, page.events)
+            version = page.events[-1].version if page.events else version
+        return state, version, snapshot_version
+
+    def _due_snapshot(self, cell: Cell, stream: str) -> Snapshot | None:
+        every = self._cls.snapshot_every
+        if not every or cell.version - cell.snapshot_version < every:
+            return None
+        cell.snapshot_version = cell.version
+        data = self.type.encode(cell.state)
+        return Snapshot(stream, cell.version, self.type.fingerprint, data)
+
+    def _save(self, snapshot: Snapshot) -> None:
+        async def save() -> None:
+            try:
+                await self._store.save_snapshot(snapshot)
+            except HeadwaterError as error:  # only a cache: the events are safe
+                _log.warning("snapshot not saved", stream=snapshot.stream, error=str(error))
+
+        task = asyncio.create_task(save())
+        self._snapshots.add(task)
+        task.add_done_callback(self._snapshots.discard)
+
+    async def state(
+        self,
+        id: str,
+        *,
+        at_version: int | None = None,
+        at_position: int | None = None,
+        at_time: int | None = None,
+    ) -> StateAt[A]:
+        """Return the state as it is, or as it was at a version, a position or a time (µs UTC).
+
+        Raises:
+            AggregateNotFound: there was no event yet.
+        """
+        until = at_version
+        if at_time is not None:
+            at_position = await self._store.position_at(at_time)
+        if at_position is not None:
+            until = await self._version_at(id, at_position)
+        state, version, _ = await self._restore(id, until=until)
+        if version == 0:
+            raise AggregateNotFound(aggregate=self.type.name, id=id)
+        stream = self.type.stream(id)
+        position = time = 0
+        async for page in self._store.read_stream(stream, after=version - 1, until=version):
+            for event in page.events:
+                position, time = event.position, event.time
+        return StateAt(state, version, position, time)
+
+    async def _version_at(self, id: str, position: int) -> int:
+        version = 0
+        async for page in self._store.read_stream(self.type.stream(id)):
+            for event in page.events:
+                if event.position > position:
+                    return version
+                version = event.version
+        return version
+
+    async def close(self) -> None:
+        """Finish the snapshots that are being saved."""
+        if self._snapshots:
+            await asyncio.wait(self._snapshots)

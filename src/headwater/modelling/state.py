@@ -1,0 +1,196 @@
+"""Event-sourced state: what aggregates and decision models have in common."""
+
+import functools
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from headwater.errors import DeclarationError, InvalidInput
+from headwater.eventstore import EventFilter, FilterItem, StoredEvent
+from headwater.messages import Command, Event, EventCodec, Tag, message_type
+from headwater.modelling.declarations import (
+    CommandHandler,
+    command_handlers_of,
+    event_handlers_of,
+)
+
+Applier = Callable[[Any, Any], None]
+
+
+class EventSourced(msgspec.Struct):
+    """State that is nothing but the sum of its events; every field has a default."""
+
+
+class Aggregate(EventSourced):
+    """A consistency boundary around one stream: ``Account/7`` for the account with id 7.
+
+    Fields are the state, and what a snapshot stores. ``id`` is set by the framework. The stream
+    is called like the class unless ``stream_name`` says otherwise; it must never change.
+    """
+
+    id: str = ""
+    stream_name: ClassVar[str] = ""
+    snapshot_every: ClassVar[int] = 100
+
+
+class DecisionModel(EventSourced):
+    """State over a dynamic consistency boundary: all events that carry any of some tags.
+
+    Fields marked `Tag` draw the boundary; they take the value of the command's field of the same
+    name. What is decided on the model is stored only if no event inside the boundary was stored
+    meanwhile. Override `boundary` for another selection. See https://dcb.events.
+    """
+
+    @classmethod
+    def boundary(cls, command: Command) -> EventFilter:
+        """Return which events the decision about a command depends on."""
+        kind = model_type(cls)
+        tags = [f"{tag}:{getattr(command, field)}" for field, tag in kind.tag_fields]
+        return EventFilter(tuple(FilterItem(kind.event_names, (tag,)) for tag in tags))
+
+
+class StateType:
+    """What is known about one class of event-sourced state, computed once.
+
+    Attributes:
+        cls: the class.
+        name: the first part of its streams' names.
+        commands: its command handlers by command type.
+        events: its event types.
+        event_names: their wire names.
+        fingerprint: identifies the shape of the state; a snapshot of another shape is ignored.
+    """
+
+    def __init__(self, cls: type[EventSourced]) -> None:
+        """Compile the class.
+
+        Raises:
+            DeclarationError: a field has no default, or a handler is declared wrongly.
+        """
+        required = [f.name for f in msgspec.structs.fields(cls) if f.required]
+        if required:
+            raise DeclarationError(
+                subject=cls.__name__,
+                reason=f"fields {required} need defaults: state begins before the first event",
+            )
+        self.cls = cls
+        self.name = getattr(cls, "stream_name", "") or cls.__name__
+        if "/" in self.name:
+            raise DeclarationError(subject=cls.__name__, reason="a stream name contains no '/'")
+        self.commands: dict[type[Command], CommandHandler] = command_handlers_of(cls, DecisionModel)
+        self._appliers: dict[type[Event], Applier] = event_handlers_of(cls)
+        self.events = tuple(self._appliers)
+        kinds = [message_type(event) for event in self.events]
+        self.event_names = tuple(n for kind in kinds for n in (kind.name, *kind.aliases))
+        self.codec = EventCodec(self.events)
+        self._stored: dict[str, tuple[int, Callable[[bytes], Event], Applier]] = {
+            name: (kind.version, msgspec.json.Decoder(kind.cls).decode, self._appliers[kind.cls])
+            for kind in kinds
+            for name in (kind.name, *kind.aliases)
+        }
+        schema = msgspec.json.encode(msgspec.json.schema(cls), order="deterministic")
+        self.fingerprint = hashlib.blake2b(schema, digest_size=8).hexdigest()
+        self.encode = msgspec.json.Encoder().encode
+
+    def stream(self, id: str) -> str:
+        """Return the name of the stream of one id."""
+        return f"{self.name}/{id}"
+
+    def apply(self, state: Any, event: Event) -> None:
+        """Change the state by one new event; an event without a handler changes nothing."""
+        applier = self._appliers.get(type(event))
+        if applier is not None:
+            applier(state, event)
+
+    def replay(self, state: Any, events: Iterable[StoredEvent]) -> None:
+        """Change the state by stored events, lifting older versions.
+
+        Raises:
+            MalformedMessage: a stored event does not fit its class.
+        """
+        stored = self._stored
+        for event in events:
+            entry = stored.get(event.type)
+            if entry is None:
+                continue
+            version, decode, applier = entry
+            if event.type_version == version:
+                try:
+                    payload = decode(event.data)
+                except msgspec.MsgspecError:
+                    payload = self.codec.decode(event.type, version, event.data)
+            else:
+                payload = self.codec.decode(event.type, event.type_version, event.data)
+            applier(state, payload)
+
+
+class ModelType(StateType):
+    """A decision model's `StateType`, with the fields that draw its boundary."""
+
+    def __init__(self, cls: type[DecisionModel]) -> None:
+        """Compile the class.
+
+        Raises:
+            DeclarationError: no field is marked `Tag` and `boundary` is not overridden.
+        """
+        super().__init__(cls)
+        self.tag_fields = tuple(_tag_fields(cls))
+        overridden = cls.boundary.__func__ is not DecisionModel.boundary.__func__  # type: ignore[attr-defined]  # classmethods have __func__
+        if not self.tag_fields and not overridden:
+            raise DeclarationError(
+                subject=cls.__name__,
+                reason='mark a field, email: Annotated[str, Tag("email")] = "", or override '
+                "boundary()",
+            )
+
+
+def _tag_fields(cls: type) -> Iterable[tuple[str, str]]:
+    for name, hint in get_type_hints(cls, include_extras=True).items():
+        for mark in get_args(hint)[1:] if get_origin(hint) is Annotated else ():
+            if mark is Tag or isinstance(mark, Tag):
+                yield name, (getattr(mark, "name", "") or name)
+
+
+@functools.cache
+def aggregate_type(cls: type[Aggregate]) -> StateType:
+    """Return the `StateType` of an aggregate class.
+
+    Raises:
+        DeclarationError: it is declared wrongly.
+    """
+    return StateType(cls)
+
+
+@functools.cache
+def model_type(cls: type[DecisionModel]) -> ModelType:
+    """Return the `ModelType` of a decision model class.
+
+    Raises:
+        DeclarationError: it is declared wrongly.
+    """
+    return ModelType(cls)
+
+
+def split_stream(stream: str) -> tuple[str, str]:
+    """Return the class name and id of a stream name such as ``Account/7``."""
+    name, _, id = stream.partition("/")
+    return name, id
+
+
+_ID = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
+
+
+def check_id(aggregate: str, id: str) -> None:
+    """Check an id: 1 to 200 characters, none of them a control character.
+
+    Raises:
+        InvalidInput: it is not.
+    """
+    if not _ID.fullmatch(id):
+        raise InvalidInput(
+            reason=f"{aggregate} id {id[:50]!r} must have 1 to 200 characters, none of them a "
+            "control character"
+        )
