@@ -1,0 +1,146 @@
+"""One SQLite connection, set up the same way everywhere, and its errors in our terms."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import apsw
+
+from headwater.errors import DiskFull, HeadwaterError, StoreCorrupt, StoreError, StoreUnavailable
+
+T = TypeVar("T")
+Synchronous = Literal["FULL", "NORMAL"]
+
+_CACHE_KIB = 16_384
+_JOURNAL_BYTES_MAX = 64 * 1024 * 1024
+_UNKNOWN = "; it is unknown whether the last write was stored: read it back, or retry with its key"
+
+
+def connect(
+    path: Path, *, busy_timeout_s: float = 5.0, synchronous: Synchronous = "FULL"
+) -> apsw.Connection:
+    """Open a connection; the file and its directories are made if missing.
+
+    WAL, so that readers and the writer do not wait for each other; FULL by default, so that what
+    is committed is on disk.
+
+    Raises:
+        StoreUnavailable: the file cannot be opened, or is locked for longer than the timeout.
+        StoreCorrupt: the file is not a database.
+        DiskFull: there is no room for it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"directory {path.parent} cannot be made ({error}): correct the path"
+        raise StoreUnavailable(store=str(path), reason=reason) from error
+    with translated(path):
+        connection = apsw.Connection(str(path), statementcachesize=200)
+        try:
+            _set_up(connection, busy_timeout_s, synchronous)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _set_up(connection: apsw.Connection, busy_timeout_s: float, synchronous: str) -> None:
+    connection.set_busy_timeout(int(busy_timeout_s * 1000))
+    # Changing to WAL needs an exclusive lock, for which SQLite does not use the busy timeout.
+    deadline = time.monotonic() + busy_timeout_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").fetchall()
+            break
+        except apsw.BusyError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+    for pragma in (
+        f"synchronous = {synchronous}",
+        "foreign_keys = ON",
+        f"cache_size = -{_CACHE_KIB}",
+        f"journal_size_limit = {_JOURNAL_BYTES_MAX}",
+        "temp_store = MEMORY",
+    ):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+
+
+def transact(connection: apsw.Connection, work: Callable[[apsw.Connection], T]) -> T:
+    """Run work in a transaction that holds the write lock from its start; roll back if it raises.
+
+    Raises:
+        StoreUnavailable: the commit itself failed, and it is unknown whether it was stored.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        result = work(connection)
+        commit(connection)
+    except BaseException:
+        roll_back(connection)
+        raise
+    return result
+
+
+def commit(connection: apsw.Connection) -> None:
+    """Commit; an I/O error here is the one case in which the outcome is unknown.
+
+    Raises:
+        StoreUnavailable: it is unknown whether the transaction was stored.
+    """
+    try:
+        connection.execute("COMMIT")
+    except apsw.IOError as error:
+        failed = translate(error, Path(connection.filename))
+        reason = f"{failed.fields().get('reason', failed)}{_UNKNOWN}"
+        raise StoreUnavailable(store=connection.filename, reason=reason) from error
+
+
+def roll_back(connection: apsw.Connection) -> None:
+    """End an open transaction, if any, whatever state the file is in."""
+    if connection.in_transaction:
+        with contextlib.suppress(apsw.Error):
+            connection.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Raise errors of SQLite within the block as errors of ours."""
+    try:
+        yield
+    except apsw.Error as error:
+        raise translate(error, path) from error
+
+
+def translate(error: apsw.Error, path: Path) -> HeadwaterError:
+    """Return the error that a person should see instead of one of SQLite."""
+    store = str(path)
+    if isinstance(error, apsw.NotADBError):
+        reason = "the file is not a database: correct the path, or move the file away"
+        return StoreCorrupt(store=store, reason=reason)
+    if isinstance(error, apsw.CorruptError):
+        reason = f"the file is damaged ({error}): restore it from a backup"
+        return StoreCorrupt(store=store, reason=reason)
+    if isinstance(error, apsw.FullError):
+        return DiskFull(store=store)
+    for kind, reason in _UNAVAILABLE:
+        if isinstance(error, kind):
+            return StoreUnavailable(store=store, reason=reason.format(error=error))
+    return StoreError(store=store, reason=f"{type(error).__name__}: {error}")
+
+
+_LOCKED = "the file is locked by another process ({error}): end that process, or retry later"
+_UNAVAILABLE: tuple[tuple[type[apsw.Error], str], ...] = (
+    (apsw.BusyError, _LOCKED),
+    (apsw.LockedError, _LOCKED),
+    (apsw.CantOpenError, "the file cannot be opened ({error}): check its path and permissions"),
+    (apsw.ReadOnlyError, "the file cannot be written ({error}): check its permissions"),
+    (apsw.PermissionsError, "the file may not be used ({error}): check its permissions"),
+    (apsw.AuthError, "the file may not be used ({error}): check its permissions"),
+    (apsw.IOError, "reading or writing the file failed ({error}): check the disk"),
+    (apsw.NoMemError, "there is not enough memory ({error}): free some, then retry"),
+    (apsw.InterruptError, "the work on the file was interrupted ({error}): retry"),
+    (apsw.ConnectionClosedError, "it has been closed: open it again"),
+)

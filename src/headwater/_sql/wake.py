@@ -1,0 +1,201 @@
+"""Wake-ups between the processes that share a file, without polling.
+
+Each process that waits binds a Unix datagram socket in a directory named after the file; whoever
+commits sends one byte to every socket there. A wake-up is a hint and may be lost, so those who
+wait look for themselves every `SAFETY_S` seconds; what they wait for is in the database.
+"""
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import itertools
+import os
+import secrets
+import socket
+import stat
+import tempfile
+import time
+from pathlib import Path
+
+SAFETY_S = 1.0
+"""How often those who wait look for themselves, in case a wake-up was lost."""
+
+DEAF_S = 0.05
+"""The same when no socket can be bound, because the directory for them cannot be used."""
+
+_SETTLED_NS = 50_000_000  # a directory's time is too coarse to trust a listing taken right after
+_DRAINED_MAX = 1000
+_ids = itertools.count()
+
+
+class Wake:
+    """Wakes the tasks of one event loop, and other processes, that wait for changes of a file.
+
+    Use::
+
+        while True:
+            ticket = wake.ticket()      # before looking
+            if something_new():
+                ...
+            else:
+                await wake.wait(ticket)  # returns at once if woken since the ticket
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Prepare for a file; nothing is opened before somebody waits or notifies."""
+        self.directory = directory_for(path)
+        self._count = 0
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._socket: socket.socket | None = None
+        self._address = ""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._sender: socket.socket | None = None
+        self._listed: tuple[int, list[str]] = (-1, [])
+        self._closed = False
+
+    def ticket(self) -> int:
+        """Return a number that changes with every wake-up; take it before looking for changes."""
+        self._listen()
+        return self._count
+
+    async def wait(self, ticket: int, *, timeout_s: float = SAFETY_S) -> None:
+        """Return after a wake-up later than the ticket, or after the time.
+
+        Cancellation: nothing is left behind.
+        """
+        if self._count != ticket or self._closed:
+            return
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        if self._socket is None:
+            timeout_s = min(timeout_s, DEAF_S)
+        timer = loop.call_later(timeout_s, self._lapse, future)
+        self._waiting.add(future)
+        try:
+            await future
+        finally:
+            timer.cancel()
+            self._waiting.discard(future)
+
+    def fire(self) -> None:
+        """Wake the tasks of this event loop; call it there."""
+        self._count += 1
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+        self._waiting.clear()
+
+    def notify_others(self) -> None:
+        """Wake everybody else on this file. One thread at a time; never raises, never blocks."""
+        for address in self._others():
+            try:
+                self._send(address)
+            except ConnectionRefusedError:  # its process ended without closing
+                with contextlib.suppress(OSError):
+                    os.unlink(address)  # noqa: PTH108  # a hot path
+            except OSError:  # full: it has wake-ups pending; or just gone
+                continue
+
+    def close(self) -> None:
+        """Wake those who wait a last time and release everything. Twice is fine."""
+        self._closed = True
+        self.fire()
+        self._stop_listening()
+        if self._sender is not None:
+            self._sender.close()
+            self._sender = None
+        with contextlib.suppress(OSError):
+            self.directory.rmdir()  # works when we were the last
+
+    def _lapse(self, future: asyncio.Future[None]) -> None:
+        if not future.done():
+            future.set_result(None)
+        if self._address and not os.path.exists(self._address):  # noqa: PTH110  # plain text path
+            self._stop_listening()  # somebody cleaned up; the next ticket binds anew
+
+    def _listen(self) -> None:
+        if self._socket is not None or self._closed:
+            return
+        receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        receiver.setblocking(False)
+        try:
+            self._address = _bind(receiver, self.directory)
+        except OSError:  # no place for sockets: whoever waits looks more often instead
+            receiver.close()
+            return
+        self._socket = receiver
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(receiver.fileno(), self._on_wake)
+
+    def _stop_listening(self) -> None:
+        if self._socket is None:
+            return
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.remove_reader(self._socket.fileno())
+        self._socket.close()
+        self._socket = None
+        with contextlib.suppress(OSError):
+            os.unlink(self._address)  # noqa: PTH108  # plain text path
+        self._address = ""
+
+    def _on_wake(self) -> None:
+        if self._socket is not None:
+            with contextlib.suppress(BlockingIOError, InterruptedError):
+                for _ in range(_DRAINED_MAX):
+                    self._socket.recv(16)
+        self.fire()
+
+    def _others(self) -> list[str]:
+        directory = str(self.directory)
+        try:
+            changed = os.stat(directory).st_mtime_ns  # noqa: PTH116  # a hot path
+            if self._listed[0] == changed:
+                return self._listed[1]
+            names = [f"{directory}/{name}" for name in os.listdir(directory)]  # noqa: PTH208
+        except OSError:
+            return []
+        addresses = [name for name in names if name != self._address]
+        settled = time.time_ns() - changed > _SETTLED_NS
+        self._listed = (changed if settled else -1, addresses)
+        return addresses
+
+    def _send(self, address: str) -> None:
+        if self._sender is None:
+            self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._sender.setblocking(False)
+        self._sender.sendto(b"\0", address)
+
+
+def directory_for(path: Path) -> Path:
+    """Return where the sockets of a file are: by its real path, short, and per user.
+
+    Not below ``TMPDIR`` when there is a ``/tmp``, so that processes with different settings meet
+    and the path fits the 108 bytes of a socket address.
+    """
+    digest = hashlib.blake2b(os.fsencode(os.path.realpath(path)), digest_size=8).hexdigest()
+    base = "/tmp" if os.path.isdir("/tmp") else tempfile.gettempdir()  # noqa: S108, PTH112  # ours below
+    return Path(base) / f"headwater-{os.getuid()}" / digest
+
+
+def _bind(receiver: socket.socket, directory: Path) -> str:
+    """Bind under a new name; another process may remove the empty directory meanwhile."""
+    for attempt in range(10):
+        try:
+            for part in (directory.parent, directory):
+                _private(part)
+            address = f"{directory}/{os.getpid()}-{next(_ids)}-{secrets.token_hex(4)}"
+            receiver.bind(address)
+        except FileNotFoundError:
+            if attempt == 9:
+                raise
+        else:
+            return address
+    raise AssertionError  # the loop returns or raises
+
+
+def _private(directory: Path) -> None:
+    directory.mkdir(mode=0o700, exist_ok=True)
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise PermissionError(errno.EPERM, "not a directory of this user alone", str(directory))
