@@ -1,8 +1,11 @@
 """View types: keyed documents with declared indexes."""
 
+import enum
 import functools
+import operator
+import types
 from collections.abc import Callable
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -31,6 +34,7 @@ class ViewType(msgspec.Struct, frozen=True):
         indexes: the names of its indexed fields, in order of declaration.
         defaults: whether all fields but the key have defaults, so that an event may start one.
         encode, decode: msgspec JSON.
+        row: the key as text, then the indexed values (text, number, truth value or None).
     """
 
     cls: Any
@@ -39,7 +43,8 @@ class ViewType(msgspec.Struct, frozen=True):
     indexes: tuple[str, ...]
     defaults: bool
     encode: Callable[[Any], bytes]
-    decode: Callable[[bytes], Any]
+    decode: Callable[[bytes | str], Any]
+    row: Callable[[Any], tuple[Any, ...]]
 
     def key_of(self, view: Any) -> str:
         """Return a document's key as text."""
@@ -51,8 +56,9 @@ def view_type(cls: type[View]) -> ViewType:
     """Return the `ViewType` of a view class.
 
     Raises:
-        DeclarationError: not exactly one field is marked `Key`, it is not text or a number, or
-            an indexed field is not text, a number or a truth value.
+        DeclarationError: not exactly one field is marked `Key`, it is not text or a whole number,
+            an indexed field is not text, a number or a truth value (or None), or the names
+            cannot be columns side by side.
     """
     hints = get_type_hints(cls, include_extras=True)
     keys = [name for name, hint in hints.items() if _marked(hint, Key)]
@@ -61,17 +67,80 @@ def view_type(cls: type[View]) -> ViewType:
             subject=cls.__name__,
             reason=f"a view needs one field marked Key, found {keys}: id: Annotated[str, Key]",
         )
-    indexes = tuple(name for name, hint in hints.items() if _marked(hint, Index))
+    key = keys[0]
+    indexes = tuple(n for n, hint in hints.items() if n != key and _marked(hint, Index))
+    _check_columns(cls, hints, key, indexes)
     fields = {field.name: field for field in msgspec.structs.fields(cls)}
     return ViewType(
         cls=cls,
         name=cls.__name__,
-        key=keys[0],
+        key=key,
         indexes=indexes,
-        defaults=all(not field.required for name, field in fields.items() if name != keys[0]),
+        defaults=all(not field.required for name, field in fields.items() if name != key),
         encode=msgspec.json.Encoder().encode,
         decode=msgspec.json.Decoder(cls).decode,
+        row=_row(hints, key, indexes),
     )
+
+
+def plain(value: Any) -> Any:
+    """Return the value of an enumeration's member, and any other value as it is."""
+    return value.value if isinstance(value, enum.Enum) else value
+
+
+def _row(
+    hints: dict[str, Any], key: str, indexes: tuple[str, ...]
+) -> Callable[[Any], tuple[Any, ...]]:
+    kinds = {name: _kinds(hints[name]) for name in (key, *indexes)}
+    if not indexes:
+        return lambda view: (str(getattr(view, key)),)
+    fetch = operator.attrgetter(key, *indexes)
+    if any(issubclass(kind, enum.Enum) for name in indexes for kind in kinds[name]):
+        return lambda view: (str(getattr(view, key)), *map(plain, fetch(view)[1:]))
+    if kinds[key] == {str}:
+        return fetch
+
+    def row(view: Any) -> tuple[Any, ...]:
+        first, *rest = fetch(view)
+        return (str(first), *rest)
+
+    return row
+
+
+def _check_columns(cls: type, hints: dict[str, Any], key: str, indexes: tuple[str, ...]) -> None:
+    columns = ("document", key, *indexes)
+    reason = ""
+    if not _kinds(hints[key]) <= {str, int}:
+        reason = f"the key {key!r} must be str or int, not {hints[key]}"
+    elif len({name.casefold() for name in columns}) < len(columns):
+        reason = f"{list(columns[1:])} must differ by more than case, and none be 'document'"
+    for name in indexes:
+        kinds = _kinds(hints[name])
+        if not kinds or not all(issubclass(kind, _INDEXABLE) for kind in kinds):
+            reason = f"the index {name!r} must be str, int, float or bool, not {hints[name]}"
+    if reason:
+        raise DeclarationError(subject=cls.__name__, reason=reason)
+
+
+_INDEXABLE = (str, int, float, types.NoneType, enum.Enum)
+
+
+def _kinds(hint: Any) -> set[type]:
+    """Return the classes that values of a hint have; `object` for one that cannot be told."""
+    origin = get_origin(hint)
+    if origin is Annotated:
+        return _kinds(get_args(hint)[0])
+    if origin is Literal:
+        return {type(value) for value in get_args(hint)}
+    if origin in (Union, types.UnionType):
+        return set().union(*map(_kinds, get_args(hint)))
+    if isinstance(hint, NewType):
+        return _kinds(hint.__supertype__)
+    if isinstance(hint, enum.EnumMeta):
+        members: list[Any] = list(hint)
+        values: set[type] = {type(member.value) for member in members}
+        return {hint} if all(issubclass(v, _INDEXABLE) for v in values) else {object}
+    return {hint} if isinstance(hint, type) else {object}
 
 
 def _marked(hint: Any, mark: type) -> bool:

@@ -1,0 +1,43 @@
+"""Checks that every view store makes, with the same messages."""
+
+from collections.abc import Collection
+
+from headwater.errors import ConfigurationError, InvalidInput
+from headwater.views.model import ViewType
+
+
+def check_shape(kind: ViewType, stored: tuple[str, ...] | None, *, generation: int) -> None:
+    """Refuse a view type whose stored key and indexes (None: not stored yet) are others.
+
+    Raises:
+        ConfigurationError: they differ.
+    """
+    declared = (kind.key, *kind.indexes)
+    if stored is None or (stored[0], set(stored[1:])) == (kind.key, set(kind.indexes)):
+        return
+    raise ConfigurationError(
+        subject=f"view {kind.name}",
+        reason=f"generation {generation} is stored with key and indexes {list(stored)}, declared "
+        f"are {list(declared)}: rebuild the projection into a new generation",
+    )
+
+
+def check_droppable(processor: str, generation: int, active: Collection[int]) -> None:
+    """Refuse to drop a generation that is in use.
+
+    Raises:
+        InvalidInput: it is active.
+    """
+    if generation in active:
+        raise InvalidInput(
+            reason=f"generation {generation} of {processor!r} is active: activate another one first"
+        )
+
+
+def missing(name: str, generation: int) -> ConfigurationError:
+    """Return the error for a table that is not there."""
+    return ConfigurationError(
+        subject=f"view {name}",
+        reason=f"generation {generation} is not in the store (never made, or dropped by an "
+        "activation): ensure() it at start",
+    )

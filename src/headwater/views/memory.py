@@ -1,0 +1,388 @@
+"""Views in memory: for tests, and for caches that each process keeps for itself.
+
+Documents are stored encoded, so that nobody can change them from outside a transaction. A find
+looks at every document; use it for some thousands.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import msgspec
+
+from headwater.errors import ClaimLost, StoreUnavailable
+from headwater.views.api import Segment, ViewPage
+from headwater.views.checks import check_droppable, check_shape, missing
+from headwater.views.model import View, ViewType, view_type
+from headwater.views.selection import Selection, check_row, cursor_after, order_key, select
+
+V = TypeVar("V", bound=View)
+Row = tuple[tuple[Any, ...], bytes]  # the key and the indexed values, the document
+Table = dict[str, Row]
+TableId = tuple[str, int]
+SegmentId = tuple[str, int, int, int]
+
+_NAME = "memory"
+
+
+class MemoryViewStore:
+    """A `ViewStore` of one process that is gone with it."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        """Start empty; leases end by this clock (seconds since 1970 UTC)."""
+        self._clock = clock
+        self._tables: dict[TableId, Table] = {}
+        self._shapes: dict[TableId, tuple[str, ...]] = {}
+        self._active_views: dict[str, int] = {}
+        self._active_processors: dict[str, int] = {}
+        self._segments: dict[SegmentId, Segment] = {}
+        self._writing = asyncio.Lock()
+        self._waiting: set[asyncio.Event] = set()
+        self._closed = False
+
+    async def ensure(self, views: Sequence[type[View]], *, generation: int | None = None) -> None:
+        """See `ViewStore.ensure`."""
+        async with self._write():
+            for view in views:
+                kind = view_type(view)
+                table = (kind.name, generation or self.active(kind.name))
+                check_shape(kind, self._shapes.get(table), generation=table[1])
+            for view in views:
+                kind = view_type(view)
+                table = (kind.name, generation or self.active(kind.name))
+                self._shapes[table] = (kind.key, *kind.indexes)
+                self._tables.setdefault(table, {})
+
+    async def get(self, view: type[V], key: str) -> V | None:
+        """See `ViewStore.get`."""
+        kind, table = self._reading(view)
+        found = table.get(key)
+        return None if found is None else kind.decode(found[1])
+
+    async def get_many(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
+        """See `ViewStore.get_many`."""
+        kind, table = self._reading(view)
+        return {key: kind.decode(table[key][1]) for key in keys if key in table}
+
+    async def find(
+        self,
+        view: type[V],
+        *,
+        where: Mapping[str, Any] | None = None,
+        order_by: str = "",
+        descending: bool = False,
+        limit: int = 100,
+        cursor: str = "",
+    ) -> ViewPage:
+        """See `ViewStore.find`."""
+        selection = select(
+            view,
+            where=where,
+            order_by=order_by,
+            descending=descending,
+            limit=limit,
+            cursor=cursor,
+        )
+        return _page(selection, self._reading(view)[1])
+
+    async def count(self, view: type[View], *, where: Mapping[str, Any] | None = None) -> int:
+        """See `ViewStore.count`."""
+        selection = select(view, where=where)
+        return len(_matching(selection, self._reading(view)[1]))
+
+    @asynccontextmanager
+    async def transaction(
+        self, *, generations: Mapping[str, int] | None = None
+    ) -> AsyncIterator["MemoryViewTransaction"]:
+        """See `ViewStore.transaction`."""
+        async with self._write():
+            work = MemoryViewTransaction(self, generations or {})
+            yield work
+            work.commit()
+
+    async def generation(self, processor: str) -> int:
+        """See `ViewStore.generation`."""
+        self._check_open()
+        return self._active_processors.get(processor, 1)
+
+    async def activate(self, processor: str, generation: int, views: Sequence[type[View]]) -> None:
+        """See `ViewStore.activate`."""
+        names = [view_type(view).name for view in views]
+        async with self._write():
+            for name in names:
+                self.table(name, generation)
+            for table in [t for t in self._tables if t[0] in names and t[1] < generation]:
+                del self._tables[table], self._shapes[table]
+            for segment in [s for s in self._segments if s[0] == processor and s[1] < generation]:
+                del self._segments[segment]
+            self._active_views.update(dict.fromkeys(names, generation))
+            self._active_processors[processor] = generation
+
+    async def drop_generation(
+        self, processor: str, generation: int, views: Sequence[type[View]]
+    ) -> None:
+        """See `ViewStore.drop_generation`."""
+        names = [view_type(view).name for view in views]
+        async with self._write():
+            actives = {self.active(name) for name in names}
+            check_droppable(
+                processor, generation, {self._active_processors.get(processor, 1), *actives}
+            )
+            for name in names:
+                self._tables.pop((name, generation), None)
+                self._shapes.pop((name, generation), None)
+            for segment in [s for s in self._segments if s[:2] == (processor, generation)]:
+                del self._segments[segment]
+
+    async def open_segments(
+        self, processor: str, *, count: int, token: str, generation: int
+    ) -> list[Segment]:
+        """See `ViewStore.open_segments`."""
+        async with self._write():
+            found = [s for key, s in self._segments.items() if key[:2] == (processor, generation)]
+            if not found:
+                found = [Segment(processor, generation, i, count, token) for i in range(count)]
+                self._segments.update({_id(segment): segment for segment in found})
+            return sorted(found, key=_id)
+
+    async def segments(self, processor: str = "") -> list[Segment]:
+        """See `ViewStore.segments`."""
+        self._check_open()
+        return sorted(
+            (s for s in self._segments.values() if processor in {"", s.processor}), key=_id
+        )
+
+    async def claim(self, segment: Segment, *, owner: str, lease_s: float) -> Segment | None:
+        """See `ViewStore.claim`."""
+        async with self._write():
+            now = self._clock()
+            found = self._segments.get(_id(segment))
+            if found is None or (found.owner and found.lease_until > now):
+                return None
+            return self._put(found, owner=owner, lease_until=now + lease_s, fence=found.fence + 1)
+
+    async def renew(self, segments: Sequence[Segment], *, lease_s: float) -> list[Segment]:
+        """See `ViewStore.renew`."""
+        async with self._write():
+            until = self._clock() + lease_s
+            return [self._put(found, lease_until=until) for found in self.held(segments)]
+
+    async def release(self, segments: Sequence[Segment]) -> None:
+        """See `ViewStore.release`."""
+        async with self._write():
+            for found in self.held(segments):
+                self._put(found, owner="", lease_until=0.0)
+
+    async def reset(self, processor: str, *, token: str, generation: int) -> None:
+        """See `ViewStore.reset`."""
+        async with self._write():
+            for key, found in list(self._segments.items()):
+                if key[:2] == (processor, generation):
+                    self._put(found, token=token, owner="", lease_until=0.0, fence=found.fence + 1)
+
+    async def changes(self) -> AsyncIterator[None]:
+        """See `ViewStore.changes`."""
+        woken = asyncio.Event()
+        woken.set()
+        self._waiting.add(woken)
+        try:
+            while not self._closed:
+                await woken.wait()
+                woken.clear()
+                if not self._closed:
+                    yield
+        finally:
+            self._waiting.discard(woken)
+
+    async def close(self) -> None:
+        """See `ViewStore.close`."""
+        self._closed = True
+        self._notify()
+
+    def table(self, name: str, generation: int | None = None) -> Table:
+        """Return the documents of a view type in a generation (None: the active one)."""
+        generation = generation or self.active(name)
+        found = self._tables.get((name, generation))
+        if found is None:
+            raise missing(name, generation)
+        return found
+
+    def held(self, segments: Iterable[Segment]) -> list[Segment]:
+        """Return as they are now those segments whose claim is still the given one."""
+        now = ((s, self._segments.get(_id(s))) for s in segments)
+        return [
+            found
+            for claim, found in now
+            if found is not None
+            and found.owner
+            and (found.fence, found.owner) == (claim.fence, claim.owner)
+        ]
+
+    def _put(self, segment: Segment, **changes: Any) -> Segment:
+        changed = msgspec.structs.replace(segment, **changes)
+        self._segments[_id(segment)] = changed
+        return changed
+
+    def active(self, name: str) -> int:
+        """Return the active generation of a view type."""
+        return self._active_views.get(name, 1)
+
+    def apply(
+        self, changes: Mapping[TableId, Mapping[str, Row | None]], tokens: Mapping[SegmentId, str]
+    ) -> None:
+        """Make the work of a transaction visible, in one step."""
+        for table_id, rows in changes.items():
+            table = self._tables[table_id]
+            for key, row in rows.items():
+                if row is None:
+                    table.pop(key, None)
+                else:
+                    table[key] = row
+        for segment_id, token in tokens.items():
+            self._put(self._segments[segment_id], token=token)
+
+    def _reading(self, view: type[View]) -> tuple[ViewType, Table]:
+        self._check_open()
+        kind = view_type(view)
+        return kind, self.table(kind.name)
+
+    @asynccontextmanager
+    async def _write(self) -> AsyncIterator[None]:
+        self._check_open()
+        async with self._writing:
+            self._check_open()
+            yield
+            self._notify()
+
+    def _notify(self) -> None:
+        for event in self._waiting:
+            event.set()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(store=_NAME, reason="it has been closed: open a new one")
+
+
+class MemoryViewTransaction:
+    """A `ViewTransaction`: changes are kept aside until the commit."""
+
+    def __init__(self, store: MemoryViewStore, generations: Mapping[str, int]) -> None:
+        """Begin."""
+        self._store = store
+        self._generations = generations
+        self._changes: dict[TableId, dict[str, Row | None]] = {}
+        self._tokens: dict[SegmentId, str] = {}
+        self._lost: ClaimLost | None = None
+
+    async def load(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
+        """See `ViewTransaction.load`."""
+        kind = view_type(view)
+        table, changes = self._table(kind)
+        found = ((key, changes[key] if key in changes else table.get(key)) for key in keys)
+        return {key: kind.decode(row[1]) for key, row in found if row is not None}
+
+    async def save(self, views: Sequence[View]) -> None:
+        """See `ViewTransaction.save`."""
+        for view in views:
+            kind = view_type(type(view))
+            row = kind.row(view)
+            check_row(kind, row)
+            self._table(kind)[1][row[0]] = (row, kind.encode(view))
+
+    async def delete(self, view: type[View], keys: Sequence[str]) -> None:
+        """See `ViewTransaction.delete`."""
+        self._table(view_type(view))[1].update(dict.fromkeys(keys))
+
+    async def find(
+        self,
+        view: type[V],
+        *,
+        where: Mapping[str, Any] | None = None,
+        order_by: str = "",
+        descending: bool = False,
+        limit: int = 100,
+        cursor: str = "",
+    ) -> ViewPage:
+        """See `ViewTransaction.find`."""
+        selection = select(
+            view,
+            where=where,
+            order_by=order_by,
+            descending=descending,
+            limit=limit,
+            cursor=cursor,
+        )
+        table, changes = self._table(selection.kind)
+        merged = {**table, **changes}
+        return _page(selection, {key: row for key, row in merged.items() if row is not None})
+
+    async def advance(self, segments: Sequence[Segment], token: str) -> None:
+        """See `ViewTransaction.advance`."""
+        held = {_id(segment) for segment in self._store.held(segments)}
+        for segment in segments:
+            if _id(segment) not in held:
+                self._lost = ClaimLost(processor=segment.processor, segment=segment.index)
+                raise self._lost
+        self._tokens.update(dict.fromkeys(held, token))
+
+    def commit(self) -> None:
+        """Make everything visible.
+
+        Raises:
+            ClaimLost: `advance` failed, even if the caller went on.
+        """
+        if self._lost is not None:
+            raise self._lost
+        self._store.apply(self._changes, self._tokens)
+
+    def _table(self, kind: ViewType) -> tuple[Table, dict[str, Row | None]]:
+        generation = self._generations.get(kind.name) or self._store.active(kind.name)
+        table = self._store.table(kind.name, generation)
+        return table, self._changes.setdefault((kind.name, generation), {})
+
+
+def _id(segment: Segment) -> SegmentId:
+    return (segment.processor, segment.generation, segment.index, segment.count)
+
+
+def _matching(selection: Selection, table: Table) -> list[tuple[Any, str, bytes]]:
+    columns = {name: n for n, name in enumerate((selection.kind.key, *selection.kind.indexes))}
+    order = columns[selection.order_by]
+    equal = [(columns[field], order_key(value)) for field, value in selection.equal]
+    ranges = [
+        (
+            columns[field],
+            None if least is None else order_key(least),
+            None if most is None else order_key(most),
+        )
+        for field, least, most in selection.ranges
+    ]
+    return [
+        (row[order], key, document)
+        for key, (row, document) in table.items()
+        if all(order_key(row[n]) == value for n, value in equal)
+        and all(
+            row[n] is not None
+            and (least is None or order_key(row[n]) >= least)
+            and (most is None or order_key(row[n]) <= most)
+            for n, least, most in ranges
+        )
+    ]
+
+
+def _page(selection: Selection, table: Table) -> ViewPage:
+    found = [
+        ((order_key(value), key), value, doc) for value, key, doc in _matching(selection, table)
+    ]
+    if selection.after is not None:
+        last = (order_key(selection.after[0]), selection.after[1])
+        found = [f for f in found if (f[0] < last if selection.descending else f[0] > last)]
+    found.sort(key=lambda f: f[0], reverse=selection.descending)
+    page = found[: selection.limit]
+    items = [selection.kind.decode(document) for _, _, document in page]
+    if len(found) <= selection.limit:
+        return ViewPage(items)
+    (_, key), value, _ = page[-1]
+    return ViewPage(items, cursor_after(selection, value, key))
