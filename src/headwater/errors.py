@@ -25,6 +25,8 @@
     │   ├── Draining
     │   ├── NoInstance                nobody offers the service at the moment
     │   ├── CircuitOpen
+    │   ├── Unreachable               no connection, so nothing was sent
+    │   ├── ConnectionLost            the connection broke before the answer came
     │   ├── NotCaughtUp               the view has not reached the caller's token yet
     │   ├── StoreUnavailable          the database is away or locked
     │   └── DiskFull
@@ -349,6 +351,25 @@ class CircuitOpen(Unavailable):
     template = "calls to {target!r} are suspended after repeated failures: retry later"
 
 
+class Unreachable(Unavailable):
+    """No connection could be made; nothing was sent."""
+
+    target: str
+    reason: str
+    template = "{target} cannot be reached: {reason}: check that it runs, or retry later"
+
+
+class ConnectionLost(Unavailable):
+    """The connection broke before the answer was complete; the request may have been handled."""
+
+    target: str
+    reason: str
+    template = (
+        "{target} closed the connection before it answered ({reason}): what was asked may have "
+        "been carried out; check, or retry with the same idempotency key"
+    )
+
+
 class NotCaughtUp(Unavailable):
     """A view did not reach the caller's consistency token within the time allowed."""
 
@@ -477,6 +498,7 @@ __all__ = [
     "ConditionFailed",
     "ConfigurationError",
     "Conflict",
+    "ConnectionLost",
     "DeadlineExceeded",
     "DeclarationError",
     "DiskFull",
@@ -505,6 +527,7 @@ __all__ = [
     "Unavailable",
     "Unexpected",
     "UnknownMessage",
+    "Unreachable",
     "ViewNotFound",
     "from_problem",
 ]

@@ -1,0 +1,78 @@
+"""Names of the HTTP headers that carry a message's context, and both directions of it."""
+
+import re
+import time
+from collections.abc import Mapping
+
+from headwater.errors import MalformedMessage
+from headwater.messages.metadata import Context, Metadata, new_id, new_traceparent, now_us
+
+IDEMPOTENCY_KEY = "idempotency-key"
+CONSISTENCY_TOKEN = "headwater-consistency-token"
+TIMEOUT_MS = "headwater-timeout-ms"
+CORRELATION_ID = "headwater-correlation-id"
+CAUSATION_ID = "headwater-causation-id"
+TENANT = "headwater-tenant"
+TRACEPARENT = "traceparent"
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+_LENGTH_MAX = 256
+
+
+def to_headers(context: Context | None) -> dict[str, str]:
+    """Return the headers of a request made in a context; without one only a new trace.
+
+    The request is caused by the message being handled, so that message's id is its causation id.
+    The principal does not travel: the receiver establishes it from credentials. The time left is
+    stated when the context has a deadline, 0 when it has passed.
+    """
+    if context is None:
+        return {TRACEPARENT: new_traceparent()}
+    cause = context.metadata
+    headers = {
+        TRACEPARENT: new_traceparent(cause.traceparent),
+        CORRELATION_ID: cause.correlation_id or cause.id,
+        CAUSATION_ID: cause.id,
+    }
+    if cause.tenant:
+        headers[TENANT] = cause.tenant
+    if context.deadline is not None:
+        headers[TIMEOUT_MS] = str(max(0, int((context.deadline - time.monotonic()) * 1000)))
+    return headers
+
+
+def from_headers(headers: Mapping[str, str]) -> tuple[Metadata, float | None]:
+    """Return the metadata of an arriving request and its deadline (`time.monotonic` seconds).
+
+    Args:
+        headers: a mapping that is case-insensitive or has lower-case names.
+
+    A malformed trace parent starts a new trace (W3C Trace Context, section 3.2); an identifier
+    that is overlong or not printable is dropped, since nothing depends on it.
+
+    Raises:
+        MalformedMessage: the time-out is not a number of milliseconds.
+    """
+    identity = new_id()
+    parent = headers.get(TRACEPARENT, "")
+    metadata = Metadata(
+        id=identity,
+        correlation_id=_clean(headers.get(CORRELATION_ID, "")) or identity,
+        causation_id=_clean(headers.get(CAUSATION_ID, "")),
+        time=now_us(),
+        traceparent=parent if _TRACEPARENT.fullmatch(parent) else new_traceparent(),
+        tenant=_clean(headers.get(TENANT, "")),
+    )
+    timeout = headers.get(TIMEOUT_MS)
+    if timeout is None:
+        return metadata, None
+    if not (timeout.isascii() and timeout.isdigit() and len(timeout) < 12):
+        raise MalformedMessage(
+            name=f"header {TIMEOUT_MS}",
+            reason=f"{timeout[:20]!r} is not a whole number of milliseconds",
+        )
+    return metadata, time.monotonic() + int(timeout) / 1000
+
+
+def _clean(text: str) -> str:
+    return text if len(text) <= _LENGTH_MAX and text.isprintable() else ""
