@@ -20,7 +20,10 @@ V = TypeVar("V", bound=View)
 
 
 class Range(msgspec.Struct, frozen=True):
-    """Selects index values from ``least`` to ``most``, both inclusive, None for open."""
+    """Selects index values from ``least`` to ``most``, both inclusive, None for open.
+
+    A document whose value is None is in no range, not even in one that is open at both ends.
+    """
 
     least: Any = None
     most: Any = None
@@ -57,13 +60,25 @@ class Segment(msgspec.Struct, frozen=True):
 
 
 class ViewTransaction(Protocol):
-    """Work on views and tokens that is committed as one, or not at all."""
+    """Work on views and tokens that is committed as one, or not at all.
+
+    Only for use inside the block that began it, one call at a time. Documents that it returns
+    are copies: a change to one is stored by `save`. Inside the block, methods of the store that
+    write (also claims) would wait for the block to end, for ever: do not call them there.
+
+    Any method raises `ConfigurationError` when the generation of a view type is not in the store
+    (nobody ensured it, or another process has activated a newer one and dropped it).
+    """
 
     async def load(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
         """Return those of the keys that exist, as they are in this transaction."""
 
     async def save(self, views: Sequence[View]) -> None:
-        """Insert or replace documents by their key."""
+        """Insert or replace documents by their key; of the same key twice the last one counts.
+
+        Raises:
+            InvalidInput: an indexed number does not fit 64 bits or is not a number.
+        """
 
     async def delete(self, view: type[View], keys: Sequence[str]) -> None:
         """Remove documents; keys that do not exist are ignored."""
@@ -83,19 +98,30 @@ class ViewTransaction(Protocol):
     async def advance(self, segments: Sequence[Segment], token: str) -> None:
         """Set the token of claimed segments.
 
+        A claim counts as long as nobody else has taken the segment, even after its lease.
+
         Raises:
-            ClaimLost: a segment's fence has risen; the whole transaction will be rolled back.
+            ClaimLost: a segment's fence has risen, or the claim was given back; the whole
+                transaction will be rolled back, and its block raises this at its end even if
+                the caller catches it here.
         """
 
 
 class ViewStore(Protocol):
     """Documents of several view types, tokens and claims, in one database.
 
-    Any method raises `StoreUnavailable` when the database cannot be reached or stays locked.
+    Any method raises `StoreUnavailable` when the database cannot be reached, stays locked or was
+    closed, and `DiskFull` when there is no room; nothing is stored then, and the store can be
+    used again when the cause is gone. Reads see committed data only, and all of a commit or none.
+
+    Keys are text: a key that is a number is stored as its text. Values are ordered None first,
+    then numbers (False as 0, True as 1), then text by code points.
     """
 
     async def ensure(self, views: Sequence[type[View]], *, generation: int | None = None) -> None:
         """Make room for view types (tables, indexes) in a generation (None: the active one).
+
+        What is there already stays. All of the types or none.
 
         Raises:
             ConfigurationError: the stored form of a view type has other indexes or another key;
@@ -103,10 +129,15 @@ class ViewStore(Protocol):
         """
 
     async def get(self, view: type[V], key: str) -> V | None:
-        """Return one document of the active generation."""
+        """Return one document of the active generation.
+
+        Raises:
+            ConfigurationError: nobody ensured the view type.
+            StoreError: the stored document does not fit the class any more: rebuild it.
+        """
 
     async def get_many(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
-        """Return those of the keys that exist."""
+        """Return those of the keys that exist (see `get`)."""
 
     async def find(
         self,
@@ -120,17 +151,20 @@ class ViewStore(Protocol):
     ) -> ViewPage:
         """Find documents by index.
 
+        Paging by cursor goes by value and key, not by number: documents stored or removed
+        between two pages neither repeat nor hide others.
+
         Args:
             view: the view type.
             where: for each indexed field (or the key) a value, or a `Range`; all must hold.
             order_by: an indexed field, or empty for the key; ties are in order of the key.
-            descending: from the largest.
+            descending: from the largest; also among ties.
             limit: how many at most, 1 to 10,000.
             cursor: ``next`` of the page before.
 
         Raises:
-            InvalidInput: a field is not indexed, the limit is out of range, or the cursor is not
-                from this query.
+            InvalidInput: a field is not indexed, a value is no text, number, truth value or
+                None, the limit is out of range, or the cursor is not from this query.
         """
 
     async def count(self, view: type[View], *, where: Mapping[str, Any] | None = None) -> int:
@@ -142,47 +176,81 @@ class ViewStore(Protocol):
         """Begin; commits at the end of the block, rolls back when it raises or is cancelled.
 
         ``generations`` says by view name which generation to work on (default: the active one).
-        Durable when the block has ended. Transactions of one store do not overlap.
+        Durable when the block has ended. Transactions of one store do not overlap, also those of
+        several processes: keep the block short.
+
+        Cancellation: during the commit itself, the block ends after it, and all is stored.
+
+        Raises:
+            ClaimLost: see `ViewTransaction.advance`; nothing was stored.
         """
 
     async def generation(self, processor: str) -> int:
         """Return the active generation of a processor's views, from 1."""
 
     async def activate(self, processor: str, generation: int, views: Sequence[type[View]]) -> None:
-        """Make a generation active for a processor and its views in one step; drop older ones."""
+        """Make a generation active for a processor and its views in one step; drop older ones.
+
+        Documents of older generations of these views and the processor's older segments are
+        removed, so that whoever still works on them fails.
+
+        Raises:
+            ConfigurationError: the generation of a view type is not there: `ensure` it first.
+        """
 
     async def drop_generation(
         self, processor: str, generation: int, views: Sequence[type[View]]
     ) -> None:
-        """Remove a generation that is not active, its documents and its segments."""
+        """Remove a generation that is not active, its documents and its segments.
+
+        What is not there is ignored.
+
+        Raises:
+            InvalidInput: it is active for the processor or for one of the views.
+        """
 
     async def open_segments(
         self, processor: str, *, count: int, token: str, generation: int
     ) -> list[Segment]:
-        """Return the processor's segments, made with this token if there are none yet."""
+        """Return the processor's segments of a generation, by index.
+
+        They are made with this token if there are none yet; else they are returned as they are,
+        even if they are more or fewer than ``count``.
+        """
 
     async def segments(self, processor: str = "") -> list[Segment]:
-        """Return the segments of one processor, or of all, with their claims."""
+        """Return the segments of one processor, or of all, with their claims.
+
+        Of all generations; ordered by processor, generation and index.
+        """
 
     async def claim(self, segment: Segment, *, owner: str, lease_s: float) -> Segment | None:
         """Take a segment that nobody holds (or whose lease has ended), with a risen fence.
 
-        Returns the claimed segment with its present token, or None when somebody else holds it.
+        Returns the claimed segment with its present token, or None when somebody holds it (also
+        somebody of the same name) or it does not exist any more.
         """
 
     async def renew(self, segments: Sequence[Segment], *, lease_s: float) -> list[Segment]:
-        """Prolong claims; return those that are still ours."""
+        """Prolong claims from now; return those that are still ours, as they are now.
+
+        A claim whose lease has ended is still ours as long as nobody has taken it.
+        """
 
     async def release(self, segments: Sequence[Segment]) -> None:
         """Give claims back; those that are not ours any more are ignored."""
 
     async def reset(self, processor: str, *, token: str, generation: int) -> None:
-        """Set the token of all segments of a generation and raise their fences (for a replay)."""
+        """Set the token of all segments of a generation and raise their fences (for a replay).
+
+        Claims on them end at once, so that anybody can claim them without waiting.
+        """
 
     def changes(self) -> AsyncIterator[None]:
         """Yield once at the start and then soon after each commit, by any process.
 
-        Several commits may give one yield. Woken within milliseconds, without polling.
+        Several commits may give one yield, and now and then there is one without a commit: look
+        for yourself. Woken within milliseconds, without polling. Ends when the store is closed.
         """
 
     async def close(self) -> None:

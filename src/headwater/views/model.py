@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin
 
 import msgspec
 
-from headwater.errors import DeclarationError
+from headwater.errors import DeclarationError, StoreError
 
 
 class Key:
@@ -33,7 +33,7 @@ class ViewType(msgspec.Struct, frozen=True):
         key: the name of its key field.
         indexes: the names of its indexed fields, in order of declaration.
         defaults: whether all fields but the key have defaults, so that an event may start one.
-        encode, decode: msgspec JSON.
+        encode, decode: msgspec JSON; decode raises `StoreError` when the document does not fit.
         row: the key as text, then the indexed values (text, number, truth value or None).
     """
 
@@ -78,7 +78,7 @@ def view_type(cls: type[View]) -> ViewType:
         indexes=indexes,
         defaults=all(not field.required for name, field in fields.items() if name != key),
         encode=msgspec.json.Encoder().encode,
-        decode=msgspec.json.Decoder(cls).decode,
+        decode=_decoder(cls),
         row=_row(hints, key, indexes),
     )
 
@@ -86,6 +86,22 @@ def view_type(cls: type[View]) -> ViewType:
 def plain(value: Any) -> Any:
     """Return the value of an enumeration's member, and any other value as it is."""
     return value.value if isinstance(value, enum.Enum) else value
+
+
+def _decoder(cls: type[View]) -> Callable[[bytes | str], Any]:
+    decode_json = msgspec.json.Decoder(cls).decode
+
+    def decode(document: bytes | str) -> Any:
+        try:
+            return decode_json(document)
+        except msgspec.MsgspecError as error:
+            reason = (
+                f"a stored document does not fit the class ({error}): give new fields a default, "
+                "or rebuild the projection"
+            )
+            raise StoreError(store=f"views of {cls.__name__}", reason=reason) from error
+
+    return decode
 
 
 def _row(

@@ -1,0 +1,5 @@
+"""View stores against the shared suite, with readable assertions."""
+
+import pytest
+
+pytest.register_assert_rewrite("headwater.testing.views")
