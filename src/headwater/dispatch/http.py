@@ -1,6 +1,6 @@
 """How commands and queries look in HTTP: written once, for the edge and for the remote buses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_type_hints
 from urllib.parse import quote, urlencode
 
@@ -33,6 +33,9 @@ class HttpForm:
         self._hints: Mapping[str, Any] = get_type_hints(cls, include_extras=True)
         self._fields = {field.name: field for field in msgspec.structs.fields(cls)}
         self._decode = msgspec.json.Decoder(cls).decode
+        self._decoders: dict[str, Callable[[bytes], Any]] = {
+            name: msgspec.json.Decoder(self._hints[name]).decode for name in self._fields
+        }
         self._cls = cls
 
     def request(self, message: Any) -> HttpRequest:
@@ -70,10 +73,7 @@ class HttpForm:
                 return message
             fields: dict[str, Any] = dict(_decode_object(body)) if body.strip() else {}
             self._refuse_unknown(fields, path)
-            values = {
-                name: msgspec.json.decode(raw, type=self._hints[name])
-                for name, raw in fields.items()
-            }
+            values = {name: self._decoders[name](raw) for name, raw in fields.items()}
             for name, text in path.items():
                 values[name] = self._from_text(name, text)
             return self._build(values)

@@ -8,7 +8,7 @@ from headwater.errors import MalformedMessage
 from headwater.messages.metadata import Context, Metadata, new_id, new_traceparent, now_us
 
 IDEMPOTENCY_KEY = "idempotency-key"
-CONSISTENCY_TOKEN = "headwater-consistency-token"
+CONSISTENCY_TOKEN = "headwater-consistency-token"  # noqa: S105 - a header's name
 TIMEOUT_MS = "headwater-timeout-ms"
 CORRELATION_ID = "headwater-correlation-id"
 CAUSATION_ID = "headwater-causation-id"
@@ -36,6 +36,8 @@ def to_headers(context: Context | None) -> dict[str, str]:
     }
     if cause.tenant:
         headers[TENANT] = cause.tenant
+    if context.token:
+        headers[CONSISTENCY_TOKEN] = context.token
     if context.deadline is not None:
         headers[TIMEOUT_MS] = str(max(0, int((context.deadline - time.monotonic()) * 1000)))
     return headers

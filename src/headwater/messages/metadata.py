@@ -43,6 +43,7 @@ class Context(msgspec.Struct, frozen=True):
 
     metadata: Metadata
     deadline: float | None = None  # time.monotonic() seconds
+    token: str = ""  # the consistency token that came with the request
 
 
 _CURRENT: ContextVar[Context | None] = ContextVar("headwater_context", default=None)
@@ -82,16 +83,22 @@ def new_metadata() -> Metadata:
 
 
 @contextmanager
-def handling(metadata: Metadata, *, deadline: float | None = None) -> Iterator[None]:
-    """Make a message the current context; a deadline is never later than the one around it."""
+def handling(
+    metadata: Metadata, *, deadline: float | None = None, token: str = ""
+) -> Iterator[None]:
+    """Make a message the current context; a deadline is never later than the one around it.
+
+    A consistency token is passed on with every call made in the context, so that services asked
+    on the way see what the first caller has seen.
+    """
     outer = _CURRENT.get()
     if outer is not None and outer.deadline is not None:
         deadline = outer.deadline if deadline is None else min(deadline, outer.deadline)
-    token = _CURRENT.set(Context(metadata, deadline))
+    before = _CURRENT.set(Context(metadata, deadline, token))
     try:
         yield
     finally:
-        _CURRENT.reset(token)
+        _CURRENT.reset(before)
 
 
 def remaining_s(*, default: float, action: str) -> float:

@@ -22,7 +22,7 @@ class CommandHandler(msgspec.Struct, frozen=True):
 
     Attributes:
         command: the command's type.
-        function: called with the state (or the class, when it creates), the command and models.
+        function: called with the state (empty, when it creates), the command and models.
         creates: False: the aggregate must exist; True: it must not; ``"if_missing"``: either.
         models: the decision models it asks for, in order of its parameters.
     """
@@ -46,8 +46,8 @@ def command_handler(function: F | None = None, *, creates: Creates = False) -> A
 
     Args:
         function: the method, when used without parentheses.
-        creates: True for a handler that begins a new aggregate (it receives the class);
-            ``"if_missing"`` for one that begins it when there is none yet (it receives a state).
+        creates: True for a handler that begins a new aggregate and finds an empty state;
+            ``"if_missing"`` for one that begins it only when there is none yet.
 
     Raises:
         DeclarationError: it is a coroutine.

@@ -149,8 +149,7 @@ class Repository(Generic[A]):
         if handler.creates is True:
             if exists:
                 raise AggregateExists(aggregate=self.type.name, id=id)
-            return events_of(handler.function(self._cls, command, *models))
-        if not exists and handler.creates is False:
+        elif not exists and handler.creates is False:
             raise AggregateNotFound(aggregate=self.type.name, id=id)
         return events_of(handler.function(cell.state, command, *models))
 

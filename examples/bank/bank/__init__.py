@@ -1,0 +1,1 @@
+"""A bank: customers, accounts, transfers between accounts, and insights into them."""

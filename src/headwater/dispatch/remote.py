@@ -1,0 +1,186 @@
+"""The buses across the network: the same call, carried to the service that handles the message."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from headwater.client import HttpCaller, Reply, Request
+from headwater.discovery import Discovery, Instance
+from headwater.dispatch.api import CommandResult
+from headwater.dispatch.http import HttpForm
+from headwater.dispatch.local import LocalCommandBus, LocalQueryBus
+from headwater.errors import (
+    HeadwaterError,
+    MalformedMessage,
+    UnknownMessage,
+    from_problem,
+)
+from headwater.messages import Command, ConsistencyToken, Query, new_id
+from headwater.messages.headers import CONSISTENCY_TOKEN, IDEMPOTENCY_KEY
+
+R = TypeVar("R")
+
+_decode_result = msgspec.json.Decoder(CommandResult).decode
+
+
+class MessageDirectory:
+    """Says which service handles a message, from the routes that instances registered."""
+
+    def __init__(self, discovery: Discovery) -> None:
+        """Follow a discovery's cache."""
+        self._discovery = discovery
+        self._known: Mapping[str, tuple[Instance, ...]] | None = None
+        self._services: dict[str, str] = {}
+
+    def service_of(self, name: str) -> str:
+        """Return the service that handles the message of this wire name.
+
+        Raises:
+            UnknownMessage: no registered instance, of any status, declares it.
+        """
+        services = self._discovery.services()
+        if services is not self._known:
+            self._known = services
+            current = {
+                route.message: service
+                for service, instances in services.items()
+                for instance in instances
+                for route in instance.routes
+                if route.message
+            }
+            # A service whose last instance is just restarting is still the one to ask.
+            self._services.update(current)
+        service = self._services.get(name)
+        if service is None:
+            raise UnknownMessage(name=name)
+        return service
+
+
+class RemoteCommandBus:
+    """Handles commands here when this process has the handler, else sends them to who has.
+
+    Across the network every command carries an idempotency key, its own if the caller gave none,
+    so that a lost answer can be retried safely. All commands of one target go to the same
+    instance while it lives, which spares conflicts.
+    """
+
+    def __init__(
+        self,
+        caller: HttpCaller,
+        discovery: Discovery,
+        *,
+        local: LocalCommandBus | None = None,
+        timeout_s: float = 10.0,
+        retries: int = 3,
+    ) -> None:
+        """Send through a caller; ``local`` goes first."""
+        self._caller = caller
+        self._directory = MessageDirectory(discovery)
+        self._local = local
+        self._timeout_s = timeout_s
+        self._retries = retries
+        self._forms: dict[type, HttpForm] = {}
+
+    async def send(self, command: Command, *, idempotency_key: str = "") -> CommandResult:
+        """Send a command (see `CommandBus.send`)."""
+        if self._local is not None and self._local.handles(type(command)):
+            return await self._local.send(command, idempotency_key=idempotency_key)
+        form = _form(self._forms, type(command))
+        http = form.request(command)
+        service = self._directory.service_of(form.kind.name)
+        reply = await self._caller.call(
+            Request(
+                service=service,
+                method=http.method,
+                path=http.path,
+                headers={
+                    "content-type": "application/json",
+                    IDEMPOTENCY_KEY: idempotency_key or new_id(),
+                },
+                body=http.body,
+                timeout_s=self._timeout_s,
+                routing_key=form.kind.target_of(command),
+                role="command",
+                idempotent=True,
+                retries=self._retries,
+            )
+        )
+        if reply.status >= 400:
+            raise _error(reply, service)
+        try:
+            return _decode_result(reply.body)
+        except msgspec.MsgspecError as error:
+            raise _unreadable(reply, service, error) from error
+
+
+class RemoteQueryBus:
+    """Answers queries here when this process has the handler, else asks who has."""
+
+    def __init__(
+        self,
+        caller: HttpCaller,
+        discovery: Discovery,
+        *,
+        local: LocalQueryBus | None = None,
+        timeout_s: float = 10.0,
+        retries: int = 3,
+    ) -> None:
+        """Ask through a caller; ``local`` goes first."""
+        self._caller = caller
+        self._directory = MessageDirectory(discovery)
+        self._local = local
+        self._timeout_s = timeout_s
+        self._retries = retries
+        self._forms: dict[type, HttpForm] = {}
+
+    async def ask(self, query: Query[R], *, token: ConsistencyToken | str | None = None) -> R:
+        """Ask (see `QueryBus.ask`)."""
+        if self._local is not None and self._local.handles(type(query)):
+            return await self._local.ask(query, token=token)
+        form = _form(self._forms, type(query))
+        http = form.request(query)
+        service = self._directory.service_of(form.kind.name)
+        text = token.encode() if isinstance(token, ConsistencyToken) else token
+        reply = await self._caller.call(
+            Request(
+                service=service,
+                method=http.method,
+                path=http.path,
+                headers={CONSISTENCY_TOKEN: text} if text else {},
+                body=b"",
+                timeout_s=self._timeout_s,
+                role="query",
+                idempotent=True,
+                retries=self._retries,
+            )
+        )
+        if reply.status >= 400:
+            raise _error(reply, service)
+        try:
+            answer: R = msgspec.json.decode(reply.body, type=form.kind.answer)
+        except msgspec.MsgspecError as error:
+            raise _unreadable(reply, service, error) from error
+        return answer
+
+
+def _form(forms: dict[type, HttpForm], cls: Any) -> HttpForm:
+    form = forms.get(cls)
+    if form is None:
+        form = forms[cls] = HttpForm(cls)
+    return form
+
+
+def _error(reply: Reply, service: str) -> HeadwaterError:
+    try:
+        problem = msgspec.json.decode(reply.body)
+    except msgspec.MsgspecError:
+        problem = reply.body[:500].decode(errors="replace")
+    return from_problem(problem, status=reply.status, source=service)
+
+
+def _unreadable(reply: Reply, service: str, error: Exception) -> MalformedMessage:
+    return MalformedMessage(
+        name=f"answer of {service!r} ({reply.instance})",
+        reason=f"{error}: {reply.body[:100].decode(errors='replace')}",
+    )

@@ -1,0 +1,102 @@
+"""Prometheus metrics of one instance."""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Metrics:
+    """Requests by route and status, what is in progress, and the lag of processors."""
+
+    def __init__(self, service: str, instance: str) -> None:
+        """Make a registry of its own, so that several services can live in one process."""
+        self.registry = CollectorRegistry()
+        labels = {"service": service, "instance": instance}
+        self._requests = Histogram(
+            "headwater_request_seconds",
+            "Time to answer a request.",
+            ("service", "instance", "method", "route", "status"),
+            registry=self.registry,
+            buckets=_BUCKETS_S,
+        )
+        self._client_calls = Histogram(
+            "headwater_client_call_seconds",
+            "Time of calls to other services.",
+            ("service", "instance", "target", "method", "route", "status"),
+            registry=self.registry,
+            buckets=_BUCKETS_S,
+        )
+        self.rejected = Counter(
+            "headwater_requests_refused_total",
+            "Requests refused because of overload or draining.",
+            ("service", "instance"),
+            registry=self.registry,
+        ).labels(**labels)
+        self._in_progress = Gauge(
+            "headwater_requests_in_progress",
+            "Requests being handled.",
+            ("service", "instance"),
+            registry=self.registry,
+        ).labels(**labels)
+        self._labels = labels
+
+    def route(self, method: str, route: str) -> Callable[[int, float], None]:
+        """Return a function that notes an answer: its status, and when the request began."""
+        known: dict[int, Any] = {}
+
+        def note(status: int, began: float) -> None:
+            child = known.get(status)
+            if child is None:
+                child = known[status] = self._requests.labels(
+                    **self._labels, method=method, route=route, status=str(status)
+                )
+            child.observe(time.perf_counter() - began)
+
+        return note
+
+    def client_call(
+        self, service: str, method: str, template: str, status: int, seconds: float
+    ) -> None:
+        """Note a call to another service; status 0 when there was no answer."""
+        self._client_calls.labels(
+            **self._labels, target=service, method=method, route=template, status=str(status)
+        ).observe(seconds)
+
+    def watch(
+        self,
+        *,
+        in_progress: Callable[[], int],
+        lags: Callable[[], Iterable[tuple[str, int]]],
+    ) -> None:
+        """Read some values when they are asked for: requests in progress, lag by processor."""
+        self._in_progress.set_function(in_progress)
+        self.registry.register(_Lags(self._labels, lags))
+
+    def exposition(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class _Lags(Collector):
+    def __init__(
+        self, labels: dict[str, str], lags: Callable[[], Iterable[tuple[str, int]]]
+    ) -> None:
+        self._labels = labels
+        self._lags = lags
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        family = GaugeMetricFamily(
+            "headwater_processor_lag_events",
+            "Events between a processor's token and the head of its source.",
+            labels=("service", "instance", "processor"),
+        )
+        for processor, lag in self._lags():
+            family.add_metric([*self._labels.values(), processor], lag)
+        yield family

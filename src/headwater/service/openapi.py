@@ -1,0 +1,127 @@
+"""The OpenAPI 3.1 document of a service, from its commands and queries, and its page."""
+
+import importlib.util
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from headwater.dispatch import CommandResult
+from headwater.dispatch.http import HttpForm
+
+_REF = "#/components/schemas/{name}"
+
+_PROBLEM: dict[str, Any] = {
+    "type": "object",
+    "description": "RFC 9457 problem details",
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "what was wrong and what to do"},
+        "code": {"type": "string", "description": "stable name of the error"},
+        "fields": {"type": "object"},
+    },
+    "required": ["type", "title", "status", "detail", "code"],
+}
+
+
+def openapi_document(
+    title: str, version: str, commands: Sequence[type], queries: Sequence[type]
+) -> dict[str, Any]:
+    """Return the document; message classes' docstrings are the descriptions.
+
+    Source: OpenAPI Specification 3.1.0; schemas are JSON Schema 2020-12 as msgspec states them.
+    """
+    forms = [HttpForm(cls) for cls in (*commands, *queries)]
+    types = [CommandResult, *commands, *queries]
+    types += [form.kind.answer for form in forms if form.kind.kind == "query"]
+    schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
+    by_type = dict(zip([repr(t) for t in types], schemas, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for form in forms:
+        operation = _operation(form, by_type, components)
+        paths.setdefault(form.route.path, {})[form.route.method.lower()] = operation
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": title, "version": version or "0"},
+        "paths": dict(sorted(paths.items())),
+        "components": {"schemas": {**components, "Problem": _PROBLEM}},
+    }
+
+
+def _operation(
+    form: HttpForm, by_type: dict[str, Any], components: dict[str, Any]
+) -> dict[str, Any]:
+    kind = form.kind
+    own: dict[str, Any] = components[kind.cls.__name__]
+    in_path = form.route.parameters
+    properties: dict[str, Any] = own.get("properties", {})
+    required: list[str] = own.get("required", [])
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": properties[name]}
+        for name in in_path
+    ]
+    rest = {name: schema for name, schema in properties.items() if name not in in_path}
+    operation: dict[str, Any] = {
+        "operationId": kind.name,
+        "summary": (kind.cls.__doc__ or kind.name).strip().splitlines()[0],
+        "tags": ["commands" if kind.kind == "command" else "queries"],
+        "parameters": parameters,
+    }
+    if kind.kind == "command":
+        parameters.append(_header("Idempotency-Key", "the same key gives the first outcome"))
+        body = {"type": "object", "properties": rest}
+        body["required"] = [name for name in required if name in rest]
+        operation["requestBody"] = {"content": {"application/json": {"schema": body}}}
+        answer = by_type[repr(CommandResult)]
+    else:
+        parameters.append(
+            _header("Headwater-Consistency-Token", "wait until the view has seen this")
+        )
+        for name, schema in rest.items():
+            parameters.append(
+                {"name": name, "in": "query", "required": name in required, "schema": schema}
+            )
+        answer = by_type[repr(kind.answer)]
+    problem = {"application/problem+json": {"schema": {"$ref": _REF.format(name="Problem")}}}
+    operation["responses"] = {
+        "200": {"description": "done", "content": {"application/json": {"schema": answer}}},
+        "4XX": {"description": "refused", "content": problem},
+        "5XX": {"description": "failed", "content": problem},
+    }
+    return operation
+
+
+def _header(name: str, description: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "description": description,
+        "schema": {"type": "string"},
+    }
+
+
+def swagger_assets() -> Path:
+    """Return the folder of Swagger UI's files, from the package that carries them.
+
+    The package is looked up but never imported (it would bring a web framework along).
+    """
+    spec = importlib.util.find_spec("flask_swagger_ui")
+    locations: Iterable[str] = (spec.submodule_search_locations or ()) if spec else ()
+    for location in locations:
+        return Path(location) / "dist"
+    msg = "the package flask-swagger-ui is not installed"
+    raise FileNotFoundError(msg)
+
+
+def openapi_page(title: str) -> str:
+    """Return the HTML page that shows the document with Swagger UI, without any other host."""
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<link rel="stylesheet" href="docs/assets/swagger-ui.css"></head>
+<body><div id="ui"></div><script src="docs/assets/swagger-ui-bundle.js"></script>
+<script>SwaggerUIBundle({{url: "openapi.json", dom_id: "#ui", deepLinking: true}})</script>
+</body></html>"""

@@ -1,0 +1,111 @@
+"""`Service`: the composition root. It declares what a service consists of; nothing runs yet."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from headwater.dispatch import CommandBus, CommandInterceptor, QueryBus, QueryInterceptor
+from headwater.dispatch.interceptors import Authorize
+from headwater.errors import ConfigurationError, DeclarationError
+from headwater.modelling import Aggregate, DecisionModel, aggregate_type, model_type
+
+if TYPE_CHECKING:
+    from headwater.config import Settings
+    from headwater.service.runtime import Runtime
+
+T = TypeVar("T")
+
+
+class Service:
+    """A service, declared at import and run by ``headwater run module:service``.
+
+    Args:
+        name: its name in the system.
+        aggregates: whose commands it handles.
+        decisions: decision models that handle commands by themselves.
+        projections: classes (or instances) that build and answer from views.
+        sagas: durable state machines that it runs.
+        handlers: `EventHandlers` classes (or instances) with effects of their own.
+        interceptors: around every command and query handled here, outermost first.
+        authorize: asked before every command and query; raises to refuse.
+        routes: further Litestar route handlers (SSE, WebSockets, plain REST).
+        version: the program's version, shown in discovery and OpenAPI.
+
+    Raises:
+        DeclarationError: something in it is declared wrongly.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        aggregates: Sequence[type[Aggregate]] = (),
+        decisions: Sequence[type[DecisionModel]] = (),
+        projections: Sequence[Any] = (),
+        sagas: Sequence[type[Any]] = (),
+        handlers: Sequence[Any] = (),
+        interceptors: Sequence[CommandInterceptor | QueryInterceptor] = (),
+        authorize: Authorize | None = None,
+        routes: Iterable[Any] = (),
+        version: str = "",
+    ) -> None:
+        if not name or not all(c.isalnum() or c in "-_" for c in name):
+            raise DeclarationError(
+                subject=f"Service({name!r})", reason="a name has letters, digits, - and _"
+            )
+        self.name = name
+        self.version = version
+        self.aggregates = tuple(aggregates)
+        self.decisions = tuple(decisions)
+        self.projections = tuple(p() if isinstance(p, type) else p for p in projections)
+        self.sagas = tuple(sagas)
+        self.handlers = tuple(h() if isinstance(h, type) else h for h in handlers)
+        self.interceptors = tuple(interceptors)
+        self.authorize = authorize
+        self.routes = tuple(routes)
+        for aggregate in self.aggregates:
+            aggregate_type(aggregate)
+        for model in self.decisions:
+            model_type(model)
+        self._runtime: Runtime | None = None
+        self._clients: dict[type, Any] = {}
+
+    @property
+    def runtime(self) -> "Runtime":
+        """The running instance of this service in this process.
+
+        Raises:
+            ConfigurationError: it is not running.
+        """
+        if self._runtime is None:
+            raise ConfigurationError(
+                subject=f"service {self.name!r}",
+                reason="is not running in this process: use it from handlers, or start it first",
+            )
+        return self._runtime
+
+    @property
+    def commands(self) -> CommandBus:
+        """The command bus of the running instance: local handlers first, else the network."""
+        return self.runtime.commands
+
+    @property
+    def queries(self) -> QueryBus:
+        """The query bus of the running instance: local handlers first, else the network."""
+        return self.runtime.queries
+
+    def client(self, contract: type[T]) -> T:
+        """Return the client of a declared REST interface (see `headwater.client`).
+
+        It may be made at import; it can be called while the service runs.
+        """
+        from headwater.service.clients import late_client
+
+        return late_client(self, contract)
+
+    async def settings(self, kind: type[T], *, prefix: str = "") -> "Settings[Any]":
+        """Return a live, typed part of this service's configuration.
+
+        Raises:
+            ConfigurationError: the configuration does not fit the type.
+        """
+        return await self.runtime.bind(kind, prefix=prefix)

@@ -1,0 +1,101 @@
+"""What one instance of a service must be told: where it listens and which engines carry it."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from headwater.errors import ConfigurationError
+from headwater.messages import new_id
+
+Role = Literal["command", "query", "all"]
+
+
+class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of an instance. In URLs ``{data}`` and ``{service}`` are replaced.
+
+    Attributes:
+        service: the service's name.
+        instance: unique over the system; made up when empty.
+        role: which side to run.
+        zone, version: told to discovery.
+        host, port: where to listen; port 0 chooses a free one.
+        advertise: the host name told to others; empty for ``host``.
+        data: directory for files of embedded engines.
+        store, views, bus: engines, as URLs: ``sqlite:<path>`` or ``memory:``; an empty bus means
+            that the service neither publishes nor subscribes.
+        partitions: partitions of a bus that is yet to be made.
+        discovery, config: base URLs of those services; empty to run without.
+        profiles, label: which configuration to fetch.
+        max_in_progress: requests handled at once; more are answered 503.
+        max_body_bytes: larger bodies are answered 413.
+        request_timeout_s: the longest a request may take; callers can ask for less.
+        consistency_timeout_s: how long a query waits for its token.
+        drain_s: how long a stop waits for requests in progress.
+        lease_s: how long the registry keeps a silent instance.
+        cache_size: aggregates kept in memory per class.
+        segments: segments of each processor that is yet to be made.
+        log_level, log_format: ``console`` or ``json`` lines on standard error.
+    """
+
+    service: str
+    instance: str = ""
+    role: Role = "all"
+    zone: str = ""
+    version: str = ""
+    host: str = "127.0.0.1"
+    port: int = 0
+    advertise: str = ""
+    data: str = ".headwater"
+    store: str = "sqlite:{data}/{service}/events.db"
+    views: str = "sqlite:{data}/{service}/views.db"
+    bus: str = ""
+    partitions: int = 4
+    discovery: tuple[str, ...] = ()
+    config: tuple[str, ...] = ()
+    profiles: str = "default"
+    label: str = ""
+    max_in_progress: int = 1024
+    max_body_bytes: int = 1_000_000
+    request_timeout_s: float = 10.0
+    consistency_timeout_s: float = 5.0
+    start_timeout_s: float = 15.0
+    drain_s: float = 10.0
+    lease_s: float = 5.0
+    cache_size: int = 10_000
+    segments: int = 4
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
+
+    @property
+    def commands(self) -> bool:
+        """Whether this instance handles commands."""
+        return self.role in ("command", "all")
+
+    @property
+    def queries(self) -> bool:
+        """Whether this instance answers queries."""
+        return self.role in ("query", "all")
+
+    def url(self, engine: str) -> str:
+        """Return the URL of ``store``, ``views`` or ``bus`` with its placeholders replaced."""
+        text: str = getattr(self, engine)
+        return text.replace("{data}", self.data).replace("{service}", self.service)
+
+
+def service_settings(values: dict[str, Any], *, origin: str) -> ServiceSettings:
+    """Return settings from plain values.
+
+    Raises:
+        ConfigurationError: a name is unknown or a value has the wrong type; says which.
+    """
+    try:
+        settings = msgspec.convert(values, ServiceSettings, strict=False)
+    except msgspec.ValidationError as error:
+        known = ", ".join(ServiceSettings.__struct_fields__)
+        raise ConfigurationError(
+            subject=f"settings from {origin}", reason=f"{error}; known settings are {known}"
+        ) from error
+    if not settings.instance:
+        name = f"{settings.service}-{settings.role}-{new_id()[-12:]}"
+        settings = msgspec.structs.replace(settings, instance=name)
+    return settings
