@@ -1,0 +1,217 @@
+"""From a routing table to Envoy's route configuration (RDS)."""
+
+from typing import Any
+
+from headwater.gateway import templates
+from headwater.gateway.model import GatewaySettings, Route, RoutingTable
+from headwater.gateway.problems import IDEMPOTENCY_KEY
+from headwater.gateway.routes import READS
+
+ROUTES = "headwater"  # the name of the one route configuration
+BUFFER = "envoy.filters.http.buffer"
+_BUFFER_OFF = {
+    "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
+    "disabled": True,
+}
+_PREVIOUS_HOSTS = {
+    "name": "envoy.retry_host_predicates.previous_hosts",
+    "typed_config": {
+        "@type": "type.googleapis.com/"
+        "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+    },
+}
+_PREVIOUS_PRIORITIES = {
+    "name": "envoy.retry_priorities.previous_priorities",
+    "typed_config": {
+        "@type": "type.googleapis.com/"
+        "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
+        "update_frequency": 1,
+    },
+}
+
+
+def route_configuration(table: RoutingTable, settings: GatewaySettings) -> dict[str, Any]:
+    """Return the route configuration: first match wins, so the most specific comes first."""
+    routes = [_health("/health/live", "UP")]
+    for route in table.routes:
+        routes += _routes(route, settings)
+    for service, (reads, writes) in sorted(table.prefixes.items()):
+        routes += _prefix_routes(service, reads, writes, settings)
+    return {
+        "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+        "name": ROUTES,
+        "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}],
+    }
+
+
+def _health(path: str, status: str) -> dict[str, Any]:
+    return {
+        "match": {"path": path},
+        "direct_response": {
+            "status": 200,
+            "body": {"inline_string": f'{{"status":"{status}"}}'},
+        },
+        "response_headers_to_add": [
+            {
+                "header": {"key": "content-type", "value": "application/json"},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+        ],
+    }
+
+
+def _routes(route: Route, settings: GatewaySettings) -> list[dict[str, Any]]:
+    """Return the Envoy routes of one of ours."""
+    path: dict[str, Any]
+    if templates.parameters(route.path):
+        path = {"safe_regex": {"regex": templates.pattern(route.path)}}
+    else:
+        path = {"path": templates.shape(route.path)}
+    methods = ("GET", "HEAD") if route.method == "GET" else (route.method,)
+    found: list[dict[str, Any]] = []
+    for method in methods:
+        headers = [_header(":method", method)]
+        target = {"cluster": route.cluster} | _hash_policy(route)
+        if route.kind == "stream":
+            found.append(_stream(route.service, path | {"headers": headers}, target))
+        elif method in READS:
+            found.append(_read(route.service, path | {"headers": headers}, target, settings))
+        else:
+            found += _writes(route.service, path, headers, target, settings)
+    return found
+
+
+def _prefix_routes(
+    service: str, reads: str, writes: str, settings: GatewaySettings
+) -> list[dict[str, Any]]:
+    """Return the routes of ``/services/<service>/``; the request's headers tell a stream."""
+    match = {"prefix": f"/services/{templates.shape(service)}/"}
+    strip = {"prefix_rewrite": "/"}
+    websocket: dict[str, Any] = {
+        "name": "upgrade",
+        "string_match": {"exact": "websocket", "ignore_case": True},
+    }
+    events = {"name": "accept", "string_match": {"contains": "text/event-stream"}}
+    streams = [
+        _stream(service, match | {"headers": [header]}, strip | {"cluster": reads})
+        for header in (websocket, events)
+    ]
+    plain = [
+        _read(
+            service,
+            match | {"headers": [_header(":method", method)]},
+            strip | {"cluster": reads},
+            settings,
+        )
+        for method in READS
+    ]
+    return [*streams, *plain, *_writes(service, match, [], strip | {"cluster": writes}, settings)]
+
+
+def _stream(service: str, match: dict[str, Any], target: dict[str, Any]) -> dict[str, Any]:
+    """A stream has no time limit, no size limit, and is tried again only before it began."""
+    action = target | {
+        "timeout": "0s",
+        "idle_timeout": "0s",
+        "upgrade_configs": [{"upgrade_type": "websocket", "enabled": True}],
+        "retry_policy": _retry("connect-failure,refused-stream", 2),
+    }
+    return {
+        "match": match,
+        "route": action,
+        "metadata": _metadata(service, timeout_s=0.0, limit_bytes=0),
+        "typed_per_filter_config": {BUFFER: _BUFFER_OFF},
+    }
+
+
+def _read(
+    service: str, match: dict[str, Any], target: dict[str, Any], settings: GatewaySettings
+) -> dict[str, Any]:
+    """A read is safe, so it is tried again on another instance whenever the first one fails."""
+    policy = _retry(
+        "connect-failure,refused-stream,reset,retriable-status-codes", settings.retries, 503
+    )
+    policy["per_try_timeout"] = duration(settings.read_try_timeout_s)
+    if settings.zone:
+        policy["retry_priority"] = _PREVIOUS_PRIORITIES
+    return _route(service, match, target, settings.read_timeout_s, policy, settings)
+
+
+def _writes(
+    service: str,
+    match: dict[str, Any],
+    headers: list[dict[str, Any]],
+    target: dict[str, Any],
+    settings: GatewaySettings,
+) -> list[dict[str, Any]]:
+    """A write is tried again after its first byte only if its idempotency key makes that safe."""
+    keyed = {"name": IDEMPOTENCY_KEY, "present_match": True}
+    timeout_s = settings.write_timeout_s
+    safe = _retry(
+        "connect-failure,refused-stream,reset,retriable-status-codes", settings.retries, 502, 503
+    )
+    plain = _retry("connect-failure,refused-stream,reset-before-request", settings.retries)
+    return [
+        _route(service, _with(match, [*headers, keyed]), target, timeout_s, safe, settings),
+        _route(service, _with(match, headers), target, timeout_s, plain, settings),
+    ]
+
+
+def _with(match: dict[str, Any], headers: list[dict[str, Any]]) -> dict[str, Any]:
+    return match | {"headers": headers} if headers else match
+
+
+def _route(
+    service: str,
+    match: dict[str, Any],
+    target: dict[str, Any],
+    timeout_s: float,
+    policy: dict[str, Any],
+    settings: GatewaySettings,
+) -> dict[str, Any]:
+    return {
+        "match": match,
+        "route": target | {"timeout": duration(timeout_s), "retry_policy": policy},
+        "metadata": _metadata(service, timeout_s=timeout_s, limit_bytes=settings.body_limit_bytes),
+    }
+
+
+def _metadata(service: str, *, timeout_s: float, limit_bytes: int) -> dict[str, Any]:
+    """What the problem documents say about a route."""
+    told = {"service": service, "timeout_s": timeout_s, "limit_bytes": limit_bytes}
+    return {"filter_metadata": {"headwater": told}}
+
+
+def _retry(conditions: str, retries: int, *statuses: int) -> dict[str, Any]:
+    policy: dict[str, Any] = {
+        "retry_on": conditions,
+        "num_retries": retries,
+        "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
+        "retry_host_predicate": [_PREVIOUS_HOSTS],
+        # A hashed cluster offers the same instance several times before another one.
+        "host_selection_retry_max_attempts": 20,
+    }
+    if statuses:
+        policy["retriable_status_codes"] = list(statuses)
+    return policy
+
+
+def _hash_policy(route: Route) -> dict[str, Any]:
+    """Requests that name one target in their path go to one instance, whatever the route."""
+    if route.kind != "command" or not route.key:
+        return {}
+    captured = templates.pattern(route.path, capture=route.key)
+    rewrite = {
+        "pattern": {"regex": rf"^{captured}(?:\?.*)?$"},
+        "substitution": r"\1",
+    }
+    return {"hash_policy": [{"header": {"header_name": ":path", "regex_rewrite": rewrite}}]}
+
+
+def _header(name: str, value: str) -> dict[str, Any]:
+    return {"name": name, "string_match": {"exact": value}}
+
+
+def duration(seconds: float) -> str:
+    """Return a protobuf JSON duration."""
+    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
