@@ -1,0 +1,288 @@
+"""Runs an ASGI app with uvicorn inside the running event loop: bind check, start, bounded drain."""
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from typing import Any, Self
+
+import msgspec
+import uvicorn
+
+from headwater._http.pulse import wait_for
+from headwater.errors import AddressInUse, ConfigurationError, Draining, StartupError
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
+
+_BACKLOG = 2048
+_CANCEL_GRACE_S = 1.0
+_SETTLE_TURNS = 5
+
+
+class AsgiServer:
+    """One ASGI app on one port of the running event loop.
+
+    No signal handlers are installed and no logging is configured: both belong to the program.
+    Start it once; a stopped server is not started again.
+    """
+
+    def __init__(
+        self,
+        app: AsgiApp,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        lifespan: bool = False,
+        keep_alive_s: int = 75,
+        name: str = "the server",
+    ) -> None:
+        """Describe the server; nothing is bound yet.
+
+        Args:
+            app: the ASGI 3 application.
+            host: address to listen on.
+            port: port to listen on; 0 lets the system choose.
+            lifespan: whether the app's lifespan events are run (a failing start-up raises).
+            keep_alive_s: idle connections live this long; longer than a proxy keeps its own, so
+                that the proxy never writes into a connection that is being closed.
+            name: who speaks in a 503 answer during the drain.
+        """
+        self._app = app
+        self._host = host
+        self._port = port
+        self._name = name
+        self._lifespan = lifespan
+        self._keep_alive_s = keep_alive_s
+        self._closing = asyncio.Event()
+        self._server: _Server | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def host(self) -> str:
+        """The address it listens on."""
+        return self._host
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; the chosen one after `start`."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """Base URL without a trailing slash."""
+        host = "127.0.0.1" if self._host in {"", "0.0.0.0"} else self._host  # noqa: S104 - compared, not bound
+        return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
+
+    async def start(self) -> None:
+        """Bind, then serve; requests are answered when this returns.
+
+        Raises:
+            AddressInUse: another process listens on the port.
+            ConfigurationError: the address is not one of this machine, or not allowed.
+            StartupError: the app's own start-up failed.
+        """
+        sock = await _bind(self._host, self._port)
+        self._port = sock.getsockname()[1]
+        config = uvicorn.Config(
+            self._serve_request,
+            interface="asgi3",
+            http="httptools",
+            lifespan="on" if self._lifespan else "off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=self._keep_alive_s,
+            backlog=_BACKLOG,
+        )
+        self._server = server = _Server(config)
+        self._task = asyncio.create_task(_run(server, sock), name=f"serve {self.url}")
+        ready = asyncio.create_task(server.ready.wait())
+        try:
+            await asyncio.wait({ready, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await self.stop(0)
+            raise
+        finally:
+            ready.cancel()
+        if not server.ready.is_set():
+            sock.close()
+            raise StartupError(
+                subject=self._name, reason="the application's own start-up failed: see its log"
+            ) from self._task.exception()
+
+    async def stop(self, grace_s: float = 10.0) -> None:
+        """Accept nothing new, end event streams, let requests finish, then cancel the rest.
+
+        A request that is cancelled before it answered gets a 503 problem document. Twice is fine.
+
+        Args:
+            grace_s: how long requests in progress may take.
+        """
+        if self._server is None or self._task is None:
+            return
+        self._closing.set()
+        self._server.config.timeout_graceful_shutdown = grace_s  # type: ignore[assignment] # fractions of a second work too
+        self._server.exit()
+        with contextlib.suppress(SystemExit):
+            await asyncio.shield(self._task)
+        left = set(self._server.server_state.tasks)
+        if left:
+            await asyncio.wait(left, timeout=_CANCEL_GRACE_S)
+        for _ in range(_SETTLE_TURNS):  # a connection may be just between accepted and made
+            for connection in list(self._server.server_state.connections):
+                transport = getattr(connection, "transport", None)
+                if transport is not None:
+                    transport.abort()
+            await asyncio.sleep(0)
+
+    async def __aenter__(self) -> Self:
+        """Start."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop."""
+        await self.stop()
+
+    async def _serve_request(self, scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(self._closing, receive, send)
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except asyncio.CancelledError:
+            if not self._closing.is_set():
+                raise
+            if not exchange.started:
+                await exchange.refuse(Draining(service=self._name))
+                return
+        if exchange.streaming and not exchange.finished:
+            await exchange.finish()
+
+
+class _Exchange:
+    """One request; an event stream sees a disconnect when the server stops."""
+
+    __slots__ = ("_closing", "_receive", "_send", "finished", "started", "streaming")
+
+    def __init__(self, closing: asyncio.Event, receive: Receive, send: Send) -> None:
+        self._closing = closing
+        self._receive = receive
+        self._send = send
+        self.started = self.streaming = self.finished = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            self.streaming = any(
+                name.lower() == b"content-type" and value.startswith(b"text/event-stream")
+                for name, value in message.get("headers", ())
+            )
+        elif self.streaming and not message.get("more_body", False):
+            self.finished = True
+        await self._send(message)
+
+    async def receive(self) -> Message:
+        if not self.streaming:
+            return await self._receive()
+        message = asyncio.ensure_future(self._receive())
+        closing = asyncio.ensure_future(self._closing.wait())
+        try:
+            await asyncio.wait({message, closing}, return_when=asyncio.FIRST_COMPLETED)
+            return message.result() if message.done() else {"type": "http.disconnect"}
+        finally:
+            message.cancel()
+            closing.cancel()
+
+    async def finish(self) -> None:
+        self.finished = True
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def refuse(self, error: Draining) -> None:
+        body = msgspec.json.encode(error.to_problem())
+        headers = [
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"retry-after", b"1"),
+            (b"connection", b"close"),
+        ]
+        await self._send({"type": "http.response.start", "status": 503, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without signal handlers, told to stop through an event instead of polling."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+        self._exit = asyncio.Event()
+
+    def exit(self) -> None:
+        self.should_exit = True
+        self._exit.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self.ready.set()
+
+    async def main_loop(self) -> None:
+        # The parent counts tenths of a second; every tenth refreshes the Date header.
+        while not await self.on_tick(0):
+            await wait_for(self._exit, 1.0)
+
+
+async def _run(server: _Server, sock: socket.socket) -> None:
+    try:
+        await server.serve(sockets=[sock])
+    except SystemExit as error:  # uvicorn's way to report a failed lifespan start
+        msg = "the server gave up during its start"
+        raise RuntimeError(msg) from error
+
+
+async def _bind(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:
+        raise ConfigurationError(
+            subject=f"{host}:{port}", reason="a port is a number from 0 to 65535: correct it"
+        )
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(
+            host or "0.0.0.0",  # noqa: S104 - an empty host means all addresses, as elsewhere
+            port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
+        )
+    except (OSError, UnicodeError) as error:
+        raise ConfigurationError(
+            subject=f"{host}:{port}", reason=f"unknown host ({error}): use an address of this host"
+        ) from error
+    family, kind, protocol, _, address = min(found, key=lambda item: item[0] != socket.AF_INET)
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(_BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise AddressInUse(host=host, port=port) from error
+        raise ConfigurationError(
+            subject=f"{host}:{port}",
+            reason=f"cannot listen ({error.strerror}): choose another address or port",
+        ) from error
+    return sock
+
+
+__all__ = ["AsgiApp", "AsgiServer"]
