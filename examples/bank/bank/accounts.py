@@ -1,6 +1,7 @@
 """The accounts service: command and query side run as separate processes."""
 
 import msgspec
+
 from bank.contracts.accounts import (
     AccountClosed,
     AccountIsClosed,
@@ -51,9 +52,7 @@ class Account(Aggregate):
         """Take out what is there."""
         self._check(command.amount)
         if command.amount > self.balance:
-            raise InsufficientFunds(
-                account_id=self.id, balance=self.balance, amount=command.amount
-            )
+            raise InsufficientFunds(account_id=self.id, balance=self.balance, amount=command.amount)
         balance = self.balance - command.amount
         return MoneyWithdrawn(command.account_id, command.amount, command.reference, balance)
 

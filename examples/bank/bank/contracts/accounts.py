@@ -3,11 +3,12 @@
 from typing import Annotated
 
 import msgspec
+from msgspec import Meta
+
 from bank.contracts.money import Cents
 from headwater.errors import Rejection
 from headwater.messages import Command, Event, Query, route
 from headwater.views import Index, Key, View
-from msgspec import Meta
 
 
 @route("POST /accounts")
@@ -124,8 +125,6 @@ class AccountView(View):
     balance: Annotated[int, Index] = 0
     movements: int = 0
     open: bool = True
-
-
 
 
 class AccountPage(msgspec.Struct, frozen=True):

@@ -2,12 +2,12 @@
 
 from typing import Annotated, Protocol
 
-from headwater.client import Header, client, get
+from msgspec import Meta
+
+from headwater.client import client, get
 from headwater.errors import Rejection
 from headwater.messages import Command, Event, Query, Tag, route
-from headwater.messages.headers import CONSISTENCY_TOKEN
 from headwater.views import Index, Key, View
-from msgspec import Meta
 
 Email = Annotated[str, Meta(pattern=r"^[^@\s]+@[^@\s]+$", max_length=200)]
 
@@ -83,7 +83,7 @@ class DirectoryDown:
         """Keep the cause."""
         self.cause = cause
 
-    async def customer(self, customer_id: str, token: str = "") -> CustomerView | None:
+    async def customer(self, customer_id: str) -> CustomerView | None:
         """Return an unnamed customer: whoever asks decides what that is worth."""
         return CustomerView(id=customer_id, name="", email="")
 
@@ -93,8 +93,6 @@ class CustomerDirectory(Protocol):
     """How other services ask for customers."""
 
     @get("/customers/{customer_id}", timeout_s=2.0, retries=2)
-    async def customer(
-        self, customer_id: str, token: Annotated[str, Header(CONSISTENCY_TOKEN)] = ""
-    ) -> CustomerView | None:
+    async def customer(self, customer_id: str) -> CustomerView | None:
         """Return a customer, or None."""
         ...

@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
+from msgspec import Meta
+
 from headwater.messages import Query, route
 from headwater.views import Index, Key, View
-from msgspec import Meta
 
 
 class MonthlyTurnover(View):

@@ -1,10 +1,11 @@
 """Transfers: money from one account to another, or a reason why not."""
 
-import datetime
+import datetime as dt
 from typing import Annotated, Literal
 
-from bank.contracts.money import Cents
 import msgspec
+
+from bank.contracts.money import Cents
 from headwater.messages import Command, Event, Query, route
 from headwater.views import Index, Key, View
 
@@ -17,7 +18,7 @@ class RequestTransfer(Command):
     source: str
     target: str
     amount: Cents
-    booked_on: datetime.date
+    booked_on: dt.date
 
 
 class CompleteTransfer(Command):
@@ -47,7 +48,7 @@ class TransferRequested(Event):
     source: str
     target: str
     amount: Cents
-    booked_on: datetime.date
+    booked_on: dt.date
 
 
 class TransferCompleted(Event):
@@ -57,7 +58,7 @@ class TransferCompleted(Event):
     source: str
     target: str
     amount: Cents
-    booked_on: datetime.date
+    booked_on: dt.date
 
 
 class TransferFailed(Event):
@@ -84,7 +85,7 @@ class TransferView(View):
     source: Annotated[str, Index]
     target: Annotated[str, Index]
     amount: int
-    booked_on: datetime.date
+    booked_on: dt.date
     status: Annotated[Status, Index] = "requested"
     reason: str = ""
     settlements: int = 0

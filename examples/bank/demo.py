@@ -1,0 +1,107 @@
+"""Plays real purchases through the whole bank, kills parts of it meanwhile, and checks the books.
+
+``python demo.py`` plays every tenth customer, ``python demo.py --full`` all of them.
+"""
+
+import argparse
+import asyncio
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import aiohttp
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from play.caller import Caller, Timings
+from play.checks import Check, check
+from play.player import Player
+from play.purchases import Expected, Purchase, expect, read_purchases
+from play.report import show_checks, show_measurements
+from play.system import System
+
+AT_ONCE = 32
+
+
+async def play(
+    system: System, purchases: dict[str, list[Purchase]], expected: Expected, console: Console
+) -> list[Check]:
+    """Play all purchases, kill two processes on the way, print what was measured; return checks."""
+    timings = Timings()
+    connector = aiohttp.TCPConnector(limit=AT_ONCE * 2)
+    total = expected.purchases + expected.worthless
+    async with aiohttp.ClientSession(connector=connector) as session:
+        player = Player(Caller(session, system.gateway, timings), purchases)
+        began = time.perf_counter()
+        with _progress(console) as progress:
+            bar = progress.add_task("purchases", total=total)
+            victims = {total // 3: ("accounts", "command"), total * 2 // 3: ("accounts", "query")}
+
+            def step(count: int) -> None:
+                progress.advance(bar, count)
+                done = progress.tasks[0].completed
+                for threshold in [t for t in victims if done >= t]:
+                    service, role = victims.pop(threshold)
+                    pid = system.kill(service, role)
+                    progress.console.print(f"killed a {role} process of {service} (pid {pid})")
+
+            await player.play(at_once=AT_ONCE, step=step)
+        played_s = time.perf_counter() - began
+        console.print("all purchases are accepted; waiting until they are settled ...")
+        patience_s = 60 + total / 50
+        judge = Caller(session, system.gateway, Timings())
+        checks = await check(judge, player, expected, purchases, patience_s=patience_s)
+        settled_s = time.perf_counter() - began
+    show_measurements(
+        console, timings, seconds=played_s, transfers=expected.purchases, settled_s=settled_s
+    )
+    return checks
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=console)
+
+
+async def run(*, every: int) -> int:
+    """Run the demo; return the exit code."""
+    console = Console()
+    purchases = read_purchases(every=every)
+    expected = expect(purchases)
+    console.print(
+        f"{expected.customers:,} customers, {expected.purchases + expected.worthless:,} purchases, "
+        f"${expected.cents / 100:,.2f}"
+    )
+    data = Path(tempfile.mkdtemp(prefix="headwater-bank-"))
+    system = System(data)
+    passed = False
+    try:
+        await system.start()
+        console.print(f"the bank is up at {system.gateway} after {system.started_in_s:.1f} s")
+        checks = await play(system, purchases, expected, console)
+        checks.append(Check("dead letters", await system.dead_letters(), 0))
+        passed = show_checks(console, checks)
+    except (RuntimeError, TimeoutError, AssertionError, ExceptionGroup) as error:
+        causes = error.exceptions if isinstance(error, ExceptionGroup) else [error]
+        for cause in causes:
+            console.print(f"[red]failed:[/] {cause}")
+    finally:
+        code = await system.stop()
+    if code:
+        console.print(f"[red]the system ended with exit code {code}[/]")
+    if passed and not code:
+        shutil.rmtree(data)
+        console.print("[green]The books are right, to the cent.[/]")
+        return 0
+    console.print(f"[red]Something is wrong.[/] The databases and the log are in {data}")
+    return 1
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--full", action="store_true", help="play all customers")
+    parser.add_argument("--every", type=int, default=10, help="play every n-th customer")
+    options = parser.parse_args()
+    sys.exit(asyncio.run(run(every=1 if options.full else options.every)))

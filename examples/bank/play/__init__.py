@@ -1,0 +1,1 @@
+"""Plays real purchases through the running bank, and checks what comes out."""

@@ -1,0 +1,92 @@
+"""Starts the bank as a user would, `headwater up`, and kills parts of it."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+HERE = Path(__file__).parent.parent
+
+
+class System:
+    """The running system: what `headwater up` wrote into its ready file."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self._ready = data / "ready.json"
+        self.log = data / "up.log"
+        self._process: asyncio.subprocess.Process | None = None
+        self.started_in_s = 0.0
+
+    async def start(self, *, patience_s: float = 60.0) -> None:
+        """Start everything; return when the system says that it is ready.
+
+        Raises:
+            RuntimeError: it ended instead, or took too long; with the end of its log.
+        """
+        self._data.mkdir(parents=True, exist_ok=True)
+        began = time.monotonic()
+        arguments = ("-m", "headwater.cli", "up", "--file", str(HERE / "headwater.toml"))
+        with self.log.open("wb") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *arguments,
+                *("--data", str(self._data), "--ready-file", str(self._ready)),
+                stdout=log,
+                stderr=log,
+            )
+        while not self._ready.exists():
+            if self._process.returncode is not None or time.monotonic() - began > patience_s:
+                tail = self.log.read_text(errors="replace")[-2000:]
+                message = f"the system did not become ready; the end of {self.log}:\n{tail}"
+                raise RuntimeError(message)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), 0.05)
+        self.started_in_s = time.monotonic() - began
+
+    @property
+    def ready(self) -> dict[str, Any]:
+        """What the ready file says now."""
+        content: dict[str, Any] = msgspec.json.decode(self._ready.read_bytes())
+        return content
+
+    @property
+    def gateway(self) -> str:
+        """The gateway's base URL."""
+        return str(self.ready["gateway"])
+
+    def kill(self, service: str, role: str) -> int:
+        """Kill one instance of a service with SIGKILL; return its process id."""
+        for instance in self.ready["instances"]:
+            if instance["service"] == service and instance["role"] == role:
+                os.kill(instance["pid"], signal.SIGKILL)
+                return int(instance["pid"])
+        message = f"no instance of {service} with role {role} is running"
+        raise RuntimeError(message)
+
+    async def dead_letters(self) -> int:
+        """Return how many events are parked in all services."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "headwater.cli", "dead-letters", "list", "--json"),
+            *("--file", str(HERE / "headwater.toml"), "--data", str(self._data)),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        output, _ = await process.communicate()
+        if process.returncode:
+            message = f"headwater dead-letters ended with {process.returncode}"
+            raise RuntimeError(message)
+        return len(msgspec.json.decode(output))
+
+    async def stop(self) -> int:
+        """Stop as Ctrl-C does; return the exit code."""
+        if self._process is None:
+            return 0
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGINT)
+        return await self._process.wait()
