@@ -196,6 +196,7 @@ class ViewStore(Protocol):
 
         Raises:
             ConfigurationError: the generation of a view type is not there: `ensure` it first.
+            InvalidInput: a later generation is active; active generations only rise.
         """
 
     async def drop_generation(

@@ -6,20 +6,43 @@ from headwater.errors import ConfigurationError, InvalidInput
 from headwater.views.model import ViewType
 
 
-def check_shape(kind: ViewType, stored: tuple[str, ...] | None, *, generation: int) -> None:
-    """Refuse a view type whose stored key and indexes (None: not stored yet) are others.
+def check_shape(
+    kind: ViewType, stored: tuple[str, tuple[str, ...]] | None, *, generation: int
+) -> None:
+    """Refuse a view type whose stored name, key and indexes (None: not stored yet) are others.
 
     Raises:
         ConfigurationError: they differ.
     """
+    if stored is None:
+        return
+    name, columns = stored
+    if name != kind.name:
+        raise ConfigurationError(
+            subject=f"view {kind.name}",
+            reason=f"view {name} is stored already and differs by case only: rename one of them",
+        )
     declared = (kind.key, *kind.indexes)
-    if stored is None or (stored[0], set(stored[1:])) == (kind.key, set(kind.indexes)):
+    if (columns[0], set(columns[1:])) == (kind.key, set(kind.indexes)):
         return
     raise ConfigurationError(
         subject=f"view {kind.name}",
-        reason=f"generation {generation} is stored with key and indexes {list(stored)}, declared "
+        reason=f"generation {generation} is stored with key and indexes {list(columns)}, declared "
         f"are {list(declared)}: rebuild the projection into a new generation",
     )
+
+
+def check_active(processor: str, generation: int, active: Collection[int]) -> None:
+    """Refuse to go back: readers rely on active generations that only rise.
+
+    Raises:
+        InvalidInput: a later generation is active.
+    """
+    if generation < max(active):
+        raise InvalidInput(
+            reason=f"generation {max(active)} of {processor!r} or its views is active, "
+            f"{generation} was asked for: rebuild into generation {max(active) + 1}"
+        )
 
 
 def check_droppable(processor: str, generation: int, active: Collection[int]) -> None:

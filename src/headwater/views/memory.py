@@ -14,7 +14,7 @@ import msgspec
 
 from headwater.errors import ClaimLost, StoreUnavailable
 from headwater.views.api import Segment, ViewPage
-from headwater.views.checks import check_droppable, check_shape, missing
+from headwater.views.checks import check_active, check_droppable, check_shape, missing
 from headwater.views.model import View, ViewType, view_type
 from headwater.views.selection import Selection, check_row, cursor_after, order_key, select
 
@@ -34,7 +34,7 @@ class MemoryViewStore:
         """Start empty; leases end by this clock (seconds since 1970 UTC)."""
         self._clock = clock
         self._tables: dict[TableId, Table] = {}
-        self._shapes: dict[TableId, tuple[str, ...]] = {}
+        self._shapes: dict[tuple[str, int], tuple[str, tuple[str, ...]]] = {}
         self._active_views: dict[str, int] = {}
         self._active_processors: dict[str, int] = {}
         self._segments: dict[SegmentId, Segment] = {}
@@ -48,11 +48,13 @@ class MemoryViewStore:
             for view in views:
                 kind = view_type(view)
                 table = (kind.name, generation or self.active(kind.name))
-                check_shape(kind, self._shapes.get(table), generation=table[1])
+                shape = self._shapes.get((table[0].casefold(), table[1]))
+                check_shape(kind, shape, generation=table[1])
             for view in views:
                 kind = view_type(view)
                 table = (kind.name, generation or self.active(kind.name))
-                self._shapes[table] = (kind.key, *kind.indexes)
+                shape = (kind.name, (kind.key, *kind.indexes))
+                self._shapes[table[0].casefold(), table[1]] = shape
                 self._tables.setdefault(table, {})
 
     async def get(self, view: type[V], key: str) -> V | None:
@@ -111,10 +113,11 @@ class MemoryViewStore:
         """See `ViewStore.activate`."""
         names = [view_type(view).name for view in views]
         async with self._write():
+            check_active(processor, generation, self._actives(processor, names))
             for name in names:
                 self.table(name, generation)
             for table in [t for t in self._tables if t[0] in names and t[1] < generation]:
-                del self._tables[table], self._shapes[table]
+                self._drop(table)
             for segment in [s for s in self._segments if s[0] == processor and s[1] < generation]:
                 del self._segments[segment]
             self._active_views.update(dict.fromkeys(names, generation))
@@ -126,13 +129,9 @@ class MemoryViewStore:
         """See `ViewStore.drop_generation`."""
         names = [view_type(view).name for view in views]
         async with self._write():
-            actives = {self.active(name) for name in names}
-            check_droppable(
-                processor, generation, {self._active_processors.get(processor, 1), *actives}
-            )
+            check_droppable(processor, generation, self._actives(processor, names))
             for name in names:
-                self._tables.pop((name, generation), None)
-                self._shapes.pop((name, generation), None)
+                self._drop((name, generation))
             for segment in [s for s in self._segments if s[:2] == (processor, generation)]:
                 del self._segments[segment]
 
@@ -219,6 +218,13 @@ class MemoryViewStore:
             and found.owner
             and (found.fence, found.owner) == (claim.fence, claim.owner)
         ]
+
+    def _actives(self, processor: str, names: Sequence[str]) -> set[int]:
+        return {self._active_processors.get(processor, 1), *map(self.active, names)}
+
+    def _drop(self, table: TableId) -> None:
+        self._tables.pop(table, None)
+        self._shapes.pop((table[0].casefold(), table[1]), None)
 
     def _put(self, segment: Segment, **changes: Any) -> Segment:
         changed = msgspec.structs.replace(segment, **changes)

@@ -1,0 +1,295 @@
+"""Views in a SQLite file that the processes of one machine share.
+
+Reads go to connections of their own and see what is committed; all writes go through one
+connection, one transaction at a time. Between processes SQLite's write lock does the same.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import apsw
+
+from headwater._sql.resources import script
+from headwater._sql.sqlite import Database
+from headwater._sql.sqlite_connection import commit, connect, roll_back, translate
+from headwater.errors import StoreUnavailable
+from headwater.views import sqlite_generations, sqlite_segments
+from headwater.views.api import Segment, ViewPage
+from headwater.views.model import View
+from headwater.views.selection import select
+from headwater.views.sqlite_generations import Generations
+from headwater.views.sqlite_tables import Table
+from headwater.views.sqlite_transaction import SQLiteViewTransaction
+
+V = TypeVar("V", bound=View)
+T = TypeVar("T")
+
+_MIGRATIONS = ("sqlite_1.sql",)
+_DIRECT_KEYS_MAX = 20
+
+
+class SQLiteViewStore:
+    """A `ViewStore` in one file; use `open`."""
+
+    def __init__(
+        self, database: Database, direct: apsw.Connection, clock: Callable[[], float]
+    ) -> None:
+        """Take over an open database; use `open`."""
+        self._database = database
+        self._direct = direct
+        self._clock = clock
+        self._known = Generations()
+        self._writing = asyncio.Lock()
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        path: str | Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        busy_timeout_s: float = 10.0,
+    ) -> Self:
+        """Open the store in a file, which is made if missing.
+
+        Args:
+            path: the file.
+            clock: tells when leases end, seconds since 1970 UTC; the same for all who share it.
+            busy_timeout_s: how long to wait while another process writes.
+
+        Raises:
+            SchemaTooNew, StoreUnavailable, StoreCorrupt, DiskFull: nothing was changed.
+        """
+        database = await Database.open(
+            path,
+            room="views",
+            migrations=[script("headwater.views", name) for name in _MIGRATIONS],
+            busy_timeout_s=busy_timeout_s,
+        )
+        try:
+            direct = await asyncio.to_thread(_connect_direct, database.path)
+        except BaseException:
+            await database.close()
+            raise
+        return cls(database, direct, clock)
+
+    async def ensure(self, views: Sequence[type[View]], *, generation: int | None = None) -> None:
+        """See `ViewStore.ensure`."""
+        if not await self._database.read_transaction(
+            lambda reader: sqlite_generations.is_ensured(reader, views, generation)
+        ):
+            await self._write(lambda w: sqlite_generations.ensure(w, views, generation))
+
+    async def get(self, view: type[V], key: str) -> V | None:
+        """See `ViewStore.get`."""
+
+        def point(connection: apsw.Connection, table: Table) -> Any:
+            document = connection.execute(table.get, (key,)).get
+            return None if document is None else table.kind.decode(document)
+
+        found: V | None = await self._read_direct(
+            lambda c: self._known.with_table(c, view, lambda table: point(c, table))
+        )
+        return found
+
+    async def get_many(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
+        """See `ViewStore.get_many`."""
+
+        def work(connection: apsw.Connection) -> dict[str, V]:
+            return self._known.with_table(
+                connection, view, lambda table: table.load_many(connection, keys)
+            )
+
+        if len(keys) <= _DIRECT_KEYS_MAX:
+            return await self._read_direct(work)
+        return await self._database.read(work)
+
+    async def find(
+        self,
+        view: type[V],
+        *,
+        where: Mapping[str, Any] | None = None,
+        order_by: str = "",
+        descending: bool = False,
+        limit: int = 100,
+        cursor: str = "",
+    ) -> ViewPage:
+        """See `ViewStore.find`."""
+        selection = select(
+            view,
+            where=where,
+            order_by=order_by,
+            descending=descending,
+            limit=limit,
+            cursor=cursor,
+        )
+        return await self._database.read_transaction(
+            lambda reader: self._known.with_table(
+                reader, view, lambda table: table.find(reader, selection)
+            )
+        )
+
+    async def count(self, view: type[View], *, where: Mapping[str, Any] | None = None) -> int:
+        """See `ViewStore.count`."""
+        selection = select(view, where=where)
+        return await self._database.read(
+            lambda reader: self._known.with_table(
+                reader, view, lambda table: table.count(reader, selection)
+            )
+        )
+
+    @contextlib.asynccontextmanager
+    async def transaction(
+        self, *, generations: Mapping[str, int] | None = None
+    ) -> AsyncIterator[SQLiteViewTransaction]:
+        """See `ViewStore.transaction`."""
+        async with self._writing:
+            work = SQLiteViewTransaction(self._database, self._known, generations or {})
+            try:
+                await self._database.run(_begin)
+                yield work
+                work.end()
+            except BaseException:
+                with contextlib.suppress(StoreUnavailable):  # closed: nothing to roll back
+                    await _finished(self._database.submit(roll_back))
+                raise
+            await _finished(self._database.submit(self._commit))
+
+    async def generation(self, processor: str) -> int:
+        """See `ViewStore.generation`."""
+        return await self._read_direct(
+            lambda c: sqlite_generations.active(c, "processor", processor)
+        )
+
+    async def activate(self, processor: str, generation: int, views: Sequence[type[View]]) -> None:
+        """See `ViewStore.activate`."""
+        await self._write(lambda w: sqlite_generations.activate(w, processor, generation, views))
+
+    async def drop_generation(
+        self, processor: str, generation: int, views: Sequence[type[View]]
+    ) -> None:
+        """See `ViewStore.drop_generation`."""
+        await self._write(
+            lambda w: sqlite_generations.drop_generation(w, processor, generation, views)
+        )
+
+    async def open_segments(
+        self, processor: str, *, count: int, token: str, generation: int
+    ) -> list[Segment]:
+        """See `ViewStore.open_segments`."""
+        return await self._write(
+            lambda w: sqlite_segments.open_segments(
+                w, processor, count=count, token=token, generation=generation
+            )
+        )
+
+    async def segments(self, processor: str = "") -> list[Segment]:
+        """See `ViewStore.segments`."""
+        return await self._read_direct(lambda c: sqlite_segments.list_segments(c, processor))
+
+    async def claim(self, segment: Segment, *, owner: str, lease_s: float) -> Segment | None:
+        """See `ViewStore.claim`."""
+        return await self._write(
+            lambda w: sqlite_segments.claim(
+                w, segment, owner=owner, lease_s=lease_s, now=self._clock()
+            )
+        )
+
+    async def renew(self, segments: Sequence[Segment], *, lease_s: float) -> list[Segment]:
+        """See `ViewStore.renew`."""
+        return await self._write(
+            lambda w: sqlite_segments.renew(w, segments, lease_s=lease_s, now=self._clock())
+        )
+
+    async def release(self, segments: Sequence[Segment]) -> None:
+        """See `ViewStore.release`."""
+        await self._write(lambda w: sqlite_segments.release(w, segments))
+
+    async def reset(self, processor: str, *, token: str, generation: int) -> None:
+        """See `ViewStore.reset`."""
+        await self._write(
+            lambda w: sqlite_segments.reset(w, processor, token=token, generation=generation)
+        )
+
+    async def changes(self) -> AsyncIterator[None]:
+        """See `ViewStore.changes`."""
+        wake = self._database.wake
+        while not self._closed:
+            ticket = wake.ticket()  # before the caller looks, so that nothing is missed
+            yield
+            await wake.wait(ticket)
+
+    async def close(self) -> None:
+        """See `ViewStore.close`."""
+        self._closed = True
+        self._direct.close()
+        await self._database.close()
+
+    async def _read_direct(self, work: Callable[[apsw.Connection], T]) -> T:
+        """Read a few rows on the thread of the event loop, on a connection kept for that.
+
+        A point read takes about 5 µs, the way to another thread and back ten times that
+        (`benchmarks/bench_views.py` measures both). Readers of a WAL file wait for nobody but a
+        process that is recovering or truncating it; then a reader thread does the waiting.
+        """
+        try:
+            return work(self._direct)
+        except apsw.BusyError:
+            return await self._database.read(work)
+        except apsw.Error as error:
+            raise translate(error, self._database.path) from error
+
+    async def _write(self, work: Callable[[apsw.Connection], T]) -> T:
+        """Run work in a transaction of its own, after the one that is open now."""
+        async with self._writing:
+            return await _finished(self._database.submit(lambda w: self._transact(w, work)))
+
+    def _transact(self, writer: apsw.Connection, work: Callable[[apsw.Connection], T]) -> T:
+        _begin(writer)
+        try:
+            result = work(writer)
+        except BaseException:
+            roll_back(writer)
+            raise
+        self._commit(writer)
+        return result
+
+    def _commit(self, writer: apsw.Connection) -> None:
+        try:
+            commit(writer)
+        except BaseException:
+            roll_back(writer)
+            raise
+        self._database.notify()
+
+
+def _begin(writer: apsw.Connection) -> None:
+    writer.execute("BEGIN IMMEDIATE")
+
+
+def _connect_direct(path: Path) -> apsw.Connection:
+    connection = connect(path)
+    connection.execute("PRAGMA query_only = ON")
+    connection.set_busy_timeout(0)
+    return connection
+
+
+async def _finished(future: asyncio.Future[T]) -> T:
+    """Wait for work on the writer to its end, even when cancelled meanwhile; then be cancelled.
+
+    Nobody else may use the connection before, and it is bounded by the busy timeout.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        future.exception()  # it was looked at
+        raise cancelled
+    return future.result()

@@ -1,0 +1,97 @@
+"""Segments in SQLite: tokens, claims, leases and fences. Each function is one short statement."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+
+from headwater._sql.resources import statements
+from headwater.errors import ClaimLost
+from headwater.views.api import Segment
+
+_SQL = statements("headwater.views", "sqlite_segments.sql")
+
+
+def list_segments(connection: apsw.Connection, processor: str) -> list[Segment]:
+    """Return the segments of a processor, or of all."""
+    if processor:
+        rows = connection.execute(_SQL["of_processor"], {"processor": processor})
+    else:
+        rows = connection.execute(_SQL["all"])
+    return [Segment(*row) for row in rows]
+
+
+def open_segments(
+    connection: apsw.Connection, processor: str, *, count: int, token: str, generation: int
+) -> list[Segment]:
+    """Return the segments of a generation, made first if there are none."""
+    which = {"processor": processor, "generation": generation}
+    found = [Segment(*row) for row in connection.execute(_SQL["of_generation"], which)]
+    if not found:
+        found = [Segment(processor, generation, n, count, token) for n in range(count)]
+        connection.executemany(_SQL["make"], [_bindings(segment) for segment in found])
+    return found
+
+
+def claim(
+    connection: apsw.Connection, segment: Segment, *, owner: str, lease_s: float, now: float
+) -> Segment | None:
+    """Take a segment that nobody holds."""
+    bindings = {**_bindings(segment), "owner": owner, "lease_s": lease_s, "now": now}
+    row = connection.execute(_SQL["claim"], bindings).fetchone()
+    return None if row is None else Segment(*row)
+
+
+def renew(
+    connection: apsw.Connection, segments: Sequence[Segment], *, lease_s: float, now: float
+) -> list[Segment]:
+    """Prolong those claims that are still held."""
+    found = []
+    for segment in segments:
+        bindings = {**_bindings(segment), "lease_s": lease_s, "now": now}
+        found += [Segment(*row) for row in connection.execute(_SQL["renew"], bindings)]
+    return found
+
+
+def release(connection: apsw.Connection, segments: Sequence[Segment]) -> None:
+    """Give back those claims that are still held."""
+    for segment in segments:
+        connection.execute(_SQL["release"], _bindings(segment))
+
+
+def advance(connection: apsw.Connection, segments: Sequence[Segment], token: str) -> None:
+    """Set the token of held segments.
+
+    Raises:
+        ClaimLost: one of them is not held any more.
+    """
+    for segment in segments:
+        connection.execute(_SQL["advance"], {**_bindings(segment), "token": token})
+        if connection.changes() != 1:
+            raise ClaimLost(processor=segment.processor, segment=segment.index)
+
+
+def reset(connection: apsw.Connection, processor: str, *, token: str, generation: int) -> None:
+    """Set all tokens of a generation and end its claims."""
+    which = {"processor": processor, "generation": generation, "token": token}
+    connection.execute(_SQL["reset"], which)
+
+
+def drop_segments(
+    connection: apsw.Connection, processor: str, generation: int, *, older: bool
+) -> None:
+    """Remove the segments of a generation, or of all before it."""
+    which = {"processor": processor, "generation": generation}
+    connection.execute(_SQL["drop_older" if older else "drop"], which)
+
+
+def _bindings(segment: Segment) -> dict[str, Any]:
+    return {
+        "processor": segment.processor,
+        "generation": segment.generation,
+        "number": segment.index,
+        "count": segment.count,
+        "token": segment.token,
+        "owner": segment.owner,
+        "fence": segment.fence,
+    }

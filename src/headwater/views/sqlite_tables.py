@@ -1,0 +1,152 @@
+"""One SQLite table per view type and generation: its statements, built once.
+
+The columns are the key, one per index and the JSON document as text, all under their own names,
+so that any SQL tool can read them. Index columns have no declared type, so that values are stored
+and compared as they are.
+"""
+
+# ruff: noqa: S608  # names in SQL are identifiers of Python, quoted; values are bound
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+import msgspec
+
+from headwater.views.api import ViewPage
+from headwater.views.model import View, ViewType, view_type
+from headwater.views.selection import Selection, check_row, cursor_after
+
+_json = msgspec.json.Encoder().encode
+
+
+class Table:
+    """The statements for one view type in one generation; use `table`."""
+
+    def __init__(self, kind: ViewType, generation: int) -> None:
+        """Build the statements."""
+        self.kind = kind
+        name = self.name = table_name(kind.name, generation)
+        key = f'"{kind.key}"'
+        columns = [f'"{column}"' for column in (kind.key, *kind.indexes, "document")]
+        indexes = "".join(f"{column}, " for column in columns[1:-1])
+        self.create = [
+            f'CREATE TABLE "{name}" ({key} TEXT PRIMARY KEY NOT NULL, {indexes}document TEXT)',
+            *(
+                f'CREATE INDEX "{name}.{field}" ON "{name}" ("{field}", {key})'
+                for field in kind.indexes
+            ),
+        ]
+        select = f'FROM "{name}" WHERE'
+        self.get = f"SELECT document {select} {key} = ?"
+        # One text for any number of keys stays in the statement cache, unlike IN (?, ?, ...).
+        self.load = f"SELECT {key}, document {select} {key} IN (SELECT value FROM json_each(?))"
+        self.delete = f'DELETE FROM "{name}" WHERE {key} IN (SELECT value FROM json_each(?))'
+        # An upsert, not REPLACE: indexes whose value is the same are not touched.
+        self.save = (
+            f'INSERT INTO "{name}" ({", ".join(columns)}) VALUES ({", ".join("?" * len(columns))})'
+            f" ON CONFLICT ({key}) DO UPDATE SET "
+            + ", ".join(f"{column} = excluded.{column}" for column in columns[1:])
+        )
+
+    def load_many(self, connection: apsw.Connection, keys: Sequence[str]) -> dict[str, Any]:
+        """Return the documents of those keys that exist."""
+        decode = self.kind.decode
+        rows = connection.execute(self.load, (_json(list(keys)).decode(),))
+        return {key: decode(document) for key, document in rows}
+
+    def rows(self, views: Sequence[View]) -> list[tuple[Any, ...]]:
+        """Return what to bind to `save`."""
+        row_of, encode, indexed = self.kind.row, self.kind.encode, bool(self.kind.indexes)
+        rows = []
+        for view in views:
+            row = row_of(view)
+            if indexed:
+                check_row(self.kind, row)
+            rows.append((*row, encode(view).decode()))
+        return rows
+
+    def delete_many(self, connection: apsw.Connection, keys: Sequence[str]) -> None:
+        """Remove the documents of those keys that exist."""
+        connection.execute(self.delete, (_json(list(keys)).decode(),))
+
+    def find(self, connection: apsw.Connection, selection: Selection) -> ViewPage:
+        """Return a page."""
+        fields = f'"{selection.order_by}", "{self.kind.key}", document'
+        direction = "DESC" if selection.descending else "ASC"
+        order = f'ORDER BY "{selection.order_by}" {direction}, "{self.kind.key}" {direction}'
+        matching, values = _matching(selection)
+        rows: list[Any] = []
+        for part, part_values in _after(selection):
+            wanted = selection.limit + 1 - len(rows)
+            if wanted:
+                sql = (
+                    f'SELECT {fields} FROM "{self.name}" WHERE {matching} AND {part} '
+                    f"{order} LIMIT ?"
+                )
+                rows += connection.execute(sql, (*values, *part_values, wanted))
+        page = rows[: selection.limit]
+        items = [self.kind.decode(document) for _, _, document in page]
+        if len(rows) <= selection.limit:
+            return ViewPage(items)
+        value, key, _ = page[-1]
+        return ViewPage(items, cursor_after(selection, value, key))
+
+    def count(self, connection: apsw.Connection, selection: Selection) -> int:
+        """Return how many documents match."""
+        matching, values = _matching(selection)
+        sql = f'SELECT count(*) FROM "{self.name}" WHERE {matching}'
+        return int(connection.execute(sql, values).get)
+
+
+@functools.cache
+def table(view: type[View], generation: int) -> Table:
+    """Return the statements for a view type in a generation."""
+    return Table(view_type(view), generation)
+
+
+def table_name(view: str, generation: int) -> str:
+    """Return the name of a view type's table; the number at the end keeps it off our own ones."""
+    return f"view_{view}_{generation}"
+
+
+def _matching(selection: Selection) -> tuple[str, list[Any]]:
+    """Return the condition of a query and its values."""
+    parts, values = ["true"], []
+    for field, value in selection.equal:
+        if value is None:
+            parts.append(f'"{field}" IS NULL')
+        else:
+            parts.append(f'"{field}" = ?')
+            values.append(value)
+    for field, least, most in selection.ranges:
+        if least is None and most is None:
+            parts.append(f'"{field}" IS NOT NULL')
+        if least is not None:
+            parts.append(f'"{field}" >= ?')
+            values.append(least)
+        if most is not None:
+            parts.append(f'"{field}" <= ?')
+            values.append(most)
+    return " AND ".join(parts), values
+
+
+def _after(selection: Selection) -> list[tuple[str, tuple[Any, ...]]]:
+    """Return the conditions for what follows the cursor, in order.
+
+    NULL comes first and compares with nothing, so crossing from it to the values (or back) takes
+    a second statement; an OR instead would keep SQLite from seeking in the index.
+    """
+    if selection.after is None:
+        return [("true", ())]
+    value, key = selection.after
+    field, key_field = f'"{selection.order_by}"', f'"{selection.kind.key}"'
+    sign = "<" if selection.descending else ">"
+    if selection.order_by == selection.kind.key:
+        return [(f"{key_field} {sign} ?", (key,))]
+    if value is None:
+        nulls = (f"{field} IS NULL AND {key_field} {sign} ?", (key,))
+        return [nulls] if selection.descending else [nulls, (f"{field} IS NOT NULL", ())]
+    values = (f"({field}, {key_field}) {sign} (?, ?)", (value, key))
+    return [values, (f"{field} IS NULL", ())] if selection.descending else [values]
