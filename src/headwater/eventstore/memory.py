@@ -1,0 +1,299 @@
+"""The event store in memory: for tests, and the model that other backends are compared with."""
+
+import asyncio
+import bisect
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from operator import attrgetter
+
+import msgspec
+
+from headwater.errors import (
+    ConcurrencyConflict,
+    ConditionFailed,
+    HeadwaterError,
+    IdempotencyKeyReused,
+    StoreUnavailable,
+)
+from headwater.eventstore.api import (
+    EVERYTHING,
+    AppendCondition,
+    Appended,
+    EventFilter,
+    Idempotency,
+    Page,
+    Pipeline,
+    Snapshot,
+    StoredEvent,
+    StreamWrite,
+)
+from headwater.eventstore.checks import broken_by, check_range, check_writes, stored_before
+from headwater.messages import new_id, now_us
+
+_POSITION: Callable[[StoredEvent], int] = attrgetter("position")
+_VERSION: Callable[[StoredEvent], int] = attrgetter("version")
+
+
+class MemoryEventStore:
+    """An `EventStore` that lasts as long as the object. Nothing is copied to disk."""
+
+    def __init__(self) -> None:
+        """Start empty, with an epoch of its own."""
+        self._epoch = new_id()
+        self._log: list[StoredEvent] = []
+        self._streams: dict[str, list[StoredEvent]] = {}
+        self._outcomes: dict[str, tuple[Appended, str]] = {}
+        self._snapshots: dict[str, Snapshot] = {}
+        self._followers: set[asyncio.Event] = set()
+        self._closed = False
+
+    @property
+    def epoch(self) -> str:
+        """See `EventStore.epoch`."""
+        return self._epoch
+
+    async def append(
+        self,
+        writes: Sequence[StreamWrite],
+        *,
+        condition: AppendCondition | None = None,
+        idempotency: Idempotency | None = None,
+        pipeline: Pipeline | None = None,
+    ) -> Appended:
+        """See `EventStore.append`."""
+        with _breaking(pipeline):
+            self._check_open()
+            check_writes(writes)
+            if pipeline is not None and pipeline.broken is not None:
+                raise broken_by(pipeline.broken)
+            if idempotency is not None and idempotency.key in self._outcomes:
+                outcome = self._stored_before(idempotency)
+                if pipeline is not None:
+                    pipeline.broken = stored_before(idempotency.key)
+                return outcome
+            self._check_expectations(writes)
+            if condition is not None:
+                self._check_condition(condition)
+            return self._store(writes, idempotency)
+
+    async def outcome(self, key: str) -> tuple[Appended, str] | None:
+        """See `EventStore.outcome`."""
+        self._check_open()
+        return self._outcomes.get(key)
+
+    def read(
+        self,
+        *,
+        filter: EventFilter = EVERYTHING,
+        after: int = 0,
+        until: int | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
+        page_size: int = 1000,
+    ) -> AsyncIterator[Page]:
+        """See `EventStore.read`."""
+        check_range(after=after, until=until, limit=limit, page_size=page_size)
+        return self._pages(
+            self._log,
+            _POSITION,
+            filter,
+            after=after,
+            until=until,
+            backwards=backwards,
+            limit=limit,
+            page_size=page_size,
+        )
+
+    def read_stream(
+        self,
+        stream: str,
+        *,
+        after: int = 0,
+        until: int | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
+        page_size: int = 1000,
+    ) -> AsyncIterator[Page]:
+        """See `EventStore.read_stream`."""
+        check_range(after=after, until=until, limit=limit, page_size=page_size)
+        log = self._streams.get(stream, [])
+        return self._pages(
+            log,
+            _VERSION,
+            EVERYTHING,
+            after=after,
+            until=until,
+            backwards=backwards,
+            limit=limit,
+            page_size=page_size,
+        )
+
+    def follow(
+        self, *, filter: EventFilter = EVERYTHING, after: int = 0, page_size: int = 1000
+    ) -> AsyncIterator[Page]:
+        """See `EventStore.follow`."""
+        check_range(after=after, until=None, limit=None, page_size=page_size)
+        return self._follow(filter, after, page_size)
+
+    async def head(self) -> int:
+        """See `EventStore.head`."""
+        self._check_open()
+        return len(self._log)
+
+    async def version(self, stream: str) -> int:
+        """See `EventStore.version`."""
+        self._check_open()
+        return len(self._streams.get(stream, ()))
+
+    async def position_at(self, time: int) -> int:
+        """See `EventStore.position_at`."""
+        self._check_open()
+        return bisect.bisect_right(self._log, time, key=lambda event: event.time)
+
+    async def save_snapshot(self, snapshot: Snapshot) -> None:
+        """See `EventStore.save_snapshot`."""
+        self._check_open()
+        kept = self._snapshots.get(snapshot.stream)
+        if kept is None or kept.version <= snapshot.version:
+            self._snapshots[snapshot.stream] = snapshot
+
+    async def load_snapshot(self, stream: str) -> Snapshot | None:
+        """See `EventStore.load_snapshot`."""
+        self._check_open()
+        return self._snapshots.get(stream)
+
+    async def close(self) -> None:
+        """See `EventStore.close`."""
+        self._closed = True
+        self._wake()
+
+    async def _follow(self, filter: EventFilter, after: int, page_size: int) -> AsyncIterator[Page]:
+        woken = asyncio.Event()
+        self._followers.add(woken)
+        try:
+            while True:
+                woken.clear()
+                self._check_open()
+                if after < len(self._log):
+                    events = _forwards(self._log, filter, after, len(self._log), page_size)
+                    after = events[-1].position if len(events) == page_size else len(self._log)
+                    yield Page(events, after)
+                else:
+                    await woken.wait()
+        finally:
+            self._followers.discard(woken)
+
+    async def _pages(
+        self,
+        log: list[StoredEvent],
+        number: Callable[[StoredEvent], int],
+        filter: EventFilter,
+        *,
+        after: int,
+        until: int | None,
+        backwards: bool,
+        limit: int | None,
+        page_size: int,
+    ) -> AsyncIterator[Page]:
+        self._check_open()
+        end = max(after, len(log) if until is None else min(until, len(log)))
+        select = _backwards if backwards else _forwards
+        left = sys.maxsize if limit is None else limit
+        while True:
+            self._check_open()
+            wanted = min(page_size, left)
+            events = select(log, filter, after, end, wanted)
+            left -= len(events)
+            if len(events) < wanted:
+                after, end = (after, after) if backwards else (end, end)
+            elif events:
+                last = number(events[-1])
+                after, end = (after, last - 1) if backwards else (last, end)
+            yield Page(events, end if backwards else after)
+            if not left or after == end:
+                return
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(store="memory", reason="it has been closed: open another")
+
+    def _stored_before(self, idempotency: Idempotency) -> Appended:
+        outcome, fingerprint = self._outcomes[idempotency.key]
+        if fingerprint != idempotency.fingerprint:
+            raise IdempotencyKeyReused(key=idempotency.key)
+        return msgspec.structs.replace(outcome, duplicate=True)
+
+    def _check_expectations(self, writes: Sequence[StreamWrite]) -> None:
+        for write in writes:
+            actual = len(self._streams.get(write.stream, ()))
+            if write.expected is not None and write.expected != actual:
+                raise ConcurrencyConflict(
+                    stream=write.stream, expected=write.expected, actual=actual
+                )
+
+    def _check_condition(self, condition: AppendCondition) -> None:
+        for event in self._log[condition.after :]:
+            if condition.filter.matches(event.type, event.tags):
+                raise ConditionFailed(after=condition.after, position=event.position)
+
+    def _store(self, writes: Sequence[StreamWrite], idempotency: Idempotency | None) -> Appended:
+        first = len(self._log) + 1
+        time = max(now_us(), self._log[-1].time if self._log else 0)
+        for write in writes:
+            for new in write.events:
+                stream = self._streams.setdefault(write.stream, [])
+                event = StoredEvent(
+                    position=len(self._log) + 1,
+                    stream=write.stream,
+                    version=len(stream) + 1,
+                    type=new.type,
+                    type_version=new.type_version,
+                    time=time,
+                    tags=new.tags,
+                    data=new.data,
+                    metadata=new.metadata,
+                )
+                stream.append(event)
+                self._log.append(event)
+        streams = tuple(write.stream for write in writes)
+        versions = tuple(len(self._streams.get(stream, ())) for stream in streams)
+        outcome = Appended(first, len(self._log), time, streams, versions)
+        if idempotency is not None:
+            self._outcomes[idempotency.key] = (outcome, idempotency.fingerprint)
+        self._wake()
+        return outcome
+
+    def _wake(self) -> None:
+        for woken in self._followers:
+            woken.set()
+
+
+def _forwards(
+    log: list[StoredEvent], filter: EventFilter, after: int, end: int, wanted: int
+) -> tuple[StoredEvent, ...]:
+    return _first(filter, wanted, islice(log, after, end))
+
+
+def _backwards(
+    log: list[StoredEvent], filter: EventFilter, after: int, end: int, wanted: int
+) -> tuple[StoredEvent, ...]:
+    return _first(filter, wanted, (log[index] for index in range(end - 1, after - 1, -1)))
+
+
+def _first(
+    filter: EventFilter, wanted: int, events: Iterable[StoredEvent]
+) -> tuple[StoredEvent, ...]:
+    selected = (event for event in events if filter.matches(event.type, event.tags))
+    return tuple(islice(selected, wanted))
+
+
+@contextlib.contextmanager
+def _breaking(pipeline: Pipeline | None) -> Iterator[None]:
+    try:
+        yield
+    except HeadwaterError as error:
+        if pipeline is not None and pipeline.broken is None:
+            pipeline.broken = error
+        raise

@@ -1,0 +1,303 @@
+"""The event store in one SQLite file, shared by the processes of a machine."""
+
+import asyncio
+import contextlib
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import apsw
+
+from headwater._sql.sqlite import Database, script, transact
+from headwater.errors import HeadwaterError, Overloaded, StoreUnavailable
+from headwater.eventstore.api import (
+    EVERYTHING,
+    AppendCondition,
+    Appended,
+    EventFilter,
+    Idempotency,
+    Page,
+    Pipeline,
+    Snapshot,
+    StreamWrite,
+)
+from headwater.eventstore.checks import check_range, check_writes
+from headwater.eventstore.sqlite_append import Appender
+from headwater.eventstore.sqlite_batch import Append, Request, Save, Verdict, stored_outcomes
+from headwater.eventstore.sqlite_known import SQL
+from headwater.eventstore.sqlite_read import Found, PageQuery
+from headwater.messages import new_id
+
+_BATCH_MAX = 1024
+_END = 2**63 - 1
+_MIGRATIONS = ("sqlite_schema_1.sql",)
+
+
+class SQLiteEventStore:
+    """An `EventStore` in a SQLite file. Several processes may open the same file at once."""
+
+    def __init__(self, database: Database, epoch: str, *, pending_max: int) -> None:
+        """Use `open`."""
+        self._database = database
+        self._epoch = epoch
+        self._pending_max = pending_max
+        self._pending: deque[Request] = deque()
+        self._accepted = 0
+        self._draining = False
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+        self._appender = Appender(database.path)
+
+    @classmethod
+    async def open(
+        cls,
+        path: str | Path,
+        *,
+        readers: int = 2,
+        busy_timeout_s: float = 5.0,
+        pending_max: int = 10_000,
+    ) -> Self:
+        """Open or make the store in a file.
+
+        Args:
+            path: the file; its directories are made if missing.
+            readers: how many pages may be fetched at the same time.
+            busy_timeout_s: how long to wait while another process holds the file locked.
+            pending_max: how many appends may wait for their place in a transaction; more are
+                refused with `Overloaded`.
+
+        Raises:
+            SchemaTooNew: a newer version of Headwater wrote the file.
+            StoreCorrupt: the file is not a database, or damaged.
+            StoreUnavailable: the file cannot be opened, or stays locked.
+            DiskFull: there is no room for it.
+        """
+        database = await Database.open(
+            path,
+            room="eventstore",
+            migrations=[script("headwater.eventstore", file) for file in _MIGRATIONS],
+            readers=readers,
+            busy_timeout_s=busy_timeout_s,
+        )
+        try:
+            epoch = await database.run(_epoch)
+        except BaseException:
+            await database.close()
+            raise
+        return cls(database, epoch, pending_max=pending_max)
+
+    @property
+    def epoch(self) -> str:
+        """See `EventStore.epoch`."""
+        return self._epoch
+
+    async def append(
+        self,
+        writes: Sequence[StreamWrite],
+        *,
+        condition: AppendCondition | None = None,
+        idempotency: Idempotency | None = None,
+        pipeline: Pipeline | None = None,
+    ) -> Appended:
+        """See `EventStore.append`.
+
+        Raises:
+            Overloaded: too many appends are waiting; nothing was stored.
+        """
+        try:
+            check_writes(writes)
+            self._check_room()
+        except HeadwaterError as error:
+            if pipeline is not None and pipeline.broken is None:
+                pipeline.broken = error
+            raise
+        future: asyncio.Future[Appended] = self._loop.create_future()
+        self._enqueue(Append(writes, condition, idempotency, pipeline, future))
+        return await future
+
+    async def outcome(self, key: str) -> tuple[Appended, str] | None:
+        """See `EventStore.outcome`."""
+        return await self._database.read(lambda reader: stored_outcomes(reader, [key]).get(key))
+
+    def read(
+        self,
+        *,
+        filter: EventFilter = EVERYTHING,
+        after: int = 0,
+        until: int | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
+        page_size: int = 1000,
+    ) -> AsyncIterator[Page]:
+        """See `EventStore.read`."""
+        check_range(after=after, until=until, limit=limit, page_size=page_size)
+        query = PageQuery.of_log(filter, backwards=backwards)
+        return self._pages(
+            query,
+            after=after,
+            until=until,
+            backwards=backwards,
+            limit=limit,
+            page_size=page_size,
+        )
+
+    def read_stream(
+        self,
+        stream: str,
+        *,
+        after: int = 0,
+        until: int | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
+        page_size: int = 1000,
+    ) -> AsyncIterator[Page]:
+        """See `EventStore.read_stream`."""
+        check_range(after=after, until=until, limit=limit, page_size=page_size)
+        query = PageQuery.of_stream(stream, backwards=backwards)
+        return self._pages(
+            query,
+            after=after,
+            until=until,
+            backwards=backwards,
+            limit=limit,
+            page_size=page_size,
+        )
+
+    def follow(
+        self, *, filter: EventFilter = EVERYTHING, after: int = 0, page_size: int = 1000
+    ) -> AsyncIterator[Page]:
+        """See `EventStore.follow`."""
+        check_range(after=after, until=None, limit=None, page_size=page_size)
+        return self._follow(PageQuery.of_log(filter), after, page_size)
+
+    async def head(self) -> int:
+        """See `EventStore.head`."""
+        return await self._number(SQL["head"])
+
+    async def version(self, stream: str) -> int:
+        """See `EventStore.version`."""
+        return await self._number(SQL["version"], (stream,))
+
+    async def position_at(self, time: int) -> int:
+        """See `EventStore.position_at`."""
+        return await self._number(SQL["position_at"], {"time": time})
+
+    async def save_snapshot(self, snapshot: Snapshot) -> None:
+        """See `EventStore.save_snapshot`; it joins the next group commit."""
+        self._check_room()
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._enqueue(Save(snapshot, future))
+        await future
+
+    async def load_snapshot(self, stream: str) -> Snapshot | None:
+        """See `EventStore.load_snapshot`."""
+        row = await self._database.read(
+            lambda reader: reader.execute(SQL["load_snapshot"], (stream,)).fetchone()
+        )
+        return Snapshot(*row) if row else None
+
+    async def close(self) -> None:
+        """See `EventStore.close`."""
+        if not self._closed:
+            self._closed = True
+            await asyncio.shield(self._database.submit(self._drain))
+        await self._database.close()
+
+    def _check_room(self) -> None:
+        if self._closed:
+            reason = "it has been closed: open it again"
+            raise StoreUnavailable(store=str(self._database.path), reason=reason)
+        if self._accepted >= self._pending_max:
+            raise Overloaded(limit=self._pending_max)
+
+    def _enqueue(self, request: Request) -> None:
+        self._accepted += 1
+        self._pending.append(request)
+        if not self._draining:
+            self._draining = True
+            self._database.submit(self._drain)
+
+    def _drain(self, connection: apsw.Connection) -> None:
+        """Carry out what is waiting, in batches; on the writing thread."""
+        pending = self._pending
+        while True:
+            batch: list[Request] = []
+            while pending and len(batch) < _BATCH_MAX:
+                batch.append(pending.popleft())
+            if not batch:
+                self._draining = False
+                if not pending:  # else somebody came in before the line above
+                    return
+                continue
+            verdicts = self._appender.carry_out(connection, batch)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+                self._loop.call_soon_threadsafe(self._settle, batch, verdicts)
+            self._database.wake.notify_others()
+
+    def _settle(self, batch: Sequence[Request], verdicts: Sequence[Verdict]) -> None:
+        self._accepted -= len(batch)
+        for request, verdict in zip(batch, verdicts, strict=True):
+            future: asyncio.Future[Any] = request.future
+            if future.done():
+                continue
+            if isinstance(verdict, HeadwaterError):
+                future.set_exception(verdict)
+            else:
+                future.set_result(verdict)
+        self._database.wake.fire()
+
+    async def _number(self, sql: str, values: Any = ()) -> int:
+        number: int = await self._database.read(lambda reader: reader.execute(sql, values).get)
+        return number
+
+    async def _pages(
+        self,
+        query: PageQuery,
+        *,
+        after: int,
+        until: int | None,
+        backwards: bool,
+        limit: int | None,
+        page_size: int,
+    ) -> AsyncIterator[Page]:
+        left = sys.maxsize if limit is None else limit
+        low, high, end = after, _END if until is None else until, None
+        while True:
+            wanted = min(page_size, left)
+            found = await self._fetch(query, low, high, wanted)
+            if end is None:  # what comes later is not part of this reading
+                end = high = max(low, min(high, found.head))
+            left -= len(found.events)
+            if found.events and found.full:
+                last = query.number(found.events[-1])
+                low, high = (low, last - 1) if backwards else (last, high)
+            elif wanted:
+                low, high = (low, low) if backwards else (high, high)
+            yield Page(found.events, high if backwards else low)
+            if not left or low >= high:
+                return
+
+    async def _follow(self, query: PageQuery, after: int, page_size: int) -> AsyncIterator[Page]:
+        wake = self._database.wake
+        while True:
+            ticket = wake.ticket()
+            found = await self._fetch(query, after, _END, page_size)
+            through = query.number(found.events[-1]) if found.full else found.head
+            if through > after:
+                after = through
+                yield Page(found.events, after)
+            if not found.full:
+                await wake.wait(ticket)
+
+    async def _fetch(self, query: PageQuery, low: int, high: int, limit: int) -> Found:
+        return await self._database.read(lambda reader: query.fetch(reader, low, high, limit))
+
+
+def _epoch(connection: apsw.Connection) -> str:
+    """Return the epoch of the store in the file, which gets one when it has none."""
+    if connection.execute(SQL["epoch"]).get is None:
+        values = (new_id(),)
+        transact(connection, lambda inside: inside.execute(SQL["set_epoch"], values).fetchall())
+    return str(connection.execute(SQL["epoch"]).get)

@@ -1,0 +1,91 @@
+-- name: last_event
+-- The head and the time recorded there.
+SELECT position, time FROM events ORDER BY position DESC LIMIT 1;
+
+-- name: head
+SELECT coalesce(max(position), 0) FROM events;
+
+-- name: version
+SELECT coalesce(max(version), 0) FROM events WHERE stream = ?;
+
+-- name: versions
+-- One row for any number of streams: {rows} is replaced by (?), (?), ...
+SELECT json_group_array((SELECT coalesce(max(version), 0) FROM events WHERE stream = column1))
+FROM (VALUES {rows});
+
+-- name: last_of_tags
+SELECT json_group_array((SELECT coalesce(max(position), 0) FROM event_tags WHERE tag = column1))
+FROM (VALUES {rows});
+
+-- name: last_of_types
+SELECT json_group_array((SELECT coalesce(max(position), 0) FROM events WHERE type = column1))
+FROM (VALUES {rows});
+
+-- name: outcomes
+SELECT key, fingerprint, first, last, time, streams, versions
+FROM event_keys
+WHERE key IN (SELECT column1 FROM (VALUES {rows}));
+
+-- name: insert_events
+-- Many rows in one step; rows of NULL fill up to a size whose statement is cached.
+INSERT INTO events (position, stream, version, type, type_version, time, tags, data, metadata)
+SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL;
+
+-- name: insert_tags
+INSERT INTO event_tags (tag, position)
+SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL;
+
+-- name: insert_keys
+INSERT INTO event_keys (key, fingerprint, first, last, time, streams, versions)
+SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL;
+
+-- name: save_snapshot
+INSERT INTO event_snapshots (stream, version, fingerprint, data) VALUES (?, ?, ?, ?)
+ON CONFLICT (stream) DO UPDATE
+SET version = excluded.version, fingerprint = excluded.fingerprint, data = excluded.data
+WHERE excluded.version >= event_snapshots.version;
+
+-- name: load_snapshot
+SELECT stream, version, fingerprint, data FROM event_snapshots WHERE stream = ?;
+
+-- name: position_at
+-- Times never fall along positions: halve the range until one position is left.
+WITH RECURSIVE search (low, high) AS (
+    SELECT 0, coalesce(max(position), 0) FROM events
+    UNION ALL
+    SELECT
+        CASE WHEN reached THEN middle ELSE low END,
+        CASE WHEN reached THEN high ELSE middle - 1 END
+    FROM (
+        SELECT
+            low,
+            high,
+            (low + high + 1) / 2 AS middle,
+            (SELECT time FROM events WHERE position = (low + high + 1) / 2) <= :time AS reached
+        FROM search
+        WHERE low < high
+    )
+)
+SELECT low FROM search WHERE low = high;
+
+-- name: page
+-- A page as one row, so that a reading thread takes the interpreter lock once and not per event:
+-- a JSON array of everything but the contents, then all data, all metadata, and the head.
+-- {selected} is a query for events in reading order; {head} one for the last number.
+SELECT
+    group_concat(
+        json_array(
+            position, stream, version, type, type_version, time, tags,
+            length(data), length(metadata)
+        )
+    ),
+    CAST(group_concat(data, '') AS BLOB),
+    CAST(group_concat(metadata, '') AS BLOB),
+    ({head})
+FROM ({selected});
+
+-- name: epoch
+SELECT value FROM event_store WHERE name = 'epoch';
+
+-- name: set_epoch
+INSERT OR IGNORE INTO event_store VALUES ('epoch', ?);

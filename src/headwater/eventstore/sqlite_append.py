@@ -1,0 +1,68 @@
+"""Group commit: all appends that are waiting in one transaction, each with its own verdict.
+
+Everything here runs on the writing thread.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import apsw
+
+from headwater._sql.sqlite import roll_back, translate
+from headwater.errors import HeadwaterError, InvalidInput, StoreUnavailable, Unexpected
+from headwater.eventstore.checks import stored_before
+from headwater.eventstore.sqlite_batch import Append, Batch, Request, Verdict
+from headwater.eventstore.sqlite_known import Known
+
+
+class Appender:
+    """Carries out requests on the writing connection."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known = Known()
+
+    def carry_out(self, connection: apsw.Connection, requests: Sequence[Request]) -> list[Verdict]:
+        """Return the verdict of each request; those that succeeded are on disk."""
+        batch = Batch(self._known)
+        try:
+            verdicts = batch.commit(connection, requests)
+        except Exception as error:  # noqa: BLE001  # belongs to those who asked
+            roll_back(connection)
+            self._known.forget()
+            failed = _failure(error, self._path)
+            if len(requests) > 1 and not isinstance(failed, StoreUnavailable):
+                # One of them may be at fault (too large for the disk, say): it alone shall fail.
+                return [self.carry_out(connection, [request])[0] for request in requests]
+            verdicts = [_failure(error, self._path) for _ in requests]
+        for request, verdict in zip(requests, verdicts, strict=True):
+            _break_pipeline(request, verdict)
+        return verdicts
+
+
+def _break_pipeline(request: Request, verdict: Verdict) -> None:
+    pipeline = request.pipeline
+    if pipeline is None or pipeline.broken is not None:
+        return
+    if isinstance(verdict, HeadwaterError):
+        pipeline.broken = verdict
+    elif verdict is not None and verdict.duplicate and isinstance(request, Append):
+        pipeline.broken = stored_before(request.idempotency.key if request.idempotency else "")
+
+
+def _failure(error: Exception, path: Path) -> HeadwaterError:
+    failed: HeadwaterError
+    if isinstance(error, apsw.TooBigError):
+        failed = InvalidInput(
+            reason=f"an event is larger than SQLite can store ({error}): split it"
+        )
+    elif isinstance(error, apsw.Error):
+        failed = translate(error, path)
+    elif isinstance(error, HeadwaterError):
+        failed = type(error)(**error.fields())
+    elif isinstance(error, (TypeError, ValueError, OverflowError, AttributeError)):
+        failed = InvalidInput(reason=f"what was to be appended cannot be stored: {error}")
+    else:
+        failed = Unexpected(reference=repr(error))
+    failed.__cause__ = error
+    return failed
