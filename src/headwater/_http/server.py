@@ -59,6 +59,7 @@ class AsgiServer:
         self._keep_alive_s = keep_alive_s
         self._closing = asyncio.Event()
         self._server: _Server | None = None
+        self._socket: socket.socket | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -86,6 +87,7 @@ class AsgiServer:
             StartupError: the app's own start-up failed.
         """
         sock = await _bind(self._host, self._port)
+        self._socket = sock
         self._port = sock.getsockname()[1]
         config = uvicorn.Config(
             self._serve_request,
@@ -127,6 +129,7 @@ class AsgiServer:
             return
         self._closing.set()
         self._server.config.timeout_graceful_shutdown = grace_s  # type: ignore[assignment] # fractions of a second work too
+        await self._accept_no_more()
         self._server.exit()
         with contextlib.suppress(SystemExit):
             await asyncio.shield(self._task)
@@ -139,6 +142,14 @@ class AsgiServer:
                 if transport is not None:
                     transport.abort()
             await asyncio.sleep(0)
+
+    async def _accept_no_more(self) -> None:
+        # Closing a listener while a connection is between accepted and made leaks that connection
+        # on CPython 3.11: stop accepting first, and let those finish.
+        if self._socket is not None and self._socket.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            for _ in range(_SETTLE_TURNS):
+                await asyncio.sleep(0)
 
     async def __aenter__(self) -> Self:
         """Start."""
