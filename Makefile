@@ -1,0 +1,75 @@
+# `make help` lists the goals. Everything happens in .venv, which each goal makes when it is missing.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-full test bench lint format types imports deps docs wheel check changelog \
+	lock clean
+
+help:  ## list the goals
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.runtime  ## run the bank on real purchases, every tenth customer
+	$(BIN)/python examples/bank/demo.py
+
+demo-full: $(VENV)/.runtime  ## run the bank on all purchases
+	$(BIN)/python examples/bank/demo.py --full
+
+test: $(VENV)/.dev  ## run all tests; needs no server
+	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
+
+bench: $(VENV)/.dev  ## measure; one benchmark only: make bench ONLY=commands.sqlite
+	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+
+lint: $(VENV)/.dev  ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.dev  ## format and repair what can be repaired
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: $(VENV)/.dev  ## check types
+	$(BIN)/mypy
+
+imports: $(VENV)/.dev  ## check the layers
+	$(BIN)/lint-imports
+
+deps: $(VENV)/.dev  ## check that what is imported is declared, and the other way round
+	$(BIN)/deptry src
+
+docs: $(VENV)/.dev  ## build the documentation into build/docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -b html docs build/docs
+	@echo "build/docs/index.html"
+
+wheel: $(VENV)/.dev  ## build the wheel, install it elsewhere, and import it
+	sh scripts/check-wheel.sh $(BIN)/python
+
+check: lint types imports deps docs wheel test  ## everything that CI checks
+
+changelog: $(VENV)/.dev  ## show what changelog.d says about the next release
+	$(BIN)/towncrier build --draft --version next
+
+lock: $(VENV)/.dev  ## pin all dependencies anew, from pyproject.toml
+	$(BIN)/python scripts/lock.py
+	sh scripts/check-lock.sh requirements/*.txt
+
+clean:  ## remove everything that was made
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/.made: scripts/venv.sh
+	sh scripts/venv.sh $(PYTHON) $(VENV)
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.made pyproject.toml requirements/runtime.txt
+	$(PIP) install --quiet --require-hashes -r requirements/runtime.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
+	$(PIP) install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@

@@ -1,0 +1,54 @@
+"""Pin all dependencies: versions and hashes, no addresses. Run by ``make lock``."""
+
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+from typing import Any
+
+FILES = {
+    "requirements/runtime.txt": (("gateway",), ("build",)),
+    "requirements/dev.txt": (("gateway", "testing"), ("build", "docs", "dev")),
+}
+OPTIONS = (
+    "--quiet",
+    "--upgrade",
+    "--allow-unsafe",
+    "--generate-hashes",
+    "--strip-extras",
+    "--resolver=backtracking",
+    "--no-header",
+    "--no-annotate",
+    "--no-emit-index-url",
+    "--no-emit-trusted-host",
+    "--no-emit-find-links",
+    "--no-emit-options",
+)
+
+
+def wanted(project: dict[str, Any], extras: tuple[str, ...], groups: tuple[str, ...]) -> list[str]:
+    """Return the requirements of the project with some extras and groups."""
+    lines: list[str] = list(project["project"]["dependencies"])
+    for extra in extras:
+        lines += project["project"]["optional-dependencies"][extra]
+    for group in groups:
+        lines += project["dependency-groups"][group]
+    return lines
+
+
+def main() -> None:
+    """Write both files; the second agrees with the first."""
+    project = tomllib.loads(Path("pyproject.toml").read_text())
+    constraints: list[str] = []
+    for output, (extras, groups) in FILES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / "all.in"
+            source.write_text("\n".join(wanted(project, extras, groups)) + "\n")
+            command = [sys.executable, "-m", "piptools", "compile", *OPTIONS, *constraints]
+            subprocess.run([*command, "-o", output, str(source)], check=True)  # noqa: S603 - ours
+        constraints = ["-c", output]
+
+
+if __name__ == "__main__":
+    main()
