@@ -11,6 +11,8 @@
     ├── NotFound                      404
     │   ├── AggregateNotFound
     │   ├── ViewNotFound
+    │   ├── InstanceNotFound          the registry has no such instance
+    │   ├── ServiceNotFound           nothing is registered under the name
     │   └── RouteNotFound
     ├── Conflict                      409
     │   ├── ConcurrencyConflict       the stream has moved on
@@ -240,6 +242,21 @@ class RouteNotFound(NotFound):
     method: str
     path: str
     template = "no route for {method} {path}: the OpenAPI page at /docs lists all routes"
+
+
+class InstanceNotFound(NotFound):
+    """No instance is registered under the id: it never was, or its lease ran out."""
+
+    id: str
+    template = "instance {id!r} is not registered: register it (again)"
+
+
+class ServiceNotFound(NotFound):
+    """No instance of the service is registered."""
+
+    service: str
+    known: list[str]
+    template = "no instance of {service!r} is registered: start one; known are {known}"
 
 
 class Conflict(HeadwaterError):
@@ -506,6 +523,7 @@ __all__ = [
     "Forbidden",
     "HeadwaterError",
     "IdempotencyKeyReused",
+    "InstanceNotFound",
     "InvalidInput",
     "MalformedMessage",
     "NoInstance",
@@ -517,6 +535,7 @@ __all__ = [
     "RemoteError",
     "RouteNotFound",
     "SchemaTooNew",
+    "ServiceNotFound",
     "StartupError",
     "StoreCorrupt",
     "StoreError",
