@@ -1,0 +1,1 @@
+"""Benchmarks: ``python -m benchmarks [NAME...]`` runs all, or those whose names begin so."""
