@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Mapping
 
-from headwater.errors import ConfigurationError, Unavailable
+from headwater.errors import ConfigurationError, DeadlineExceeded, Unavailable
 
 _REFUSALS = r"update_(rejected|failure)$"
 _WATCHED = r"(version_text|update_rejected|update_failure|warming_clusters)$"
@@ -81,8 +81,8 @@ class Admin:
         """Wait until Envoy serves these versions, and every cluster is ready.
 
         Raises:
-            ConfigurationError: Envoy refused a file since the last call, or did not take it over
-                within ``timeout_s``.
+            ConfigurationError: Envoy refused a file since the last call.
+            DeadlineExceeded: Envoy did not take it over within ``timeout_s``.
             Unavailable: Envoy cannot be reached.
         """
         deadline = time.monotonic() + timeout_s
@@ -99,9 +99,9 @@ class Admin:
             if not behind and found.get("cluster_manager.warming_clusters") == "0":
                 return
             if time.monotonic() > deadline:
-                raise ConfigurationError(
-                    subject="gateway",
-                    reason=f"Envoy did not take over the change in {timeout_s} s: "
-                    f"{', '.join(behind) or 'a cluster is still warming'}",
+                what = ", ".join(behind) or "a cluster is still warming"
+                raise DeadlineExceeded(
+                    action=f"taking over the changed configuration in Envoy ({what})",
+                    timeout_s=timeout_s,
                 )
             await asyncio.sleep(_POLL_S)

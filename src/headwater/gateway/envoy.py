@@ -73,7 +73,8 @@ def documents(
     Args:
         table: the routes and clusters.
         settings: of the gateway.
-        host, port: the IP address and port to listen on, where the settings leave them open.
+        host: the IP address to listen on; empty takes that of the settings.
+        port: the port to listen on (that of the settings may be 0).
         addresses: the IP address of each host name; an endpoint without one is left out.
     """
     layout = Layout(settings.data.absolute())

@@ -134,7 +134,7 @@ def _read(
     policy["per_try_timeout"] = duration(settings.read_try_timeout_s)
     if settings.zone:
         policy["retry_priority"] = _PREVIOUS_PRIORITIES
-    return _route(service, match, target, settings.read_timeout_s, policy, settings)
+    return _route(service, match, target, policy, settings, timeout_s=settings.read_timeout_s)
 
 
 def _writes(
@@ -152,8 +152,10 @@ def _writes(
     )
     plain = _retry("connect-failure,refused-stream,reset-before-request", settings.retries)
     return [
-        _route(service, _with(match, [*headers, keyed]), target, timeout_s, safe, settings),
-        _route(service, _with(match, headers), target, timeout_s, plain, settings),
+        _route(
+            service, _with(match, [*headers, keyed]), target, safe, settings, timeout_s=timeout_s
+        ),
+        _route(service, _with(match, headers), target, plain, settings, timeout_s=timeout_s),
     ]
 
 
@@ -165,9 +167,10 @@ def _route(
     service: str,
     match: dict[str, Any],
     target: dict[str, Any],
-    timeout_s: float,
     policy: dict[str, Any],
     settings: GatewaySettings,
+    *,
+    timeout_s: float,
 ) -> dict[str, Any]:
     return {
         "match": match,

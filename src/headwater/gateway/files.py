@@ -16,13 +16,16 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from headwater.errors import ConfigurationError
+from headwater.errors import ConfigurationError, DeadlineExceeded
 from headwater.gateway.envoy import Documents, Layout, encode
 from headwater.gateway.envoy_listener import STAT_PREFIX
 from headwater.gateway.envoy_routes import ROUTES
 
 Confirm = Callable[[Mapping[str, str]], Awaitable[None]]
-"""Waits until Envoy reports these versions by statistic; raises `ConfigurationError` if refused."""
+"""Waits until Envoy reports these versions, by statistic.
+
+It raises `ConfigurationError` when Envoy refuses, `DeadlineExceeded` when it does not answer.
+"""
 
 _LDS = "listener_manager.lds.version_text"
 _CDS = "cluster_manager.cds.version_text"
@@ -60,25 +63,33 @@ class ConfigFiles:
         """Know the files; nothing is read or written yet."""
         self.layout = layout
         self.accepted: Documents | None = None
+        self._refused: tuple[Documents, ConfigurationError] | None = None
 
     async def publish(self, new: Documents, confirm: Confirm) -> bool:
         """Put a configuration in place; return False if it is the accepted one already.
 
+        Until all stages are through, requests may meet parts of the new configuration.
+
         Raises:
-            ConfigurationError: Envoy refused a part, or did not take it over in time; the
-                accepted configuration is in place again.
+            ConfigurationError: Envoy refused a part (now, or when this configuration was tried
+                last); the accepted configuration is in place again.
+            DeadlineExceeded: Envoy did not take it over in time; likewise.
         """
         if new == self.accepted:
             return False
+        if self._refused is not None and self._refused[0] == new:
+            raise self._refused[1]
         old = self.accepted or Documents({}, {}, {}, {})
         try:
             await self._stages(old, new, confirm)
-        except ConfigurationError:
+        except (ConfigurationError, DeadlineExceeded) as error:
+            self._refused = (new, error) if isinstance(error, ConfigurationError) else None
             if self.accepted is not None:
-                with contextlib.suppress(ConfigurationError):  # the first refusal is reported
+                # The first error is the one to report.
+                with contextlib.suppress(ConfigurationError, DeadlineExceeded):
                     await self._stages(new, self.accepted, confirm)
             raise
-        self.accepted = new
+        self.accepted, self._refused = new, None
         return True
 
     async def _stages(self, old: Documents, new: Documents, confirm: Confirm) -> None:

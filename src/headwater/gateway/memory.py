@@ -23,11 +23,11 @@ class Memory:
         present: dict[tuple[str, str], tuple[Instance, ...]] = {}
         for service, instances in services.items():
             for instance in instances:
-                key = (service, instance.role)
-                present[key] = (*present.get(key, ()), instance)
+                role: str = instance.role
+                present[service, role] = (*present.get((service, role), ()), instance)
         self._seen |= present
-        for key in present:
-            self._missing_since.pop(key, None)
+        for known in present:
+            self._missing_since.pop(known, None)
         merged = {service: instances for service, instances in services.items() if instances}
         for key, instances in sorted(self._seen.items()):
             if key in present:

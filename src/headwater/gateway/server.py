@@ -3,21 +3,26 @@
 import asyncio
 import contextlib
 import fcntl
-import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Self
 
 import structlog
 
 from headwater.discovery import Discovery, Instance
-from headwater.errors import ConfigurationError, HeadwaterError, StartupError, Unavailable
+from headwater.errors import (
+    ConfigurationError,
+    DeadlineExceeded,
+    HeadwaterError,
+    StartupError,
+    Unavailable,
+)
 from headwater.gateway.addresses import RESOLVE_AGAIN_S, Resolver, reserve
 from headwater.gateway.envoy import Layout, bootstrap, documents
-from headwater.gateway.files import ConfigFiles, write_atomically
+from headwater.gateway.files import ConfigFiles, Confirm, write_atomically
 from headwater.gateway.memory import Memory
 from headwater.gateway.model import GatewaySettings, GatewayStatus, RouteProblem, RoutingTable
 from headwater.gateway.routes import build_table
@@ -166,11 +171,11 @@ class Gateway:
             expected.update(versions)
 
         await self._apply(later)
+        since = self._supervisor.log_size()
         await self._supervisor.start()
-        since = 0
         try:
             await self._confirm(expected)
-        except (ConfigurationError, Unavailable) as error:
+        except (ConfigurationError, DeadlineExceeded, Unavailable) as error:
             raise StartupError(
                 subject="gateway", reason=f"{error}: {self._supervisor.log_tail(since)}"
             ) from error
@@ -203,10 +208,13 @@ class Gateway:
             except Unavailable:
                 pause = _AGAIN_S  # Envoy is being started again; `on_restart` wakes us, too
             except (HeadwaterError, OSError) as error:
-                self._rejected = f"{error} {self._supervisor.log_tail(since)}".strip()
-                _log.error("configuration refused, the last one stays", reason=self._rejected)  # noqa: TRY400  # for a person
+                told = self._supervisor.log_tail(since)
+                if not told and self._rejected:
+                    continue  # the same refused configuration: it was reported
+                self._rejected = f"{error} {told}".strip()
+                _log.error("configuration refused, the last stays", reason=self._rejected)
 
-    async def _apply(self, confirm: Any) -> None:
+    async def _apply(self, confirm: Confirm) -> None:
         """Build the configuration for the instances known now and publish it."""
         services = self._memory.merge(self._services, now=time.monotonic())
         table = build_table(services, previous=self._table, prefixes=self._settings.service_prefix)
@@ -242,7 +250,7 @@ def _report(problems: tuple[RouteProblem, ...], known: tuple[RouteProblem, ...])
 
 
 @contextlib.contextmanager
-def _lock(data: Path) -> Any:
+def _lock(data: Path) -> Iterator[None]:
     """Own the data directory; the system releases it whatever happens to this process."""
     with (data / "lock").open("a") as file:
         try:

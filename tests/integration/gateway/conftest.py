@@ -83,13 +83,13 @@ def registry() -> Registry:
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[Callable[[str], Awaitable[Upstream]]]:
+async def upstream() -> AsyncIterator[Callable[..., Awaitable[Upstream]]]:
     """Start upstream processes by name; all are ended afterwards."""
     started: list[Upstream] = []
 
-    async def start(name: str) -> Upstream:
+    async def start(name: str, *arguments: str) -> Upstream:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, str(UPSTREAM), name, stdout=asyncio.subprocess.PIPE
+            sys.executable, str(UPSTREAM), name, *arguments, stdout=asyncio.subprocess.PIPE
         )
         assert process.stdout is not None
         port = int(await process.stdout.readline())

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import ssl
 import sys
 
 from aiohttp import WSMsgType, web
@@ -78,7 +79,6 @@ async def main() -> None:
     """Serve until told to stop; the first line on standard output is the port."""
     app = web.Application(client_max_size=1 << 28)
     app.router.add_get("/slow", slow)
-    app.router.add_get("/quick", slow)
     app.router.add_get("/events", events)
     app.router.add_get("/socket", socket)
     app.router.add_get("/counts", counts)
@@ -87,7 +87,11 @@ async def main() -> None:
     app.router.add_route("*", "/{path:.*}", echo)
     runner = web.AppRunner(app)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    tls = None
+    if len(sys.argv) > 2:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(sys.argv[2])
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     sys.stdout.write(f"{runner.addresses[0][1]}\n")
     sys.stdout.flush()
