@@ -1,6 +1,35 @@
-"""HTTP calls to other services: found through discovery, balanced, retried where safe."""
+"""HTTP calls to other services: declared as typed interfaces, found through discovery.
 
+`client`, `get`, `post`, ... declare an interface; `connect` returns an object that implements it.
+`HttpCaller` is what both this and the remote buses send through.
+"""
+
+from headwater.client.answers import error_of
+from headwater.client.connect import Interceptor, Next, Observer, connect, disconnect
+from headwater.client.declarations import client, delete, get, head, patch, post, put
 from headwater.client.http import HttpCaller
+from headwater.client.marks import Body, Header, Query, Response
 from headwater.client.messages import Reply, Request
 
-__all__ = ["HttpCaller", "Reply", "Request"]
+__all__ = [
+    "Body",
+    "Header",
+    "HttpCaller",
+    "Interceptor",
+    "Next",
+    "Observer",
+    "Query",
+    "Reply",
+    "Request",
+    "Response",
+    "client",
+    "connect",
+    "delete",
+    "disconnect",
+    "error_of",
+    "get",
+    "head",
+    "patch",
+    "post",
+    "put",
+]

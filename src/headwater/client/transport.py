@@ -1,6 +1,6 @@
 """One attempt over aiohttp: a pooled connection, a bounded answer, and what went wrong if not."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import NoReturn
 
 import aiohttp
@@ -101,7 +101,7 @@ class Stream:
         self._base = base
         self._bytes_max = bytes_max
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield the body as it arrives.
 
         Raises:
