@@ -14,16 +14,14 @@ FILES = {
 OPTIONS = (
     "--quiet",
     "--upgrade",
-    "--allow-unsafe",
+    "--universal",  # one file for every Python that the package supports ...
+    "--python-version=3.11.0",  # ... from the oldest on
     "--generate-hashes",
     "--strip-extras",
-    "--resolver=backtracking",
     "--no-header",
     "--no-annotate",
-    "--no-emit-index-url",
-    "--no-emit-trusted-host",
-    "--no-emit-find-links",
     "--no-emit-options",
+    "--system-certs",
 )
 
 
@@ -45,7 +43,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder) / "all.in"
             source.write_text("\n".join(wanted(project, extras, groups)) + "\n")
-            command = [sys.executable, "-m", "piptools", "compile", *OPTIONS, *constraints]
+            command = [sys.executable, "-m", "uv", "pip", "compile", *OPTIONS, *constraints]
             subprocess.run([*command, "-o", output, str(source)], check=True)  # noqa: S603 - ours
         constraints = ["-c", output]
 
