@@ -73,7 +73,7 @@ class HttpForm:
                 return message
             fields: dict[str, Any] = dict(_decode_object(body)) if body.strip() else {}
             self._refuse_unknown(fields, path)
-            values = {name: self._decoders[name](raw) for name, raw in fields.items()}
+            values = {name: self._from_json(name, raw) for name, raw in fields.items()}
             for name, text in path.items():
                 values[name] = self._from_text(name, text)
             return self._build(values)
@@ -100,6 +100,12 @@ class HttpForm:
         if missing:
             raise self._malformed(f"missing {missing}")
         return self._cls(**values)
+
+    def _from_json(self, name: str, raw: bytes) -> Any:
+        try:
+            return self._decoders[name](raw)
+        except msgspec.ValidationError as error:
+            raise self._malformed(f"{name}: {error}") from error
 
     def _from_text(self, name: str, text: str) -> Any:
         try:

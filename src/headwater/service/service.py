@@ -1,6 +1,6 @@
 """`Service`: the composition root. It declares what a service consists of; nothing runs yet."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from headwater.dispatch import CommandBus, CommandInterceptor, QueryBus, QueryInterceptor
@@ -25,7 +25,8 @@ class Service:
         projections: classes (or instances) that build and answer from views.
         sagas: durable state machines that it runs.
         handlers: `EventHandlers` classes (or instances) with effects of their own.
-        interceptors: around every command and query handled here, outermost first.
+        interceptors: around every command handled here, outermost first.
+        query_interceptors: around every query answered here, outermost first.
         authorize: asked before every command and query; raises to refuse.
         routes: further Litestar route handlers (SSE, WebSockets, plain REST).
         version: the program's version, shown in discovery and OpenAPI.
@@ -43,7 +44,8 @@ class Service:
         projections: Sequence[Any] = (),
         sagas: Sequence[type[Any]] = (),
         handlers: Sequence[Any] = (),
-        interceptors: Sequence[CommandInterceptor | QueryInterceptor] = (),
+        interceptors: Sequence[CommandInterceptor] = (),
+        query_interceptors: Sequence[QueryInterceptor] = (),
         authorize: Authorize | None = None,
         routes: Iterable[Any] = (),
         version: str = "",
@@ -60,6 +62,7 @@ class Service:
         self.sagas = tuple(sagas)
         self.handlers = tuple(h() if isinstance(h, type) else h for h in handlers)
         self.interceptors = tuple(interceptors)
+        self.query_interceptors = tuple(query_interceptors)
         self.authorize = authorize
         self.routes = tuple(routes)
         for aggregate in self.aggregates:
@@ -67,7 +70,6 @@ class Service:
         for model in self.decisions:
             model_type(model)
         self._runtime: Runtime | None = None
-        self._clients: dict[type, Any] = {}
 
     @property
     def runtime(self) -> "Runtime":
@@ -93,7 +95,7 @@ class Service:
         """The query bus of the running instance: local handlers first, else the network."""
         return self.runtime.queries
 
-    def client(self, contract: type[T]) -> T:
+    def client(self, contract: Callable[..., T]) -> T:
         """Return the client of a declared REST interface (see `headwater.client`).
 
         It may be made at import; it can be called while the service runs.

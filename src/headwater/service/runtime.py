@@ -1,0 +1,289 @@
+"""The lifecycle of one instance: everything a service needs, opened in order, closed in reverse."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Mapping
+from typing import Any, Self, TypeVar
+
+import msgspec
+import structlog
+
+from headwater._http import AsgiServer
+from headwater.client import HttpCaller
+from headwater.config import ConfigClient, Configuration, Settings, StaticConfig
+from headwater.discovery import Discovery, DiscoveryClient, Instance, StaticDiscovery
+from headwater.dispatch import CommandBus, CommandInterceptor, QueryBus, QueryInterceptor
+from headwater.dispatch.interceptors import Validating, authorizing, logging_commands
+from headwater.dispatch.local import LocalCommandBus, LocalQueryBus
+from headwater.dispatch.remote import RemoteCommandBus, RemoteQueryBus
+from headwater.errors import ConfigurationError, HeadwaterError
+from headwater.eventbus import EventBus
+from headwater.eventstore import EventStore
+from headwater.messages import now_us
+from headwater.modelling import DecisionHandlers, Repository
+from headwater.service.edge import Edge
+from headwater.service.engines import open_event_bus, open_event_store, open_view_store
+from headwater.service.metrics import Metrics
+from headwater.service.processors import Processors
+from headwater.service.service import Service
+from headwater.service.settings import ServiceSettings, service_settings
+from headwater.views import ViewStore
+
+T = TypeVar("T")
+
+_log = structlog.get_logger("headwater.service")
+_SECTION = "headwater"
+
+
+class Runtime:
+    """One running instance of a service.
+
+    Start: configuration, stores, processors, edge, registration. A failing step closes what the
+    steps before it opened, and its error is raised: an instance never runs by half. Stop goes the
+    other way and lets requests in progress finish.
+    """
+
+    def __init__(self, service: Service, given: Mapping[str, Any]) -> None:
+        """Describe the instance.
+
+        Args:
+            service: what to run.
+            given: settings by name (see `ServiceSettings`); they take precedence over those in
+                the section ``headwater`` of the configuration service.
+
+        Raises:
+            ConfigurationError: a setting is unknown or of the wrong type.
+        """
+        self.service = service
+        self._given = {**given, "service": service.name}
+        self.settings: ServiceSettings = service_settings(self._given, origin="the command line")
+        self._exit = contextlib.AsyncExitStack()
+        self._stopping = False
+        self.store: EventStore | None = None
+        self.views: ViewStore | None = None
+        self.bus: EventBus | None = None
+        self.repositories: dict[str, Repository[Any]] = {}
+
+    async def start(self) -> None:
+        """Start the instance; it takes traffic when this returns.
+
+        Raises:
+            StartupError: configuration or discovery cannot be reached.
+            ConfigurationError: a setting is wrong; `AddressInUse`: the port is taken.
+            StoreUnavailable, StoreCorrupt, SchemaTooNew: a database cannot be used.
+        """
+        async with contextlib.AsyncExitStack() as undo:
+            self._exit = undo
+            await self._configure()
+            await self._open_engines()
+            await self._connect()
+            self._build_buses()
+            await self._start_processors()
+            await self._open_edge()
+            await self._register()
+            self.service._runtime = self  # noqa: SLF001 - the two are one unit
+            self._exit = undo.pop_all()
+
+    async def stop(self) -> None:
+        """Leave discovery, finish requests in progress, stop processors, close stores."""
+        if not self._stopping:
+            self._stopping = True
+            try:
+                await self._exit.aclose()
+            finally:
+                self.service._runtime = None  # noqa: SLF001 - the two are one unit
+
+    async def __aenter__(self) -> Self:
+        """Start."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop."""
+        await self.stop()
+
+    @property
+    def url(self) -> str:
+        """The base URL of the edge."""
+        return self._server.url
+
+    async def bind(self, kind: type[T], *, prefix: str = "") -> Settings[T]:
+        """Return a live, typed part of the configuration (see `Service.settings`)."""
+        return await self.configuration.settings(kind, prefix=prefix or self.service.name)
+
+    async def _configure(self) -> None:
+        settings = self.settings
+        self.configuration: Configuration = StaticConfig({})
+        if settings.config:
+            client = ConfigClient(
+                settings.config,
+                settings.service,
+                settings.profiles,
+                settings.label,
+                start_timeout_s=settings.start_timeout_s,
+            )
+            self.configuration = client
+            self._exit.push_async_callback(client.close)
+        document = await self.configuration.load()
+        section = document.get(_SECTION, {})
+        if not isinstance(section, dict):
+            raise ConfigurationError(
+                subject=f"section {_SECTION!r} of the configuration", reason="must be a mapping"
+            )
+        self.settings = service_settings(
+            {**section, **self._given, "instance": settings.instance},
+            origin="the command line and the configuration service",
+        )
+
+    async def _open_engines(self) -> None:
+        service, settings = self.service, self.settings
+        if service.aggregates or service.decisions:
+            self.store = await open_event_store(settings.url("store"))
+            self._exit.push_async_callback(self.store.close)
+        if settings.bus:
+            self.bus = await open_event_bus(settings.url("bus"), partitions=settings.partitions)
+            self._exit.push_async_callback(self.bus.close)
+        self.views = await open_view_store(settings.url("views"))
+        self._exit.push_async_callback(self.views.close)
+
+    async def _connect(self) -> None:
+        settings = self.settings
+        self.discovery: Discovery = StaticDiscovery({})
+        if settings.discovery:
+            client = DiscoveryClient(settings.discovery, start_timeout_s=settings.start_timeout_s)
+            await client.start()
+            self.discovery = client
+            self._exit.push_async_callback(client.close)
+        self.caller = HttpCaller(self.discovery, zone=settings.zone)
+        self._exit.push_async_callback(self.caller.close)
+        self.metrics = Metrics(settings.service, settings.instance)
+
+    def _build_buses(self) -> None:
+        service, settings = self.service, self.settings
+        handlers: list[Any] = []
+        if settings.commands and self.store is not None:
+            for aggregate in service.aggregates:
+                repository = Repository(
+                    aggregate, self.store, source=service.name, cache_size=settings.cache_size
+                )
+                self.repositories[repository.type.name] = repository
+                self._exit.push_async_callback(repository.close)
+                handlers.append(repository.handlers())
+            handlers += [
+                DecisionHandlers(model, self.store, source=service.name).handlers()
+                for model in service.decisions
+            ]
+        self.local_commands = LocalCommandBus(handlers, interceptors=self._command_chain())
+        self.commands: CommandBus = RemoteCommandBus(
+            self.caller, self.discovery, local=self.local_commands
+        )
+
+    def _command_chain(self) -> list[CommandInterceptor]:
+        service = self.service
+        chain: list[Any] = [logging_commands]
+        if service.authorize is not None:
+            chain.append(authorizing(service.authorize))
+        return [*chain, Validating(), *service.interceptors]
+
+    async def _start_processors(self) -> None:
+        assert self.views is not None
+        self.processors = Processors(
+            self.service,
+            self.settings,
+            store=self.store,
+            bus=self.bus,
+            views=self.views,
+            commands=self.commands,
+        )
+        chain: list[QueryInterceptor] = []
+        if self.service.authorize is not None:
+            chain.append(authorizing(self.service.authorize))
+        chain.append(self.processors.wait_for_token)
+        self.local_queries = LocalQueryBus(
+            self.processors.query_handlers(),
+            interceptors=[*chain, *self.service.query_interceptors],
+        )
+        self.queries: QueryBus = RemoteQueryBus(
+            self.caller, self.discovery, local=self.local_queries
+        )
+        self._exit.push_async_callback(self.processors.stop)
+        await self.processors.start()
+
+    async def _open_edge(self) -> None:
+        settings = self.settings
+        self.edge = Edge(
+            settings,
+            self.local_commands,
+            self.local_queries,
+            metrics=self.metrics,
+            ready=self.processors.problems,
+            routes=self.service.routes,
+            version=self.service.version,
+        )
+        self.metrics.watch(in_progress=lambda: self.edge.in_progress, lags=self.processors.lags)
+        self._server = AsgiServer(
+            self.edge.app, settings.host, settings.port, name=settings.instance
+        )
+        await self._server.start()
+        self._exit.push_async_callback(self._drain)
+
+    async def _drain(self) -> None:
+        self.edge.draining = True
+        await self._server.stop(self.settings.drain_s)
+
+    async def _register(self) -> None:
+        settings = self.settings
+        instance = Instance(
+            service=settings.service,
+            id=settings.instance,
+            host=settings.advertise or settings.host,
+            port=self._server.port,
+            role=settings.role,
+            zone=settings.zone,
+            version=self.service.version,
+            routes=self.edge.routes(),
+            lease_s=settings.lease_s,
+            started=now_us(),
+        )
+        await self.discovery.register(instance)
+        self._exit.push_async_callback(self._leave, instance)
+        _log.info(
+            "ready",
+            service=settings.service,
+            instance=settings.instance,
+            role=settings.role,
+            url=self.url,
+        )
+
+    async def _leave(self, instance: Instance) -> None:
+        """Tell everyone before refusing anything, so that no request meets a closed door."""
+        draining = msgspec.structs.replace(instance, status="DRAINING")
+        with contextlib.suppress(HeadwaterError):
+            await self.discovery.update(draining)
+            if self.settings.discovery:
+                await asyncio.sleep(_SPREAD_S)
+        await self.discovery.deregister(instance.id)
+
+
+_SPREAD_S = 0.2
+"""How long clients and the gateway get to hear of a draining instance."""
+
+
+async def serve(service: Service, given: Mapping[str, Any]) -> None:
+    """Run one instance until SIGTERM or SIGINT, then drain.
+
+    Args:
+        service: what to run.
+        given: its settings by name.
+
+    Raises:
+        HeadwaterError: the start failed; see `Runtime.start`.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with Runtime(service, given):
+        await stop.wait()
+        _log.info("stopping", service=service.name)
