@@ -21,7 +21,7 @@ class BusEvent(msgspec.Struct, frozen=True):
         position: its position there. ``(source, epoch, position)`` identifies the event.
         stream: its stream there; the partition key.
         version: its version in the stream.
-        type, type_version, tags, data, metadata: as in the event store.
+        type, type_version, tags, data, metadata: as in the event store. A bus carries any type.
         time: recorded time, microseconds UTC.
     """
 
@@ -57,12 +57,17 @@ class EventBus(Protocol):
         """Publish events of one source, in their order; return when they are durable.
 
         An event that was published before (same source, epoch and position) may be delivered
-        again, so subscribers compare positions; a backend that can drops it.
+        again, so subscribers compare positions; a backend that can drops it. For the same reason
+        the positions of one source must rise within a partition: who shares the publishing of a
+        source among several divides it by partition.
 
         Cancellation: any prefix may have been published; publish all again.
 
         Raises:
-            StoreUnavailable: the bus cannot be reached; any prefix may have been published.
+            MalformedMessage: an event's metadata is not a JSON object; nothing was published.
+            StoreUnavailable: the bus cannot be reached or was closed; any prefix may have been
+                published.
+            DiskFull: any prefix may have been published.
         """
 
     def subscribe(
@@ -74,8 +79,13 @@ class EventBus(Protocol):
             after: for each partition wanted, the offset after which to start (-1: the first).
             page_size: how many at most are delivered at once.
 
+        Never delivers an empty page. Waits without polling, and is woken within milliseconds.
+        No partition starves while others are busy.
+
         Raises:
-            StoreUnavailable: the bus is away; subscribe again later.
+            InvalidInput: there is no such partition, none is named, or ``page_size`` is below 1.
+            StoreUnavailable: the bus is away or was closed; subscribe again later.
+            MalformedMessage: another program has published something that is no CloudEvent.
         """
 
     async def end(self) -> dict[int, int]:

@@ -1,0 +1,91 @@
+"""An event bus in memory: for tests, and between the services of one process."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from itertools import islice
+
+from headwater.errors import StoreUnavailable
+from headwater.eventbus.api import BusEvent, Delivery, partition_of
+from headwater.eventbus.checks import check_count, check_subscription
+
+
+class MemoryEventBus:
+    """An `EventBus` of one process that is gone with it."""
+
+    def __init__(self, partitions: int = 4) -> None:
+        """Start empty.
+
+        Raises:
+            ConfigurationError: there is no partition.
+        """
+        check_count(partitions, bus="memory")
+        self._logs: list[list[Delivery]] = [[] for _ in range(partitions)]
+        self._published: set[tuple[str, str, int]] = set()
+        self._waiting: set[asyncio.Event] = set()
+        self._closed = False
+
+    @property
+    def partitions(self) -> int:
+        """See `EventBus.partitions`."""
+        return len(self._logs)
+
+    async def publish(self, events: Sequence[BusEvent]) -> None:
+        """See `EventBus.publish`."""
+        self._check_open()
+        for event in events:
+            identity = (event.source, event.epoch, event.position)
+            if identity not in self._published:
+                self._published.add(identity)
+                partition = partition_of(event.stream, len(self._logs))
+                log = self._logs[partition]
+                log.append(Delivery(partition, len(log), event))
+        self._notify()
+
+    async def subscribe(
+        self, *, after: Mapping[int, int], page_size: int = 1000
+    ) -> AsyncIterator[Sequence[Delivery]]:
+        """See `EventBus.subscribe`."""
+        check_subscription(after, page_size, partitions=self.partitions)
+        offsets = dict(after)
+        woken = asyncio.Event()
+        self._waiting.add(woken)
+        try:
+            while True:
+                self._check_open()
+                woken.clear()
+                page = self._page(offsets, page_size)
+                if not page:
+                    await woken.wait()
+                    continue
+                # The first partitions of this page are the last of the next: none starves.
+                for delivery in page:
+                    offsets.pop(delivery.partition, None)
+                    offsets[delivery.partition] = delivery.offset
+                yield page
+        finally:
+            self._waiting.discard(woken)
+
+    async def end(self) -> dict[int, int]:
+        """See `EventBus.end`."""
+        self._check_open()
+        return {partition: len(log) - 1 for partition, log in enumerate(self._logs)}
+
+    async def close(self) -> None:
+        """See `EventBus.close`."""
+        self._closed = True
+        self._notify()
+
+    def _page(self, offsets: Mapping[int, int], page_size: int) -> list[Delivery]:
+        page: list[Delivery] = []
+        for partition, offset in offsets.items():
+            start = offset + 1
+            page += islice(self._logs[partition], start, start + page_size - len(page))
+        return page
+
+    def _notify(self) -> None:
+        for event in self._waiting:
+            event.set()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(store="memory", reason="it has been closed: open a new one")
