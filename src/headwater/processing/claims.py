@@ -1,0 +1,188 @@
+"""Claims: which segments this process works on, shared out fairly among all that take part."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Collection, Sequence
+from typing import Annotated
+
+from headwater.processing.settings import ProcessorSettings
+from headwater.processing.sources import Source
+from headwater.processing.tokens import token_of
+from headwater.views import Index, Key, Segment, View, ViewStore
+
+_log = logging.getLogger(__name__)
+
+
+class ProcessorMember(View):
+    """A process that takes part in a processor's work but holds no segment yet."""
+
+    id: Annotated[str, Key]
+    processor: Annotated[str, Index]
+    owner: str
+    until: float
+
+
+class Claims:
+    """The segments that this process holds in one generation of one processor.
+
+    ``held`` is what it holds now, ``surplus`` how many of them it should give back at the next
+    opportunity. ``revision`` rises whenever ``held`` changes; ``lost`` is set when something was
+    taken from us. Used by one event loop.
+    """
+
+    def __init__(
+        self,
+        processor: str,
+        source: Source,
+        views: ViewStore,
+        *,
+        owner: str,
+        settings: ProcessorSettings,
+    ) -> None:
+        """Hold nothing yet."""
+        self.processor = processor
+        self.owner = owner
+        self.generation = 0
+        self.count = 0
+        self.held: dict[int, Segment] = {}
+        self.surplus = 0
+        self.revision = 0
+        self.satisfied = False
+        self.lost = asyncio.Event()
+        self._source = source
+        self._views = views
+        self._settings = settings
+        self._announced = False
+        self._renewed_at = 0.0  # monotonic seconds
+        self._announced_at = 0.0
+
+    async def open(self, generation: int, wanted: int) -> None:
+        """Begin to work on a generation, making its segments if there are none.
+
+        Whatever was held in another generation is given back.
+        """
+        await self.release_all()
+        segments = await self._views.open_segments(
+            self.processor,
+            count=self._source.split(wanted),
+            token=self._source.start().text,
+            generation=generation,
+        )
+        self.generation, self.count = generation, len(segments)
+        self.revision += 1
+
+    async def share(self, segments: Sequence[Segment]) -> None:
+        """Renew what is held, and claim or mark for giving back until the share is fair.
+
+        Args:
+            segments: the processor's segments as the store has them now.
+        """
+        await self._renew()
+        now = self._settings.clock()
+        mine = [s for s in segments if s.generation == self.generation]
+        if len(mine) != self.count:
+            return  # the generation was dropped; the next look finds the new one
+        owners: dict[str, int] = {self.owner: len(self.held)}
+        for segment in mine:
+            if segment.owner and segment.owner != self.owner and segment.lease_until > now:
+                owners[segment.owner] = owners.get(segment.owner, 0) + 1
+        for member in await self._waiting(now):
+            owners.setdefault(member.owner, 0)
+        target = self._target(owners)
+        self.surplus = max(0, len(self.held) - target)
+        free = [
+            s for s in mine if s.index not in self.held and (not s.owner or s.lease_until <= now)
+        ]
+        await self._claim(free[: max(0, target - len(self.held))])
+        self.satisfied = len(self.held) == target and target > 0
+        await self._announce(now)
+
+    def _target(self, owners: dict[str, int]) -> int:
+        """Return our share: those who hold most keep what cannot be divided."""
+        base, rest = divmod(self.count, len(owners))
+        ranked = sorted(owners, key=lambda owner: (-owners[owner], owner))
+        return base + (1 if ranked.index(self.owner) < rest else 0)
+
+    async def _claim(self, segments: Sequence[Segment]) -> None:
+        for segment in segments:
+            claimed = await self._views.claim(
+                segment, owner=self.owner, lease_s=self._settings.lease_s
+            )
+            if claimed is not None:
+                self.held[claimed.index] = claimed
+                self.revision += 1
+
+    async def _renew(self) -> None:
+        before = dict(self.held)
+        if not before or time.monotonic() < self._renewed_at + self._settings.renew_s * 0.9:
+            return
+        self._renewed_at = time.monotonic()
+        renewed = await self._views.renew(list(before.values()), lease_s=self._settings.lease_s)
+        kept = {segment.index: segment for segment in renewed}
+        for index, segment in before.items():
+            if self.held.get(index) is not segment:
+                continue  # it changed hands while we asked
+            if index in kept:
+                self.held[index] = kept[index]
+            else:
+                self.lose([index])
+
+    def lose(self, indices: Collection[int]) -> None:
+        """Note that segments are not ours any more."""
+        for index in indices:
+            if self.held.pop(index, None) is not None:
+                _log.info("%s: segment %d was taken over", self.processor, index)
+                self.lost.set()
+        self.revision += 1
+
+    async def release(self, indices: Collection[int]) -> None:
+        """Give segments back."""
+        given = [self.held.pop(index) for index in indices if index in self.held]
+        self.revision += 1
+        if given:
+            await self._views.release(given)
+
+    async def release_all(self) -> None:
+        """Give everything back, and take part no more."""
+        await self.release(list(self.held))
+        if self._announced:
+            await self._withdraw()
+
+    async def _waiting(self, now: float) -> list[ProcessorMember]:
+        page = await self._views.find(ProcessorMember, where={"processor": self._scope}, limit=1000)
+        return [m for m in page.items if m.until > now and m.owner != self.owner]
+
+    async def _announce(self, now: float) -> None:
+        """Make ourselves known while we hold nothing; who holds something is known by that."""
+        if self.held:
+            if self._announced:
+                await self._withdraw()
+            return
+        if self._announced and time.monotonic() < self._announced_at + self._settings.renew_s:
+            return
+        member = ProcessorMember(
+            id=f"{self._scope}/{self.owner}",
+            processor=self._scope,
+            owner=self.owner,
+            until=now + self._settings.lease_s,
+        )
+        async with self._views.transaction() as transaction:
+            await transaction.save([member])
+        self._announced, self._announced_at = True, time.monotonic()
+
+    async def _withdraw(self) -> None:
+        async with self._views.transaction() as transaction:
+            await transaction.delete(ProcessorMember, [f"{self._scope}/{self.owner}"])
+        self._announced = False
+
+    @property
+    def _scope(self) -> str:
+        return f"{self.processor}@{self.generation}"
+
+
+def successor_of(segments: Sequence[Segment], generation: int) -> int:
+    """Return the generation that takes over from one that is being replaced, else 0."""
+    return max(
+        (token_of(s.token).successor for s in segments if s.generation == generation), default=0
+    )

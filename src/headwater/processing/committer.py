@@ -1,0 +1,126 @@
+"""One transaction of a lane: park what is poisoned, apply the rest, move the token on."""
+
+from collections.abc import Sequence
+
+from headwater.errors import ClaimLost, ConfigurationError, Unavailable
+from headwater.processing.applier import Applier, EventFailed
+from headwater.processing.claims import Claims
+from headwater.processing.dead_letters import DeadLetter, letter_of, queue_of, still_parked
+from headwater.processing.lanes import Lane
+from headwater.processing.sources import RawEvent
+from headwater.processing.tokens import Token
+from headwater.views import ViewStore, ViewTransaction, view_type
+
+
+class Committer:
+    """Commits batches of one processor. ``parked`` are the sequences that may have letters."""
+
+    def __init__(self, applier: Applier, views: ViewStore, claims: Claims) -> None:
+        """Work on a view store."""
+        self._applier = applier
+        self._source = applier.source
+        self._views = views
+        self._claims = claims
+        self.parked: set[str] = set()
+        self.handled = 0
+
+    @property
+    def generations(self) -> dict[str, int]:
+        """The generation to work on, for each view of the processor."""
+        generation = self._claims.generation
+        return {view_type(view).name: generation for view in self._applier.views}
+
+    async def commit(
+        self, lane: Lane, events: Sequence[RawEvent], token: Token, *, careful: bool = False
+    ) -> None:
+        """Handle events of a lane and set its token, in one transaction.
+
+        Args:
+            lane: the lane.
+            events: its events, in order.
+            token: the token after them.
+            careful: one event at a time, to find out which one fails.
+
+        Raises:
+            EventFailed: an event failed; nothing was changed.
+            ClaimLost: a segment is not ours any more; nothing was changed.
+            Unavailable: a store is away; nothing was changed.
+        """
+        applier = self._applier
+        try:
+            async with self._views.transaction(generations=self.generations) as transaction:
+                await transaction.advance(list(lane.segments.values()), token.text)
+                free: Sequence[RawEvent] = events
+                letters: Sequence[DeadLetter] = ()
+                if self.parked or lane.poison:
+                    free, letters = await self._sort(transaction, lane, events)
+                if careful:
+                    await self._one_by_one(transaction, free)
+                elif free:
+                    await applier.apply(transaction, free)
+                if applier.due_s() == 0:
+                    await applier.do_due(transaction, list(lane.indices))
+                if letters:
+                    await transaction.save(letters)
+        except BaseException:
+            applier.rolled_back()
+            raise
+        applier.committed()
+        self.parked.update(lane.poison)
+        self.handled += len(free)
+
+    async def do_due(self, lanes: Sequence[Lane]) -> None:
+        """Do the extra work of all lanes, in one transaction that proves the claims.
+
+        Raises:
+            ClaimLost, Unavailable: nothing was changed.
+        """
+        applier = self._applier
+        try:
+            async with self._views.transaction(generations=self.generations) as transaction:
+                for lane in lanes:
+                    await transaction.advance(list(lane.segments.values()), lane.token.text)
+                await applier.do_due(transaction, [i for lane in lanes for i in lane.indices])
+        except BaseException:
+            applier.rolled_back()
+            raise
+        applier.committed()
+
+    async def _one_by_one(self, transaction: ViewTransaction, events: Sequence[RawEvent]) -> None:
+        for event in events:
+            try:
+                await self._applier.apply(transaction, [event])
+            except (EventFailed, Unavailable, ClaimLost, ConfigurationError):
+                raise
+            except Exception as error:
+                raise EventFailed(event, error) from error
+
+    async def _sort(
+        self, transaction: ViewTransaction, lane: Lane, events: Sequence[RawEvent]
+    ) -> tuple[Sequence[RawEvent], Sequence[DeadLetter]]:
+        """Divide events into those to handle and those to park."""
+        queue = queue_of(self._applier.name, self._claims.generation)
+        sequences = [self._applier.sequence_of(event) for event in events]
+        maybe = self.parked.intersection(sequences)
+        behind = await still_parked(transaction, queue, maybe)
+        self.parked -= maybe - behind
+        free: list[RawEvent] = []
+        letters: list[DeadLetter] = []
+        for event, sequence in zip(events, sequences, strict=True):
+            poison = lane.poison.get(sequence)
+            guilty = poison is not None and poison.event is event
+            if not guilty and sequence not in behind:
+                free.append(event)
+                continue
+            behind.add(sequence)
+            letters.append(
+                letter_of(
+                    event,
+                    source=self._source,
+                    queue=queue,
+                    sequence=sequence,
+                    error=poison.error if poison is not None and guilty else None,
+                    attempts=poison.attempts if poison is not None and guilty else 0,
+                )
+            )
+        return free, letters

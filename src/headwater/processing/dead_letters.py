@@ -1,0 +1,156 @@
+"""Dead letters: events whose sequence is parked, kept in order beside the views."""
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from typing import Annotated
+
+import msgspec
+
+from headwater.errors import HeadwaterError
+from headwater.eventbus import BusEvent
+from headwater.messages import now_us
+from headwater.processing.declarations import ViewReader
+from headwater.processing.sources import RawEvent, Source
+from headwater.views import Index, Key, View, ViewTransaction
+
+PAGE = 500
+
+
+class DeadLetter(View):
+    """One parked message, stored in the same transaction as the token that passed it.
+
+    Attributes:
+        id: names it; letters of one sequence are in order of their ids.
+        queue: the processor and the generation of its views, ``accounts@1``.
+        lane: the queue and the sequence.
+        sequence: what must be handled in order: a stream, or a saga.
+        kind: ``event``, or ``command`` (of a saga, refused, and nothing handles the refusal).
+        type: the wire name of the event or command.
+        error, code: why; empty for a letter that only waits behind another one.
+        attempts: how often it was tried.
+        parked_us: when it was parked, microseconds UTC.
+        event: the event.
+        content: the stored form of a command, as JSON text.
+    """
+
+    id: Annotated[str, Key]
+    queue: Annotated[str, Index]
+    lane: Annotated[str, Index]
+    sequence: str
+    kind: str = "event"
+    type: str = ""
+    error: str = ""
+    code: str = ""
+    attempts: int = 0
+    parked_us: int = 0
+    event: BusEvent | None = None
+    content: str = ""
+
+
+def queue_of(processor: str, generation: int) -> str:
+    """Return the name of the queue of a processor's generation."""
+    return f"{processor}@{generation}"
+
+
+def lane_of(queue: str, sequence: str) -> str:
+    """Return the name of one sequence in a queue."""
+    return f"{queue}|{sequence}"
+
+
+def code_of(error: BaseException) -> str:
+    """Return the stable name of an error."""
+    return error.code if isinstance(error, HeadwaterError) else type(error).__name__
+
+
+def describe(error: BaseException) -> str:
+    """Return an error for a person, with its type when it is none of ours."""
+    return str(error) if isinstance(error, HeadwaterError) else f"{type(error).__name__}: {error}"
+
+
+def letter_of(
+    raw: RawEvent,
+    *,
+    source: Source,
+    queue: str,
+    sequence: str,
+    error: BaseException | None = None,
+    attempts: int = 0,
+) -> DeadLetter:
+    """Return the dead letter of an event; without an error it waits behind another one."""
+    event = _as_bus_event(raw, source)
+    return DeadLetter(
+        id=f"{lane_of(queue, sequence)}|{event.time:017d}|{event.position:015d}|{event.source}",
+        queue=queue,
+        lane=lane_of(queue, sequence),
+        sequence=sequence,
+        type=event.type,
+        error="" if error is None else describe(error),
+        code="" if error is None else code_of(error),
+        attempts=attempts,
+        parked_us=now_us(),
+        event=event,
+    )
+
+
+def _as_bus_event(raw: RawEvent, source: Source) -> BusEvent:
+    if isinstance(raw, BusEvent):
+        return raw
+    return BusEvent(
+        source=source.name_of(raw),
+        epoch="",
+        position=raw.position,
+        stream=raw.stream,
+        version=raw.version,
+        type=raw.type,
+        type_version=raw.type_version,
+        time=raw.time,
+        tags=raw.tags,
+        data=raw.data,
+        metadata=raw.metadata,
+    )
+
+
+async def parked_sequences(views: ViewReader, queue: str) -> set[str]:
+    """Return the sequences of a queue that have letters."""
+    return {letter.sequence async for letter in letters(views, queue=queue)}
+
+
+async def letters(
+    views: ViewReader, *, queue: str = "", lane: str = ""
+) -> AsyncIterator[DeadLetter]:
+    """Yield letters, in order within each sequence: of one queue, of one lane, or all."""
+    where = {name: value for name, value in (("queue", queue), ("lane", lane)) if value}
+    cursor = ""
+    while True:
+        page = await views.find(DeadLetter, where=where, limit=PAGE, cursor=cursor)
+        for letter in page.items:
+            yield letter
+        cursor = page.next
+        if not cursor:
+            return
+
+
+async def still_parked(
+    transaction: ViewTransaction, queue: str, sequences: Collection[str]
+) -> set[str]:
+    """Return those of the sequences that have letters, as this transaction sees it."""
+    found: set[str] = set()
+    for sequence in sequences:
+        where = {"lane": lane_of(queue, sequence)}
+        if (await transaction.find(DeadLetter, where=where, limit=1)).items:
+            found.add(sequence)
+    return found
+
+
+async def first_letter(transaction: ViewTransaction, lane: str) -> DeadLetter | None:
+    """Return the first letter of a lane."""
+    items: Sequence[DeadLetter] = (
+        await transaction.find(DeadLetter, where={"lane": lane}, limit=1)
+    ).items
+    return items[0] if items else None
+
+
+def tried_again(letter: DeadLetter, error: BaseException) -> DeadLetter:
+    """Return a letter after one more failed attempt."""
+    return msgspec.structs.replace(
+        letter, error=describe(error), code=code_of(error), attempts=letter.attempts + 1
+    )

@@ -1,0 +1,184 @@
+"""How projections and event handlers are declared."""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, overload
+
+import msgspec
+
+from headwater.errors import DeclarationError
+from headwater.messages import Event
+from headwater.processing.message import EventMessage
+from headwater.views import View, ViewPage
+
+F = TypeVar("F", bound=Callable[..., Awaitable[None]])
+S = TypeVar("S")
+E = TypeVar("E", bound=Event)
+V = TypeVar("V", bound=View)
+
+MARK = "__headwater_event_handler__"
+
+
+class Marks(msgspec.Struct, frozen=True):
+    """What `event_handler` noted on a method; without a view it is a free-form handler."""
+
+    view: type[View] | None = None
+    key: str | Callable[[Any], str] = ""
+    deletes: bool = False
+
+
+class ViewReader(Protocol):
+    """The reading half of a view store, for query handlers; see `ViewStore` for the contract."""
+
+    async def get(self, view: type[V], key: str) -> V | None:
+        """Return one document."""
+
+    async def get_many(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
+        """Return those of the keys that exist."""
+
+    async def find(
+        self,
+        view: type[V],
+        *,
+        where: Mapping[str, Any] | None = None,
+        order_by: str = "",
+        descending: bool = False,
+        limit: int = 100,
+        cursor: str = "",
+    ) -> ViewPage:
+        """Find documents by index."""
+
+    async def count(self, view: type[View], *, where: Mapping[str, Any] | None = None) -> int:
+        """Return how many documents match."""
+
+
+class KeyedDecorator(Protocol, Generic[V]):
+    """What ``event_handler(SomeView, key=...)`` returns: it takes one of these four methods."""
+
+    @overload
+    def __call__(self, method: Callable[[S, V, E], None], /) -> Callable[[S, V, E], None]: ...
+    @overload
+    def __call__(
+        self, method: Callable[[S, V, E, EventMessage[E]], None], /
+    ) -> Callable[[S, V, E, EventMessage[E]], None]: ...
+    @overload
+    def __call__(self, method: Callable[[S, E], V], /) -> Callable[[S, E], V]: ...
+    @overload
+    def __call__(
+        self, method: Callable[[S, E, EventMessage[E]], V], /
+    ) -> Callable[[S, E, EventMessage[E]], V]: ...
+
+
+class DeletingDecorator(Protocol):
+    """What ``event_handler(SomeView, key=..., deletes=True)`` returns."""
+
+    @overload
+    def __call__(self, method: Callable[[S, E], None], /) -> Callable[[S, E], None]: ...
+    @overload
+    def __call__(
+        self, method: Callable[[S, E, EventMessage[E]], None], /
+    ) -> Callable[[S, E, EventMessage[E]], None]: ...
+
+
+@overload
+def event_handler(view: F, /) -> F: ...
+@overload
+def event_handler(
+    view: type[V], /, *, key: str | Callable[[Any], str], deletes: Literal[False] = False
+) -> KeyedDecorator[V]: ...
+@overload
+def event_handler(
+    view: type[View], /, *, key: str | Callable[[Any], str], deletes: Literal[True]
+) -> DeletingDecorator: ...
+def event_handler(
+    view: Any, /, *, key: str | Callable[[Any], str] = "", deletes: bool = False
+) -> Any:
+    """Mark a method as the handler of the event type that its parameter is annotated with.
+
+    Keyed, ``@event_handler(SomeView, key=...)``: the framework loads the views of a whole batch
+    at once and saves them at once. The method is not async and is one of::
+
+        def changed(self, view: SomeView, event: Changed) -> None       # changes the view
+        def made(self, event: Made) -> SomeView                         # returns it: insert/replace
+        def gone(self, event: Gone) -> None                             # with deletes=True
+
+    A view that does not exist is started when all its fields but the key have defaults; else the
+    event fails with `ViewNotFound`. Free-form, ``@event_handler`` alone: an async method that may
+    take ``transaction: ViewTransaction``. Both may take ``message: EventMessage[...]``.
+
+    Effects and progress commit together, so the effect of an event is there exactly once, and
+    the events of one stream are handled in their order. A handler that raises is tried again;
+    then its stream is parked.
+
+    Args:
+        view: the view type (or the method, when used without parentheses).
+        key: the field of the event that names the view, or a function from event to key.
+        deletes: the event removes the view.
+
+    Raises:
+        DeclarationError: ``view`` is no view type, or the key is missing.
+    """
+    if not isinstance(view, type):
+        setattr(view, MARK, (*getattr(view, MARK, ()), Marks()))
+        return view
+    if not issubclass(view, View) or view is View:
+        raise DeclarationError(
+            subject=f"@event_handler({view.__name__})",
+            reason="the first argument must be a View class: class AccountView(View)",
+        )
+    if not key:
+        raise DeclarationError(
+            subject=f"@event_handler({view.__name__})",
+            reason='say which view an event belongs to: key="account_id"',
+        )
+
+    def mark(method: Any) -> Any:
+        setattr(method, MARK, (*getattr(method, MARK, ()), Marks(view, key, deletes)))
+        return method
+
+    return mark
+
+
+def kebab(name: str) -> str:
+    """Return a class name in kebab case: ``TopCustomers`` → ``top-customers``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower()
+
+
+class EventHandlers:
+    """Event handlers that keep no views: free-form methods with the guarantees of a processor.
+
+    Class options: ``name`` (default: the class name in kebab case), ``segments`` (into how many
+    shares the work is split when the processor is first started), ``source`` (what it follows:
+    the service's own store, or the event bus).
+    """
+
+    name: ClassVar[str] = ""
+    segments: ClassVar[int] = 4
+    source: ClassVar[Literal["store", "bus"]] = "store"
+    keeps_views: ClassVar[bool] = False
+    view_types: ClassVar[tuple[type[View], ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Check the declaration.
+
+        Raises:
+            DeclarationError: an option or a handler is declared wrongly.
+        """
+        super().__init_subclass__(**kwargs)
+        if "name" not in cls.__dict__:
+            cls.name = kebab(cls.__name__)
+        from headwater.processing.inspection import check_declaration
+
+        check_declaration(cls)
+
+
+class Projection(EventHandlers):
+    """Event handlers that keep views, and query handlers that read them.
+
+    ``views`` is set before the first query or event; it reads the active generation. The class
+    option ``view_types`` names views that only free-form handlers touch; those of keyed handlers
+    are known.
+    """
+
+    keeps_views: ClassVar[bool] = True
+    views: ViewReader

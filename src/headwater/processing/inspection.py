@@ -1,0 +1,242 @@
+"""From a declared class to its table of handlers: checked once, at the declaration."""
+
+import inspect
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from headwater.errors import DeclarationError
+from headwater.messages import Event
+from headwater.processing.declarations import MARK, EventHandlers, Marks
+from headwater.processing.message import EventMessage
+from headwater.views import View, ViewTransaction, ViewType, view_type
+
+
+class KeyedHandler(msgspec.Struct, frozen=True):
+    """A handler of one event for one view; ``wants_view`` false and not ``deletes``: creates."""
+
+    method: str
+    event: type[Event]
+    view: ViewType
+    key: Callable[[Any], str]
+    wants_view: bool
+    wants_message: bool
+    deletes: bool
+
+
+class FreeHandler(msgspec.Struct, frozen=True):
+    """A free-form handler; ``arguments`` are what it takes, in order."""
+
+    method: str
+    event: type[Event]
+    arguments: tuple[str, ...]
+
+
+class HandlerTable(msgspec.Struct, frozen=True):
+    """All handlers of a class, by event type, in order of declaration."""
+
+    keyed: dict[type[Event], tuple[KeyedHandler, ...]]
+    free: dict[type[Event], tuple[FreeHandler, ...]]
+    views: tuple[type[View], ...]
+
+    @property
+    def events(self) -> tuple[type[Event], ...]:
+        """The event types that are handled."""
+        return tuple(dict.fromkeys((*self.keyed, *self.free)))
+
+
+def check_declaration(cls: type[EventHandlers]) -> None:
+    """Check options and handlers of a class.
+
+    Raises:
+        DeclarationError: something is declared wrongly.
+    """
+    if not 1 <= cls.segments <= 1024:
+        raise DeclarationError(
+            subject=cls.__name__, reason=f"segments must be 1 to 1024, got {cls.segments}"
+        )
+    if cls.source not in {"store", "bus"}:
+        raise DeclarationError(
+            subject=cls.__name__, reason=f'source must be "store" or "bus", got {cls.source!r}'
+        )
+    table = handler_table(cls)
+    if table.views and not cls.keeps_views:
+        raise DeclarationError(
+            subject=cls.__name__, reason="keeps views: derive it from Projection"
+        )
+
+
+def handler_table(cls: type[EventHandlers]) -> HandlerTable:
+    """Return the handlers of a class.
+
+    Raises:
+        DeclarationError: a handler is declared wrongly.
+    """
+    keyed: dict[type[Event], list[KeyedHandler]] = {}
+    free: dict[type[Event], list[FreeHandler]] = {}
+    for name, function, marks in _marked(cls):
+        for mark in marks:
+            if mark.view is None:
+                handler = _free(name, function)
+                free.setdefault(handler.event, []).append(handler)
+            else:
+                one = _keyed(name, function, mark)
+                keyed.setdefault(one.event, []).append(one)
+    views = dict.fromkeys(h.view.cls for handlers in keyed.values() for h in handlers)
+    views.update(dict.fromkeys(view_type(view).cls for view in cls.view_types))
+    return HandlerTable(
+        keyed={event: tuple(handlers) for event, handlers in keyed.items()},
+        free={event: tuple(handlers) for event, handlers in free.items()},
+        views=tuple(views),
+    )
+
+
+def _marked(cls: type) -> list[tuple[str, Callable[..., Any], tuple[Marks, ...]]]:
+    names: dict[str, None] = {}
+    for base in reversed(cls.__mro__):  # declaration order, bases first
+        names.update(dict.fromkeys(base.__dict__))
+    members = ((name, getattr(cls, name, None)) for name in names)
+    return [
+        (name, member, getattr(member, MARK))
+        for name, member in members
+        if inspect.isfunction(member) and hasattr(member, MARK)
+    ]
+
+
+def _keyed(name: str, function: Callable[..., Any], mark: Marks) -> KeyedHandler:
+    assert mark.view is not None
+    view = view_type(mark.view)
+    roles, event, hints = _roles(function, view=mark.view)
+    is_async: bool = inspect.iscoroutinefunction(function)
+    wants_view, wants_message = roles[:1] == ["view"], roles[-1:] == ["message"]
+    expected = ["view"] * wants_view + ["event"] + ["message"] * wants_message
+    returns = hints.get("return", type(None))
+    creates = not wants_view and not mark.deletes
+    reason = ""
+    if is_async:
+        reason = (
+            "a keyed handler does no I/O: declare it without async, or use @event_handler alone"
+        )
+    elif roles != expected:
+        reason = f"its parameters must be [view,] event[, message] in this order, got {roles}"
+    elif mark.deletes and wants_view:
+        reason = "with deletes=True it takes no view: (self, event) -> None"
+    elif creates and returns is not mark.view:
+        reason = (
+            f"without a view parameter it creates: declare it -> {mark.view.__name__}, or take "
+            f"view: {mark.view.__name__}, or say deletes=True"
+        )
+    elif not creates and returns is not type(None):
+        reason = f"it returns nothing: declare it -> None, got {returns!r}"
+    if reason:
+        raise DeclarationError(subject=function.__qualname__, reason=reason)
+    return KeyedHandler(
+        method=name,
+        event=event,
+        view=view,
+        key=_key(function, event, mark.key),
+        wants_view=wants_view,
+        wants_message=wants_message,
+        deletes=mark.deletes,
+    )
+
+
+def _key(
+    function: Callable[..., Any], event: type[Event], key: str | Callable[[Any], str]
+) -> Callable[[Any], str]:
+    if not isinstance(key, str):
+        return key
+    return key_getter(function.__qualname__, event, key)
+
+
+def key_getter(subject: str, event: type[Event], field: str) -> Callable[[Any], str]:
+    """Return a function from event to the text of a field.
+
+    Raises:
+        DeclarationError: the event has no such field.
+    """
+    if field not in event.__struct_fields__:
+        raise DeclarationError(
+            subject=subject,
+            reason=f"key={field!r} is no field of {event.__name__}, which has "
+            f"{', '.join(event.__struct_fields__) or 'none'}",
+        )
+    get = attrgetter(field)
+    if get_type_hints(event).get(field) is str:
+        return get
+    return lambda e: str(get(e))
+
+
+def _free(name: str, function: Callable[..., Any]) -> FreeHandler:
+    roles, event, _ = _roles(function, view=None)
+    is_async: bool = inspect.iscoroutinefunction(function)
+    if not is_async:
+        raise DeclarationError(
+            subject=function.__qualname__,
+            reason="a free-form handler is async; a keyed one names its view: "
+            "@event_handler(SomeView, key=...)",
+        )
+    return FreeHandler(method=name, event=event, arguments=tuple(roles))
+
+
+def _roles(
+    function: Callable[..., Any], *, view: type[View] | None
+) -> tuple[list[str], type[Event], dict[str, Any]]:
+    """Return what each parameter is, by its annotation, and the event type."""
+    try:
+        hints = get_type_hints(function)
+    except NameError as error:
+        raise DeclarationError(
+            subject=function.__qualname__,
+            reason=f"its annotations cannot be resolved ({error}): import the types at run time",
+        ) from error
+    roles: list[str] = []
+    events: list[type[Event]] = []
+    for parameter in list(inspect.signature(function).parameters)[1:]:
+        hint = hints.get(parameter)
+        role = _role(hint, view)
+        if not role or role in roles:
+            raise DeclarationError(
+                subject=function.__qualname__, reason=_unfit(parameter, hint, view)
+            )
+        if role == "event":
+            events.append(hint)  # type: ignore[arg-type]  # _role checked that it is an event type
+        if role == "message":
+            _check_message(function, hint, events)
+        roles.append(role)
+    if not events:
+        raise DeclarationError(
+            subject=function.__qualname__,
+            reason="it needs a parameter annotated with an event type: event: AccountOpened",
+        )
+    return roles, events[0], hints
+
+
+def _role(hint: Any, view: type[View] | None) -> str:
+    if hint is EventMessage or get_origin(hint) is EventMessage:
+        return "message"
+    if hint is ViewTransaction:
+        return "transaction" if view is None else ""
+    if isinstance(hint, type) and issubclass(hint, Event) and hint is not Event:
+        return "event"
+    if view is not None and hint is view:
+        return "view"
+    return ""
+
+
+def _unfit(parameter: str, hint: Any, view: type[View] | None) -> str:
+    allowed = "an event type, EventMessage" + (
+        ", ViewTransaction" if view is None else f" or {view.__name__}"
+    )
+    return f"parameter {parameter!r} is annotated {hint!r}: annotate it, once each, with {allowed}"
+
+
+def _check_message(function: Callable[..., Any], hint: Any, events: list[type[Event]]) -> None:
+    of = get_args(hint)
+    if of and events and of[0] is not events[0]:
+        raise DeclarationError(
+            subject=function.__qualname__,
+            reason=f"message is EventMessage[{of[0]!r}], the event is {events[0].__name__}",
+        )

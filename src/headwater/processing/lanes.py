@@ -1,0 +1,107 @@
+"""Lanes: segments that are equally far, read once and handled as one batch."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Collection
+
+import msgspec
+
+from headwater.processing.sources import RawEvent, SourcePage, close_iterator
+from headwater.processing.tokens import Token
+from headwater.views import Segment
+
+EventId = tuple[str, str, int]
+
+
+class Poison(msgspec.Struct, frozen=True):
+    """From this event on, its sequence is to be parked."""
+
+    event: RawEvent
+    error: Exception
+    attempts: int
+
+
+class Lane:
+    """Segments at one token.
+
+    ``page`` is a page that failed, already reduced to the lane's own events: it is tried again,
+    after ``not_before`` (monotonic seconds), before anything else.
+    """
+
+    __slots__ = ("attempts", "error", "not_before", "page", "poison", "segments", "token", "tries")
+
+    def __init__(self, segments: dict[int, Segment], token: Token) -> None:
+        """Begin at a token, with the claims under which it was read."""
+        self.segments = segments
+        self.token = token
+        self.page: SourcePage | None = None
+        self.attempts: dict[EventId, int] = {}
+        self.poison: dict[str, Poison] = {}
+        self.tries = 0
+        self.not_before = 0.0
+        self.error = ""
+
+    @property
+    def indices(self) -> Collection[int]:
+        """The numbers of its segments."""
+        return self.segments.keys()
+
+    @property
+    def due(self) -> bool:
+        """Whether it may be worked on now."""
+        return self.not_before <= time.monotonic()
+
+    def advanced(self, token: Token) -> None:
+        """Note that everything up to a token is done."""
+        self.token = token
+        self.page = None
+        self.attempts.clear()
+        self.poison.clear()
+        self.tries = 0
+        self.not_before = 0.0
+        self.error = ""
+
+
+class Reader:
+    """Reads one page ahead, and says when it is there."""
+
+    def __init__(self, pages: AsyncIterator[SourcePage], wake: Callable[[], None]) -> None:
+        """Begin to read; ``wake`` is called whenever a page is there."""
+        self._pages = pages
+        self._wake = wake
+        self._task = self._fetch()
+
+    @property
+    def ready(self) -> bool:
+        """Whether `take` returns at once."""
+        return self._task.done()
+
+    def take(self) -> SourcePage:
+        """Return the page that was read, and read on.
+
+        Raises:
+            Exception: what the source raised; the reader is of no more use then.
+        """
+        page = self._task.result()
+        self._task = self._fetch()
+        return page
+
+    async def close(self) -> None:
+        """Stop reading and release the iterator."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if not self._task.cancelled():
+            self._task.exception()  # seen
+        await close_iterator(self._pages)
+
+    def _fetch(self) -> "asyncio.Task[SourcePage]":
+        task = asyncio.ensure_future(self._next())
+        task.add_done_callback(lambda _: self._wake())
+        return task
+
+    async def _next(self) -> SourcePage:
+        try:
+            return await anext(self._pages)
+        except StopAsyncIteration:
+            msg = "the source ended although it is followed for ever"
+            raise RuntimeError(msg) from None

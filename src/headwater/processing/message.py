@@ -1,0 +1,41 @@
+"""An event together with where it comes from, for handlers that want to know."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Generic, TypeVar
+
+import msgspec
+
+from headwater.messages import Event, Metadata
+
+E_co = TypeVar("E_co", bound=Event, covariant=True)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class EventMessage(msgspec.Struct, Generic[E_co], frozen=True):
+    """One event as it reaches a handler.
+
+    Attributes:
+        payload: the event, lifted to the current version of its class.
+        metadata: who, when and why; its causation is the command that led to the event.
+        source: the service that owns the event.
+        position: its position in that service's store.
+        stream: its stream there.
+        version: its version in the stream.
+        time_us: when it was recorded, microseconds since 1970 UTC.
+        tags: its tags.
+    """
+
+    payload: E_co
+    metadata: Metadata
+    source: str
+    position: int
+    stream: str
+    version: int
+    time_us: int
+    tags: tuple[str, ...] = ()
+
+    @property
+    def time(self) -> datetime:
+        """When it was recorded, as an aware datetime (UTC)."""
+        return _EPOCH + timedelta(microseconds=self.time_us)

@@ -1,0 +1,47 @@
+"""The tracking token: how far a segment has come in its source, stored with its views."""
+
+from functools import lru_cache
+
+import msgspec
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Token(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far one segment has come.
+
+    Attributes:
+        positions: for each source and partition (0 for a store) the epoch and the last position
+            whose effect is in the views; a bus may deliver a position again, it is skipped.
+        offsets: for each partition of a bus the last offset read.
+        since: events recorded before this time (µs UTC) are skipped; set by a replay of a bus.
+        successor: when not 0, nobody works on this generation any more: that one takes over.
+    """
+
+    positions: dict[str, dict[int, tuple[str, int]]] = {}
+    offsets: dict[int, int] = {}
+    since: int = 0
+    successor: int = 0
+
+    @property
+    def text(self) -> str:
+        """The token as stored."""
+        return _encode(self).decode()
+
+    def position(self, source: str) -> int:
+        """Return the largest position of a source, 0 when nothing of it was seen."""
+        return max((p for _, p in self.positions.get(source, {}).values()), default=0)
+
+
+_decode = msgspec.json.Decoder(Token).decode
+
+
+@lru_cache(maxsize=1024)
+def token_of(text: str) -> Token:
+    """Return the token from its stored text."""
+    return _decode(text)
+
+
+def store_token(source: str, epoch: str, position: int) -> Token:
+    """Return the token of a position in an event store."""
+    return Token({source: {0: (epoch, position)}})

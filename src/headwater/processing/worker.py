@@ -1,0 +1,366 @@
+"""The loop that does a processor's work: reads pages, commits batches, looks after stragglers."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+
+from headwater.errors import ClaimLost, ConfigurationError, Unavailable
+from headwater.processing.applier import Applier, EventFailed
+from headwater.processing.claims import Claims
+from headwater.processing.committer import Committer
+from headwater.processing.dead_letters import describe, parked_sequences, queue_of
+from headwater.processing.lanes import EventId, Lane, Poison, Reader
+from headwater.processing.progress import Progress
+from headwater.processing.settings import ProcessorSettings
+from headwater.processing.sources import RawEvent, SourcePage, close_iterator
+from headwater.processing.tokens import token_of
+from headwater.views import Segment, ViewStore
+
+_log = logging.getLogger(__name__)
+
+
+class Worker:
+    """Works on the segments that `Claims` holds, one transaction at a time.
+
+    Segments that are equally far form a lane, which is read once. The lane that is furthest on
+    follows the source; the others catch up with it, a page in turn, and then join it. A segment
+    whose event fails leaves its lane and holds up nobody.
+    """
+
+    def __init__(
+        self,
+        applier: Applier,
+        views: ViewStore,
+        *,
+        claims: Claims,
+        progress: Progress,
+        settings: ProcessorSettings,
+    ) -> None:
+        """Wire up; `run` does the work."""
+        self._applier = applier
+        self._source = applier.source
+        self._views = views
+        self._claims = claims
+        self._progress = progress
+        self._settings = settings
+        self.committer = Committer(applier, views, claims)
+        self.lanes: list[Lane] = []
+        self.failure = ""
+        self.stopping = False
+        self._main: Lane | None = None
+        self._reader: Reader | None = None
+        self._read_by: Lane | None = None
+        self._seen = (0, 0)  # generation and revision of the claims
+        self._wake = asyncio.Event()
+        self._tries = 0
+
+    def wake(self) -> None:
+        """Look for work now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until `stopping`; ends between two transactions, and gives nothing back."""
+        try:
+            while not self.stopping:
+                try:
+                    await self._round()
+                except Exception as error:  # noqa: BLE001  # it must go on, whatever it is
+                    await self._failed(error)
+        finally:
+            await self._close_reader()
+
+    async def _round(self) -> None:
+        self._wake.clear()
+        await self._adopt()
+        await self._choose_main()
+        worked = False
+        for lane in [lane for lane in self.lanes if lane is not self._main and lane.due]:
+            await self._catch_up(lane)
+            worked = True
+        if self._main is not None and self._reader is not None and self._reader.ready:
+            try:
+                page = self._reader.take()
+            except Exception:
+                await self._close_reader()
+                raise
+            await self._handle(self._main, page)
+            worked = True
+        if self.lanes and self._applier.due_s() == 0:
+            await self.committer.do_due(self.lanes)
+            self._well()
+            worked = True
+        if not worked:
+            await self._wait()
+
+    async def _wait(self) -> None:
+        """Wait for a page, for new claims, or until the next thing is due."""
+        loop = asyncio.get_running_loop()
+        now = time.monotonic()
+        delays = [lane.not_before - now for lane in self.lanes if lane is not self._main]
+        extra = self._applier.due_s()
+        if extra is not None and self.lanes:
+            delays.append(extra)
+        timer = loop.call_later(max(0.0, min(delays)), self._wake.set) if delays else None
+        await self._wake.wait()
+        if timer is not None:
+            timer.cancel()
+
+    # claims -----------------------------------------------------------------------------------
+
+    async def _adopt(self) -> None:
+        """Bring the lanes in line with the claims."""
+        claims = self._claims
+        if claims.surplus:
+            given = sorted(claims.held)[-claims.surplus :]
+            claims.surplus = 0
+            await claims.release(given)
+        if self._seen == (claims.generation, claims.revision):
+            return
+        if self._seen[0] != claims.generation:
+            self._applier.dropped([i for lane in self.lanes for i in lane.indices])
+            self.lanes = []
+            await self._close_reader()
+        seen = (claims.generation, claims.revision)
+        self._prune()
+        known = {index for lane in self.lanes for index in lane.indices}
+        await self._take([index for index in sorted(claims.held) if index not in known])
+        self._seen = seen
+
+    def _prune(self) -> None:
+        """Drop segments whose claim is not the one they were read under."""
+        held = self._claims.held
+        for lane in self.lanes:
+            gone = [i for i, s in lane.segments.items() if not _same_claim(held.get(i), s)]
+            if gone:
+                self._applier.dropped(gone)
+                self._leave(lane, gone)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        self.lanes = [lane for lane in self.lanes if lane.segments]
+        if self._main not in self.lanes:
+            self._main = None
+
+    def _lost(self, lane: Lane, index: int) -> None:
+        """Drop a segment that somebody else has taken."""
+        segment = lane.segments.get(index)
+        if segment is not None and _same_claim(self._claims.held.get(index), segment):
+            self._claims.lose([index])
+        self._applier.dropped([index])
+        self._leave(lane, [index])
+        self._tidy()
+
+    def _leave(self, lane: Lane, gone: Sequence[int]) -> None:
+        """Take segments out of a lane, and what belongs to them out of its token."""
+        for index in gone:
+            lane.segments.pop(index, None)
+        if lane.segments:
+            lane.token = self._source.restrict(lane.token, lane.indices, self._claims.count)
+
+    async def _take(self, indices: Sequence[int]) -> None:
+        """Make lanes of newly claimed segments."""
+        if not indices:
+            return
+        claims = self._claims
+        segments = [claims.held[index] for index in indices]
+        queue = queue_of(self._applier.name, claims.generation)
+        self.committer.parked |= await parked_sequences(self._views, queue)
+        await self._applier.claimed(self._views, segments)
+        for segment in segments:
+            token = token_of(segment.token)
+            self._source.check(token)
+            token = self._source.restrict(token, {segment.index}, claims.count)
+            self._progress.moved(claims.generation, {segment.index}, token)
+            for lane in self.lanes:
+                joined = None if lane.page else self._source.join(lane.token, token)
+                if joined is not None and lane is not self._main:
+                    lane.segments[segment.index] = segment
+                    lane.token = joined
+                    break
+            else:
+                self.lanes.append(Lane({segment.index: segment}, token))
+
+    # lanes ------------------------------------------------------------------------------------
+
+    async def _choose_main(self) -> None:
+        """Let the lane that is furthest on follow the source."""
+        reached = self._source.reached
+        best = self._main
+        for lane in self.lanes:
+            if lane.page is None and (
+                best is None
+                or (reached(lane.token, best.token) and not reached(best.token, lane.token))
+            ):
+                best = lane
+        self._main = best
+        if best is not self._read_by:
+            await self._close_reader()
+        if best is not None and self._reader is None:
+            pages = self._source.follow(
+                best.token, types=self._applier.types, page_size=self._settings.page_size
+            )
+            self._reader, self._read_by = Reader(pages, self._wake.set), best
+
+    async def _close_reader(self) -> None:
+        if self._reader is not None:
+            reader, self._reader, self._read_by = self._reader, None, None
+            await reader.close()
+
+    async def _catch_up(self, lane: Lane) -> None:
+        """Do one step for a lane that is not the main one: retry, read on, or join."""
+        if lane.page is not None:
+            await self._handle(lane, lane.page, reduced=True)
+            return
+        main = self._main
+        if main is None:
+            return
+        joined = self._source.join(main.token, lane.token)
+        if joined is not None:
+            main.segments.update(lane.segments)
+            main.token = joined
+            self.lanes.remove(lane)
+            if self._source.rereads:
+                await self._close_reader()
+            return
+        pages = self._source.towards(
+            lane.token,
+            main.token,
+            types=self._applier.types,
+            page_size=self._settings.page_size,
+        )
+        try:
+            page = await anext(pages, None)
+        finally:
+            await close_iterator(pages)
+        if page is not None:
+            await self._handle(lane, page)
+
+    # pages ------------------------------------------------------------------------------------
+
+    async def _handle(self, lane: Lane, page: SourcePage, *, reduced: bool = False) -> None:
+        """Commit a page of a lane, whatever it takes; sets aside segments that fail.
+
+        When it ends without success (everything was lost, or stopping), the lane is where it was.
+        """
+        careful = False
+        done = False
+        try:
+            while not self.stopping and lane.segments:
+                events = list(page.events) if reduced else self._own(lane, page)
+                token = self._source.restrict(page.token, lane.indices, self._claims.count)
+                try:
+                    await self.committer.commit(lane, events, token, careful=careful)
+                except EventFailed as failure:
+                    if self._set_aside(lane, page, failure, reduced=reduced):
+                        done = True
+                        return
+                except ClaimLost as lost:
+                    self._lost(lane, lost.segment)
+                except (Unavailable, ConfigurationError) as error:
+                    await self._failed(error)
+                    self._prune()
+                except Exception as error:  # noqa: BLE001  # find out which event it was
+                    if careful:
+                        await self._failed(error)
+                    careful = True
+                else:
+                    lane.advanced(token)
+                    self._progress.moved(self._claims.generation, lane.indices, token)
+                    self._well()
+                    done = True
+                    return
+        finally:
+            if not done and lane is self._main:
+                await self._close_reader()  # the page was taken from it, but not handled
+
+    def _own(self, lane: Lane, page: SourcePage) -> list[RawEvent]:
+        wants = self._applier.wants
+        if len(lane.indices) == self._claims.count:
+            return [event for event in page.events if wants(event.type)]
+        owners = self._applier.segments_of(page, self._claims.count)
+        return [
+            event
+            for event, owner in zip(page.events, owners, strict=True)
+            if owner in lane.indices and wants(event.type)
+        ]
+
+    def _set_aside(
+        self, lane: Lane, page: SourcePage, failure: EventFailed, *, reduced: bool
+    ) -> bool:
+        """Let the segment of a failed event wait by itself; return whether that is the lane."""
+        if reduced:
+            self._again_later(lane, failure)
+            return True
+        owners = self._applier.segments_of(page, self._claims.count)
+        guilty = next(
+            owner
+            for event, owner in zip(page.events, owners, strict=True)
+            if event is failure.event
+        )
+        restrict = self._source.restrict
+        token = restrict(lane.token, {guilty}, self._claims.count)
+        alone = Lane({guilty: lane.segments[guilty]}, token)
+        alone.page = SourcePage(
+            self._own(alone, page),
+            restrict(page.token, {guilty}, self._claims.count),
+        )
+        self._again_later(alone, failure)
+        self._leave(lane, [guilty])
+        self.lanes.append(alone)
+        self._tidy()
+        return not lane.segments
+
+    def _again_later(self, lane: Lane, failure: EventFailed) -> None:
+        event, cause = failure.event, failure.cause
+        lane.error = describe(cause)
+        lane.tries += 1
+        delay = self._settings.back_off(lane.tries)
+        if not failure.transient:
+            key: EventId = (self._source.name_of(event), event.stream, event.position)
+            attempts = lane.attempts[key] = lane.attempts.get(key, 0) + 1
+            delay = self._settings.back_off(attempts)
+            if attempts >= self._settings.attempts:
+                sequence = self._applier.sequence_of(event)
+                lane.poison[sequence] = Poison(event, cause, attempts)
+                _log.warning(
+                    "%s: %s is parked at position %d after %d attempts: %s",
+                    self._applier.name, sequence, event.position, attempts, lane.error,
+                )  # fmt: skip
+                delay = 0.0
+        lane.not_before = time.monotonic() + delay
+
+    # trouble ----------------------------------------------------------------------------------
+
+    async def _failed(self, error: Exception) -> None:
+        """Something other than an event failed: say so, wait, and go on."""
+        if isinstance(error, ClaimLost):
+            for lane in self.lanes:
+                if error.segment in lane.segments:
+                    self._lost(lane, error.segment)
+            return
+        self._tries += 1
+        self.failure = describe(error)
+        level = logging.WARNING if isinstance(error, Unavailable) else logging.ERROR
+        expected = isinstance(error, (Unavailable, ConfigurationError))
+        if self._tries == 1 or not expected:
+            _log.log(
+                level, "%s: %s; going on as soon as possible", self._applier.name, self.failure,
+                exc_info=None if expected else error,
+            )  # fmt: skip
+        self._wake.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.back_off(self._tries)):
+                while not self.stopping:
+                    await self._wake.wait()
+                    self._wake.clear()
+
+    def _well(self) -> None:
+        if self._tries:
+            _log.info("%s: works again", self._applier.name)
+        self._tries, self.failure = 0, ""
+
+
+def _same_claim(now: Segment | None, then: Segment) -> bool:
+    return now is not None and (now.generation, now.fence) == (then.generation, then.fence)
