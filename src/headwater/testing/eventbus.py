@@ -200,7 +200,7 @@ class EventBusConformance:
             assert positions == list(range(1, 26))
 
     async def test_repeated_events_are_as_declared(self, bus: EventBus) -> None:
-        """Published again, an event is dropped, or delivered again; another epoch is another event."""
+        """Published again, an event is dropped or comes again; in another epoch it is another."""
         events = [bus_event(n, stream="s") for n in (1, 2, 3)]
         await bus.publish(events)
         await bus.publish([*events[1:], events[2]])
@@ -228,7 +228,7 @@ class EventBusConformance:
         assert list(first_seen) == list(range(1, 59))
 
     async def test_bad_subscriptions_are_refused(self, bus: EventBus) -> None:
-        """Partitions that do not exist, none at all, or empty pages are refused, saying what would do."""
+        """Partitions that do not exist, none at all, and empty pages are refused with a remedy."""
         for after, page_size, match in (
             ({4: -1}, 10, r"partitions \[4\] .* 0 to 3"),
             ({-1: -1, 0: -1}, 10, r"partitions \[-1\] .* 0 to 3"),
@@ -241,7 +241,7 @@ class EventBusConformance:
 
     async def test_a_bus_has_partitions(self, tmp_path: Path) -> None:
         """A bus without partitions is refused."""
-        with pytest.raises(ConfigurationError, match="0 partitions .* at least 1"):
+        with pytest.raises(ConfigurationError, match=r"0 partitions .* at least 1"):
             await self.open_bus(tmp_path, 0)
 
     async def test_a_closed_bus_says_so(self, bus: EventBus) -> None:

@@ -2,4 +2,5 @@
 
 import pytest
 
-pytest.register_assert_rewrite("headwater.testing.views")
+for part in ("views", "views_base", "views_claims", "views_documents"):
+    pytest.register_assert_rewrite(f"headwater.testing.{part}")

@@ -1,0 +1,288 @@
+"""Documents, transactions and finding: a part of the view store suite."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from headwater.errors import InvalidInput
+from headwater.testing.views_base import (
+    WAIT_S_MAX,
+    Numbered,
+    Person,
+    ViewStoreSuite,
+    claim,
+    one_segment,
+    save,
+)
+from headwater.views import Range, ViewStore
+
+
+class ViewDocuments(ViewStoreSuite):
+    """Saving, loading and deleting, in transactions."""
+
+    async def test_saved_documents_are_read_back(self, store: ViewStore) -> None:
+        """What a transaction saved, `get` and `get_many` return after it, whole."""
+        person = Person("p1", "Köln\0\U0001f600", 41, member=True, mixed=2.5, notes=["a", "b"])
+        await save(store, person, Person("p2"), Numbered(7, "seven"))
+        assert await store.get(Person, "p1") == person
+        assert await store.get(Person, "absent") is None
+        assert await store.get(Numbered, "7") == Numbered(7, "seven")
+        found = await store.get_many(Person, ["p2", "absent", "p1", "p1"])
+        assert found == {"p1": person, "p2": Person("p2")}
+        assert await store.get_many(Person, []) == {}
+
+    async def test_save_replaces_by_key(self, store: ViewStore) -> None:
+        """A document saved under a key replaces the one before, also within one call."""
+        await save(store, Person("p", "Rome"))
+        await save(store, Person("p", "Oslo"), Person("p", "Bonn", age=3))
+        assert await store.get(Person, "p") == Person("p", "Bonn", age=3)
+        assert (await store.find(Person, where={"city": "Rome"})).items == []
+        assert await store.count(Person) == 1
+
+    async def test_delete_ignores_what_does_not_exist(self, store: ViewStore) -> None:
+        """Deleting removes the keys that exist and ignores the others."""
+        await save(store, Person("a"), Person("b"))
+        async with store.transaction() as work:
+            await work.delete(Person, ["a", "absent"])
+        assert await store.get(Person, "a") is None
+        assert await store.count(Person) == 1
+
+    async def test_many_documents_at_once(self, store: ViewStore) -> None:
+        """Thousands of keys are loaded, saved and deleted in one call."""
+        people = [Person(f"p{n}", age=n) for n in range(5000)]
+        keys = [person.id for person in people]
+        await save(store, *people)
+        async with store.transaction() as work:
+            loaded = await work.load(Person, [*keys, "absent"])
+            await work.delete(Person, keys[:4000])
+        assert loaded == {person.id: person for person in people}
+        assert await store.get_many(Person, keys) == {p.id: p for p in people[4000:]}
+
+    async def test_documents_are_copies(self, store: ViewStore) -> None:
+        """Changing a document in the program changes nothing in the store."""
+        person = Person("p", notes=["kept"])
+        await save(store, person)
+        person.notes.append("lost")
+        read = await store.get(Person, "p")
+        assert read is not None
+        read.notes.append("lost too")
+        assert await store.get(Person, "p") == Person("p", notes=["kept"])
+
+    async def test_an_index_takes_64_bits(self, store: ViewStore) -> None:
+        """An indexed number beyond 64 bits, or not a number, is refused, the largest are kept."""
+        for value in (2**63, -(2**63) - 1, float("nan")):
+            with pytest.raises(InvalidInput, match=r"Person\.age is .* 64 bits"):
+                await save(store, Person("p", age=value))
+        await save(store, Person("max", age=2**63 - 1), Person("min", age=-(2**63)))
+        found = await store.find(Person, order_by="age")
+        assert [person.id for person in found.items] == ["min", "max"]
+
+    async def test_a_transaction_sees_itself(self, store: ViewStore) -> None:
+        """Inside a transaction its own changes are seen; outside only after the commit."""
+        await save(store, Person("old", "Rome"), Person("gone", "Rome"))
+        async with store.transaction() as work:
+            await work.save([Person("new", "Rome"), Person("old", "Oslo")])
+            await work.delete(Person, ["gone"])
+            assert await work.load(Person, ["old", "gone", "new"]) == {
+                "old": Person("old", "Oslo"),
+                "new": Person("new", "Rome"),
+            }
+            inside = await work.find(Person, where={"city": "Rome"})
+            assert inside.items == [Person("new", "Rome")]
+            outside = await store.find(Person, where={"city": "Rome"})
+            assert [person.id for person in outside.items] == ["gone", "old"]
+            assert await store.get(Person, "new") is None
+        assert await store.get(Person, "new") == Person("new", "Rome")
+        assert await store.count(Person, where={"city": "Rome"}) == 1
+
+    async def test_an_error_rolls_back(self, store: ViewStore) -> None:
+        """When the block raises, nothing of it is stored, and the next one works."""
+        claimed = await claim(store, await one_segment(store))
+        with pytest.raises(ZeroDivisionError):
+            async with store.transaction() as work:
+                await work.save([Person("p")])
+                await work.advance([claimed], "1")
+                raise ZeroDivisionError
+        assert await store.get(Person, "p") is None
+        assert [segment.token for segment in await store.segments("p")] == ["0"]
+        await save(store, Person("q"))
+        assert await store.count(Person) == 1
+
+    async def test_cancellation_rolls_back(self, store: ViewStore) -> None:
+        """When the block is cancelled, nothing of it is stored, and the next one works."""
+        inside = asyncio.Event()
+
+        async def hang() -> None:
+            async with store.transaction() as work:
+                await work.save([Person("p")])
+                inside.set()
+                await asyncio.Event().wait()
+
+        task = asyncio.create_task(hang())
+        await asyncio.wait_for(inside.wait(), WAIT_S_MAX)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await store.get(Person, "p") is None
+        await save(store, Person("q"))
+        assert await store.count(Person) == 1
+
+    async def test_cancellation_at_any_step_leaves_all_or_nothing(self, store: ViewStore) -> None:
+        """Wherever a transaction is cancelled, both of its changes are stored or neither."""
+
+        async def change(n: int) -> None:
+            async with store.transaction() as work:
+                await work.save([Person(f"a{n}")])
+                await work.save([Person(f"b{n}")])
+
+        for n in range(40):
+            task = asyncio.create_task(change(n))
+            for _ in range(n):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            both = await store.get_many(Person, [f"a{n}", f"b{n}"])
+            assert len(both) in {0, 2}
+            assert len(both) == 2 or task.cancelled()
+        await save(store, Person("after"))
+        assert await store.get(Person, "after") == Person("after")
+
+    async def test_transactions_do_not_overlap(self, store: ViewStore) -> None:
+        """Read, wait, write from many tasks loses no update."""
+
+        async def count_up() -> None:
+            for _ in range(5):
+                async with store.transaction() as work:
+                    found = await work.load(Person, ["n"])
+                    age = found["n"].age if found else 0
+                    await asyncio.sleep(0)
+                    await work.save([Person("n", age=(age or 0) + 1)])
+
+        await asyncio.gather(*(count_up() for _ in range(8)))
+        assert await store.get(Person, "n") == Person("n", age=40)
+
+
+class ViewFinding(ViewStoreSuite):
+    """Finding, ordering and paging."""
+
+    async def test_find_by_equality_and_range(self, store: ViewStore) -> None:
+        """All conditions hold for what is found: equal values, inclusive ranges, open ends."""
+        await save(store, *(Person(f"p{n}", "ab"[n % 2], n, member=n > 5) for n in range(10)))
+
+        async def ids(**where: Any) -> str:
+            page = await store.find(Person, where=where)
+            assert await store.count(Person, where=where) == len(page.items)
+            return "".join(person.id[1] for person in page.items)
+
+        assert await ids(city="a") == "02468"
+        assert await ids(age=Range(3, 5)) == "345"
+        assert await ids(age=Range(least=8)) == "89"
+        assert await ids(age=Range(most=1)) == "01"
+        assert await ids(age=Range()) == "0123456789"
+        assert await ids(age=Range(5, 3)) == ""
+        assert await ids(city="b", age=Range(2, 8), member=True) == "7"
+        assert await ids(member=True) == "6789"
+        assert await ids(id="p4") == "4"
+        assert await ids(id=Range("p3", "p4")) == "34"
+        assert await ids(city="c") == ""
+        assert await ids() == "0123456789"
+
+    async def test_values_are_ordered_none_numbers_text(self, store: ViewStore) -> None:
+        """Order is None, numbers by value, text by code points; and the reverse descending."""
+        values = [None, float("-inf"), -2.5, -1.0, 0.0, 3.25, 1e300, "", "10", "9", "Z", "a"]
+        values += ["z", "ä", "\uffff", "\U0001f600"]
+        await save(store, *(Person(f"{n:02}", mixed=v) for n, v in enumerate(values)))
+        found = await store.find(Person, order_by="mixed")
+        assert [person.id for person in found.items] == [f"{n:02}" for n in range(len(values))]
+        back = await store.find(Person, order_by="mixed", descending=True)
+        assert back.items == found.items[::-1]
+
+    async def test_none_is_found_by_equality_only(self, store: ViewStore) -> None:
+        """A document whose value is None is found by equality with None, and in no range."""
+        await save(store, Person("none", age=None), Person("zero", age=0))
+        for where, ids in ({"age": None}, ["none"]), ({"age": Range()}, ["zero"]):
+            page = await store.find(Person, where=where)
+            assert [person.id for person in page.items] == ids
+
+    async def test_ties_are_in_order_of_the_key(self, store: ViewStore) -> None:
+        """Equal values come in order of the key, descending in the reverse order."""
+        await save(store, Person("b", "x"), Person("c", "x"), Person("a", "x"), Person("d", "w"))
+        up = await store.find(Person, order_by="city")
+        down = await store.find(Person, order_by="city", descending=True)
+        assert [person.id for person in up.items] == ["d", "a", "b", "c"]
+        assert [person.id for person in down.items] == ["c", "b", "a", "d"]
+
+    async def test_number_keys_are_text(self, store: ViewStore) -> None:
+        """A key that is a number is found as a number or text, and ordered as text."""
+        await save(store, *(Numbered(n) for n in (9, 10, 100)))
+        assert [doc.number for doc in (await store.find(Numbered)).items] == [10, 100, 9]
+        for key in (9, "9"):
+            assert (await store.find(Numbered, where={"number": key})).items == [Numbered(9)]
+
+    @pytest.mark.parametrize("descending", [False, True])
+    @pytest.mark.parametrize("order_by", ["", "age", "city", "mixed"])
+    async def test_pages_make_up_the_whole(
+        self, store: ViewStore, order_by: str, descending: bool
+    ) -> None:
+        """Following the cursor gives every document once, in order, and ends with an empty one."""
+        ages = [None, None, None, 1, 1, 2, 2.5, 3]
+        people = [
+            Person(f"p{n}", "xyz"[n % 3], age, mixed=[None, 1.5, "t"][n % 3])
+            for n, age in enumerate(ages)
+        ]
+        await save(store, *people)
+        query: dict[str, Any] = {"order_by": order_by, "descending": descending}
+        whole = (await store.find(Person, **query)).items
+        assert len(whole) == len(people)
+        for size in range(1, 9):
+            pages, cursor = [], ""
+            while True:
+                page = await store.find(Person, **query, limit=size, cursor=cursor)
+                pages += page.items
+                cursor = page.next
+                assert len(page.items) == size or not cursor
+                if not cursor:
+                    break
+            assert pages == whole
+
+    async def test_a_cursor_survives_changes(self, store: ViewStore) -> None:
+        """Documents stored or removed between two pages neither repeat nor hide others."""
+        await save(store, *(Person(f"p{n}", age=n) for n in (2, 4, 6, 8)))
+        page = await store.find(Person, order_by="age", limit=2)
+        async with store.transaction() as work:
+            await work.delete(Person, ["p2", "p4"])
+            await work.save([Person("p1", age=1), Person("p5", age=5)])
+        rest = await store.find(Person, order_by="age", limit=10, cursor=page.next)
+        assert [person.age for person in rest.items] == [5, 6, 8]
+
+    async def test_bad_queries_are_refused(self, store: ViewStore) -> None:
+        """A field without index, a wrong value, limit or cursor is refused with a remedy."""
+        indexed = "id, city, age, member, mixed"
+        with pytest.raises(
+            InvalidInput, match=rf"Person\.notes is not indexed: use one of {indexed}"
+        ):
+            await store.find(Person, where={"notes": "x"})
+        with pytest.raises(InvalidInput, match=indexed):
+            await store.find(Person, order_by="absent")
+        with pytest.raises(InvalidInput, match=indexed):
+            await store.count(Person, where={"absent": 1})
+        with pytest.raises(InvalidInput, match=r"Person\.city is compared with \[1\]"):
+            await store.find(Person, where={"city": [1]})
+        for limit in (0, -1, 10_001):
+            with pytest.raises(InvalidInput, match="1 to 10000"):
+                await store.find(Person, limit=limit)
+        async with store.transaction() as work:
+            with pytest.raises(InvalidInput, match=indexed):
+                await work.find(Person, where={"notes": "x"})
+
+    async def test_foreign_cursors_are_refused(self, store: ViewStore) -> None:
+        """A cursor that is damaged or of another query is refused."""
+        await save(store, *(Person(f"p{n}", age=n) for n in range(3)))
+        cursor = (await store.find(Person, limit=1)).next
+        for query in ({"order_by": "age"}, {"descending": True}, {"where": {"city": ""}}):
+            with pytest.raises(InvalidInput, match="of another query"):
+                await store.find(Person, cursor=cursor, **query)
+        for damaged in (cursor[:-3], "?", "é", "A" * 500):
+            with pytest.raises(InvalidInput, match="send back `next`"):
+                await store.find(Person, cursor=damaged)
