@@ -4,6 +4,7 @@
 
     HeadwaterError
     ├── Rejection                     the domain says no; nothing was stored (subclass it)
+    │   └── CommandRefused            to a saga: its command was refused, but not by the domain
     ├── InvalidInput                  400: the caller sent something that cannot be understood
     │   ├── MalformedMessage          not JSON, or of the wrong shape
     │   ├── UnknownMessage            a type name that nobody here handles
@@ -174,6 +175,18 @@ class Rejection(HeadwaterError):
     """The domain refuses a command; nothing is stored. Subclass it in your domain."""
 
     status = 422
+
+
+class CommandRefused(Rejection):
+    """A saga's command was refused for a reason that is no rejection of the domain.
+
+    ``cause_code`` is the code of the error, such as ``aggregate-not-found``.
+    """
+
+    command: str
+    cause_code: str
+    reason: str
+    template = "{command} was refused ({cause_code}): {reason}"
 
 
 class InvalidInput(HeadwaterError):
@@ -511,6 +524,7 @@ __all__ = [
     "AggregateNotFound",
     "CircuitOpen",
     "ClaimLost",
+    "CommandRefused",
     "ConcurrencyConflict",
     "ConditionFailed",
     "ConfigurationError",

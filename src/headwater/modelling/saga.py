@@ -1,0 +1,320 @@
+"""Sagas: durable state machines that are fed by events and answer with commands.
+
+A saga is pure: it sees its state and a message, and returns effects. What runs it is in
+`headwater.processing.sagas`.
+"""
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from operator import attrgetter
+from types import UnionType
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from headwater.errors import DeclarationError, HeadwaterError
+from headwater.messages import Command, Event
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_EVENT = "__headwater_saga_handler__"
+_REJECTION = "__headwater_rejection_handler__"
+_DEADLINE = "__headwater_deadline_handler__"
+
+
+class Deadline(msgspec.Struct, frozen=True):
+    """Call the saga's ``@deadline_handler(name)`` once, ``after`` this time from now.
+
+    A deadline of the same name that is still running is replaced. It survives restarts; one that
+    has passed meanwhile is due at once.
+    """
+
+    name: str
+    after: timedelta
+
+
+class Cancel(msgspec.Struct, frozen=True):
+    """Call off the deadline of this name; it is fine if there is none."""
+
+    name: str
+
+
+class End(msgspec.Struct, frozen=True):
+    """The saga is over: its state and deadlines are removed, commands on their way still go out."""
+
+
+Effect = Command | Deadline | Cancel | End
+Effects = Effect | Sequence[Effect] | None
+
+
+class SagaHandler(msgspec.Struct, frozen=True):
+    """The handler of one event type; ``key`` gives the saga's id, ``""`` for no saga."""
+
+    function: Callable[[Any, Any], Effects]
+    key: Callable[[Any], str]
+    starts: bool
+
+
+class RejectionHandler(msgspec.Struct, frozen=True):
+    """The handler of refusals of one command type, of certain error classes."""
+
+    function: Callable[[Any, Any, Any], Effects]
+    command: type[Command]
+    errors: tuple[type[HeadwaterError], ...]
+
+
+class SagaType(msgspec.Struct, frozen=True):
+    """What is known about one saga class, computed once.
+
+    Attributes:
+        cls: the class.
+        name: its stable name in stores and idempotency keys.
+        events, rejections, deadlines: its handlers.
+        encode, decode: its state as JSON.
+    """
+
+    cls: Any
+    name: str
+    events: dict[type[Event], SagaHandler]
+    rejections: tuple[RejectionHandler, ...]
+    deadlines: dict[str, Callable[[Any], Effects]]
+    encode: Callable[[Any], bytes]
+    decode: Callable[[bytes], Any]
+
+    def rejection_handler(self, command: Command, error: HeadwaterError) -> Any:
+        """Return the first handler for this command that accepts this error, else None."""
+        return next(
+            (
+                handler
+                for handler in self.rejections
+                if isinstance(command, handler.command) and isinstance(error, handler.errors)
+            ),
+            None,
+        )
+
+
+class _SagaMeta(msgspec.StructMeta):
+    """Checks a saga when its class is made (a struct's fields are not known any earlier)."""
+
+    def __new__(
+        mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any
+    ) -> Any:
+        cls = super().__new__(mcs, name, bases, namespace, **options)
+        if bases != (msgspec.Struct,):
+            saga_type(cls)
+        return cls
+
+
+class Saga(msgspec.Struct, metaclass=_SagaMeta):
+    """A durable state machine: fields are its state, ``id`` is the key it was found by.
+
+    Every field has a default. Handlers change the state and return effects: commands to be sent,
+    deadlines, the end. They do no I/O and ask no clock. State, effects and progress commit
+    together; then the commands are sent, in order within the saga, until they are acknowledged.
+
+    Class options: ``saga_name`` (default: the class name; it must never change),
+    ``saga_segments`` (into how many shares the sagas are divided when first started),
+    ``saga_source`` (what it follows: the service's own store, or the event bus).
+    """
+
+    id: str = ""
+    saga_name: ClassVar[str] = ""
+    saga_segments: ClassVar[int] = 4
+    saga_source: ClassVar[Literal["store", "bus"]] = "store"
+
+
+def saga_handler(*, key: str | Callable[[Any], str], starts: bool = False) -> Callable[[F], F]:
+    """Mark ``def name(self, event: SomeEvent) -> Effects`` as the handler of an event.
+
+    An event whose key is empty or None is ignored, and so is one that finds no saga and does not
+    start one. A starting event that finds its saga is handled by it.
+
+    Args:
+        key: the field of the event that holds the saga's id, or a function from event to id.
+        starts: the event begins a saga when there is none with this id.
+
+    Raises:
+        DeclarationError: it is a coroutine, or the key is empty.
+    """
+
+    def mark(function: F) -> F:
+        _refuse_coroutine(function)
+        if not key:
+            raise DeclarationError(
+                subject=function.__qualname__, reason='name the field: key="transfer_id"'
+            )
+        setattr(function, _EVENT, (key, starts))
+        return function
+
+    return mark
+
+
+def rejection_handler(function: F) -> F:
+    """Mark ``def name(self, command: SomeCommand, rejection: Rejection) -> Effects``.
+
+    Called when a command of the saga was refused for good. The annotation of the second parameter
+    says which errors it takes; a union names several. Refusals that are no `Rejection` of the
+    domain (`AggregateNotFound`, ...) come as themselves where a handler takes them, else as
+    `CommandRefused`, which is a `Rejection`.
+
+    Raises:
+        DeclarationError: it is a coroutine.
+    """
+    _refuse_coroutine(function)
+    setattr(function, _REJECTION, True)
+    return function
+
+
+def deadline_handler(name: str) -> Callable[[F], F]:
+    """Mark ``def name(self) -> Effects`` as what happens when the deadline ``name`` has passed.
+
+    Raises:
+        DeclarationError: it is a coroutine.
+    """
+
+    def mark(function: F) -> F:
+        _refuse_coroutine(function)
+        setattr(function, _DEADLINE, name)
+        return function
+
+    return mark
+
+
+@functools.cache
+def saga_type(cls: type[Saga]) -> SagaType:
+    """Return the `SagaType` of a saga class.
+
+    Raises:
+        DeclarationError: something is declared wrongly.
+    """
+    missing = [field.name for field in msgspec.structs.fields(cls) if field.required]
+    if missing:
+        raise DeclarationError(
+            subject=cls.__name__, reason=f"give every field a default: {', '.join(missing)}"
+        )
+    if not 1 <= cls.saga_segments <= 1024 or cls.saga_source not in {"store", "bus"}:
+        raise DeclarationError(
+            subject=cls.__name__,
+            reason=f'saga_segments must be 1 to 1024 and saga_source "store" or "bus", got '
+            f"{cls.saga_segments} and {cls.saga_source!r}",
+        )
+    return SagaType(
+        cls=cls,
+        name=cls.__dict__.get("saga_name") or cls.__name__,
+        events=_event_handlers(cls),
+        rejections=tuple(_rejection(function) for function, _ in _marked(cls, _REJECTION)),
+        deadlines=_deadlines(cls),
+        encode=msgspec.json.Encoder().encode,
+        decode=msgspec.json.Decoder(cls).decode,
+    )
+
+
+def effects_of(kind: SagaType, returned: Effects) -> tuple[Effect, ...]:
+    """Return what a handler returned as a tuple.
+
+    Raises:
+        DeclarationError: it is not an effect, or names a deadline without a handler.
+    """
+    if returned is None:
+        return ()
+    effects = (returned,) if isinstance(returned, Command | Deadline | Cancel | End) else returned
+    for effect in effects:
+        item: object = effect  # a handler's annotation may lie
+        if not isinstance(item, Command | Deadline | Cancel | End):
+            reason = f"returned {item!r}: return commands, Deadline, Cancel, End(), or None"
+            raise DeclarationError(subject=kind.cls.__name__, reason=reason)
+        if isinstance(item, Deadline | Cancel) and item.name not in kind.deadlines:
+            reason = f"has no @deadline_handler({item.name!r}); it has {sorted(kind.deadlines)}"
+            raise DeclarationError(subject=kind.cls.__name__, reason=reason)
+    return tuple(effects)
+
+
+def _refuse_coroutine(function: Callable[..., Any]) -> None:
+    is_async: bool = inspect.iscoroutinefunction(function)
+    if is_async:
+        raise DeclarationError(
+            subject=function.__qualname__, reason="a saga handler is pure: declare it without async"
+        )
+
+
+def _marked(cls: type, mark: str) -> list[tuple[Callable[..., Any], Any]]:
+    names: dict[str, None] = {}
+    for base in reversed(cls.__mro__):  # declaration order, bases first
+        names.update(dict.fromkeys(base.__dict__))
+    members = (getattr(cls, name, None) for name in names)
+    return [(m, getattr(m, mark)) for m in members if inspect.isfunction(m) and hasattr(m, mark)]
+
+
+def _hints(function: Callable[..., Any], count: int, shape: str) -> list[Any]:
+    """Return the annotations of the parameters after self."""
+    try:
+        hints = get_type_hints(function)
+    except NameError as error:
+        raise DeclarationError(
+            subject=function.__qualname__,
+            reason=f"its annotations cannot be resolved ({error}): import the types at run time",
+        ) from error
+    names = list(inspect.signature(function).parameters)[1:]
+    if len(names) != count:
+        raise DeclarationError(subject=function.__qualname__, reason=f"declare it as {shape}")
+    return [hints.get(name) for name in names]
+
+
+def _event_handlers(cls: type[Saga]) -> dict[type[Event], SagaHandler]:
+    found: dict[type[Event], SagaHandler] = {}
+    for function, (key, starts) in _marked(cls, _EVENT):
+        (event,) = _hints(function, 1, "(self, event: SomeEvent) -> Effects")
+        if not (isinstance(event, type) and issubclass(event, Event)) or event in found:
+            raise DeclarationError(
+                subject=function.__qualname__,
+                reason=f"annotate its parameter with an event type of its own, got {event!r}",
+            )
+        found[event] = SagaHandler(function, _key(function, event, key), starts)
+    if found and not any(handler.starts for handler in found.values()):
+        raise DeclarationError(
+            subject=cls.__name__, reason="no handler has starts=True, so it would never begin"
+        )
+    return found
+
+
+def _key(function: Any, event: type[Event], key: str | Callable[[Any], str]) -> Callable[..., str]:
+    if isinstance(key, str) and key not in event.__struct_fields__:
+        raise DeclarationError(
+            subject=function.__qualname__,
+            reason=f"key={key!r} is no field of {event.__name__}, which has "
+            f"{', '.join(event.__struct_fields__) or 'none'}",
+        )
+    get = attrgetter(key) if isinstance(key, str) else key
+
+    def text(message: Any) -> str:
+        value = get(message)
+        return "" if value is None else str(value)
+
+    return text
+
+
+def _rejection(function: Callable[..., Any]) -> RejectionHandler:
+    shape = "(self, command: SomeCommand, rejection: Rejection) -> Effects"
+    command, errors = _hints(function, 2, shape)
+    kinds = get_args(errors) if get_origin(errors) in {Union, UnionType} else (errors,)
+    if not (isinstance(command, type) and issubclass(command, Command)) or not all(
+        isinstance(kind, type) and issubclass(kind, HeadwaterError) for kind in kinds
+    ):
+        raise DeclarationError(subject=function.__qualname__, reason=f"declare it as {shape}")
+    return RejectionHandler(function, command, kinds)
+
+
+def _deadlines(cls: type[Saga]) -> dict[str, Callable[[Any], Effects]]:
+    found: dict[str, Callable[[Any], Effects]] = {}
+    for function, name in _marked(cls, _DEADLINE):
+        _hints(function, 0, "(self) -> Effects")
+        if not re.fullmatch(r"[\w-]+", name) or name in found:
+            raise DeclarationError(
+                subject=function.__qualname__,
+                reason=f"a deadline needs a name of its own (letters, digits, - and _): {name!r}",
+            )
+        found[name] = function
+    return found
