@@ -39,8 +39,9 @@ _VERSION: Callable[[StoredEvent], int] = attrgetter("version")
 class MemoryEventStore:
     """An `EventStore` that lasts as long as the object. Nothing is copied to disk."""
 
-    def __init__(self) -> None:
-        """Start empty, with an epoch of its own."""
+    def __init__(self, *, clock: Callable[[], int] = now_us) -> None:
+        """Start empty, with an epoch of its own; ``clock`` gives microseconds UTC."""
+        self._clock = clock
         self._epoch = new_id()
         self._log: list[StoredEvent] = []
         self._streams: dict[str, list[StoredEvent]] = {}
@@ -240,7 +241,7 @@ class MemoryEventStore:
 
     def _store(self, writes: Sequence[StreamWrite], idempotency: Idempotency | None) -> Appended:
         first = len(self._log) + 1
-        time = max(now_us(), self._log[-1].time if self._log else 0)
+        time = max(self._clock(), self._log[-1].time if self._log else 0)
         for write in writes:
             for new in write.events:
                 stream = self._streams.setdefault(write.stream, [])

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,7 +28,7 @@ from headwater.eventstore.sqlite_append import Appender
 from headwater.eventstore.sqlite_batch import Append, Request, Save, Verdict, stored_outcomes
 from headwater.eventstore.sqlite_known import SQL
 from headwater.eventstore.sqlite_read import Found, PageQuery
-from headwater.messages import new_id
+from headwater.messages import new_id, now_us
 
 _BATCH_MAX = 1024
 _END = 2**63 - 1
@@ -38,7 +38,9 @@ _MIGRATIONS = ("sqlite_schema_1.sql",)
 class SQLiteEventStore:
     """An `EventStore` in a SQLite file. Several processes may open the same file at once."""
 
-    def __init__(self, database: Database, epoch: str, *, pending_max: int) -> None:
+    def __init__(
+        self, database: Database, epoch: str, *, pending_max: int, clock: Callable[[], int]
+    ) -> None:
         """Use `open`."""
         self._database = database
         self._epoch = epoch
@@ -48,7 +50,7 @@ class SQLiteEventStore:
         self._draining = False
         self._closed = False
         self._loop = asyncio.get_running_loop()
-        self._appender = Appender(database.path)
+        self._appender = Appender(database.path, clock)
 
     @classmethod
     async def open(
@@ -58,6 +60,7 @@ class SQLiteEventStore:
         readers: int = 2,
         busy_timeout_s: float = 5.0,
         pending_max: int = 10_000,
+        clock: Callable[[], int] = now_us,
     ) -> Self:
         """Open or make the store in a file.
 
@@ -67,6 +70,7 @@ class SQLiteEventStore:
             busy_timeout_s: how long to wait while another process holds the file locked.
             pending_max: how many appends may wait for their place in a transaction; more are
                 refused with `Overloaded`.
+            clock: gives microseconds UTC.
 
         Raises:
             SchemaTooNew: a newer version of Headwater wrote the file.
@@ -86,7 +90,7 @@ class SQLiteEventStore:
         except BaseException:
             await database.close()
             raise
-        return cls(database, epoch, pending_max=pending_max)
+        return cls(database, epoch, pending_max=pending_max, clock=clock)
 
     @property
     def epoch(self) -> str:

@@ -49,24 +49,21 @@ WHERE excluded.version >= event_snapshots.version;
 SELECT stream, version, fingerprint, data FROM event_snapshots WHERE stream = ?;
 
 -- name: position_at
--- Times never fall along positions: halve the range until one position is left.
-WITH RECURSIVE search (low, high) AS (
-    SELECT 0, coalesce(max(position), 0) FROM events
+-- Times never fall along positions, which are dense: build the position bit by bit, keeping each
+-- bit that leads to an event recorded early enough (one that does not exist is not).
+WITH RECURSIVE search (position, bit) AS (
+    SELECT 0, 1 << 47
     UNION ALL
     SELECT
-        CASE WHEN reached THEN middle ELSE low END,
-        CASE WHEN reached THEN high ELSE middle - 1 END
-    FROM (
-        SELECT
-            low,
-            high,
-            (low + high + 1) / 2 AS middle,
-            (SELECT time FROM events WHERE position = (low + high + 1) / 2) <= :time AS reached
-        FROM search
-        WHERE low < high
-    )
+        position + CASE
+            WHEN (SELECT time FROM events WHERE position = search.position + bit) <= :time THEN bit
+            ELSE 0
+        END,
+        bit >> 1
+    FROM search
+    WHERE bit > 0
 )
-SELECT low FROM search WHERE low = high;
+SELECT position FROM search WHERE bit = 0;
 
 -- name: page
 -- A page as one row, so that a reading thread takes the interpreter lock once and not per event:

@@ -3,7 +3,7 @@
 Everything here runs on the writing thread.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import apsw
@@ -18,13 +18,14 @@ from headwater.eventstore.sqlite_known import Known
 class Appender:
     """Carries out requests on the writing connection."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Callable[[], int]) -> None:
         self._path = path
+        self._clock = clock
         self._known = Known()
 
     def carry_out(self, connection: apsw.Connection, requests: Sequence[Request]) -> list[Verdict]:
         """Return the verdict of each request; those that succeeded are on disk."""
-        batch = Batch(self._known)
+        batch = Batch(self._known, self._clock())
         try:
             verdicts = batch.commit(connection, requests)
         except Exception as error:  # noqa: BLE001  # belongs to those who asked

@@ -27,7 +27,6 @@ from headwater.eventstore.api import (
 from headwater.eventstore.checks import broken_by, stored_before
 from headwater.eventstore.sqlite_filter import find_tagged
 from headwater.eventstore.sqlite_known import ROWS_MAX, SQL, Known, fitting, insert, many
-from headwater.messages import now_us
 
 _encode = msgspec.json.Encoder().encode
 _texts = msgspec.json.Decoder(tuple[str, ...]).decode
@@ -72,9 +71,9 @@ Verdict = Appended | HeadwaterError | None
 class Batch:
     """The requests of one transaction."""
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, known: Known, now: int) -> None:
         self._known = known
-        self._time = 0
+        self._time = now
         self._events: list[Any] = []
         self._tags: list[Any] = []
         self._keys: list[Any] = []
@@ -87,7 +86,7 @@ class Batch:
         connection.execute("BEGIN IMMEDIATE")
         known = self._known
         known.refresh(connection)
-        self._time = max(now_us(), known.time)
+        self._time = max(self._time, known.time)
         self._learn(connection, requests)
         verdicts = [self._carry_out(connection, request) for request in requests]
         insert(connection, "insert_events", 9, self._events)

@@ -1,0 +1,29 @@
+"""The suite that every event store passes: it covers each sentence of `headwater.eventstore.api`.
+
+A backend's whole test module::
+
+    class TestMyEventStore(EventStoreConformance):
+        shared = True
+
+        async def open_store(self, place: Path, clock: Callable[[], int]) -> EventStore:
+            return await MyEventStore.open(place / "events", clock=clock)
+
+``shared`` says whether stores at one place are the same log, which also outlives them. A store
+that is not shared must show so: that is asserted, too.
+"""
+
+from headwater.testing.eventstore_append import AppendConformance
+from headwater.testing.eventstore_base import EventStoreBase, ManualClock
+from headwater.testing.eventstore_conditions import ConditionConformance
+from headwater.testing.eventstore_follow import FollowConformance
+from headwater.testing.eventstore_keys import KeyConformance
+from headwater.testing.eventstore_read import ReadConformance
+
+
+class EventStoreConformance(
+    AppendConformance, ConditionConformance, KeyConformance, ReadConformance, FollowConformance
+):
+    """Subclass it, say how to open a store, and whether stores at one place share their log."""
+
+
+__all__ = ["EventStoreBase", "EventStoreConformance", "ManualClock"]

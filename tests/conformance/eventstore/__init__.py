@@ -1,0 +1,6 @@
+"""Event stores against the shared suite, with readable assertions."""
+
+import pytest
+
+for part in ("append", "base", "conditions", "follow", "keys", "read"):
+    pytest.register_assert_rewrite(f"headwater.testing.eventstore_{part}")

@@ -1,0 +1,15 @@
+"""The event store in memory passes the suite; its log is its own and ends with it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from headwater.eventstore import EventStore
+from headwater.eventstore.memory import MemoryEventStore
+from headwater.testing.eventstore import EventStoreConformance
+
+
+class TestMemoryEventStore(EventStoreConformance):
+    shared = False
+
+    async def open_store(self, place: Path, clock: Callable[[], int]) -> EventStore:
+        return MemoryEventStore(clock=clock)
