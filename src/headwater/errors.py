@@ -148,6 +148,9 @@ class HeadwaterError(Exception):
         return cls(**{n: msgspec.convert(v, hints[n], strict=False) for n, v in known.items()})
 
 
+_REGISTRY[HeadwaterError.code] = HeadwaterError  # subclasses register themselves
+
+
 def from_problem(problem: Any, *, status: int = 500, source: str = "") -> HeadwaterError:
     """Return the error that a problem document describes; `RemoteError` when it is not ours.
 
