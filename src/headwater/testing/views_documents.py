@@ -221,14 +221,14 @@ class ViewFinding(ViewStoreSuite):
             assert (await store.find(Numbered, where={"number": key})).items == [Numbered(9)]
 
     @pytest.mark.parametrize("descending", [False, True])
-    @pytest.mark.parametrize("order_by", ["", "age", "city", "mixed"])
+    @pytest.mark.parametrize("order_by", ["", "age", "city", "member", "mixed"])
     async def test_pages_make_up_the_whole(
         self, store: ViewStore, order_by: str, descending: bool
     ) -> None:
         """Following the cursor gives every document once, in order, and ends with an empty one."""
         ages = [None, None, None, 1, 1, 2, 2.5, 3]
         people = [
-            Person(f"p{n}", "xyz"[n % 3], age, mixed=[None, 1.5, "t"][n % 3])
+            Person(f"p{n}", "xyz"[n % 3], age, member=n < 5, mixed=[None, 1.5, "t"][n % 3])
             for n, age in enumerate(ages)
         ]
         await save(store, *people)

@@ -45,7 +45,7 @@ class Selection(msgspec.Struct, frozen=True):
 
 class _Cursor(msgspec.Struct, array_like=True):
     fingerprint: int
-    value: str | int | float | None
+    value: str | int | float | bool | None
     key: str
 
 
