@@ -4,8 +4,8 @@ from typing import Any
 
 from headwater.gateway import templates
 from headwater.gateway.model import GatewaySettings, Route, RoutingTable
-from headwater.gateway.problems import IDEMPOTENCY_KEY
 from headwater.gateway.routes import READS
+from headwater.messages.headers import IDEMPOTENCY_KEY, TIMEOUT_MS
 
 ROUTES = "headwater"  # the name of the one route configuration
 BUFFER = "envoy.filters.http.buffer"
@@ -40,7 +40,15 @@ def route_configuration(table: RoutingTable, settings: GatewaySettings) -> dict[
     return {
         "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
         "name": ROUTES,
-        "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}],
+        "virtual_hosts": [
+            {
+                "name": "all",
+                "domains": ["*"],
+                "routes": routes,
+                # A body that may be sent again is kept until the answer.
+                "request_body_buffer_limit": settings.body_limit_bytes,
+            }
+        ],
     }
 
 
@@ -74,7 +82,7 @@ def _routes(route: Route, settings: GatewaySettings) -> list[dict[str, Any]]:
         target = {"cluster": route.cluster} | _hash_policy(route)
         if route.kind == "stream":
             found.append(_stream(route.service, path | {"headers": headers}, target))
-        elif method in READS:
+        elif route.kind == "query" or (method in READS and route.kind != "command"):
             found.append(_read(route.service, path | {"headers": headers}, target, settings))
         else:
             found += _writes(route.service, path, headers, target, settings)
@@ -172,9 +180,12 @@ def _route(
     *,
     timeout_s: float,
 ) -> dict[str, Any]:
+    header = {"key": TIMEOUT_MS, "value": str(max(1, round(timeout_s * 1000)))}
     return {
         "match": match,
         "route": target | {"timeout": duration(timeout_s), "retry_policy": policy},
+        # The service shall not work longer than the gateway waits; a caller's own time is kept.
+        "request_headers_to_add": [{"header": header, "append_action": "ADD_IF_ABSENT"}],
         "metadata": _metadata(service, timeout_s=timeout_s, limit_bytes=settings.body_limit_bytes),
     }
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from headwater import errors
+from headwater.messages.headers import IDEMPOTENCY_KEY
 
-IDEMPOTENCY_KEY = "idempotency-key"
 READY = "/health/ready"
 
 _METHOD = "%REQ(:METHOD)%"

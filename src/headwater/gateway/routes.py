@@ -88,7 +88,7 @@ def _claims(
     claims: dict[str, dict[str, _Declared]] = defaultdict(lambda: defaultdict(list))
     problems: dict[RouteProblem, None] = {}
     for service in sorted(services):
-        for instance in services[service]:
+        for instance in sorted(services[service], key=lambda i: (i.started, i.id)):
             for info in instance.routes:
                 wrong = _fault(info)
                 if wrong:

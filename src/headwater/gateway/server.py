@@ -16,7 +16,6 @@ from headwater.discovery import Discovery, Instance
 from headwater.errors import (
     ConfigurationError,
     DeadlineExceeded,
-    HeadwaterError,
     StartupError,
     Unavailable,
 )
@@ -207,7 +206,7 @@ class Gateway:
                 pause = RESOLVE_AGAIN_S
             except Unavailable:
                 pause = _AGAIN_S  # Envoy is being started again; `on_restart` wakes us, too
-            except (HeadwaterError, OSError) as error:
+            except Exception as error:  # noqa: BLE001  # whatever it is, the next change is tried
                 told = self._supervisor.log_tail(since)
                 if not told and self._rejected:
                     continue  # the same refused configuration: it was reported

@@ -109,6 +109,7 @@ class Supervisor:
             StartupError: Envoy ended or was not ready within ``start_timeout_s``.
         """
         program = find_envoy(self._settings)
+        self.draining = False
         try:
             await self._launch(program)
         except BaseException:

@@ -67,8 +67,11 @@ async def under_load(url: str, *, clients: int = 4) -> AsyncIterator[Load]:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_killed_instance_is_invisible(gateway, registry, upstream):
-    """SIGKILL of an instance costs no read and no keyed write, before discovery notices."""
+async def test_killed_instance_is_invisible(gateway, registry, upstream, http):
+    """SIGKILL of an instance costs no read and no keyed write, before discovery notices.
+
+    Nor does it cost a plain write that starts later: it was never sent to the dead instance.
+    """
     one, two = await upstream("one"), await upstream("two")
     await registry.put(one.instance(), two.instance())
     await routed(gateway, accounts=2)
@@ -76,6 +79,9 @@ async def test_killed_instance_is_invisible(gateway, registry, upstream):
         await load.more()
         await one.kill()
         await load.more(600)
+        for number in range(30):
+            async with http.post(f"{gateway.url}/accounts/plain-{number}/deposits") as answer:
+                assert (await answer.json())["name"] == "two"
         await registry.put(two.instance())
         await routed(gateway, accounts=1)
         await load.more()
@@ -254,8 +260,7 @@ async def test_https_instance_is_verified(settings, registry, upstream, http, tm
         one = await upstream(f"one-{number}", str(pem))
         instance = msgspec.structs.replace(one.instance(), host="localhost", scheme="https")
         await registry.put(instance)
-        data = settings.data / str(number)
-        async with Gateway(msgspec.structs.replace(secure, data=data), registry) as gateway:
-            async with http.get(f"{gateway.url}/accounts/7") as answer:
-                answers.append(answer.status)
+        own = msgspec.structs.replace(secure, data=settings.data / str(number))
+        async with Gateway(own, registry) as gateway, http.get(f"{gateway.url}/accounts/7") as told:
+            answers.append(told.status)
     assert answers == [200, 503]

@@ -44,7 +44,7 @@ def alive(pid: int) -> bool:
 
 
 async def test_stop_leaves_nothing(settings, registry):
-    """After stop, once or twice, no process runs and the port is free."""
+    """After stop, once or twice, no process runs and the port is free; a new start works."""
     gateway = Gateway(settings, registry)
     await gateway.start()
     port, pid = gateway.port, gateway.status().pid
@@ -55,6 +55,9 @@ async def test_stop_leaves_nothing(settings, registry):
     assert gateway.status().state == "stopped"
     with socket.create_server(("127.0.0.1", port)):
         pass
+    async with gateway:
+        assert gateway.status().state == "serving"
+    assert gateway.status().pid == 0
 
 
 async def test_taken_port_is_reported_before_envoy_starts(settings, registry):
@@ -107,7 +110,7 @@ async def test_dead_envoy_is_replaced(gateway, registry, upstream, http):
     for deaths in (1, 2):
         pid, port = gateway.status().pid, gateway.port
         os.kill(pid, signal.SIGKILL)
-        await until(lambda: gateway.status().restarts == deaths)
+        await until(lambda deaths=deaths: gateway.status().restarts == deaths)
         assert gateway.port == port
         assert gateway.status().pid != pid
         async with http.get(f"{gateway.url}/accounts/7") as answer:
@@ -124,8 +127,11 @@ async def test_changes_while_envoy_is_away_are_not_lost(gateway, registry, upstr
         assert (await answer.json())["name"] == "one"
 
 
-async def test_crash_of_the_control_plane_leaves_no_orphan(tmp_path):
-    """SIGKILL of the gateway ends its Envoy, and a successor starts on the same port and data."""
+async def test_crash_of_the_control_plane_leaves_no_orphan(tmp_path, http):
+    """Envoy serves while the gateway stalls; SIGKILL of the gateway ends it, and a successor starts.
+
+    The successor takes the same port and the same data directory.
+    """
     port = 0
     for _ in range(2):
         process = await asyncio.create_subprocess_exec(
@@ -134,6 +140,9 @@ async def test_crash_of_the_control_plane_leaves_no_orphan(tmp_path):
         try:
             lines = [(await process.stdout.readline()).decode().split() for _ in range(2)]
             port, pid = next(map(int, words) for words in lines if words and words[0].isdigit())
+            os.kill(process.pid, signal.SIGSTOP)
+            async with http.get(f"http://127.0.0.1:{port}/health/ready") as answer:
+                assert answer.status == 200
             assert alive(pid)
         finally:
             process.kill()

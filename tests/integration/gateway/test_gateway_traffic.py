@@ -98,9 +98,8 @@ async def test_slow_service_is_deadline_exceeded(settings, registry, upstream, h
     one = await upstream("one")
     await registry.put(one.instance())
     short = msgspec.structs.replace(settings, read_timeout_s=0.3, read_try_timeout_s=0.3)
-    async with Gateway(short, registry) as gateway:
-        async with http.get(f"{gateway.url}/slow?s=30") as answer:
-            error = await problem(answer)
+    async with Gateway(short, registry) as gateway, http.get(gateway.url + "/slow?s=9") as answer:
+        error = await problem(answer)
     assert isinstance(error, DeadlineExceeded)
     assert error.timeout_s == pytest.approx(0.3)
 
@@ -153,6 +152,13 @@ async def test_trace_and_request_id_pass(gateway, one, http):
         assert (await answer.json())["headers"]["x-request-id"] == answer.headers["x-request-id"]
 
 
+async def test_deadline_is_passed_on(gateway, one, http):
+    """A service learns how long the gateway waits, or what its caller said."""
+    for given, expected in (({}, "30000"), ({"headwater-timeout-ms": "70"}, "70")):
+        async with http.get(f"{gateway.url}/accounts/7", headers=given) as answer:
+            assert (await answer.json())["headers"]["headwater-timeout-ms"] == expected
+
+
 async def test_problem_document_of_a_service_passes(gateway, one, http):
     """An error answer of a service reaches the client as the service wrote it."""
     for status in (400, 404, 409, 413, 422, 500):
@@ -188,12 +194,15 @@ async def test_streams_outlive_the_time_limits(settings, registry, upstream, htt
     one = await upstream("one")
     await registry.put(one.instance())
     limits = {"read_timeout_s": 0.2, "read_try_timeout_s": 0.2, "write_timeout_s": 0.2}
-    async with Gateway(msgspec.structs.replace(settings, **limits), registry) as gateway:
-        async with http.ws_connect(f"{gateway.url}/socket") as socket:
-            async with http.get(f"{gateway.url}/events?n=5") as answer:
-                assert (await answer.text()).count("data:") == 5
-            await socket.send_str("x")
-            assert await socket.receive_str(timeout=5) == "one:x"
+    short = msgspec.structs.replace(settings, **limits)
+    async with (
+        Gateway(short, registry) as gateway,
+        http.ws_connect(f"{gateway.url}/socket") as socket,
+    ):
+        async with http.get(f"{gateway.url}/events?n=5") as answer:
+            assert (await answer.text()).count("data:") == 5
+        await socket.send_str("x")
+        assert await socket.receive_str(timeout=5) == "one:x"
 
 
 async def test_prefix_routes_are_opt_in(settings, gateway, registry, one, http):
@@ -250,7 +259,21 @@ async def test_lost_safe_request_is_repeated_elsewhere(
     for _ in range(10):
         url = f"{gateway.url}/fall?by=one"
         async with http.request(method, url, headers=headers) as answer:
-            assert (answer.status, await answer.json()) == (200, {"name": "two"})
+            assert (answer.status, await answer.json()) == (200, {"name": "two", "bytes": 0})
+
+
+async def test_large_write_is_repeated_whole(settings, registry, upstream, http):
+    """A keyed write that is sent again carries its whole body, up to the limit."""
+    one, two = await upstream("one"), await upstream("two")
+    await registry.put(one.instance(), two.instance())
+    size = 4 * 1024 * 1024
+    large = msgspec.structs.replace(settings, body_limit_bytes=size)
+    async with Gateway(large, registry) as gateway:
+        for number in range(8):
+            url, body = f"{gateway.url}/fall?by=one&n={number}", io.BytesIO(b"x" * size)
+            async with http.post(url, data=body, headers={"Idempotency-Key": "k"}) as answer:
+                assert (await answer.json()) == {"name": "two", "bytes": size}
+    assert await _seen(http, one) > 0
 
 
 @pytest.mark.parametrize(

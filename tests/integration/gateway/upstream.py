@@ -44,10 +44,11 @@ async def status(request: web.Request) -> web.Response:
 async def fall(request: web.Request) -> web.Response:
     """Break the connection instead of answering, unless told who shall answer."""
     SEEN[request.path] = SEEN.get(request.path, 0) + 1
-    if request.query.get("by") == NAME or request.query.get("by") == "all":
+    body = await request.read()
+    if request.query.get("by") in {NAME, "all"}:
         assert request.transport is not None
         request.transport.abort()
-    return web.json_response({"name": NAME})
+    return web.json_response({"name": NAME, "bytes": len(body)})
 
 
 async def counts(_request: web.Request) -> web.Response:
