@@ -103,8 +103,9 @@ def _http_error(
         return _unexpected(request, error)
     phrase = HTTPStatus(error.status_code).phrase
     detail = f"{request.method} {request.scope['path']}: {error.detail}"
-    if "Allow" in headers:
-        detail = f"{detail}: allowed are {headers['Allow']}"
+    allowed = next((headers[name] for name in headers if name.lower() == "allow"), "")
+    if allowed:
+        detail = f"{detail}: allowed are {allowed}"
     problem = {
         "type": "about:blank",
         "title": phrase,

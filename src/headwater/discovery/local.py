@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from urllib.parse import urlsplit
 
+import msgspec
+
 from headwater._http.pulse import Pulse
 from headwater.discovery.api import Instance
 from headwater.discovery.registry import Change, Registry
@@ -80,7 +82,9 @@ class StaticDiscovery:
             ConfigurationError: a URL has no host.
         """
         self._table = InstanceTable(
-            entry if isinstance(entry, Instance) else _from_url(name, entry)
+            msgspec.structs.replace(entry, service=name)
+            if isinstance(entry, Instance)
+            else _from_url(name, entry)
             for name, entries in services.items()
             for entry in entries
         )

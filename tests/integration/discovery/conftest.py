@@ -1,0 +1,78 @@
+"""A registry in a process of its own, and one in ours."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+
+import aiohttp
+import pytest
+
+from headwater.discovery.server import DiscoveryServer
+
+_PROGRAM = """
+import asyncio, sys
+from headwater.discovery.server import serve
+asyncio.run(serve("127.0.0.1", int(sys.argv[1]), started=lambda url: print("UP", url, flush=True)))
+"""
+
+
+class RegistryProcess:
+    """The discovery service as an own process on a port that stays the same over restarts."""
+
+    def __init__(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as chosen:
+            self.port: int = chosen.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _PROGRAM, str(self.port), stdout=asyncio.subprocess.PIPE
+        )
+        assert self._process.stdout is not None
+        async with asyncio.timeout(20):
+            while b"UP " not in (line := await self._process.stdout.readline()):
+                assert line, "the registry ended before it was up"
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, number)
+
+    async def kill(self) -> None:
+        if self._process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.communicate()
+        self._process = None
+
+
+async def until(condition: Callable[[], object], within_s: float = 10.0) -> None:
+    """Return when a condition holds; fail when it does not in time."""
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def process() -> AsyncIterator[RegistryProcess]:
+    process = RegistryProcess()
+    await process.start()
+    yield process
+    await process.kill()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[DiscoveryServer]:
+    async with DiscoveryServer(heartbeat_s=0.2) as server:
+        yield server
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
+        yield session
