@@ -133,6 +133,7 @@ class Run(Generic[A]):
 
     async def _target(self) -> Target:
         group, key = self._group, self._request.routing_key
+        group.refresh()
         if not group.targets and self._arrival is not None:
             until = min(self._deadline, time.monotonic() + self._policy.patience_s)
             await self._arrival(until)

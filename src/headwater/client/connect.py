@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from headwater._http.sse import decode_events
 from headwater.client.answers import Answers, Decode, decode, error_of
 from headwater.client.declarations import Declaration, declaration_of
 from headwater.client.endpoints import Endpoint
 from headwater.client.fallbacks import fallback_factory, falls_back
 from headwater.client.http import HttpCaller
 from headwater.client.messages import Reply, Request
-from headwater.client.sse import EventParser
 from headwater.discovery import Discovery
 from headwater.errors import DeclarationError, HeadwaterError, RemoteError
 
@@ -171,14 +171,12 @@ class _Core:
             async for item in getattr(self._fallback(error), endpoint.name)(**values):
                 yield item
             return
-        parser = EventParser()
+        chunks = _BoundedChunks(stream, self._source)
         try:
-            async with aclosing(stream.chunks()) as chunks:
-                async for chunk in chunks:
-                    for data in parser.feed(chunk):
-                        yield decode(items, data, stream.status, self._source)
-                    if parser.size > EVENT_BYTES_MAX:
-                        raise self._unusable(stream, f"an event past {EVENT_BYTES_MAX} bytes")
+            async for event in decode_events(chunks):
+                chunks.size = 0
+                if event is not None:
+                    yield decode(items, event.data, stream.status, self._source)
         finally:
             stream.close()
 
@@ -207,7 +205,8 @@ class _Core:
             raise error_of(whole, self._source)
         kind = stream.headers.get("Content-Type", "")
         if reply.status != 204 and not kind.startswith("text/event-stream"):
-            raise self._unusable(stream, f"{kind or 'no content type'}, no event stream")
+            detail = f"{kind or 'no content type'}, no event stream"
+            raise RemoteError(source=self._source, remote_status=stream.status, detail=detail)
 
     async def _observed(self, endpoint: Endpoint, send: Next, request: Request) -> Reply:
         if self._observe is None:
@@ -229,8 +228,24 @@ class _Core:
             send = functools.partial(_around, interceptor, send)
         return send
 
-    def _unusable(self, stream: "Stream", what: str) -> RemoteError:
-        return RemoteError(source=self._source, remote_status=stream.status, detail=what)
+
+class _BoundedChunks:
+    """The chunks of a stream, until more than one event's worth came without an event."""
+
+    def __init__(self, stream: "Stream", source: str) -> None:
+        self.size = 0
+        self._stream = stream
+        self._source = source
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async with aclosing(self._stream.chunks()) as chunks:
+            async for chunk in chunks:
+                self.size += len(chunk)
+                if self.size > EVENT_BYTES_MAX:
+                    detail = f"an event past {EVENT_BYTES_MAX} bytes"
+                    status = self._stream.status
+                    raise RemoteError(source=self._source, remote_status=status, detail=detail)
+                yield chunk
 
 
 async def _around(interceptor: Interceptor, following: Next, request: Request) -> Reply:

@@ -65,7 +65,7 @@ class HttpCaller:
         self._answer_bytes_max = answer_bytes_max
         limit = connections + waiting
         self._policy = Policy(eject_after=eject_after, limit=limit, patience_s=patience_s)
-        self._groups: dict[tuple[str, str], Group] = {}
+        self._groups: dict[tuple[str, str, str], Group] = {}
         self._targets: WeakValueDictionary[str, Target] = WeakValueDictionary()
         self._arrivals = 0
         self._transport: Transport | None = None
@@ -95,13 +95,14 @@ class HttpCaller:
             ConfigurationError: neither a service nor an http(s) URL is named, or a service is
                 but there is no discovery.
         """
+        group = self._group(request)
         transport = self._transport or self._open()
-        run = self._run(request, transport.send)
+        run = self._run(request, group, transport.send)
         if not request.hedge_s or request.method not in ("GET", "HEAD"):
             return await run.answer()
 
         def elsewhere() -> Awaitable[Reply]:
-            return self._run(request, transport.send, tried={run.at}).answer()
+            return self._run(request, group, transport.send, tried={run.at}).answer()
 
         return await first_answer(run.answer, elsewhere, delay_s=request.hedge_s)
 
@@ -114,8 +115,9 @@ class HttpCaller:
         Raises:
             HeadwaterError: as `call` does.
         """
+        group = self._group(request)
         transport = self._transport or self._open()
-        return await self._run(request, transport.open, endless=True).answer()
+        return await self._run(request, group, transport.open, endless=True).answer()
 
     async def close(self) -> None:
         """Close all connections; calls under way fail. Twice is fine."""
@@ -136,6 +138,7 @@ class HttpCaller:
     def _run(
         self,
         request: Request,
+        group: Group,
         send: Send[A],
         *,
         tried: set[str] | None = None,
@@ -146,7 +149,6 @@ class HttpCaller:
         headers.update(request.headers)
         if endless:
             headers.pop(TIMEOUT_MS, None)
-        group = self._group(request)
         return Run(
             request,
             group,
@@ -155,28 +157,30 @@ class HttpCaller:
             deadline=time.monotonic() + timeout_s,
             timeout_s=timeout_s,
             policy=self._policy,
-            arrival=functools.partial(self._arrival, request, group) if request.service else None,
+            arrival=functools.partial(self._arrival, group) if request.service else None,
             tried=tried,
             endless=endless,
         )
 
     def _group(self, request: Request) -> Group:
-        service, url = request.service, request.url
-        group = self._groups.get((service, request.role) if service else (url, ""))
-        if group is None:
-            group = Group(zone=self._zone, limit=self._policy.limit)
-            if service:
-                self._groups[service, request.role] = group
-            else:
-                group.refresh((_plain(url),), lambda instance: Target(instance, url.rstrip("/")))
-                self._groups[url, ""] = group
-        if service:
-            if self._discovery is None:
-                raise ConfigurationError(
-                    subject=f"service {service!r}",
-                    reason="cannot be resolved without discovery: pass one, or name a base URL",
-                )
-            group.refresh(self._discovery.instances(service, role=request.role), self._target)
+        service, url, role = request.service, request.url, request.role
+        group = self._groups.get((service, url, role))
+        if group is not None:
+            return group
+        limit = self._policy.limit
+        if not service:
+            plain = (_plain(url),)
+            base = url.rstrip("/")
+            group = Group(lambda: plain, lambda one: Target(one, base), limit=limit)
+        elif self._discovery is None:
+            raise ConfigurationError(
+                subject=f"service {service!r}",
+                reason="cannot be resolved without discovery: pass one, or name a base URL",
+            )
+        else:
+            lookup = functools.partial(self._discovery.instances, service, role=role)
+            group = Group(lookup, self._target, zone=self._zone, limit=limit)
+        self._groups[service, url, role] = group
         return group
 
     def _target(self, instance: Instance) -> Target:
@@ -185,8 +189,8 @@ class HttpCaller:
             known = self._targets[instance.id] = Target(instance, instance.url)
         return known
 
-    async def _arrival(self, request: Request, group: Group, until: float) -> None:
-        """Wait until discovery knows an instance for the request, or the time has come."""
+    async def _arrival(self, group: Group, until: float) -> None:
+        """Wait until discovery knows an instance of a group, or the time has come."""
         if self._discovery is None or self._arrivals >= self._policy.limit:
             raise Overloaded(limit=self._policy.limit)
         self._arrivals += 1
@@ -194,7 +198,7 @@ class HttpCaller:
         try:
             async with asyncio.timeout(until - time.monotonic()):
                 async for _ in changes:
-                    self._group(request)
+                    group.refresh()
                     if group.targets:
                         return
         except TimeoutError:

@@ -94,9 +94,25 @@ class Group:
     """The instances that may answer one kind of call."""
 
     def __init__(
-        self, *, zone: str, limit: int, random: Callable[[], float] = random.random
+        self,
+        instances: Callable[[], tuple[Instance, ...]],
+        target_of: Callable[[Instance], Target],
+        *,
+        zone: str = "",
+        limit: int = 100,
+        random: Callable[[], float] = random.random,
     ) -> None:
-        """Prefer a zone; give no instance more than ``limit`` calls at a time."""
+        """Take what ``instances`` tells; call `refresh` before each use.
+
+        Args:
+            instances: what discovery knows at the moment.
+            target_of: the target of an instance, kept as long as any group has it.
+            zone: preferred.
+            limit: calls on one instance at a time.
+            random: 0 to 1, spreads load.
+        """
+        self._instances = instances
+        self._target_of = target_of
         self.targets: tuple[Target, ...] = ()
         self._near: tuple[Target, ...] = ()
         self._zone = zone
@@ -105,12 +121,13 @@ class Group:
         self._weighted = False
         self._seen: tuple[Instance, ...] | None = None
 
-    def refresh(self, instances: tuple[Instance, ...], known: Callable[[Instance], Target]) -> None:
+    def refresh(self) -> None:
         """Take over what discovery knows; free when nothing changed."""
+        instances = self._instances()
         if instances is self._seen:
             return
         if instances != self._seen:
-            self.targets = tuple(map(known, instances))
+            self.targets = tuple(map(self._target_of, instances))
             near = tuple(t for t in self.targets if self._zone and t.zone == self._zone)
             self._near = near or self.targets
             self._weighted = len({t.weight for t in self.targets}) > 1

@@ -1,5 +1,6 @@
 """One attempt over aiohttp: a pooled connection, a bounded answer, and what went wrong if not."""
 
+import os
 from collections.abc import AsyncGenerator, Mapping
 from typing import NoReturn
 
@@ -183,6 +184,8 @@ def _fail(error: Exception, base: str) -> NoReturn:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
+        return os.strerror(error.os_error.errno).lower()
     return str(error) or type(error).__name__
 
 

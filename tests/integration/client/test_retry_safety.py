@@ -1,0 +1,205 @@
+"""What is sent again after a failure, what never is, and when."""
+
+import asyncio
+import time
+
+import pytest
+from aiohttp import web
+
+from headwater.client import Request
+from headwater.errors import ConnectionLost, DeadlineExceeded, Unreachable
+from headwater.messages import Metadata, handling
+from tests.integration.client.conftest import Handler, MakeBackend, MakeCaller, cut, status
+
+
+def request(method: str = "GET", **options: object) -> Request:
+    return Request(method, "/x", **{"service": "shop", "retries": 3, **options})
+
+
+def fails_first(failure: Handler, times: int = 1) -> Handler:
+    left = times
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal left
+        left -= 1
+        return await failure(request) if left >= 0 else web.Response(text="ok")
+
+    return answer
+
+
+async def never(_: web.Request) -> web.StreamResponse:
+    await asyncio.Event().wait()
+    return web.Response()
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+async def test_lost_connection_unsafe(
+    method: str, backend: MakeBackend, caller: MakeCaller
+) -> None:
+    """A POST or PATCH without a key is never sent twice after its connection broke."""
+    servers = [await backend(cut, name=name) for name in "abc"]
+    with pytest.raises(ConnectionLost):
+        await caller().call(request(method, body=b"{}"))
+    assert sum(len(server.seen) for server in servers) == 1
+
+
+@pytest.mark.parametrize("code", [502, 503, 504])
+async def test_status_unsafe(code: int, backend: MakeBackend, caller: MakeCaller) -> None:
+    """A POST without a key is never sent twice after an answer that invites to retry."""
+    servers = [await backend(status(code), name=name) for name in "abc"]
+    assert (await caller().call(request("POST"))).status == code
+    assert sum(len(server.seen) for server in servers) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("GET", {}),
+        ("PUT", {}),
+        ("DELETE", {}),
+        ("POST", {"headers": {"Idempotency-Key": "k"}}),
+        ("POST", {"idempotent": True}),
+    ],
+)
+@pytest.mark.parametrize("failure", [cut, status(502), status(503), status(504)])
+async def test_safe(
+    failure: Handler,
+    method: str,
+    options: dict[str, object],
+    backend: MakeBackend,
+    caller: MakeCaller,
+) -> None:
+    """Idempotent methods, and anything with an idempotency key, are repeated until they succeed."""
+    server = await backend(fails_first(failure, 2))
+    reply = await caller().call(request(method, **options))
+    assert reply.status == 200
+    assert reply.body == b"ok"
+    assert len(server.seen) >= 3  # aiohttp itself repeats a GET on a stale connection once
+
+
+@pytest.mark.parametrize("code", [400, 404, 409, 422, 429, 500, 501])
+async def test_final_statuses(code: int, backend: MakeBackend, caller: MakeCaller) -> None:
+    """Other statuses are answers; they are not asked for again."""
+    server = await backend(status(code))
+    assert (await caller().call(request())).status == code
+    assert len(server.seen) == 1
+
+
+async def test_retries_are_bounded(backend: MakeBackend, caller: MakeCaller) -> None:
+    """After the last retry the last answer is returned."""
+    server = await backend(status(502))
+    assert (await caller().call(request(retries=2))).status == 502
+    assert len(server.seen) == 3
+
+
+async def test_other_instance(backend: MakeBackend, caller: MakeCaller) -> None:
+    """A retry goes to an instance that was not tried yet."""
+    servers = [await backend(fails_first(status(502)), name=name) for name in "ab"]
+    reply = await caller().call(request(retries=2))
+    assert reply.status == 200
+    assert sorted(len(server.seen) for server in servers) == [1, 2]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_refused_connection(method: str, backend: MakeBackend, caller: MakeCaller) -> None:
+    """Who refuses connections is passed over at once, whatever the method: nothing was sent."""
+    down, up = await backend(name="down"), await backend(name="up")
+    await down.stop()
+    made = caller()
+    replies = [await made.call(request(method, retries=0)) for _ in range(20)]
+    assert {reply.instance for reply in replies} == {"up"}
+    assert len(up.seen) == 20
+
+
+async def test_nobody_accepts(backend: MakeBackend, caller: MakeCaller) -> None:
+    """When no instance accepts connections the error says that nothing was sent."""
+    server = await backend()
+    await server.stop()
+    with pytest.raises(Unreachable, match=f"{server.url} cannot be reached"):
+        await caller().call(request("POST"))
+
+
+async def test_restart_is_survived(backend: MakeBackend, caller: MakeCaller) -> None:
+    """A call made while the only instance restarts waits for it, also a POST without retries."""
+    server = await backend()
+    await server.stop()
+    call = asyncio.ensure_future(caller(patience_s=5.0).call(request("POST", retries=0)))
+    done, _ = await asyncio.wait([call], timeout=0.1)
+    assert not done
+    await server.start()
+    assert (await call).status == 200
+    assert len(server.seen) == 1
+
+
+async def test_deadline_header_decreases(backend: MakeBackend, caller: MakeCaller) -> None:
+    """Each attempt says how much time is left, and that only gets less."""
+    server = await backend(fails_first(status(502), 2))
+    await caller().call(request(timeout_s=3.0))
+    told = [int(seen.headers["headwater-timeout-ms"]) for seen in server.seen]
+    assert 3000 >= told[0] > told[1] > told[2] > 0
+
+
+async def test_deadline_of_the_context(backend: MakeBackend, caller: MakeCaller) -> None:
+    """The deadline of the work that makes the call comes before the call's own time-out."""
+    server = await backend(never)
+    started = time.monotonic()
+    with handling(Metadata(id="1"), deadline=started + 0.2), pytest.raises(DeadlineExceeded):
+        await caller().call(request(timeout_s=60.0, retries=0))
+    assert time.monotonic() - started < 5
+    assert int(server.seen[0].headers["headwater-timeout-ms"]) <= 200
+
+
+async def test_deadline_passed_before(backend: MakeBackend, caller: MakeCaller) -> None:
+    """After the deadline nothing is sent any more."""
+    server = await backend()
+    with handling(Metadata(id="1"), deadline=time.monotonic()), pytest.raises(DeadlineExceeded):
+        await caller().call(request())
+    assert server.seen == []
+
+
+async def test_attempts_share_the_time(backend: MakeBackend, caller: MakeCaller) -> None:
+    """An attempt that hangs leaves time for the next one, when that is safe."""
+    server = await backend(fails_first(never))
+    assert (await caller().call(request(timeout_s=1.0, retries=3))).status == 200
+    assert len(server.seen) == 2
+
+
+async def test_unsafe_has_all_the_time(backend: MakeBackend, caller: MakeCaller) -> None:
+    """A POST that hangs is abandoned at its time-out and not sent again."""
+    server = await backend(never)
+    with pytest.raises(DeadlineExceeded, match=r"POST shop/x did not finish within 0\.200 s"):
+        await caller().call(request("POST", timeout_s=0.2))
+    assert len(server.seen) == 1
+    await asyncio.wait_for(server.cancelled.wait(), 5)
+
+
+async def test_retry_after(backend: MakeBackend, caller: MakeCaller) -> None:
+    """The only instance is asked again no earlier than its Retry-After says."""
+    server = await backend(fails_first(status(503, **{"Retry-After": "1"})))
+    started = time.monotonic()
+    assert (await caller().call(request())).status == 200
+    assert time.monotonic() - started >= 1.0
+    assert len(server.seen) == 2
+
+
+@pytest.mark.parametrize("asked", ["60", "Fri, 31 Dec 2100 23:59:59 GMT"])
+async def test_retry_after_too_long(asked: str, backend: MakeBackend, caller: MakeCaller) -> None:
+    """A Retry-After beyond the bound is passed on instead of waited for."""
+    server = await backend(status(503, **{"Retry-After": asked}))
+    started = time.monotonic()
+    assert (await caller().call(request(timeout_s=3600))).status == 503
+    assert time.monotonic() - started < 5
+    assert len(server.seen) == 1
+
+
+async def test_retry_after_elsewhere(backend: MakeBackend, caller: MakeCaller) -> None:
+    """Another instance is asked without that wait, and the first one is left alone until then."""
+    tired = await backend(status(503, **{"Retry-After": "5"}), name="tired")
+    awake = await backend(name="awake")
+    made = caller()
+    started = time.monotonic()
+    replies = [await made.call(request()) for _ in range(20)]
+    assert {reply.status for reply in replies} == {200}
+    assert time.monotonic() - started < 4
+    assert len(tired.seen) <= 1
+    assert len(awake.seen) == 20
