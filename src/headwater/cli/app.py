@@ -1,0 +1,84 @@
+"""The commands and their help; each is imported only when it is called."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App
+
+from headwater.errors import ConfigurationError, HeadwaterError, InvalidInput
+
+_COMMANDS = {
+    "up": ("headwater.cli.up:up", "Run a whole system on this machine, as headwater.toml says."),
+    "run": ("headwater.cli.run:run", "Run one instance of a service, or a platform service."),
+    "services": ("headwater.cli.services:services", "List the instances that are registered."),
+    "events": ("headwater.cli.events:events", "Show stored events; --follow for what comes."),
+    "state": ("headwater.cli.state:state", "Show an aggregate as it is, or as it was."),
+    "processors": (
+        "headwater.cli.processors:app",
+        "Show how far processors have come; replay and rebuild them.",
+    ),
+    "dead-letters": (
+        "headwater.cli.dead_letters:app",
+        "Inspect, retry and drop events that could not be handled.",
+    ),
+    "new": ("headwater.cli.new:new", "Make a new service that runs at once."),
+    "version": ("headwater.cli.version:version", "Print the version."),
+}
+
+
+def build_app() -> App:
+    """Return the command line application."""
+    from headwater import __version__
+
+    app = App(
+        name="headwater",
+        help="Event-driven microservices with CQRS and event sourcing.",
+        version=__version__,
+    )
+    for name, (path, text) in _COMMANDS.items():
+        app.command(path, name=name, help=text)
+    return app
+
+
+def run_command_line(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and end the process.
+
+    Exit codes: 0 done, 1 failed, 2 something in the input or configuration is wrong, 130
+    interrupted. Errors are one line on standard error.
+    """
+    try:
+        build_app()(arguments)
+    except HeadwaterError as error:
+        fail(error)
+    except ExceptionGroup as errors:  # of tasks that ran beside each other
+        known = errors.subgroup(HeadwaterError)
+        if known is None or known.exceptions != errors.exceptions:
+            raise
+        fail(_first(known))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has gone, for example `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _first(errors: ExceptionGroup[HeadwaterError]) -> HeadwaterError:
+    first = errors.exceptions[0]
+    return _first(first) if isinstance(first, ExceptionGroup) else first
+
+
+def exit_code(error: HeadwaterError) -> int:
+    """Return the exit code that an error ends a command with."""
+    return 2 if isinstance(error, ConfigurationError | InvalidInput) else 1
+
+
+def fail(error: HeadwaterError) -> None:
+    """Report an error in one line and end the process."""
+    label = "error:"
+    if sys.stderr.isatty() and "NO_COLOR" not in os.environ:
+        label = f"\x1b[1;31m{label}\x1b[0m"
+    sys.stdout.flush()
+    sys.stderr.write(f"{label} {error.message}\n")
+    sys.stderr.flush()
+    sys.exit(exit_code(error))

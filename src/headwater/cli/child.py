@@ -1,0 +1,185 @@
+"""One supervised instance: started, watched, started again when it ends by itself."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from headwater.cli.spawner import Process, Spawner
+from headwater.cli.supervised import MARK
+
+State = Literal["starting", "ready", "waiting", "stopped"]
+
+_BACK_OFF_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+_STABLE_S = 10.0  # who has been ready for this long starts anew with the first pause
+_MISCONFIGURED = 2  # exit code of a ConfigurationError
+_SLOW_S = (1.0, 3.0, 10.0)  # pauses after those: a person has to correct something
+_HELD_LINES = 200
+
+
+class Child:
+    """Keeps one instance running.
+
+    ``note`` is told in words what happens to it, ``print_line`` gets its output line by line, and
+    ``changed`` is called whenever its state or its report has changed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        spawner: Spawner,
+        print_line: Callable[[str], None],
+        note: Callable[[str], None],
+        changed: Callable[[], None],
+    ) -> None:
+        """Describe it; `keep_running` starts it."""
+        self.name = name
+        self.report: dict[str, Any] = {}
+        self.state: State = "stopped"
+        self.restarts = 0
+        self.problem = ""
+        self.started_us = 0
+        self._arguments = tuple(arguments)
+        self._environment = dict(environment)
+        self._spawner = spawner
+        self._print = print_line
+        self._note = note
+        self._changed = changed
+        self._process: Process | None = None
+        self._failures = 0
+        self._refusals = 0
+        self._ready_at = 0.0
+        self._held: list[str] = []
+        self._last_line = ""
+        self._stopping = asyncio.Event()
+
+    @property
+    def pid(self) -> int:
+        """The process id; 0 while it does not run."""
+        return self._process.pid if self._process is not None else 0
+
+    async def keep_running(self) -> None:
+        """Start it, and again whenever it ends, until `stop`."""
+        while not self._stopping.is_set():
+            code = await self._run_once()
+            if self._stopping.is_set():
+                break
+            pause_s = self._after(code)
+            self._set("waiting")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause_s)
+            self.restarts += 1
+        self._set("stopped")
+
+    def ready(self) -> None:
+        """Note that it takes traffic."""
+        if self.state == "starting":
+            self._ready_at = time.monotonic()
+            self._refusals = 0
+            self.problem = ""
+            self._release()
+            if self.restarts:
+                self._note("is back")
+            self._set("ready")
+
+    async def stop(self, grace_s: float) -> bool:
+        """Ask it to stop, wait, then kill it; returns whether it stopped by itself."""
+        self._stopping.set()
+        process = self._process
+        if process is None:
+            return True
+        process.signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(process.wait(), grace_s)
+        except TimeoutError:
+            self._note(f"did not stop within {grace_s:g} s: killed")
+            process.signal(signal.SIGKILL)
+            await process.wait()
+            return False
+        return True
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._stopping.set()
+        if self._process is not None:
+            self._process.signal(signal.SIGKILL)
+
+    async def _run_once(self) -> int:
+        self.report = {}
+        self._last_line = ""
+        self.started_us = time.time_ns() // 1000
+        self._set("starting")
+        try:
+            process = await self._spawner.spawn(self._arguments, self._environment, self._line)
+        except ConnectionResetError:  # the nursery died; it is being started again
+            return 1
+        self._process = process
+        self._changed()
+        if self._stopping.is_set():  # asked to stop while it was being born
+            process.signal(signal.SIGTERM)
+        code = await process.wait()
+        self._process = None
+        return code
+
+    def _after(self, code: int) -> float:
+        """Say how it ended and return how long to wait before the next start."""
+        stable = self.state == "ready" and time.monotonic() - self._ready_at > _STABLE_S
+        self._failures = 1 if stable else self._failures + 1
+        if code == _MISCONFIGURED:
+            return self._refused()
+        self._release()
+        self._refusals = 0
+        pause_s = _BACK_OFF_S[min(self._failures, len(_BACK_OFF_S)) - 1]
+        self.problem = _ending(code)
+        when = f"in {pause_s:g} s" if pause_s else "at once"
+        self._note(f"{self.problem}: starting it again {when}")
+        return pause_s
+
+    def _refused(self) -> float:
+        """Report a wrong configuration once, then try again slowly and silently."""
+        pause_s = _SLOW_S[min(self._refusals, len(_SLOW_S) - 1)]
+        reason = self._last_line.removeprefix("error: ")
+        if reason != self.problem:
+            self._release()
+            self._note("cannot start as it is; trying again until that is corrected")
+        self._held.clear()
+        self.problem = reason
+        self._refusals += 1
+        return pause_s
+
+    def _line(self, raw: bytes) -> None:
+        text = raw.decode("utf-8", "replace").rstrip("\r")
+        if text.startswith(MARK):
+            self.report = msgspec.json.decode(text.removeprefix(MARK))
+            self._changed()
+            return
+        self._last_line = text or self._last_line
+        if self._refusals and self.state == "starting":  # probably the same words again
+            self._held = [*self._held[1 - _HELD_LINES :], text]
+        else:
+            self._print(text)
+
+    def _release(self) -> None:
+        held, self._held = self._held, []
+        for line in held:
+            self._print(line)
+
+    def _set(self, state: State) -> None:
+        self.state = state
+        self._changed()
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"

@@ -1,0 +1,196 @@
+"""``headwater events``: what is stored, and what is being stored."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import Parameter
+
+from headwater.cli.stores import DEFAULT_FILE, load_stores, open_store
+from headwater.cli.times import show_time
+from headwater.errors import ConfigurationError
+from headwater.eventstore import EVERYTHING, EventFilter, EventStore, FilterItem, StoredEvent
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """Which events are shown."""
+
+    stream: str = ""
+    filter: EventFilter = EVERYTHING
+    after: int | None = None
+    limit: int | None = None
+
+    def matches(self, event: StoredEvent) -> bool:
+        """Whether an event is selected."""
+        return (not self.stream or event.stream == self.stream) and self.filter.matches(
+            event.type, event.tags
+        )
+
+
+def events(
+    *,
+    service: str = "",
+    follow: Annotated[bool, Parameter(name=["--follow", "-f"])] = False,
+    stream: str = "",
+    type: list[str] | None = None,
+    tag: list[str] | None = None,
+    after: int | None = None,
+    limit: int | None = None,
+    json: bool = False,
+    store: str = "",
+    file: Path = DEFAULT_FILE,
+) -> None:
+    """Show stored events, the newest last.
+
+    Without --after the last ones are shown (--limit, default 20).
+
+    Parameters
+    ----------
+    service
+        Only of this service; default: of all services that store events.
+    follow
+        Go on with what is being stored, until Ctrl-C.
+    stream
+        Only of one stream, for example Account/7.
+    type
+        Only of these types; repeatable.
+    tag
+        Only with all of these tags, for example email:a@b.example; repeatable.
+    after
+        From the event after this position (of the stream: after this version).
+    limit
+        At most so many.
+    json
+        One JSON object per line, with metadata.
+    store
+        URL of a store, or path of a file, instead of the system's.
+    file
+        The description of the system.
+    """
+    if limit is not None and limit < 0:
+        raise ConfigurationError(subject=f"--limit {limit}", reason="expected 0 or more")
+    if after is not None and after < 0:
+        raise ConfigurationError(subject=f"--after {after}", reason="expected 0 or more")
+    stores = load_stores(file, service, store)
+    if after is not None and len(stores) > 1:
+        raise ConfigurationError(
+            subject="--after",
+            reason=f"positions are counted per service: add --service, one of {', '.join(stores)}",
+        )
+    item = FilterItem(types=tuple(type or ()), tags=tuple(tag or ()))
+    selection = Selection(
+        stream=stream,
+        filter=EventFilter((item,)) if type or tag else EVERYTHING,
+        after=after,
+        limit=limit,
+    )
+    width = max(map(len, stores)) if len(stores) > 1 else 0
+    show = _show_json if json else _line_printer(width)
+    asyncio.run(_events(stores, selection, show, follow=follow))
+
+
+Show = Callable[[str, StoredEvent], None]
+
+
+async def _events(
+    stores: dict[str, str], selection: Selection, show: Show, *, follow: bool
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        opened = [group.create_task(_past(n, u, selection)) for n, u in stores.items()]
+    found = [(name, event) for task in opened for name, event in task.result()[1]]
+    found.sort(key=lambda pair: (pair[1].time, pair[1].position))
+    if selection.limit is None and selection.after is None:
+        found = found[-20:]
+    elif selection.limit is not None and selection.after is None:
+        found = found[-selection.limit :] if selection.limit else []
+    for name, event in found:
+        show(name, event)
+    sys.stdout.flush()
+    if follow:
+        heads = {name: task.result()[0] for name, task in zip(stores, opened, strict=True)}
+        async with asyncio.TaskGroup() as group:
+            for name, url in stores.items():
+                group.create_task(_coming(name, url, heads[name], selection, show))
+
+
+async def _past(
+    name: str, url: str, selection: Selection
+) -> tuple[int, list[tuple[str, StoredEvent]]]:
+    """Return the head and what is selected up to it."""
+    async with open_store(url, subject=f"event store of {name}") as store:
+        head = await store.head()
+        return head, [(name, event) for event in await _select(store, head, selection)]
+
+
+async def _select(store: EventStore, head: int, selection: Selection) -> Sequence[StoredEvent]:
+    backwards = selection.after is None
+    limit = selection.limit
+    if limit is None and backwards:
+        limit = 20
+    found: list[StoredEvent] = []
+    if limit == 0:
+        return found
+    if selection.stream:
+        pages = store.read_stream(selection.stream, after=selection.after or 0, backwards=backwards)
+    else:
+        pages = store.read(
+            filter=selection.filter,
+            after=selection.after or 0,
+            until=head,
+            backwards=backwards,
+            limit=limit,
+        )
+    async for page in pages:
+        found.extend(e for e in page.events if e.position <= head and selection.matches(e))
+        if limit is not None and len(found) >= limit:
+            break
+    found = found[:limit]
+    return found[::-1] if backwards else found
+
+
+async def _coming(name: str, url: str, after: int, selection: Selection, show: Show) -> None:
+    async with open_store(url, subject=f"event store of {name}") as store:
+        async for page in store.follow(filter=selection.filter, after=after):
+            for event in page.events:
+                if selection.matches(event):
+                    show(name, event)
+            sys.stdout.flush()
+
+
+def _line_printer(width: int) -> Show:
+    colored = sys.stdout.isatty()
+
+    def paint(text: str, code: int) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if colored else text
+
+    def show(name: str, event: StoredEvent) -> None:
+        prefix = f"{name:<{width}}  " if width else ""
+        tags = f"  {' '.join(event.tags)}" if event.tags else ""
+        sys.stdout.write(
+            f"{paint(prefix, 36)}{event.position:>8}  {show_time(event.time)}  "
+            f"{event.stream}@{event.version}  {paint(event.type, 1)}  {event.data.decode()}"
+            f"{paint(tags, 2)}\n"
+        )
+
+    return show
+
+
+def _show_json(name: str, event: StoredEvent) -> None:
+    content: dict[str, Any] = {
+        "service": name,
+        "position": event.position,
+        "time": show_time(event.time),
+        "stream": event.stream,
+        "version": event.version,
+        "type": event.type,
+        "type_version": event.type_version,
+        "tags": event.tags,
+        "data": msgspec.Raw(event.data),
+        "metadata": msgspec.Raw(event.metadata),
+    }
+    sys.stdout.write(f"{_encode(content).decode()}\n")

@@ -1,0 +1,133 @@
+"""``headwater run discovery|config|gateway``: the platform's own services as processes."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from headwater.cli.logs import configure_logs
+from headwater.cli.run import given_settings
+from headwater.cli.supervised import report, supervised
+from headwater.config.server import ConfigServer
+from headwater.discovery import DiscoveryClient, DiscoveryServer
+from headwater.errors import ConfigurationError
+from headwater.gateway import Gateway, GatewaySettings
+
+_log = structlog.get_logger("headwater.cli")
+_LOOK_S = 0.05
+_LOOKS = 60  # after each change: as long as Envoy needs at most to take it over
+
+
+class _Common(msgspec.Struct, kw_only=True, frozen=True):
+    host: str = "127.0.0.1"
+    log_level: str = "info"
+    log_format: str = "console"
+
+
+class DiscoverySettings(_Common, frozen=True, kw_only=True):
+    """Settings of ``headwater run discovery``."""
+
+    port: int = 8761
+
+
+class ConfigSettings(_Common, frozen=True, kw_only=True):
+    """Settings of ``headwater run config``; ``directory`` holds the configuration files."""
+
+    port: int = 8888
+    directory: Path = Path("config")
+
+
+def run_platform(target: str, flags: Mapping[str, Any]) -> None:
+    """Run a platform service until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigurationError: a setting is wrong, or the port is in use.
+    """
+    import uvloop
+
+    run = {"discovery": _discovery, "config": _config, "gateway": _gateway}[target]
+    uvloop.run(run(flags))
+
+
+def _settings(kind: type[Any], flags: Mapping[str, Any], *more: str) -> tuple[Any, dict[str, Any]]:
+    """Return typed settings, and the values of names in ``more``."""
+    names = [*kind.__struct_fields__, *more]
+    values = given_settings(names, flags, os.environ, lists=("discovery",))
+    extra = {name: values.pop(name) for name in more if name in values}
+    try:
+        return msgspec.convert(values, kind, strict=False), extra
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(
+            subject="settings from the command line and the environment", reason=str(error)
+        ) from error
+
+
+async def _discovery(flags: Mapping[str, Any]) -> None:
+    settings, _ = _settings(DiscoverySettings, flags)
+    configure_logs(settings.log_level, settings.log_format)
+    async with _until_told() as stop, DiscoveryServer(settings.host, settings.port) as server:
+        report(url=server.url)
+        await stop.wait()
+
+
+async def _config(flags: Mapping[str, Any]) -> None:
+    settings, _ = _settings(ConfigSettings, flags)
+    configure_logs(settings.log_level, settings.log_format)
+    server = ConfigServer(settings.directory, settings.host, settings.port)
+    async with _until_told() as stop:
+        await server.start()
+        try:
+            report(url=f"http://{settings.host}:{server.port}")
+            await stop.wait()
+        finally:
+            await server.stop()
+
+
+async def _gateway(flags: Mapping[str, Any]) -> None:
+    settings, extra = _settings(GatewaySettings, flags, "discovery", "log_format")
+    level = settings.log_level if settings.log_level in ("debug", "info", "error") else "info"
+    configure_logs(level, extra.get("log_format", "console"))
+    urls = extra.get("discovery") or ["http://127.0.0.1:8761"]
+    client = DiscoveryClient(urls)
+    async with _until_told() as stop:
+        try:
+            await client.start()
+            async with Gateway(settings, client) as gateway:
+                told = asyncio.create_task(_tell(gateway, client))
+                try:
+                    await stop.wait()
+                finally:
+                    told.cancel()
+        finally:
+            await client.close()
+
+
+async def _tell(gateway: Gateway, client: DiscoveryClient) -> None:
+    """Report which services the gateway reaches, after each change in discovery."""
+    if not supervised():
+        return
+    last: Any = None
+    async for _ in client.changes():
+        for _ in range(_LOOKS):
+            status = gateway.status()
+            now = (gateway.url, status.instances, status.pid)
+            if now != last:
+                last = now
+                report(url=gateway.url, instances=status.instances, envoy=status.pid)
+            await asyncio.sleep(_LOOK_S)
+
+
+@contextlib.asynccontextmanager
+async def _until_told() -> AsyncIterator[asyncio.Event]:
+    """Give an event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    yield stop

@@ -1,0 +1,157 @@
+"""``headwater run``: one instance in the foreground; this is what a container runs."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from headwater.cli.documents import nearest, unknown_fields
+from headwater.errors import ConfigurationError
+
+PLATFORM = ("discovery", "config", "gateway")
+_PREFIX = "HEADWATER_"
+_NOT_SETTINGS = {"HEADWATER_SUPERVISOR"}
+
+
+def run(
+    target: str,
+    *,
+    role: Literal["command", "query", "all"] | None = None,
+    host: str | None = None,
+    port: int | None = None,
+    discovery: Annotated[str | None, Parameter(help="URLs, separated by commas.")] = None,
+    config: Annotated[str | None, Parameter(help="URLs, separated by commas.")] = None,
+    log_level: Literal["debug", "info", "warning", "error"] | None = None,
+    log_format: Literal["console", "json"] | None = None,
+    set: Annotated[list[str] | None, Parameter(help="A setting, key=value; repeatable.")] = None,
+) -> None:
+    """Run one instance of a service, or a platform service, until SIGTERM or Ctrl-C.
+
+    Settings: these flags come first, then HEADWATER_<NAME> in the environment, then the section
+    `headwater` of the configuration service, then defaults.
+
+    Parameters
+    ----------
+    target
+        `module:service`, or one of `discovery`, `config`, `gateway`.
+    role
+        Which side of the service to run; default: all.
+    host
+        Address to listen on.
+    port
+        Port to listen on; 0 lets the system choose one.
+    discovery
+        Base URLs of the discovery service.
+    config
+        Base URLs of the configuration service.
+    log_level
+        Least level of log lines.
+    log_format
+        Log lines for a person, or as JSON.
+    set
+        Any further setting.
+    """
+    from headwater.cli.supervised import follow_supervisor
+
+    follow_supervisor()
+    flags: dict[str, Any] = pairs(set or ())
+    named = {
+        "role": role,
+        "host": host,
+        "port": port,
+        "discovery": discovery,
+        "config": config,
+        "log_level": log_level,
+        "log_format": log_format,
+    }
+    flags |= {name: value for name, value in named.items() if value is not None}
+    run_target(target, flags)
+
+
+def run_target(target: str, flags: Mapping[str, Any]) -> None:
+    """Run a service or a platform service with these flags."""
+    if target in PLATFORM:
+        from headwater.cli.platform import run_platform
+
+        run_platform(target, flags)
+    else:
+        run_service(target, flags)
+
+
+def run_service(app: str, flags: Mapping[str, Any]) -> None:
+    """Run an instance of a service until it is told to stop.
+
+    Raises:
+        HeadwaterError: the start failed.
+    """
+    import uvloop
+
+    from headwater.cli.loading import load_service
+    from headwater.cli.logs import configure_logs
+    from headwater.service.runtime import serve
+    from headwater.service.settings import ServiceSettings
+
+    values = given_settings(
+        ServiceSettings.__struct_fields__,
+        flags,
+        os.environ,
+        lists=("discovery", "config"),
+    )
+    configure_logs(values.get("log_level", "info"), values.get("log_format", "console"))
+    service = load_service(app, python_path=[Path.cwd()])
+    values.pop("service", None)
+    uvloop.run(serve(service, values))
+
+
+def pairs(texts: Sequence[str]) -> dict[str, str]:
+    """Return ``key=value`` texts as a dictionary.
+
+    Raises:
+        ConfigurationError: one has no ``=``.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise ConfigurationError(subject=f"--set {text}", reason="expected key=value")
+        found[key.strip().replace("-", "_")] = value
+    return found
+
+
+def given_settings(
+    known: Sequence[str],
+    flags: Mapping[str, Any],
+    environment: Mapping[str, str],
+    *,
+    lists: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the settings that flags and environment give; flags come first.
+
+    Args:
+        known: the names of all settings.
+        flags: values by name.
+        environment: variables; those that begin with ``HEADWATER_`` count.
+        lists: settings that are lists; their texts are split at commas.
+
+    Raises:
+        ConfigurationError: a name is unknown; names the nearest known one.
+    """
+    unknown_fields(flags, known, subject="command line")
+    values: dict[str, Any] = {}
+    for variable, text in environment.items():
+        if not variable.startswith(_PREFIX) or variable in _NOT_SETTINGS:
+            continue
+        name = variable.removeprefix(_PREFIX).lower()
+        if name not in known:
+            raise ConfigurationError(
+                subject=f"environment variable {variable}",
+                reason=f"unknown setting {name!r}: {nearest(name, known)}",
+            )
+        values[name] = text
+    values |= flags
+    for name in lists:
+        if isinstance(values.get(name), str):
+            values[name] = [part.strip() for part in values[name].split(",") if part.strip()]
+    return values

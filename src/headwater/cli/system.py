@@ -1,0 +1,158 @@
+"""``headwater.toml``: the description of a whole system."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from headwater.cli.documents import Document
+from headwater.errors import ConfigurationError
+
+Role = Literal["command", "query", "all"]
+
+
+def _one() -> dict[Role, int]:
+    return {"all": 1}
+
+
+class SystemSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[system]``; paths are relative to the file."""
+
+    name: str
+    data: str = ".headwater"
+    python_path: tuple[str, ...] = (".",)
+
+
+class DiscoverySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[discovery]``: where the registry listens."""
+
+    host: str = "127.0.0.1"
+    port: int = 8761
+
+
+class ConfigSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[config]``: where the configuration service listens, and what it serves."""
+
+    host: str = "127.0.0.1"
+    port: int = 8888
+    directory: str = "config"
+    profile: str = "default"
+
+
+class BusSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[bus]``: the event bus that services share; an empty URL means none."""
+
+    url: str = "sqlite:{data}/bus.db"
+    partitions: int = 4
+
+
+class ServiceSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[services.<name>]``.
+
+    ``settings`` are fields of `ServiceSettings`; ``environment`` is added to the instances' own.
+    """
+
+    app: str
+    instances: dict[Role, int] = msgspec.field(default_factory=_one)
+    settings: dict[str, Any] = {}
+    environment: dict[str, str] = {}
+
+
+class System(msgspec.Struct, frozen=True, kw_only=True):
+    """A system, with absolute paths and every setting checked.
+
+    ``gateway`` holds fields of `GatewaySettings`.
+    """
+
+    file: Path
+    name: str
+    data: Path
+    python_path: tuple[Path, ...]
+    gateway: dict[str, Any]
+    discovery: DiscoverySection
+    config: ConfigSection
+    config_directory: Path
+    bus: BusSection
+    services: dict[str, ServiceSection]
+
+    def settings(self, service: str) -> dict[str, Any]:
+        """Return the settings that the file gives to every instance of a service."""
+        values: dict[str, Any] = {
+            "service": service,
+            "data": str(self.data),
+            "bus": self.bus.url,
+            "partitions": self.bus.partitions,
+            "profiles": self.config.profile,
+        }
+        return values | self.services[service].settings
+
+
+_FROM_SYSTEM = ("service", "instance", "role", "discovery", "config", "port")
+
+
+def load_system(file: Path) -> System:
+    """Read and check a system.
+
+    Raises:
+        ConfigurationError: the file is missing or wrong; says where and what is known.
+    """
+    from headwater.service.settings import ServiceSettings
+
+    document = Document(file)
+    sections = ("system", "gateway", "discovery", "config", "bus", "services")
+    document.check_keys((), sections)
+    head = document.section(("system",), SystemSection)
+    folder = file.resolve().parent
+    config = document.section(("config",), ConfigSection)
+    services: dict[str, ServiceSection] = {}
+    known = [name for name in ServiceSettings.__struct_fields__ if name not in _FROM_SYSTEM]
+    for name in document.table(("services",)):
+        keys = ("services", name)
+        document.check_keys((*keys, "instances"), ("command", "query", "all"))
+        services[name] = section = document.section(keys, ServiceSection)
+        document.check_keys((*keys, "settings"), known)
+        _check_service(document, keys, section)
+        document.section((*keys, "settings"), ServiceSettings, service=name)
+    if not services:
+        raise ConfigurationError(
+            subject=str(file), reason='no service: add [services.NAME] with app = "module:service"'
+        )
+    return System(
+        file=file.resolve(),
+        name=head.name,
+        data=folder / head.data,
+        python_path=tuple(folder / path for path in head.python_path),
+        gateway=_gateway(document),
+        discovery=document.section(("discovery",), DiscoverySection),
+        config=config,
+        config_directory=folder / config.directory,
+        bus=document.section(("bus",), BusSection),
+        services=services,
+    )
+
+
+def _check_service(document: Document, keys: tuple[str, ...], section: ServiceSection) -> None:
+    module, _, attribute = section.app.partition(":")
+    if not module or not attribute:
+        raise document.error(
+            (*keys, "app"),
+            f'app is {section.app!r}, expected "module:service", e.g. "bank.x:service"',
+        )
+    for role, count in section.instances.items():
+        if not 0 <= count <= 100:
+            raise document.error(
+                (*keys, "instances"), f"instances.{role} is {count}, expected 0 to 100"
+            )
+
+
+def _gateway(document: Document) -> dict[str, Any]:
+    from headwater.gateway.model import GatewaySettings
+
+    try:
+        document.section(("gateway",), GatewaySettings)
+    except ConfigurationError as error:
+        if error.subject.startswith("gateway."):  # a number out of its range
+            key = error.subject.partition(".")[2]
+            raise document.error(("gateway", key), f"{error.subject} {error.reason}") from error
+        raise
+    return document.table(("gateway",))

@@ -1,0 +1,109 @@
+"""``headwater up``: a whole system on one machine, a process for each instance."""
+
+import asyncio
+import contextlib
+import fcntl
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from headwater.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from headwater.cli.spawner import Spawner
+
+
+def up(
+    *,
+    file: Annotated[Path, Parameter(name=["--file", "-f"])] = Path("headwater.toml"),
+    port: int | None = None,
+    discovery_port: int | None = None,
+    config_port: int | None = None,
+    ready_file: Path | None = None,
+) -> None:
+    """Run a whole system on this machine until Ctrl-C or SIGTERM.
+
+    Parameters
+    ----------
+    file
+        The description of the system.
+    port
+        Port of the gateway, instead of the one in the file; 0 chooses a free one.
+    discovery_port
+        Port of the discovery service.
+    config_port
+        Port of the configuration service.
+    ready_file
+        Write addresses and process ids there as JSON when everything is ready.
+    """
+    from headwater.cli.spawner import Spawner
+
+    if not file.is_file():
+        from headwater.cli.documents import Document
+
+        Document(file)  # raises the right error before anything is started
+    given = {"gateway": port, "discovery": discovery_port, "config": config_port}
+    with asyncio.Runner() as runner:
+        # The nursery imports what the instances need while we read the file.
+        spawner = Spawner(file.resolve().parent)
+        try:
+            runner.run(_up(spawner, file, given, ready_file))
+        finally:
+            runner.run(spawner.close())
+
+
+async def _up(
+    spawner: "Spawner", file: Path, given: dict[str, int | None], ready_file: Path | None
+) -> None:
+    from headwater.cli.output import Output
+    from headwater.cli.plan import choose_ports, plan
+    from headwater.cli.supervisor import Supervisor
+    from headwater.cli.system import load_system
+
+    system = load_system(file)
+    ports = choose_ports(system, given)
+    with _only_one(system.data):
+        parts = plan(system, ports)
+        output = Output([part.name for part in parts])
+        supervisor = Supervisor(
+            system, parts, ports, spawner=spawner, output=output, ready_file=ready_file
+        )
+        stop = asyncio.Event()
+
+        def told() -> None:
+            if stop.is_set():
+                output.say("killing everything")
+                supervisor.kill()
+            else:
+                output.say("stopping (once more to kill)")
+            stop.set()
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, told)
+        await supervisor.run(stop)
+        output.say(f"{system.name} has stopped")
+
+
+@contextlib.contextmanager
+def _only_one(data: Path) -> Iterator[None]:
+    """Own the data directory; the system releases it whatever happens to this process."""
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        file = (data / "up.lock").open("a")
+    except OSError as error:
+        raise ConfigurationError(
+            subject=str(data), reason=f"cannot be used for data: {error.strerror}"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigurationError(
+                subject=str(data),
+                reason="another `headwater up` uses this data: stop it, or set another `data`",
+            ) from error
+        yield
