@@ -14,6 +14,8 @@ def _month(event: TransferCompleted) -> str:
 class Insights(Projection):
     """Turnover by month, and who pays most."""
 
+    source = "bus"
+
     @event_handler(MonthlyTurnover, key=_month)
     def received(self, view: MonthlyTurnover, event: TransferCompleted) -> None:
         """Add to the month."""

@@ -96,6 +96,8 @@ class Transfer(Aggregate):
 class MoneyTransfer(Saga):
     """Withdraw, then deposit; when the deposit is refused, give the money back."""
 
+    saga_source = "bus"
+
     source: str = ""
     target: str = ""
     amount: int = 0

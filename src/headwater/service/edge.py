@@ -27,7 +27,7 @@ Answer = Callable[[Request[Any, Any, Any]], Awaitable[Response[bytes]]]
 
 
 class Edge:
-    """The HTTP side of one instance. ``ready`` is asked by the readiness check."""
+    """The HTTP side of one instance."""
 
     def __init__(
         self,
@@ -36,7 +36,8 @@ class Edge:
         queries: LocalQueryBus,
         *,
         metrics: Metrics,
-        ready: Callable[[], Mapping[str, str]],
+        problems: Callable[[], Awaitable[Mapping[str, str]]],
+        lags: Callable[[], Awaitable[Iterable[tuple[str, int]]]],
         routes: Iterable[Any] = (),
         version: str = "",
     ) -> None:
@@ -47,7 +48,8 @@ class Edge:
             commands: the commands that are served.
             queries: the queries that are served.
             metrics: where requests are counted.
-            ready: problems by component; empty when ready.
+            problems: what keeps components from working, by name; ready when empty.
+            lags: for each processor how many events it has still to read.
             routes: further Litestar handlers.
             version: for the OpenAPI document.
         """
@@ -55,7 +57,8 @@ class Edge:
         self._commands = commands
         self._queries = queries
         self._metrics = metrics
-        self._ready = ready
+        self._problems = problems
+        self._lags = lags
         self._version = version
         self._extra = tuple(routes)
         self.in_progress = 0
@@ -211,7 +214,7 @@ class Edge:
 
         @get("/health/ready", include_in_schema=False)
         async def ready() -> Response[dict[str, Any]]:
-            problems = dict(self._ready())
+            problems = dict(await self._problems())
             if self.draining:
                 problems["instance"] = "is draining"
             content = {"status": "not ready" if problems else "ready", "problems": problems}
@@ -220,7 +223,8 @@ class Edge:
         @get("/metrics", include_in_schema=False)
         async def metrics() -> Response[bytes]:
             kind = "text/plain; version=0.0.4; charset=utf-8"
-            return Response(self._metrics.exposition(), media_type=kind)
+            text = self._metrics.exposition(in_progress=self.in_progress, lags=await self._lags())
+            return Response(text, media_type=kind)
 
         return [openapi, docs, asset, live, ready, metrics]
 

@@ -5,9 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
-from prometheus_client.registry import Collector
 
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -45,6 +43,12 @@ class Metrics:
             ("service", "instance"),
             registry=self.registry,
         ).labels(**labels)
+        self._lag = Gauge(
+            "headwater_processor_lag_events",
+            "Events between a processor's token and the head of its source.",
+            ("service", "instance", "processor"),
+            registry=self.registry,
+        )
         self._labels = labels
 
     def route(self, method: str, route: str) -> Callable[[int, float], None]:
@@ -69,34 +73,14 @@ class Metrics:
             **self._labels, target=service, method=method, route=template, status=str(status)
         ).observe(seconds)
 
-    def watch(
-        self,
-        *,
-        in_progress: Callable[[], int],
-        lags: Callable[[], Iterable[tuple[str, int]]],
-    ) -> None:
-        """Read some values when they are asked for: requests in progress, lag by processor."""
-        self._in_progress.set_function(in_progress)
-        self.registry.register(_Lags(self._labels, lags))
+    def exposition(self, *, in_progress: int, lags: Iterable[tuple[str, int]]) -> bytes:
+        """Return all metrics in Prometheus' text format.
 
-    def exposition(self) -> bytes:
-        """Return all metrics in Prometheus' text format."""
+        Args:
+            in_progress: how many requests are being handled.
+            lags: for each processor how many events it has still to read.
+        """
+        self._in_progress.set(in_progress)
+        for processor, lag in lags:
+            self._lag.labels(**self._labels, processor=processor).set(lag)
         return generate_latest(self.registry)
-
-
-class _Lags(Collector):
-    def __init__(
-        self, labels: dict[str, str], lags: Callable[[], Iterable[tuple[str, int]]]
-    ) -> None:
-        self._labels = labels
-        self._lags = lags
-
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        family = GaugeMetricFamily(
-            "headwater_processor_lag_events",
-            "Events between a processor's token and the head of its source.",
-            labels=("service", "instance", "processor"),
-        )
-        for processor, lag in self._lags():
-            family.add_metric([*self._labels.values(), processor], lag)
-        yield family

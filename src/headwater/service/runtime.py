@@ -217,16 +217,28 @@ class Runtime:
             self.local_commands,
             self.local_queries,
             metrics=self.metrics,
-            ready=self.processors.problems,
+            problems=self._problems,
+            lags=self.processors.lags,
             routes=self.service.routes,
             version=self.service.version,
         )
-        self.metrics.watch(in_progress=lambda: self.edge.in_progress, lags=self.processors.lags)
         self._server = AsgiServer(
             self.edge.app, settings.host, settings.port, name=settings.instance
         )
         await self._server.start()
         self._exit.push_async_callback(self._drain)
+
+    async def _problems(self) -> dict[str, str]:
+        """Ask every engine something small."""
+        found = await self.processors.problems()
+        try:
+            if self.store is not None:
+                await self.store.head()
+            if self.views is not None:
+                await self.views.segments()
+        except HeadwaterError as error:
+            found["engines"] = str(error)
+        return found
 
     async def _drain(self) -> None:
         self.edge.draining = True

@@ -1,0 +1,160 @@
+"""All that runs behind the edge of one instance: projections, event handlers, sagas, the relay."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Literal, Protocol
+
+import structlog
+
+from headwater.dispatch import CommandBus, QueryMessage, QueryNext, query_handlers_of
+from headwater.errors import ConfigurationError, HeadwaterError
+from headwater.eventbus import EventBus
+from headwater.eventstore import EventStore
+from headwater.messages import ConsistencyToken, Query
+from headwater.processing import (
+    BusSource,
+    LocalStatus,
+    Processor,
+    Relay,
+    SagaProcessor,
+    Source,
+    StoreSource,
+)
+from headwater.service.service import Service
+from headwater.service.settings import ServiceSettings
+from headwater.views import ViewStore
+
+_log = structlog.get_logger("headwater.service")
+
+
+class _Running(Protocol):
+    name: str
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    async def status(self) -> LocalStatus: ...
+
+
+class Processors:
+    """The processors of one instance, by its role.
+
+    The query side runs projections and event handlers; the command side runs sagas and the relay
+    from the store to the bus. Instances that share a view store share the work.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        settings: ServiceSettings,
+        *,
+        store: EventStore | None,
+        bus: EventBus | None,
+        views: ViewStore,
+        commands: CommandBus,
+    ) -> None:
+        """Wire up; nothing runs yet.
+
+        Raises:
+            ConfigurationError: a processor follows something that the service does not have.
+        """
+        self._service = service
+        self._settings = settings
+        self._store = store
+        self._bus = bus
+        self._running: list[_Running] = []
+        self._by_query: dict[type[Query[Any]], Processor] = {}
+        self._handlers: list[Mapping[type[Query[Any]], Callable[[Any], Awaitable[Any]]]] = []
+        owner = settings.instance
+        if settings.queries:
+            for handlers in (*service.projections, *service.handlers):
+                processor = Processor(
+                    handlers, source=self._source(handlers), views=views, owner=owner
+                )
+                self._running.append(processor)
+                found = query_handlers_of(handlers)
+                self._handlers.append(found)
+                self._by_query.update(dict.fromkeys(found, processor))
+        if settings.commands:
+            for saga in service.sagas:
+                source = self._source_of(saga.saga_source, saga.__name__)
+                self._running.append(
+                    SagaProcessor(saga, source=source, views=views, commands=commands, owner=owner)
+                )
+            if store is not None and bus is not None:
+                self._running.append(Relay(store, bus, name=service.name, views=views, owner=owner))
+
+    def _source(self, handlers: Any) -> Source:
+        return self._source_of(handlers.source, type(handlers).__name__)
+
+    def _source_of(self, wanted: Literal["store", "bus"], name: str) -> Source:
+        if wanted == "bus":
+            if self._bus is None:
+                raise ConfigurationError(
+                    subject=f"{name} of service {self._service.name!r}",
+                    reason="follows the event bus, and no bus is set: set bus, for example "
+                    "bus='sqlite:{data}/bus.db'",
+                )
+            return BusSource(self._bus)
+        if self._store is None:
+            raise ConfigurationError(
+                subject=f"{name} of service {self._service.name!r}",
+                reason="follows the event store, and the service has no aggregates: "
+                "let it follow the bus (source = 'bus')",
+            )
+        return StoreSource(self._store, self._service.name)
+
+    def query_handlers(
+        self,
+    ) -> list[Mapping[type[Query[Any]], Callable[[Any], Awaitable[Any]]]]:
+        """Return the query handlers of all projections of this instance."""
+        return self._handlers
+
+    async def wait_for_token(self, message: QueryMessage, proceed: QueryNext) -> Any:
+        """Let a query wait until its projection has seen the caller's token (an interceptor).
+
+        Raises:
+            NotCaughtUp: it did not in time.
+            TokenMismatch: the token is of a store that was replaced.
+        """
+        token: ConsistencyToken | None = message.token
+        if token is not None:
+            processor = self._by_query[type(message.query)]
+            await processor.wait_for(token, timeout_s=self._settings.consistency_timeout_s)
+        return await proceed(message)
+
+    async def start(self) -> None:
+        """Start all processors; those that were started are stopped when one fails.
+
+        Raises:
+            ConfigurationError: stored views have another shape: rebuild the projection.
+            StoreUnavailable: a database is away.
+        """
+        await asyncio.gather(*(processor.start() for processor in self._running))
+
+    async def stop(self) -> None:
+        """Finish the batches at hand and give the claims back."""
+        stopped = await asyncio.gather(
+            *(processor.stop() for processor in reversed(self._running)), return_exceptions=True
+        )
+        for error in stopped:
+            if isinstance(error, BaseException):
+                _log.warning("a processor did not stop cleanly", error=repr(error))
+
+    async def statuses(self) -> list[LocalStatus]:
+        """Return what each processor does in this process."""
+        return [await processor.status() for processor in self._running]
+
+    async def problems(self) -> dict[str, str]:
+        """Return what keeps processors from working, by name; empty when nothing does."""
+        try:
+            return {s.name: s.failure for s in await self.statuses() if s.failure}
+        except HeadwaterError as error:
+            return {"processors": str(error)}
+
+    async def lags(self) -> Iterable[tuple[str, int]]:
+        """Return for each processor how many events its segments here have still to read."""
+        try:
+            statuses = await self.statuses()
+        except HeadwaterError:
+            return []
+        return [(s.name, max((lane.lag for lane in s.lanes), default=0)) for s in statuses]
