@@ -32,6 +32,12 @@ class HttpForm:
         self._elsewhere = tuple(f for f in self.kind.fields if f not in self._in_path)
         self._hints: Mapping[str, Any] = get_type_hints(cls, include_extras=True)
         self._fields = {field.name: field for field in msgspec.structs.fields(cls)}
+        self._defaults = {
+            name: field.default
+            if field.default_factory is msgspec.NODEFAULT
+            else field.default_factory()
+            for name, field in self._fields.items()
+        }
         self._decode = msgspec.json.Decoder(cls).decode
         self._decoders: dict[str, Callable[[bytes], Any]] = {
             name: msgspec.json.Decoder(self._hints[name]).decode for name in self._fields
@@ -39,7 +45,11 @@ class HttpForm:
         self._cls = cls
 
     def request(self, message: Any) -> HttpRequest:
-        """Return the request that carries a message."""
+        """Return the request that carries a message.
+
+        Raises:
+            MalformedMessage: a query holds None or nothing where its default says otherwise.
+        """
         path = self.route.path
         for name in self._in_path:
             path = path.replace(f"{{{name}}}", quote(str(getattr(message, name)), safe=""))
@@ -51,9 +61,12 @@ class HttpForm:
         pairs: list[tuple[str, str]] = []
         for name in self._elsewhere:
             value = getattr(message, name)
-            if value == self._fields[name].default or value is None:
+            if value == self._defaults[name]:
                 continue
             values = value if isinstance(value, list | tuple | set | frozenset) else [value]
+            if not values or (value is None and not self._nullable(name)):
+                reason = f"{name}={value!r} cannot be told from its default in a query string"
+                raise self._malformed(f"{reason}: make it the default")
             pairs.extend((name, _text(item)) for item in values)
         return HttpRequest("GET", f"{path}?{urlencode(pairs)}" if pairs else path, b"")
 
@@ -113,6 +126,12 @@ class HttpForm:
         except msgspec.ValidationError as error:
             raise self._malformed(f"{name}={text!r}: {error}") from error
 
+    def _nullable(self, name: str) -> bool:
+        try:
+            return self._from_text(name, "null") is None
+        except MalformedMessage:
+            return False
+
     def _from_texts(self, name: str, texts: Sequence[str]) -> Any:
         try:
             return msgspec.convert(list(texts), self._hints[name], strict=False)
@@ -139,4 +158,4 @@ def _text(value: Any) -> str:
     plain = msgspec.to_builtins(value)
     if isinstance(plain, bool):
         return "true" if plain else "false"
-    return str(plain)
+    return "null" if plain is None else str(plain)

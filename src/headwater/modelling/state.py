@@ -180,11 +180,13 @@ def split_stream(stream: str) -> tuple[str, str]:
     return name, id
 
 
-_ID = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
+_ID = re.compile(r"(?!\.{1,2}\Z)[^\x00-\x1f\x7f]{1,200}")
 
 
 def check_id(aggregate: str, id: str) -> None:
-    """Check an id: 1 to 200 characters, none of them a control character.
+    """Check an id: 1 to 200 characters, none of them a control character; not ``.`` or ``..``.
+
+    Those two would be taken for folders on the way through HTTP (RFC 3986, section 5.2.4).
 
     Raises:
         InvalidInput: it is not.
@@ -192,5 +194,5 @@ def check_id(aggregate: str, id: str) -> None:
     if not _ID.fullmatch(id):
         raise InvalidInput(
             reason=f"{aggregate} id {id[:50]!r} must have 1 to 200 characters, none of them a "
-            "control character"
+            "control character, and not be '.' or '..'"
         )
