@@ -1,5 +1,6 @@
 """Commands and queries as HTTP requests and back."""
 
+import contextlib
 import datetime as dt
 import decimal
 import enum
@@ -115,7 +116,7 @@ class FindThings(Query[list[str]]):
     key: uuid.UUID | None = None
     size: Size = Size.SMALL
     texts: tuple[str, ...] = ()
-    numbers: list[int] = []
+    numbers: list[int] = msgspec.field(default_factory=list)
     maybe: int | None = None
     kind: Literal["a", "b"] = "a"
 
@@ -217,7 +218,7 @@ def test_malformed_command(body: bytes, reason: str) -> None:
 
 def test_malformed_path_parameter() -> None:
     """A path parameter of the wrong type is refused by name."""
-    with pytest.raises(MalformedMessage, match="number='five'.*Expected `int`"):
+    with pytest.raises(MalformedMessage, match=r"number='five'.*Expected `int`"):
         HttpForm(ChangeThing).command({"thing_id": "7", "number": "five"}, b"{}")
 
 
@@ -279,30 +280,23 @@ def test_constraint_on_a_parameter() -> None:
 
     form = HttpForm(Listing)
     assert form.query({}, {"limit": ["100"]}) == Listing(100)
-    with pytest.raises(MalformedMessage, match="limit='101'.*`int` <= 100"):
+    with pytest.raises(MalformedMessage, match=r"limit='101'.*`int` <= 100"):
         form.query({}, {"limit": ["101"]})
 
 
-@given(
-    st.dictionaries(st.sampled_from(["text", "number", "flag", "day", "x"]), st.lists(st.text()))
-)
+NAMES = st.sampled_from(["text", "number", "flag", "day", "x"])
+
+
+@given(st.dictionaries(NAMES, st.lists(st.text())))
 def test_any_parameters_are_a_query_or_refused(parameters: dict[str, Any]) -> None:
     """No query string raises anything but MalformedMessage."""
-    try:
-        query = HttpForm(FindThings).query({"thing_id": "7"}, parameters)
-    except MalformedMessage as error:
-        assert error.name == "query 'FindThings'"
-    else:
-        assert isinstance(query, FindThings)
+    with contextlib.suppress(MalformedMessage):
+        assert isinstance(HttpForm(FindThings).query({"thing_id": "7"}, parameters), FindThings)
 
 
 @given(st.binary())
 def test_any_body_is_a_command_or_refused(body: bytes) -> None:
     """No body raises anything but MalformedMessage."""
     for cls, path in ((ChangeThing, PATH), (Declare, {})):
-        try:
-            command = HttpForm(cls).command(path, body)
-        except MalformedMessage as error:
-            assert cls.__name__ in error.name
-        else:
-            assert isinstance(command, cls)
+        with contextlib.suppress(MalformedMessage):
+            assert isinstance(HttpForm(cls).command(path, body), cls)
