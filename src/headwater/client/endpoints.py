@@ -23,6 +23,7 @@ from headwater.errors import DeclarationError
 _NAME = re.compile(r"{(\w+)}")
 _LITERAL = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=:@/%]*")
 _encode = msgspec.json.Encoder().encode
+_KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
 _NO_BODY = ("GET", "HEAD")
 
 
@@ -57,8 +58,10 @@ class Endpoint:
         self.signature = inspect.signature(function)
         self.answers = answers
         self.items = items
-        self._parameters = {p.name: p for p in parameters}
-        self._names = tuple(p.name for p in parameters)
+        self._names = frozenset(p.name for p in parameters)
+        self._positional = tuple(
+            p.name for p in parameters if self.signature.parameters[p.name].kind != _KEYWORD_ONLY
+        )
         self._defaults = {
             p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty
         }
@@ -75,9 +78,9 @@ class Endpoint:
         Raises:
             TypeError: they do not fit the method, as Python itself would say.
         """
-        positional = dict(zip(self._names, args, strict=False))
+        positional = dict(zip(self._positional, args, strict=False))
         values = {**self._defaults, **positional, **kwargs}
-        fits = len(args) <= len(self._names) and len(values) == len(self._names)
+        fits = len(args) <= len(self._positional) and values.keys() == self._names
         if not fits or not positional.keys().isdisjoint(kwargs):
             self.signature.bind(None, *args, **kwargs)
         return values
