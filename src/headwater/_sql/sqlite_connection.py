@@ -14,6 +14,7 @@ T = TypeVar("T")
 Synchronous = Literal["FULL", "NORMAL"]
 
 _CACHE_KIB = 16_384
+_LOOK_AGAIN_S = 0.0005
 _JOURNAL_BYTES_MAX = 64 * 1024 * 1024
 _UNKNOWN = "; it is unknown whether the last write was stored: read it back, or retry with its key"
 
@@ -47,7 +48,7 @@ def connect(
 
 
 def _set_up(connection: apsw.Connection, busy_timeout_s: float, synchronous: str) -> None:
-    connection.set_busy_timeout(int(busy_timeout_s * 1000))
+    connection.set_busy_handler(_patience(busy_timeout_s))
     # Changing to WAL needs an exclusive lock, for which SQLite does not use the busy timeout.
     deadline = time.monotonic() + busy_timeout_s
     while True:
@@ -66,6 +67,27 @@ def _set_up(connection: apsw.Connection, busy_timeout_s: float, synchronous: str
         "temp_store = MEMORY",
     ):
         connection.execute(f"PRAGMA {pragma}").fetchall()
+
+
+def _patience(timeout_s: float) -> Callable[[int], bool]:
+    """Return a handler that looks every millisecond whether a lock has become free.
+
+    SQLite's own waits up to 100 ms between two looks, which between processes that write all the
+    time let one starve for seconds: the other had the lock again within a millisecond.
+    """
+    deadline = 0.0
+
+    def wait(attempts: int) -> bool:
+        nonlocal deadline
+        now = time.monotonic()
+        if attempts == 0:
+            deadline = now + timeout_s
+        if now >= deadline:
+            return False
+        time.sleep(min(_LOOK_AGAIN_S, deadline - now))
+        return True
+
+    return wait
 
 
 def transact(connection: apsw.Connection, work: Callable[[apsw.Connection], T]) -> T:
