@@ -7,7 +7,8 @@ import msgspec
 
 from headwater.errors import DeclarationError, Unavailable, ViewNotFound
 from headwater.messages import EventCodec, Metadata, decode_metadata, handling, message_type
-from headwater.processing.declarations import EventHandlers
+from headwater.processing.dead_letters import DeadLetter
+from headwater.processing.declarations import EventHandlers, Projection
 from headwater.processing.inspection import FreeHandler, HandlerTable, KeyedHandler, handler_table
 from headwater.processing.message import EventMessage
 from headwater.processing.sources import RawEvent, Source, SourcePage
@@ -36,10 +37,13 @@ class Applier:
     segments: int = 1
     views: tuple[type[View], ...] = ()
     shared_views: tuple[type[View], ...] = ()
+    replayable: bool = True
 
     def __init__(self, source: Source) -> None:
-        """Work for a source."""
+        """Work for a source; ``wake`` and ``count`` are set by who runs it."""
         self.source = source
+        self.wake: Callable[[], None] = lambda: None
+        self.count = 1
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -65,6 +69,20 @@ class Applier:
             EventFailed: one of them failed; the transaction must be rolled back.
         """
         raise NotImplementedError
+
+    async def retry(self, transaction: ViewTransaction, letter: DeadLetter) -> None:
+        """Handle a dead letter again.
+
+        Raises:
+            EventFailed: it failed again; the transaction must be rolled back.
+        """
+        if letter.event is not None:
+            try:
+                await self.apply(transaction, [letter.event])
+            except (EventFailed, Unavailable):
+                raise
+            except Exception as error:
+                raise EventFailed(letter.event, error) from error
 
     async def claimed(self, views: ViewStore, segments: Sequence[Segment]) -> None:
         """Segments were claimed: load what belongs to them."""
@@ -305,3 +323,15 @@ def _fresh(view: ViewType, key: str) -> Any:
     if not view.defaults:
         raise ViewNotFound(view=view.name, key=key)
     return msgspec.convert({view.key: key}, view.cls, strict=False)  # the key may be a number
+
+
+def applier_of(
+    handlers: EventHandlers | type[EventHandlers] | Applier, *, source: Source, views: ViewStore
+) -> Applier:
+    """Return the applier of declared handlers, their views injected."""
+    if isinstance(handlers, Applier):
+        return handlers
+    made = handlers() if isinstance(handlers, type) else handlers
+    if isinstance(made, Projection):
+        made.views = views
+    return ProjectionApplier(made, source)

@@ -8,10 +8,10 @@ import msgspec
 
 from headwater.errors import HeadwaterError, Unavailable
 from headwater.messages import ConsistencyToken
-from headwater.processing.applier import Applier, ProjectionApplier
+from headwater.processing.applier import Applier, applier_of
 from headwater.processing.claims import Claims, ProcessorMember, successor_of
 from headwater.processing.dead_letters import DeadLetter, describe
-from headwater.processing.declarations import EventHandlers, Projection
+from headwater.processing.declarations import EventHandlers
 from headwater.processing.progress import Progress
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
 from headwater.processing.sources import Source
@@ -103,6 +103,7 @@ class Processor:
             progress=self.progress,
             settings=settings,
         )
+        self.applier.wake = self._worker.wake
         self._swap = Swap(self.applier, views)
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -220,15 +221,3 @@ class Processor:
         held = list(self.claims.held.values())
         await self.applier.refresh(self.views, held)
         self._worker.wake()
-
-
-def applier_of(
-    handlers: EventHandlers | type[EventHandlers] | Applier, *, source: Source, views: ViewStore
-) -> Applier:
-    """Return the applier of declared handlers, their views injected."""
-    if isinstance(handlers, Applier):
-        return handlers
-    made = handlers() if isinstance(handlers, type) else handlers
-    if isinstance(made, Projection):
-        made.views = views
-    return ProjectionApplier(made, source)

@@ -52,8 +52,8 @@ def reached(applier: Applier, segments: Sequence[Segment], generation: int, goal
     )
 
 
-async def forget_letters(views: ViewStore, queue: str, *, after: int = 0) -> None:
-    """Remove the dead letters of a queue, those of events after a position."""
+async def forget_letters(views: ViewStore, queue: str, *, after: int = 0, since: int = 0) -> None:
+    """Remove the dead letters of a queue: of events after a position, recorded since a time."""
     cursor = ""
     while True:
         async with views.transaction() as transaction:
@@ -63,7 +63,8 @@ async def forget_letters(views: ViewStore, queue: str, *, after: int = 0) -> Non
             gone = [
                 letter.id
                 for letter in page.items
-                if after == 0 or (letter.event is not None and letter.event.position > after)
+                if letter.event is None
+                or (letter.event.position > after and letter.event.time >= since)
             ]
             await transaction.delete(DeadLetter, gone)
         cursor = page.next

@@ -165,6 +165,7 @@ class Worker:
             return
         claims = self._claims
         segments = [claims.held[index] for index in indices]
+        self._applier.count = claims.count
         queue = queue_of(self._applier.name, claims.generation)
         self.committer.parked |= await parked_sequences(self._views, queue)
         await self._applier.claimed(self._views, segments)

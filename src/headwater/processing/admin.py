@@ -1,0 +1,247 @@
+"""Look after a processor from any process that shares its view store."""
+
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from headwater.errors import InvalidInput
+from headwater.processing.applier import Applier, EventFailed, applier_of
+from headwater.processing.dead_letters import (
+    DeadLetter,
+    first_letter,
+    lane_of,
+    letters,
+    queue_of,
+    tried_again,
+)
+from headwater.processing.declarations import EventHandlers
+from headwater.processing.rebuild import Report, rebuild
+from headwater.processing.settings import DEFAULTS, ProcessorSettings
+from headwater.processing.sources import Source
+from headwater.processing.swap import forget_letters
+from headwater.processing.tokens import token_of
+from headwater.views import ViewStore, view_type
+
+
+class SegmentStatus(msgspec.Struct, frozen=True):
+    """One segment, whoever works on it. ``owner`` is empty when nobody does."""
+
+    index: int
+    owner: str
+    lease_until: float
+    position: int
+    head: int
+    lag: int
+
+
+class ProcessorStatus(msgspec.Struct, frozen=True):
+    """A processor over all processes.
+
+    Attributes:
+        name: its name.
+        generation: the active generation of its views.
+        segments: of that generation; all of them, or of the one that is taking over.
+        lag: how many events the segment that is furthest behind has still to read.
+        dead_letters: how many letters are parked.
+    """
+
+    name: str
+    generation: int
+    segments: tuple[SegmentStatus, ...]
+    lag: int
+    dead_letters: int
+
+
+class Retried(msgspec.Struct, frozen=True):
+    """What a retry did: how many letters it handled, and the one that failed again, if any."""
+
+    handled: int
+    failed: DeadLetter | None = None
+
+
+class ProcessorAdmin:
+    """Status, replay, rebuild and dead letters of one processor.
+
+    Works through the view store alone; the processor may run here, elsewhere, or nowhere.
+    """
+
+    def __init__(
+        self,
+        handlers: EventHandlers | type[EventHandlers] | Applier,
+        *,
+        source: Source,
+        views: ViewStore,
+        owner: str = "admin",
+        settings: ProcessorSettings = DEFAULTS,
+    ) -> None:
+        """Administer a processor; the arguments are those of `Processor`."""
+        self._applier = applier_of(handlers, source=source, views=views)
+        self._source = self._applier.source
+        self._views = views
+        self._owner = owner
+        self._settings = settings
+        self.name = self._applier.name
+
+    async def status(self) -> ProcessorStatus:
+        """Return where all segments are, and who works on them.
+
+        Raises:
+            StoreUnavailable: a store is away.
+        """
+        await self._ensure()
+        head = await self._source.head()
+        active = await self._views.generation(self.name)
+        found = []
+        for segment in await self._views.segments(self.name):
+            token = token_of(segment.token)
+            if segment.generation != active:
+                continue
+            token = self._source.restrict(token, {segment.index}, segment.count)
+            measure = self._source.measure(token, head)
+            alive = segment.lease_until > self._settings.clock()
+            found.append(
+                SegmentStatus(
+                    index=segment.index,
+                    owner=segment.owner if alive else "",
+                    lease_until=segment.lease_until,
+                    position=measure.position,
+                    head=measure.head,
+                    lag=measure.lag,
+                )
+            )
+        queue = queue_of(self.name, active)
+        return ProcessorStatus(
+            name=self.name,
+            generation=active,
+            segments=tuple(found),
+            lag=max((segment.lag for segment in found), default=0),
+            dead_letters=await self._views.count(DeadLetter, where={"queue": queue}),
+        )
+
+    async def reset(self, *, position: int | None = None, time_us: int | None = None) -> None:
+        """Replay: let the processor handle events again.
+
+        Without arguments from the start: an empty generation of the views becomes active at once
+        and fills up (to have the old one in service meanwhile, `rebuild`). With a position or a
+        time, the views stay as they are and the events after that position, or from that time
+        on, are handled once more: for handlers that may see an event twice. Dead letters of
+        events that will come again are removed. A processor that runs notices within a moment;
+        follow its `status` for progress.
+
+        Raises:
+            InvalidInput: it is a saga, both are given, or the source cannot be read from there.
+        """
+        if position is not None and time_us is not None:
+            raise InvalidInput(reason="replay from a position or from a time, not from both")
+        if not self._applier.replayable:
+            raise InvalidInput(reason=f"{self.name} is a saga: its commands cannot be unsent")
+        await self._ensure()
+        active = await self._views.generation(self.name)
+        if position is None and time_us is None:
+            await self._begin_anew(active)
+            return
+        token = await self._source.at(position=position, time_us=time_us)
+        after = max((token.position(name) for name in token.positions), default=0)
+        queue = queue_of(self.name, active)
+        if token.positions:  # a store: letters of older events stay
+            await forget_letters(self._views, queue, after=max(after, 0))
+        else:
+            await forget_letters(self._views, queue, since=token.since)
+        await self._views.reset(self.name, token=token.text, generation=active)
+
+    async def _begin_anew(self, active: int) -> None:
+        name, views = self.name, self._applier.views
+        following = active + 1
+        await self._views.drop_generation(name, following, views)
+        await self._views.ensure(views, generation=following)
+        await self._views.open_segments(
+            name,
+            count=self._source.split(self._applier.segments),
+            token=self._source.start().text,
+            generation=following,
+        )
+        await self._views.activate(name, following, views)
+        await forget_letters(self._views, queue_of(name, active))
+
+    async def rebuild(self, *, progress: Report | None = None, join: bool = False) -> int:
+        """Fill a new generation beside the one in service, then swap; see `rebuild`.
+
+        Raises:
+            InvalidInput: it is a saga.
+        """
+        if not self._applier.replayable:
+            raise InvalidInput(reason=f"{self.name} is a saga: its commands cannot be unsent")
+        await self._ensure()
+        return await rebuild(
+            self._applier,
+            source=self._source,
+            views=self._views,
+            owner=self._owner,
+            settings=self._settings,
+            progress=progress,
+            join=join,
+        )
+
+    async def letters(self, sequence: str = "") -> AsyncIterator[DeadLetter]:
+        """Yield the dead letters, of one sequence or of all, in order within each sequence."""
+        await self._ensure()
+        queue = queue_of(self.name, await self._views.generation(self.name))
+        lane = lane_of(queue, sequence) if sequence else ""
+        async for letter in letters(self._views, queue=queue, lane=lane):
+            yield letter
+
+    async def retry(self, sequence: str) -> Retried:
+        """Handle the letters of a sequence again, in order, each in a transaction of its own.
+
+        Ends with the first that fails again; it and all behind it stay parked. When all are
+        done, the sequence goes on as usual. Cancellation leaves what is done, done.
+        """
+        await self._ensure()
+        segments = await self._views.segments(self.name)
+        self._applier.count = max((s.count for s in segments), default=1)
+        handled = 0
+        while True:
+            generation = await self._views.generation(self.name)
+            lane = lane_of(queue_of(self.name, generation), sequence)
+            try:
+                async with self._views.transaction(
+                    generations=self._generations(generation)
+                ) as transaction:
+                    letter = await first_letter(transaction, lane)
+                    if letter is None:
+                        return Retried(handled)
+                    await self._applier.retry(transaction, letter)
+                    await transaction.delete(DeadLetter, [letter.id])
+            except EventFailed as failure:
+                self._applier.rolled_back()
+                assert letter is not None
+                failed = tried_again(letter, failure.cause)
+                async with self._views.transaction() as transaction:
+                    if await transaction.load(DeadLetter, [letter.id]):
+                        await transaction.save([failed])
+                return Retried(handled, failed)
+            self._applier.committed()
+            handled += 1
+
+    async def drop(self, sequence: str, *, letter: str = "") -> int:
+        """Remove a letter, or all letters of a sequence; return how many.
+
+        What was dropped is never handled. With the last letter gone the sequence goes on.
+        """
+        await self._ensure()
+        dropped = 0
+        lane = lane_of(queue_of(self.name, await self._views.generation(self.name)), sequence)
+        while True:
+            async with self._views.transaction() as transaction:
+                found = (await transaction.find(DeadLetter, where={"lane": lane})).items
+                gone = [one.id for one in found if letter in {"", one.id}]
+                await transaction.delete(DeadLetter, gone)
+            dropped += len(gone)
+            if letter or not gone:
+                return dropped
+
+    def _generations(self, generation: int) -> dict[str, int]:
+        return {view_type(view).name: generation for view in self._applier.views}
+
+    async def _ensure(self) -> None:
+        await self._views.ensure([DeadLetter, *self._applier.shared_views])

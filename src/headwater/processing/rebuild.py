@@ -1,0 +1,179 @@
+"""Rebuild a projection beside the one in service, then swap: readers notice nothing."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from headwater.processing.applier import Applier, applier_of
+from headwater.processing.claims import successor_of
+from headwater.processing.declarations import EventHandlers
+from headwater.processing.processor import Processor
+from headwater.processing.settings import DEFAULTS, ProcessorSettings
+from headwater.processing.sources import Source, close_iterator
+from headwater.processing.swap import Swap, reached
+from headwater.processing.tokens import Token, token_of
+from headwater.views import Segment, ViewStore
+
+_REPORT_S = 0.1
+
+
+class RebuildProgress(msgspec.Struct, frozen=True):
+    """How far a rebuild or replay is.
+
+    Attributes:
+        generation: the one being filled.
+        position: of the segment that is furthest behind.
+        head: where it is going.
+        events_per_s: since the start.
+        done: the generation is in service.
+    """
+
+    generation: int
+    position: int
+    head: int
+    events_per_s: float
+    done: bool = False
+
+
+Report = Callable[[RebuildProgress], None]
+
+
+async def rebuild(
+    handlers: EventHandlers | type[EventHandlers] | Applier,
+    *,
+    source: Source,
+    views: ViewStore,
+    owner: str,
+    settings: ProcessorSettings = DEFAULTS,
+    progress: Report | None = None,
+    join: bool = False,
+) -> int:
+    """Fill the next generation of a projection's views, make it active, and return its number.
+
+    Queries see the old generation all the time, and then the new one, which is at least as far.
+    The work is claimed in segments as usual: any number of processes may call this at the same
+    time and share it. Processors in service go on with the new generation by themselves.
+
+    Cancellation, or a crash, before the swap changes nothing for readers; call it again to begin
+    anew. Once the swap has begun, running processors finish it.
+
+    Args:
+        handlers: the projection, as it is to be from now on.
+        source: what it follows.
+        views: the view store.
+        owner: names this process.
+        settings: how it works.
+        progress: called about ten times a second, and at the end with ``done``.
+        join: help with a rebuild that another process has begun, even if nobody seems to be
+            working on it right now, instead of beginning anew.
+
+    Raises:
+        StoreUnavailable: a store is away; during the filling it is waited for instead.
+    """
+    applier = applier_of(handlers, source=source, views=views)
+    rebuilding = _Rebuild(applier, views, settings, progress or (lambda _: None))
+    return await rebuilding.run(owner, join=join)
+
+
+class _Rebuild:
+    def __init__(
+        self, applier: Applier, views: ViewStore, settings: ProcessorSettings, report: Report
+    ) -> None:
+        self._applier = applier
+        self._source = applier.source
+        self._views = views
+        self._settings = settings
+        self._report = report
+        self._swap = Swap(applier, views)
+        self._began = self._reported = 0.0
+        self._first = -1
+
+    async def run(self, owner: str, *, join: bool) -> int:
+        name, views = self._applier.name, self._views
+        active = await views.generation(name)
+        wanted = active + 1
+        segments = await views.segments(name)
+        begun = [s for s in segments if s.generation == wanted]
+        now = self._settings.clock()
+        alive = any(s.owner and s.lease_until > now for s in begun)
+        if not (join or alive or successor_of(segments, active)):
+            await views.drop_generation(name, wanted, self._applier.views)
+        await views.ensure(self._applier.views, generation=wanted)
+        processor = Processor(
+            self._applier,
+            source=self._source,
+            views=views,
+            owner=f"{owner}/rebuild",
+            settings=self._settings,
+            generation=wanted,
+        )
+        self._began = time.monotonic()
+        await processor.start()
+        changes = views.changes()
+        try:
+            await anext(changes)
+            while not await self._finished(active, wanted):
+                try:
+                    await asyncio.wait_for(anext(changes), self._settings.renew_s)
+                except TimeoutError:  # that ended the iterator
+                    changes = views.changes()
+                    await anext(changes)
+        finally:
+            await close_iterator(changes)
+            await processor.stop()
+        return wanted
+
+    async def _finished(self, active: int, wanted: int) -> bool:
+        """Swap as soon as the new generation is there; tell how far it is."""
+        name, views = self._applier.name, self._views
+        if await views.generation(name) >= wanted:
+            await self._tell(wanted, [], done=True)
+            return True
+        segments = await views.segments(name)
+        await self._tell(wanted, segments)
+        if not successor_of(segments, active):
+            head = await self._source.head()
+            if not reached(self._applier, segments, wanted, head):
+                return False
+            await self._swap.freeze(active, wanted)
+            segments = await views.segments(name)
+        if await self._swap.finish(segments, active, wanted):
+            await self._tell(wanted, segments, done=True)
+            return True
+        return False
+
+    async def _tell(self, wanted: int, segments: list[Segment], *, done: bool = False) -> None:
+        now = time.monotonic()
+        if not done and now < self._reported + _REPORT_S:
+            return
+        self._reported = now
+        head = await self._source.head()
+        position, end = position_of(self._source, segments, wanted, head)
+        if done:
+            position = max(position, end)
+        if self._first < 0:
+            self._first = position
+        rate = (position - self._first) / max(now - self._began, 1e-9)
+        self._report(RebuildProgress(wanted, position, end, rate, done))
+
+
+def position_of(
+    source: Source, segments: list[Segment], generation: int, head: Token
+) -> tuple[int, int]:
+    """Return the position of the segment that is furthest behind, and the head.
+
+    For a bus, whose segments read different partitions, these are sums over all partitions.
+    """
+    measures = [
+        source.measure(source.restrict(token_of(s.token), {s.index}, s.count), head)
+        for s in segments
+        if s.generation == generation
+    ]
+    if not measures:
+        end = source.measure(head, head).head
+        return end, end
+    if source.rereads:
+        return sum(m.position for m in measures), sum(m.head for m in measures)
+    return min(m.position for m in measures), max(m.head for m in measures)

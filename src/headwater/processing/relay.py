@@ -1,0 +1,241 @@
+"""The relay: a processor from the local store to the event bus."""
+
+import asyncio
+import contextlib
+import logging
+
+import msgspec
+
+from headwater.errors import ClaimLost, HeadwaterError, Unavailable
+from headwater.eventbus import BusEvent, EventBus
+from headwater.eventstore import EventStore, Page, StoredEvent
+from headwater.processing.claims import Claims, ProcessorMember
+from headwater.processing.dead_letters import describe
+from headwater.processing.settings import DEFAULTS, ProcessorSettings
+from headwater.processing.sources import StoreSource, close_iterator
+from headwater.processing.tokens import store_token, token_of
+from headwater.views import Segment, ViewStore
+
+_log = logging.getLogger(__name__)
+_STOP_S = 10.0
+
+
+class RelayStatus(msgspec.Struct, frozen=True):
+    """How far a relay is. ``failure`` is what keeps it from working at the moment."""
+
+    name: str
+    active: bool
+    position: int
+    head: int
+    failure: str
+
+
+class Relay:
+    """Publishes the events of a store, all and in order, on the bus.
+
+    One process at a time holds the claim. The checkpoint, kept in the view store, is the end of
+    the contiguous prefix that the bus has confirmed; after an error or a crash it publishes again
+    from there, so that nothing is lost, and subscribers skip what they have seen.
+    """
+
+    def __init__(
+        self,
+        store: EventStore,
+        bus: EventBus,
+        *,
+        name: str,
+        epoch: str,
+        views: ViewStore,
+        owner: str,
+        settings: ProcessorSettings = DEFAULTS,
+    ) -> None:
+        """Wire up; nothing runs before `start`.
+
+        Args:
+            store: where the events are.
+            bus: where they go.
+            name: the service that owns the store; the source of the events on the bus.
+            epoch: the store's epoch.
+            views: where claim and checkpoint are kept.
+            owner: names this process.
+            settings: how it works.
+        """
+        self.name = f"relay-{name}"
+        self._source = StoreSource(store, name)
+        self._service = name
+        self._epoch = epoch
+        self._store = store
+        self._bus = bus
+        self._views = views
+        self._settings = settings
+        self.claims = Claims(self.name, self._source, views, owner=owner, settings=settings)
+        self._claimed = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._position = 0
+        self._saved = (0, 0)  # fence and position
+        self._failure = ""
+        self._tries = 0
+
+    async def start(self) -> None:
+        """Claim the relay if nobody has it, and begin to publish.
+
+        Raises:
+            StoreUnavailable: the view store is away.
+        """
+        await self._views.ensure([ProcessorMember])
+        await self._look()
+        self._tasks = [
+            asyncio.create_task(self._run(), name=self.name),
+            asyncio.create_task(self._keep_looking(), name=f"{self.name} claims"),
+        ]
+
+    async def stop(self) -> None:
+        """Finish the batch at hand, then give the claim back. Twice is fine."""
+        self._stopping.set()
+        self._claimed.set()
+        tasks, self._tasks = self._tasks, []
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=_STOP_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(Unavailable):  # the lease ends by itself
+            await self.claims.release_all()
+
+    async def status(self) -> RelayStatus:
+        """Return how far it is, also when another process holds the claim."""
+        segments = await self._views.segments(self.name)
+        position = token_of(segments[0].token).position(self._service) if segments else 0
+        return RelayStatus(
+            name=self.name,
+            active=bool(self.claims.held),
+            position=max(position, self._position if self.claims.held else 0),
+            head=await self._store.head(),
+            failure=self._failure,
+        )
+
+    # the claim --------------------------------------------------------------------------------
+
+    async def _look(self) -> None:
+        if not self.claims.generation:
+            await self.claims.open(1, 1)
+        await self.claims.share(await self._views.segments(self.name))
+        if self.claims.held:
+            self._claimed.set()
+
+    async def _keep_looking(self) -> None:
+        pause = self._settings.renew_s
+        while not await self._pause(pause if self.claims.satisfied else pause / 5):
+            try:
+                await self._look()
+            except Exception as error:  # noqa: BLE001  # whatever it is, look again later
+                self._failed(error)
+
+    async def _pause(self, seconds: float) -> bool:
+        """Wait; return whether it is time to stop."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        return self._stopping.is_set()
+
+    # the work ---------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._claimed.clear()
+            if not self.claims.held:
+                await self._claimed.wait()
+                continue
+            try:
+                await self._publish_all(self.claims.held[0])
+            except ClaimLost:
+                self.claims.lose([0])
+            except Exception as error:  # noqa: BLE001  # publish again from the checkpoint
+                self._failed(error)
+                await self._pause(self._settings.back_off(self._tries))
+
+    async def _publish_all(self, claim: Segment) -> None:
+        """Publish from the checkpoint on, until the claim is lost or it is time to stop."""
+        token = token_of(claim.token)
+        self._source.check(token)
+        position = max(token.position(self._service), self._position_of(claim))
+        self._position = position
+        pages = self._store.follow(after=position, page_size=self._settings.page_size)
+        stop = asyncio.ensure_future(self._stopping.wait())
+        fetch: asyncio.Future[Page] | None = None
+        saving: asyncio.Task[None] | None = None
+        try:
+            while self._held(claim):
+                fetch = asyncio.ensure_future(anext(pages))
+                await asyncio.wait([fetch, stop], return_when=asyncio.FIRST_COMPLETED)
+                if stop.done() or not self._held(claim):
+                    break
+                page = fetch.result()
+                if page.events:
+                    await self._bus.publish([self._outgoing(event) for event in page.events])
+                self._position = page.through
+                self._well()
+                if saving is None or saving.done():
+                    if saving is not None:
+                        saving.result()
+                    saving = asyncio.create_task(self._save(claim))
+            if saving is not None:
+                await saving
+            if self._held(claim):
+                await self._save(claim)
+        finally:
+            for task in (fetch, stop, saving):
+                if task is not None:
+                    task.cancel()
+            await asyncio.gather(
+                *(task for task in (fetch, stop, saving) if task is not None),
+                return_exceptions=True,
+            )
+            await close_iterator(pages)
+
+    def _position_of(self, claim: Segment) -> int:
+        """Return what was confirmed under this very claim but not yet saved."""
+        return self._saved[1] if self._saved[0] == claim.fence else 0
+
+    def _held(self, claim: Segment) -> bool:
+        held = self.claims.held.get(0)
+        return held is not None and held.fence == claim.fence
+
+    async def _save(self, claim: Segment) -> None:
+        """Save the end of what is confirmed, until nothing new was confirmed meanwhile."""
+        saved = -1
+        while saved != self._position:
+            saved = self._position
+            token = store_token(self._service, self._epoch, saved)
+            async with self._views.transaction() as transaction:
+                await transaction.advance([claim], token.text)
+            self._saved = (claim.fence, saved)
+
+    def _outgoing(self, event: StoredEvent) -> BusEvent:
+        return BusEvent(
+            source=self._service,
+            epoch=self._epoch,
+            position=event.position,
+            stream=event.stream,
+            version=event.version,
+            type=event.type,
+            type_version=event.type_version,
+            time=event.time,
+            tags=event.tags,
+            data=event.data,
+            metadata=event.metadata,
+        )
+
+    def _failed(self, error: Exception) -> None:
+        self._tries += 1
+        self._failure = describe(error)
+        if self._tries == 1:
+            known = isinstance(error, HeadwaterError)
+            _log.warning(
+                "%s: %s; going on as soon as possible", self.name, self._failure,
+                exc_info=None if known else error,
+            )  # fmt: skip
+
+    def _well(self) -> None:
+        self._tries, self._failure = 0, ""

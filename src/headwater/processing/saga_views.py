@@ -1,0 +1,59 @@
+"""What sagas keep in the view store, beside the token, in the same transaction."""
+
+from typing import Annotated
+
+import msgspec
+
+from headwater.messages import Metadata, stable_hash
+from headwater.views import Index, Key, View
+
+
+class SagaState(View):
+    """One saga: its fields, how many commands it has sent, and what began it.
+
+    ``origin`` names the starting event, so that a saga begun anew under the same id does not
+    reuse the idempotency keys of the former one.
+    """
+
+    id: Annotated[str, Key]
+    saga: Annotated[str, Index]
+    state: msgspec.Raw
+    origin: str
+    sent: int = 0
+
+
+class PendingCommand(View):
+    """A command that is to be sent; removed when it is acknowledged or its refusal is handled.
+
+    Ids of one saga are in order of sending. ``cause`` is the metadata of the event (or of what
+    was before a deadline) that led to it.
+    """
+
+    id: Annotated[str, Key]
+    queue: Annotated[str, Index]
+    saga: str
+    type: str
+    content: str
+    idempotency_key: str
+    cause: Metadata
+
+
+class SagaDeadline(View):
+    """A deadline that is running. ``due`` is in seconds since 1970 UTC."""
+
+    id: Annotated[str, Key]
+    queue: Annotated[str, Index]
+    saga: str
+    name: str
+    due: float
+    cause: Metadata
+
+
+def segment_of_saga(saga: str, count: int) -> int:
+    """Return the segment that a saga id belongs to."""
+    return stable_hash(saga) % count
+
+
+def saga_queue(processor: str, index: int, count: int) -> str:
+    """Return the name under which a segment finds its commands and deadlines."""
+    return f"{processor}/{index}/{count}"

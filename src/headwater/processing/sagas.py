@@ -1,0 +1,375 @@
+"""Runs a saga: events in, commands out, deadlines, everything durable."""
+
+import heapq
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from headwater.dispatch import CommandBus
+from headwater.messages import Command, EventCodec, decode_metadata, message_type, now_us
+from headwater.modelling.saga import Saga, SagaHandler, SagaType, saga_type
+from headwater.processing.applier import Applier, EventFailed
+from headwater.processing.dead_letters import DeadLetter, code_of, describe, lane_of, queue_of
+from headwater.processing.declarations import kebab
+from headwater.processing.saga_commands import decode_command
+from headwater.processing.saga_sender import Outcome, Outgoing, Sender
+from headwater.processing.saga_steps import SagaWork, refusal_step
+from headwater.processing.saga_views import (
+    PendingCommand,
+    SagaDeadline,
+    SagaState,
+    saga_queue,
+    segment_of_saga,
+)
+from headwater.processing.settings import ProcessorSettings
+from headwater.processing.sources import RawEvent, Source, SourcePage
+from headwater.views import Segment, View, ViewStore, ViewTransaction
+
+_PAGE = 1000
+COMMANDS = "#commands"  # refused commands of saga x are the sequence x#commands
+
+
+class SagaStatus(msgspec.Struct, frozen=True):
+    """What a saga processor sends from this process.
+
+    Attributes:
+        waiting: commands that are not acknowledged yet.
+        in_flight: those being sent right now.
+        deadlines: deadlines that are running.
+        retrying: for each command that is being retried: its id, tries, and the last error.
+    """
+
+    waiting: int
+    in_flight: int
+    deadlines: int
+    retrying: tuple[tuple[str, int, str], ...]
+
+
+class SagaApplier(Applier):
+    """Applies events, refusals and deadlines to sagas of one type."""
+
+    shared_views: tuple[type[View], ...] = (SagaState, PendingCommand, SagaDeadline)
+    replayable = False
+
+    def __init__(
+        self,
+        saga: type[Saga],
+        source: Source,
+        commands: CommandBus | None,
+        *,
+        concurrency: int,
+        settings: ProcessorSettings,
+    ) -> None:
+        """Compile a saga; without a command bus nothing is sent (for administration)."""
+        super().__init__(source.whole())
+        self._kind: SagaType = saga_type(saga)
+        self.name = kebab(self._kind.name)
+        self.segments = saga.saga_segments
+        self._clock = settings.clock
+        self._codec = EventCodec(self._kind.events)
+        self._handlers: dict[str, SagaHandler] = {}
+        for event, handler in self._kind.events.items():
+            kind = message_type(event)
+            self._handlers.update(dict.fromkeys((kind.name, *kind.aliases), handler))
+        self._sender: Sender | None = None
+        if commands is not None:
+            self._sender = Sender(
+                commands, concurrency=concurrency, settings=settings, done=self._sent
+            )
+        self._owned: set[int] = set()
+        self._known: dict[str, int] = {}  # ids of stored commands and deadlines → segment
+        self._gone: set[str] | None = None  # ids removed while a scan is under way
+        self._outcomes: list[Outcome] = []
+        self._heap: list[tuple[float, str, int]] = []  # due, id, segment
+        self._tentative: list[SagaWork] = []
+        self._taken: list[Outcome] = []
+        self._fired: list[tuple[float, str, int]] = []
+        self._removed: list[str] = []
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """See `Applier.types`."""
+        return tuple(self._handlers)
+
+    def wants(self, name: str) -> bool:
+        """See `Applier.wants`."""
+        return name in self._handlers
+
+    # events -----------------------------------------------------------------------------------
+
+    def segments_of(self, page: SourcePage, count: int) -> Sequence[int]:
+        """See `Applier.segments_of`: sagas divide by their id, so each has one writer."""
+        return [
+            segment_of_saga(saga, count) if (saga := self._saga_of(event)) else -1
+            for event in page.events
+        ]
+
+    def sequence_of(self, event: RawEvent) -> str:
+        """See `Applier.sequence_of`: the saga."""
+        return self._saga_of(event)
+
+    def _saga_of(self, raw: RawEvent) -> str:
+        handler = self._handlers.get(raw.type)
+        if handler is None:
+            return ""
+        try:
+            return handler.key(self._codec.decode(raw.type, raw.type_version, raw.data))
+        except Exception:  # noqa: BLE001  # it will fail again where it is counted
+            return raw.stream
+
+    async def apply(self, transaction: ViewTransaction, events: Sequence[RawEvent]) -> None:
+        """See `Applier.apply`."""
+        steps = list(self._steps(events))
+        if not steps:
+            return
+        work = self._work()
+        await work.load(transaction, (saga for _, _, _, saga in steps))
+        for raw, event, handler, saga in steps:
+            if not work.exists(saga):
+                if not handler.starts:
+                    continue
+                work.begin(saga, f"{self.source.name_of(raw)}-{raw.position:012d}")
+            try:
+                work.step(saga, decode_metadata(raw.metadata), handler.function, event)
+            except Exception as error:
+                raise EventFailed(raw, error) from error
+        await work.save(transaction)
+        self._tentative.append(work)
+
+    def _steps(
+        self, events: Sequence[RawEvent]
+    ) -> Iterator[tuple[RawEvent, object, SagaHandler, str]]:
+        for raw in events:
+            handler = self._handlers.get(raw.type)
+            if handler is None:
+                continue
+            try:
+                event = self._codec.decode(raw.type, raw.type_version, raw.data)
+                saga = handler.key(event)
+            except Exception as error:
+                raise EventFailed(raw, error) from error
+            if saga:
+                yield raw, event, handler, saga
+
+    def _work(self) -> SagaWork:
+        return SagaWork(self._kind, self.name, self.count, self._clock)
+
+    # what is due: outcomes and deadlines ------------------------------------------------------
+
+    def due_s(self) -> float | None:
+        """See `Applier.due_s`."""
+        if self._outcomes:
+            return 0
+        if self._heap:
+            return max(0.0, self._heap[0][0] - self._clock())
+        return None
+
+    async def do_due(self, transaction: ViewTransaction, indices: Sequence[int]) -> None:
+        """See `Applier.do_due`: remove what was acknowledged, handle refusals and deadlines."""
+        mine = set(indices)
+        taken = [outcome for outcome in self._outcomes if outcome.sent.segment in mine]
+        self._outcomes = [o for o in self._outcomes if o.sent.segment not in mine]
+        self._taken += taken
+        due: list[tuple[float, str, int]] = []
+        kept: list[tuple[float, str, int]] = []
+        while self._heap and self._heap[0][0] <= self._clock():
+            entry = heapq.heappop(self._heap)
+            (due if entry[2] in mine else kept).append(entry)
+        for entry in kept:
+            heapq.heappush(self._heap, entry)
+        self._fired += due
+        acknowledged = [o.sent.row.id for o in taken if o.error is None]
+        if acknowledged:
+            await transaction.delete(PendingCommand, acknowledged)
+            self._removed += acknowledged
+        refused = [o for o in taken if o.error is not None]
+        if refused:
+            await self._refused(transaction, refused)
+        if due:
+            await self._deadlines(transaction, [key for _, key, _ in due])
+
+    async def _refused(self, transaction: ViewTransaction, refused: Sequence[Outcome]) -> None:
+        ids = [outcome.sent.row.id for outcome in refused]
+        there = await transaction.load(PendingCommand, ids)
+        for outcome in refused:
+            row, command, error = outcome.sent.row, outcome.sent.command, outcome.error
+            assert command is not None
+            assert error is not None
+            if row.id not in there:
+                continue  # its refusal was handled before
+            found = refusal_step(self._kind, command, error)
+            work = self._work()
+            await work.load(transaction, [row.saga])
+            cause: Exception = error
+            if found is not None and work.exists(row.saga):
+                try:
+                    work.step(row.saga, row.cause, found[0], command, found[1])
+                except Exception as raised:  # noqa: BLE001  # it is pure: it would always raise
+                    cause, found = raised, None
+            if found is None or (not work.exists(row.saga) and not work.touched(row.saga)):
+                await transaction.save([self._letter(row, cause)])
+            else:
+                await work.save(transaction)
+                self._tentative.append(work)
+        await transaction.delete(PendingCommand, ids)
+        self._removed += ids
+
+    async def _deadlines(self, transaction: ViewTransaction, ids: Sequence[str]) -> None:
+        there = await transaction.load(SagaDeadline, ids)
+        now = self._clock()
+        for row in there.values():
+            if row.due > now:
+                continue  # it was set anew meanwhile
+            await transaction.delete(SagaDeadline, [row.id])
+            self._removed.append(row.id)
+            work = self._work()
+            await work.load(transaction, [row.saga])
+            handler = self._kind.deadlines.get(row.name)
+            if handler is None or not work.exists(row.saga):
+                continue
+            try:
+                work.step(row.saga, row.cause, handler)
+            except Exception as raised:  # noqa: BLE001  # it is pure: it would always raise
+                await transaction.save([self._letter(row, raised)])
+            else:
+                await work.save(transaction)
+                self._tentative.append(work)
+
+    def committed(self) -> None:
+        """See `Applier.committed`: now commands are sent and deadlines run."""
+        for key in self._removed:
+            self._known.pop(key, None)
+            if self._gone is not None:
+                self._gone.add(key)
+        for work in self._tentative:
+            for key in work.called_off:
+                self._known.pop(key, None)
+            for row, command in work.commands:
+                self._send(row, command)
+            for deadline in work.deadlines:
+                self._run(deadline)
+        self._clear()
+
+    def rolled_back(self) -> None:
+        """See `Applier.rolled_back`."""
+        self._outcomes = self._taken + self._outcomes
+        for entry in self._fired:
+            heapq.heappush(self._heap, entry)
+        self._clear()
+
+    def _clear(self) -> None:
+        self._tentative, self._taken, self._fired, self._removed = [], [], [], []
+
+    # sending ----------------------------------------------------------------------------------
+
+    def _send(self, row: PendingCommand, command: Command | None) -> None:
+        segment = segment_of_saga(row.saga, self.count)
+        if self._sender is None or segment not in self._owned or row.id in self._known:
+            return
+        self._known[row.id] = segment
+        self._sender.add(Outgoing(row, command, segment))
+
+    def _sent(self, outcome: Outcome) -> None:
+        self._outcomes.append(outcome)
+        self.wake()
+
+    def _run(self, row: SagaDeadline) -> None:
+        segment = segment_of_saga(row.saga, self.count)
+        if segment in self._owned:
+            self._known[row.id] = segment
+            heapq.heappush(self._heap, (row.due, row.id, segment))
+
+    # claims -----------------------------------------------------------------------------------
+
+    async def claimed(self, views: ViewStore, segments: Sequence[Segment]) -> None:
+        """See `Applier.claimed`: go on with the commands and deadlines that are stored."""
+        for segment in segments:
+            self._owned.add(segment.index)
+            await self._scan(views, segment)
+
+    async def refresh(self, views: ViewStore, segments: Sequence[Segment]) -> None:
+        """See `Applier.refresh`: an administrator's retry may have stored more."""
+        for segment in segments:
+            if segment.index not in self._owned:
+                continue
+            where = {"queue": saga_queue(self.name, segment.index, segment.count)}
+            stored = await views.count(PendingCommand, where=where)
+            stored += await views.count(SagaDeadline, where=where)
+            if stored > sum(index == segment.index for index in self._known.values()):
+                await self._scan(views, segment)
+
+    async def _scan(self, views: ViewStore, segment: Segment) -> None:
+        where = {"queue": saga_queue(self.name, segment.index, segment.count)}
+        gone: set[str] = set()
+        self._gone = gone
+        try:
+            for kind in (PendingCommand, SagaDeadline):
+                cursor = ""
+                while True:
+                    page = await views.find(kind, where=where, limit=_PAGE, cursor=cursor)
+                    for row in page.items:
+                        if row.id in gone or row.id in self._known:
+                            continue
+                        if isinstance(row, PendingCommand):
+                            self._send(row, decode_command(row, self._kind.cls))
+                        else:
+                            self._run(row)
+                    cursor = page.next
+                    if not cursor:
+                        break
+        finally:
+            self._gone = None
+
+    def dropped(self, indices: Sequence[int]) -> None:
+        """See `Applier.dropped`."""
+        gone = set(indices)
+        self._owned -= gone
+        self._outcomes = [o for o in self._outcomes if o.sent.segment not in gone]
+        self._known = {key: index for key, index in self._known.items() if index not in gone}
+        self._heap = [entry for entry in self._heap if entry[2] not in gone]
+        heapq.heapify(self._heap)
+        if self._sender is not None:
+            self._sender.drop(gone)
+
+    async def close(self) -> None:
+        """See `Applier.close`."""
+        if self._sender is not None:
+            await self._sender.close()
+
+    def status(self) -> SagaStatus:
+        """Return what is being sent."""
+        waiting = self._sender.waiting if self._sender is not None else []
+        return SagaStatus(
+            waiting=len(waiting),
+            in_flight=self._sender.in_flight if self._sender is not None else 0,
+            deadlines=len(self._heap),
+            retrying=tuple((o.row.id, o.tries, o.error) for o in waiting if o.tries),
+        )
+
+    # dead letters -----------------------------------------------------------------------------
+
+    def _letter(self, row: PendingCommand | SagaDeadline, error: Exception) -> DeadLetter:
+        sequence, queue = row.saga + COMMANDS, queue_of(self.name, 1)
+        is_command = isinstance(row, PendingCommand)
+        return DeadLetter(
+            id=f"{lane_of(queue, sequence)}|{row.id}",
+            queue=queue,
+            lane=lane_of(queue, sequence),
+            sequence=sequence,
+            kind="command" if is_command else "deadline",
+            type=row.type if isinstance(row, PendingCommand) else row.name,
+            error=describe(error),
+            code=code_of(error),
+            attempts=1,
+            parked_us=now_us(),
+            content=msgspec.json.encode(row).decode(),
+        )
+
+    async def retry(self, transaction: ViewTransaction, letter: DeadLetter) -> None:
+        """See `Applier.retry`: a command is sent again, a deadline runs again (and is due)."""
+        if letter.kind == "command":
+            await transaction.save([msgspec.json.decode(letter.content, type=PendingCommand)])
+        elif letter.kind == "deadline":
+            await transaction.save([msgspec.json.decode(letter.content, type=SagaDeadline)])
+        else:
+            await super().retry(transaction, letter)

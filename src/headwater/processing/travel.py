@@ -1,0 +1,64 @@
+"""The state of a view at a past position or time, by replay into a scratch store."""
+
+from datetime import datetime
+from typing import TypeVar
+
+from headwater.errors import InvalidInput
+from headwater.processing.applier import EventFailed, applier_of
+from headwater.processing.declarations import EventHandlers
+from headwater.processing.sources import StoreSource, close_iterator
+from headwater.processing.tokens import store_token
+from headwater.views import View, ViewStore
+
+V = TypeVar("V", bound=View)
+_PAGE = 2000
+
+
+async def view_at(
+    projection: EventHandlers | type[EventHandlers],
+    view: type[V],
+    key: str,
+    *,
+    source: StoreSource,
+    scratch: ViewStore,
+    position: int | None = None,
+    time: datetime | None = None,
+) -> V | None:
+    """Return a view as it was when the projection had handled all events up to a place.
+
+    The projection's handlers run over the events from the first on; free-form handlers too, so
+    keep those from acting on the outside world. An event that fails ends the replay, as the view
+    then cannot be told.
+
+    Args:
+        projection: the projection that keeps the view (an object of its own, or its class).
+        view: the view type.
+        key: which one.
+        source: the store with the events.
+        scratch: an empty view store to replay into, such as ``MemoryViewStore()``.
+        position: up to and including this position.
+        time: up to and including events recorded at this time (aware).
+
+    Raises:
+        InvalidInput: not exactly one of position and time is given, or the time is naive.
+        HeadwaterError: what a handler raised.
+    """
+    if (position is None) == (time is None):
+        raise InvalidInput(reason="give either a position or a time")
+    if time is not None:
+        if time.tzinfo is None:
+            raise InvalidInput(reason=f"{time.isoformat()} has no time zone: add one, such as Z")
+        position = await source.store.position_at(int(time.timestamp() * 1_000_000))
+    applier = applier_of(projection, source=source, views=scratch)
+    await scratch.ensure(applier.views)
+    goal = store_token(source.name, source.store.epoch, position or 0)
+    pages = source.towards(source.start(), goal, types=applier.types, page_size=_PAGE)
+    try:
+        async for page in pages:
+            async with scratch.transaction() as transaction:
+                await applier.apply(transaction, page.events)
+    except EventFailed as failure:
+        raise failure.cause from None
+    finally:
+        await close_iterator(pages)
+    return await scratch.get(view, key)
