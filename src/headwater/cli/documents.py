@@ -26,6 +26,22 @@ def nearest(name: str, known: Collection[str]) -> str:
     return f"known are {', '.join(sorted(known))}" if known else "nothing is known here"
 
 
+def as_path(kind: type[Any], value: Any) -> Any:
+    """Decode paths, for msgspec.
+
+    Raises:
+        NotImplementedError: it is something else.
+        ValueError: the path is no text.
+    """
+    if kind is not Path:
+        msg = f"values of type {kind.__name__} cannot be given here"
+        raise NotImplementedError(msg)
+    if isinstance(value, str | Path):
+        return Path(value)
+    msg = f"Expected `str`, got `{type(value).__name__}`"
+    raise ValueError(msg)
+
+
 class Document:
     """A TOML file, with what is needed to say where something in it is wrong."""
 
@@ -97,7 +113,7 @@ class Document:
         self.check_keys(keys, [name for name in kind.__struct_fields__ if name not in given])
         values = {**self.table(keys), **given}
         try:
-            return msgspec.convert(values, kind)
+            return msgspec.convert(values, kind, dec_hook=as_path)
         except msgspec.ValidationError as error:
             raise self.error(*_explained(keys, str(error))) from error
 

@@ -42,6 +42,7 @@ def configure_logs(level: str = "info", format: str = "console") -> None:
         )
     )
     logging.basicConfig(level=max(number, logging.INFO), handlers=[handler], force=True)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # we say ourselves what listens where
 
 
 def _console() -> structlog.dev.ConsoleRenderer:

@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import structlog
 
+from headwater.cli.documents import as_path
 from headwater.cli.logs import configure_logs
 from headwater.cli.run import given_settings
 from headwater.cli.supervised import report, supervised
-from headwater.config.server import ConfigServer
 from headwater.discovery import DiscoveryClient, DiscoveryServer
 from headwater.errors import ConfigurationError
 from headwater.gateway import Gateway, GatewaySettings
@@ -61,7 +61,7 @@ def _settings(kind: type[Any], flags: Mapping[str, Any], *more: str) -> tuple[An
     values = given_settings(names, flags, os.environ, lists=("discovery",))
     extra = {name: values.pop(name) for name in more if name in values}
     try:
-        return msgspec.convert(values, kind, strict=False), extra
+        return msgspec.convert(values, kind, strict=False, dec_hook=as_path), extra
     except msgspec.ValidationError as error:
         raise ConfigurationError(
             subject="settings from the command line and the environment", reason=str(error)
@@ -79,6 +79,8 @@ async def _discovery(flags: Mapping[str, Any]) -> None:
 async def _config(flags: Mapping[str, Any]) -> None:
     settings, _ = _settings(ConfigSettings, flags)
     configure_logs(settings.log_level, settings.log_format)
+    from headwater.config.server import ConfigServer
+
     server = ConfigServer(settings.directory, settings.host, settings.port)
     async with _until_told() as stop:
         await server.start()

@@ -7,12 +7,11 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from headwater.cli.documents import nearest, unknown_fields
+from headwater.cli.documents import unknown_fields
 from headwater.errors import ConfigurationError
 
 PLATFORM = ("discovery", "config", "gateway")
 _PREFIX = "HEADWATER_"
-_NOT_SETTINGS = {"HEADWATER_SUPERVISOR"}
 
 
 def run(
@@ -132,24 +131,20 @@ def given_settings(
     Args:
         known: the names of all settings.
         flags: values by name.
-        environment: variables; those that begin with ``HEADWATER_`` count.
+        environment: variables; those called ``HEADWATER_<NAME>`` after a setting count.
         lists: settings that are lists; their texts are split at commas.
 
     Raises:
-        ConfigurationError: a name is unknown; names the nearest known one.
+        ConfigurationError: a flag is unknown; names the nearest known one.
     """
     unknown_fields(flags, known, subject="command line")
     values: dict[str, Any] = {}
     for variable, text in environment.items():
-        if not variable.startswith(_PREFIX) or variable in _NOT_SETTINGS:
+        if not variable.startswith(_PREFIX):
             continue
         name = variable.removeprefix(_PREFIX).lower()
-        if name not in known:
-            raise ConfigurationError(
-                subject=f"environment variable {variable}",
-                reason=f"unknown setting {name!r}: {nearest(name, known)}",
-            )
-        values[name] = text
+        if name in known:  # others may be meant for somebody else, or made by an orchestrator
+            values[name] = text
     values |= flags
     for name in lists:
         if isinstance(values.get(name), str):

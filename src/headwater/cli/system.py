@@ -149,7 +149,7 @@ def _gateway(document: Document) -> dict[str, Any]:
     from headwater.gateway.model import GatewaySettings
 
     try:
-        document.section(("gateway",), GatewaySettings)
+        document.section(("gateway",), GatewaySettings, data=Path())  # it is in [system] data
     except ConfigurationError as error:
         if error.subject.startswith("gateway."):  # a number out of its range
             key = error.subject.partition(".")[2]

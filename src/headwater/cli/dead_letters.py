@@ -1,0 +1,197 @@
+"""``headwater dead-letters``: events that could not be handled, and what to do with them."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from cyclopts import App
+
+from headwater.cli.admins import one, open_admins
+from headwater.cli.stores import DEFAULT_FILE
+from headwater.cli.times import show_time
+from headwater.errors import ConfigurationError
+from headwater.processing import DeadLetter
+
+app = App(name="dead-letters", help="Inspect, retry and drop events that could not be handled.")
+
+
+@app.command(name="list")
+def list_letters(*, processor: str = "", service: str = "", file: Path = DEFAULT_FILE) -> None:
+    """List the parked sequences: the event that failed, and how many wait behind it.
+
+    Parameters
+    ----------
+    processor
+        Only of this processor.
+    service
+        Only of this service.
+    file
+        The description of the system.
+    """
+    asyncio.run(_list(file, service, processor))
+
+
+@app.command
+def show(processor: str, sequence: str, *, service: str = "", file: Path = DEFAULT_FILE) -> None:
+    """Show the letters of a sequence as JSON, one per line, in order.
+
+    Parameters
+    ----------
+    processor
+        The processor; service/name if several services have it.
+    sequence
+        The stream (or saga) that is parked, for example Account/7.
+    service
+        Only look in this service.
+    file
+        The description of the system.
+    """
+    asyncio.run(_show(file, service, processor, sequence))
+
+
+@app.command
+def retry(
+    processor: str, sequence: str = "", *, service: str = "", file: Path = DEFAULT_FILE
+) -> None:
+    """Handle the letters of a sequence again, in order; without a sequence those of all.
+
+    Parameters
+    ----------
+    processor
+        The processor; service/name if several services have it.
+    sequence
+        The stream (or saga) that is parked; default: all.
+    service
+        Only look in this service.
+    file
+        The description of the system.
+    """
+    sys.exit(asyncio.run(_retry(file, service, processor, sequence)))
+
+
+@app.command
+def drop(
+    processor: str,
+    sequence: str,
+    *,
+    letter: str = "",
+    service: str = "",
+    file: Path = DEFAULT_FILE,
+) -> None:
+    """Remove the letters of a sequence for good; what was dropped is never handled.
+
+    Parameters
+    ----------
+    processor
+        The processor; service/name if several services have it.
+    sequence
+        The stream (or saga) that is parked.
+    letter
+        Only the letter of this id.
+    service
+        Only look in this service.
+    file
+        The description of the system.
+    """
+    asyncio.run(_drop(file, service, processor, sequence, letter))
+
+
+async def _list(file: Path, service: str, processor: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("service", "processor", "sequence", "letters", "event", "attempts", "error")
+    async with open_admins(file, service) as found:
+        for entry in [one(found, processor)] if processor else found:
+            sequences: dict[str, list[DeadLetter]] = {}
+            async for letter in entry.admin.letters():
+                sequences.setdefault(letter.sequence, []).append(letter)
+            for sequence, letters in sequences.items():
+                first = letters[0]
+                table.add_row(
+                    entry.service,
+                    entry.name,
+                    sequence,
+                    str(len(letters)),
+                    first.type,
+                    str(first.attempts),
+                    first.error,
+                )
+    if table.row_count:
+        Console().print(table)
+    else:
+        Console().print("no dead letters")
+
+
+async def _show(file: Path, service: str, processor: str, sequence: str) -> None:
+    async with open_admins(file, service) as found:
+        count = 0
+        async for letter in one(found, processor).admin.letters(sequence):
+            sys.stdout.write(f"{msgspec.json.encode(_content(letter)).decode()}\n")
+            count += 1
+    if not count:
+        raise _none(processor, sequence)
+
+
+def _content(letter: DeadLetter) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "id": letter.id,
+        "sequence": letter.sequence,
+        "kind": letter.kind,
+        "type": letter.type,
+        "error": letter.error,
+        "code": letter.code,
+        "attempts": letter.attempts,
+        "parked": show_time(letter.parked_us),
+    }
+    if letter.event is not None:
+        event = letter.event
+        content["event"] = {
+            "source": event.source,
+            "stream": event.stream,
+            "version": event.version,
+            "position": event.position,
+            "time": show_time(event.time),
+            "data": msgspec.Raw(event.data),
+        }
+    if letter.content:
+        content["command"] = msgspec.Raw(letter.content.encode())
+    return content
+
+
+async def _retry(file: Path, service: str, processor: str, sequence: str) -> int:
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console()
+    failed = 0
+    async with open_admins(file, service) as found:
+        admin = one(found, processor).admin
+        wanted = {letter.sequence: None async for letter in admin.letters(sequence)}
+        if sequence and not wanted:
+            raise _none(processor, sequence)
+        for parked in track(list(wanted), description="retrying", console=console):
+            result = await admin.retry(parked)
+            outcome = f"{parked}: {result.handled} handled"
+            if result.failed is not None:
+                failed += 1
+                outcome += f", then {result.failed.type} failed again: {result.failed.error}"
+            console.print(outcome, markup=False, highlight=False)
+    return 1 if failed else 0
+
+
+async def _drop(file: Path, service: str, processor: str, sequence: str, letter: str) -> None:
+    async with open_admins(file, service) as found:
+        dropped = await one(found, processor).admin.drop(sequence, letter=letter)
+    if not dropped:
+        raise _none(processor, sequence)
+    sys.stdout.write(f"{sequence}: {dropped} dropped\n")
+
+
+def _none(processor: str, sequence: str) -> ConfigurationError:
+    return ConfigurationError(
+        subject=f"sequence {sequence!r} of {processor!r}",
+        reason="has no dead letters: `headwater dead-letters list` shows those that have",
+    )

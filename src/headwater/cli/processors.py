@@ -1,0 +1,182 @@
+"""``headwater processors``: how far they have come; replay and rebuild."""
+
+import asyncio
+from pathlib import Path
+
+from cyclopts import App
+
+from headwater.cli.admins import Found, one, open_admins
+from headwater.cli.stores import DEFAULT_FILE
+from headwater.cli.times import parse_time
+from headwater.errors import ConfigurationError
+from headwater.processing import ProcessorStatus
+
+app = App(name="processors", help="Show how far processors have come; replay and rebuild them.")
+
+_LOOK_S = 0.1
+
+
+@app.default
+def processors(*, service: str = "", file: Path = DEFAULT_FILE) -> None:
+    """Show the segments of all processors: who works on them, and how far they are.
+
+    Parameters
+    ----------
+    service
+        Only of this service.
+    file
+        The description of the system.
+    """
+    asyncio.run(_show(file, service))
+
+
+@app.command
+def replay(
+    name: str,
+    *,
+    from_start: bool = False,
+    from_position: int | None = None,
+    from_time: str | None = None,
+    service: str = "",
+    file: Path = DEFAULT_FILE,
+) -> None:
+    """Let a processor handle events again; a running one begins at once.
+
+    From the start its views are emptied first. From a position or a time they stay as they are.
+    To keep the old views in service meanwhile, use `rebuild`.
+
+    Parameters
+    ----------
+    name
+        The processor; service/name if several services have it.
+    from_start
+        All events, into empty views.
+    from_position
+        Events after this position of the store.
+    from_time
+        Events recorded from this time (ISO 8601; without a zone: UTC).
+    service
+        Only look in this service.
+    file
+        The description of the system.
+    """
+    chosen = [from_start, from_position is not None, from_time is not None]
+    if sum(chosen) != 1:
+        raise ConfigurationError(
+            subject="processors replay",
+            reason="give one of --from-start, --from-position N, --from-time T",
+        )
+    time_us = parse_time(from_time, option="--from-time") if from_time is not None else None
+    asyncio.run(_replay(file, service, name, from_position, time_us))
+
+
+@app.command
+def rebuild(name: str, *, service: str = "", file: Path = DEFAULT_FILE) -> None:
+    """Build a projection's views anew beside the old ones, then swap.
+
+    Parameters
+    ----------
+    name
+        The processor; service/name if several services have it.
+    service
+        Only look in this service.
+    file
+        The description of the system.
+    """
+    asyncio.run(_rebuild(file, service, name))
+
+
+async def _show(file: Path, service: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("service", "processor", "segment", "owner", "position", "lag", "dead letters")
+    async with open_admins(file, service) as found:
+        for entry in found:
+            status = await entry.admin.status()
+            if not status.segments:
+                table.add_row(entry.service, status.name, "-", "[yellow]never started[/]")
+            for segment in status.segments:
+                first = segment.index == 0
+                table.add_row(
+                    entry.service if first else "",
+                    f"{status.name} (generation {status.generation})" if first else "",
+                    f"{segment.index} of {len(status.segments)}",
+                    segment.owner or "[red]nobody[/]",
+                    f"{segment.position} of {segment.head}",
+                    f"[yellow]{segment.lag}[/]" if segment.lag else "0",
+                    _count(status) if first else "",
+                )
+    Console().print(table)
+
+
+def _count(status: ProcessorStatus) -> str:
+    return f"[red]{status.dead_letters}[/]" if status.dead_letters else "0"
+
+
+async def _replay(
+    file: Path, service: str, name: str, position: int | None, time_us: int | None
+) -> None:
+    from rich.console import Console
+
+    async with open_admins(file, service) as found:
+        entry = one(found, name)
+        await entry.admin.reset(position=position, time_us=time_us)
+        status = await entry.admin.status()
+        if await _runs(entry):
+            await _follow(entry)
+            Console().print(f"{entry.name}: replayed")
+        else:
+            Console().print(
+                f"{entry.name} is reset, {status.lag} events to go: "
+                "it does not run at the moment and will replay when it is started"
+            )
+
+
+async def _runs(entry: Found) -> bool:
+    """Whether somebody takes up the segments again, within the time that a look takes."""
+    for _ in range(30):
+        if any(segment.owner for segment in (await entry.admin.status()).segments):
+            return True
+        await asyncio.sleep(_LOOK_S)
+    return False
+
+
+async def _follow(entry: Found) -> None:
+    """Show a progress bar until the processor has caught up."""
+    from rich.progress import Progress
+
+    with Progress() as bar:
+        task = bar.add_task(entry.name, total=None)
+        while True:
+            status = await entry.admin.status()
+            total = sum(segment.head for segment in status.segments)
+            done = sum(segment.position for segment in status.segments)
+            bar.update(task, total=max(total, 1), completed=done if total else 1)
+            if status.lag == 0:
+                return
+            if not any(segment.owner for segment in status.segments) and not await _runs(entry):
+                return
+            await asyncio.sleep(_LOOK_S)
+
+
+async def _rebuild(file: Path, service: str, name: str) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    async with open_admins(file, service) as found:
+        entry = one(found, name)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]:,.0f} events/s"),
+        )
+        with Progress(*columns) as bar:
+            task = bar.add_task(entry.name, total=None, rate=0.0)
+            generation = await entry.admin.rebuild(
+                progress=lambda p: bar.update(
+                    task, total=max(p.head, 1), completed=p.position, rate=p.events_per_s
+                )
+            )
+        Console().print(f"{entry.name}: generation {generation} is in service")

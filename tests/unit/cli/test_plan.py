@@ -1,0 +1,114 @@
+"""From a system to processes and ports."""
+
+import socket
+
+import pytest
+
+from headwater.cli.plan import choose_ports, plan
+from headwater.cli.system import load_system
+from headwater.errors import AddressInUse, ConfigurationError
+
+TOML = """\
+[system]
+name = "shop"
+data = "state"
+[gateway]
+port = 0
+retries = 1
+[discovery]
+port = 0
+[config]
+port = 0
+[services.orders]
+app = "shop.orders:service"
+instances = { command = 2, query = 1 }
+environment = { SHOP = "1" }
+[services.orders.settings]
+segments = 8
+drain_s = 3
+[services.stock]
+app = "shop.stock:service"
+"""
+
+
+@pytest.fixture
+def system(tmp_path):
+    """Return a system of two services."""
+    path = tmp_path / "headwater.toml"
+    path.write_text(TOML, encoding="utf-8")
+    return load_system(path)
+
+
+def settings(arguments):
+    """Return the --set values of a part's arguments."""
+    values = [arguments[i + 1] for i, a in enumerate(arguments) if a == "--set"]
+    return dict(value.split("=", 1) for value in values)
+
+
+def test_every_instance_and_platform_service_is_a_part(system):
+    """A part per platform service and per instance, named after service, role and number."""
+    parts = plan(system, choose_ports(system, {}))
+    names = [part.name for part in parts]
+    assert names == [
+        "discovery",
+        "config",
+        "gateway",
+        "orders-command-1",
+        "orders-command-2",
+        "orders-query-1",
+        "stock-1",
+    ]
+
+
+def test_an_instance_is_told_everything_it_needs(system, tmp_path):
+    """An instance gets its role, name, data, addresses and the settings of its service."""
+    ports = choose_ports(system, {})
+    part = next(p for p in plan(system, ports) if p.name == "orders-command-2")
+    assert part.arguments[:2] == ("run", "shop.orders:service")
+    given = settings(part.arguments)
+    assert given["role"] == "command"
+    assert given["instance"] == "orders-command-2"
+    assert given["data"] == str(tmp_path / "state")
+    assert given["discovery"] == ports.url("discovery")
+    assert given["config"] == ports.url("config")
+    assert given["segments"] == "8"
+    assert given["port"] == "0"
+    assert part.environment == {"SHOP": "1"}
+    assert part.drain_s == 3.0
+
+
+def test_the_gateway_is_told_its_settings(system, tmp_path):
+    """The gateway gets its section of the file, and keeps its files below the system's data."""
+    part = next(p for p in plan(system, choose_ports(system, {})) if p.kind == "gateway")
+    given = settings(part.arguments)
+    assert given["retries"] == "1"
+    assert given["data"] == str(tmp_path / "state" / "gateway")
+
+
+def test_ports_of_the_command_line_come_first(system):
+    """A port given on the command line replaces the one in the file; 0 chooses distinct ones."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ports = choose_ports(system, {"gateway": port})
+    assert ports.gateway == ("127.0.0.1", port)
+    chosen = {ports.gateway[1], ports.discovery[1], ports.config[1]}
+    assert len(chosen) == 3
+    assert 0 not in chosen
+
+
+def test_a_port_in_use_is_reported_before_anything_starts(system):
+    """A taken port is an error that names host and port."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(AddressInUse) as caught:
+            choose_ports(system, {"config": port})
+    assert caught.value.port == port
+
+
+def test_two_parts_on_one_port_are_refused(system):
+    """The same port for two parts is a mistake in the file, not an address in use."""
+    with pytest.raises(ConfigurationError, match="gateway and discovery both have port 8761"):
+        choose_ports(system, {"gateway": 8761, "discovery": 8761})

@@ -1,0 +1,121 @@
+"""headwater.toml: what it gives, and how its mistakes are reported."""
+
+from pathlib import Path
+
+import pytest
+
+from headwater.cli.system import load_system
+from headwater.errors import ConfigurationError
+
+BASE = """\
+[system]
+name = "shop"
+
+[services.orders]
+app = "shop.orders:service"
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    """Return a function that writes headwater.toml."""
+
+    def write(text: str) -> Path:
+        path = tmp_path / "headwater.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_a_minimal_file_describes_a_whole_system(write, tmp_path):
+    """Everything but the name and the services has a default."""
+    system = load_system(write(BASE))
+    assert system.name == "shop"
+    assert system.data == tmp_path / ".headwater"
+    assert system.python_path == (tmp_path,)
+    assert system.config_directory == tmp_path / "config"
+    assert (system.discovery.port, system.config.port) == (8761, 8888)
+    assert system.services["orders"].instances == {"all": 1}
+    assert system.settings("orders")["bus"] == "sqlite:{data}/bus.db"
+
+
+def test_settings_of_a_service_come_before_those_of_the_system(write):
+    """What [services.NAME.settings] says replaces what the system gives."""
+    system = load_system(write(BASE + '[services.orders.settings]\nbus = ""\nsegments = 2\n'))
+    assert system.settings("orders")["bus"] == ""
+    assert system.settings("orders")["segments"] == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("[gatway]\n", 6, "unknown key 'gatway': did you mean 'gateway'?"),
+        ("[gateway]\nprot = 1\n", 7, "unknown key 'prot' in [gateway]: did you mean 'port'?"),
+        ('[gateway]\nport = "x"\n', 7, "gateway.port: expected `int`, got `str`"),
+        ("[gateway]\nport = 99999\n", 7, "gateway.port is 99999, expected 0 to 65535"),
+        ("instnces = { all = 1 }\n", 6, "did you mean 'instances'?"),
+        ("instances = { comand = 1 }\n", 6, "did you mean 'command'?"),
+        ("instances = { command = -1 }\n", 6, "instances.command is -1, expected 0 to 100"),
+        ("[services.orders.settings]\nsegmants = 3\n", 7, "did you mean 'segments'?"),
+        ('[services.orders.settings]\nsegments = "y"\n', 7, "segments: expected `int`, got `str`"),
+        ("[services.orders.settings]\nport = 1\n", 7, "unknown key 'port'"),
+        ('[services]\nb = "x"\n', 7, "services.b must be a table"),
+        ('[bus]\nurl = "x"\npartitons = 1\n', 8, "did you mean 'partitions'?"),
+        ("[discovery]\nzzz = 1\n", 7, "known are host, port"),
+    ],
+)
+def test_a_typo_is_reported_with_line_key_and_remedy(write, text, line, words):
+    """A mistake gives one error that names the file, the line and the nearest known key."""
+    path = write(BASE + text)
+    with pytest.raises(ConfigurationError) as caught:
+        load_system(path)
+    message = caught.value.message
+    assert message.startswith(str(path))
+    assert f":{line}:" in message or f"line {line}" in message
+    assert words in message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[system\n", "is not TOML: "),
+        ('[system]\nname = "x"\n', "no service: add [services.NAME]"),
+        ('[services.a]\napp = "m:s"\n', "missing required field `name`"),
+        (BASE.replace(":service", ""), 'expected "module:service"'),
+        (BASE.replace('"shop"', "7"), "system.name: expected `str`, got `int`"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_named(write, text, words):
+    """A file that describes no system says what it lacks."""
+    with pytest.raises(ConfigurationError, match=".") as caught:
+        load_system(write(text))
+    assert words in caught.value.message
+
+
+def test_a_missing_file_says_what_to_do(tmp_path):
+    """Without a file the error tells how to name or make one."""
+    with pytest.raises(ConfigurationError, match="does not exist.*--file.*headwater new"):
+        load_system(tmp_path / "headwater.toml")
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    """Bytes that are not UTF-8 are reported, not raised as a decoding error."""
+    path = tmp_path / "headwater.toml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigurationError, match="not UTF-8"):
+        load_system(path)
+
+
+def test_the_example_bank_is_a_valid_system():
+    """The bank's own file is read without complaint and has the instances it is known for."""
+    bank = Path(__file__).parents[3] / "examples/bank/headwater.toml"
+    system = load_system(bank)
+    instances = {name: dict(section.instances) for name, section in system.services.items()}
+    assert instances == {
+        "customers": {"all": 1},
+        "accounts": {"command": 2, "query": 2},
+        "transfers": {"all": 1},
+        "insights": {"query": 1},
+    }
+    assert system.gateway["port"] == 8080
