@@ -75,15 +75,15 @@ def _routes(route: Route, settings: GatewaySettings) -> list[dict[str, Any]]:
         path = {"safe_regex": {"regex": templates.pattern(route.path)}}
     else:
         path = {"path": templates.shape(route.path)}
-    methods = ("GET", "HEAD") if route.method == "GET" else (route.method,)
+    several = {"GET": READS, "*": (*READS, "")}  # an empty name: every other method
     found: list[dict[str, Any]] = []
-    for method in methods:
-        headers = [_header(":method", method)]
+    for method in several.get(route.method, (route.method,)):
+        headers = [_header(":method", method)] if method else []
         target = {"cluster": route.cluster} | _hash_policy(route)
         if route.kind == "stream":
-            found.append(_stream(route.service, path | {"headers": headers}, target))
+            found.append(_stream(route.service, _with(path, headers), target))
         elif route.kind == "query" or (method in READS and route.kind != "command"):
-            found.append(_read(route.service, path | {"headers": headers}, target, settings))
+            found.append(_read(route.service, _with(path, headers), target, settings))
         else:
             found += _writes(route.service, path, headers, target, settings)
     return found

@@ -70,12 +70,17 @@ def build_table(
         )
     offered = _prefixes(services, clusters) if prefixes else {}
     return RoutingTable(
-        routes=tuple(sorted(routes, key=lambda r: (templates.rank(r.path), r.method))),
+        routes=tuple(sorted(routes, key=_order)),
         clusters=tuple(clusters[name] for name in sorted(clusters)),
         problems=tuple(sorted(problems, key=lambda p: (p.path, p.method, p.service))),
         owners=owners,
         prefixes=offered,
     )
+
+
+def _order(route: Route) -> tuple[object, ...]:
+    """Sort the most specific path first, then any named method before ``*``."""
+    return templates.rank(route.path), route.method == "*", route.method
 
 
 _Declared = list[tuple[Instance, RouteInfo]]
@@ -103,7 +108,7 @@ def _claims(
 
 
 def _fault(info: RouteInfo) -> str:
-    if not info.method.isalpha():
+    if info.method != "*" and not info.method.isalpha():
         return f"{info.method!r} is not an HTTP method"
     if info.path in RESERVED:
         return "the gateway answers this path itself"

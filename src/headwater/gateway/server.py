@@ -5,13 +5,14 @@ import contextlib
 import fcntl
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import structlog
 
+from headwater._http.pulse import Pulse
 from headwater.discovery import Discovery, Instance
 from headwater.errors import (
     ConfigurationError,
@@ -44,12 +45,13 @@ class Gateway:
         self._discovery = discovery
         self._layout = Layout(settings.data.absolute())
         self._files = ConfigFiles(self._layout)
-        self._supervisor = Supervisor(settings, on_restart=self._wake)
+        self._supervisor = Supervisor(settings, on_change=self._wake)
         self._resolver = Resolver()
         self._memory = Memory(remember_s=settings.remember_s)
         self._table = RoutingTable()
         self._services: Mapping[str, tuple[Instance, ...]] = {}
         self._changed = asyncio.Event()
+        self._pulse = Pulse()
         self._tasks: list[asyncio.Task[None]] = []
         self._resources = contextlib.ExitStack()
         self._host = ""
@@ -78,6 +80,7 @@ class Gateway:
             asyncio.create_task(self._follow(), name="gateway-follow"),
             asyncio.create_task(self._work(), name="gateway-work"),
         ]
+        self._pulse.beat()
         _log.info("gateway serves", url=self.url, routes=len(self._table.routes))
 
     async def stop(self) -> None:
@@ -91,6 +94,7 @@ class Gateway:
         finally:
             self._resources.close()
             self._port = 0
+            self._pulse.beat()
 
     async def __aenter__(self) -> Self:
         """Start."""
@@ -144,6 +148,16 @@ class Gateway:
             rejected=self._rejected,
         )
 
+    async def changes(self) -> AsyncIterator[GatewayStatus]:
+        """Yield `status` at once, and again soon after each change, for ever.
+
+        A slow reader gets the newest status, not every one.
+        """
+        while True:
+            following = self._pulse.next
+            yield self.status()
+            await following.wait()
+
     def _open(self) -> None:
         """Take the data directory and the port."""
         try:
@@ -192,6 +206,7 @@ class Gateway:
 
     def _wake(self) -> None:
         self._changed.set()
+        self._pulse.beat()
 
     async def _work(self) -> None:
         """Bring Envoy up to date after each change, and now and then for names and memory."""
@@ -204,14 +219,16 @@ class Gateway:
             try:
                 await self._apply(self._confirm)
                 pause = RESOLVE_AGAIN_S
+                self._pulse.beat()
             except Unavailable:
-                pause = _AGAIN_S  # Envoy is being started again; `on_restart` wakes us, too
+                pause = _AGAIN_S  # Envoy is being started again; the supervisor wakes us, too
             except Exception as error:  # noqa: BLE001  # whatever it is, the next change is tried
                 told = self._supervisor.log_tail(since)
                 if not told and self._rejected:
                     continue  # the same refused configuration: it was reported
                 self._rejected = f"{error} {told}".strip()
                 _log.error("configuration refused, the last stays", reason=self._rejected)
+                self._pulse.beat()
 
     async def _apply(self, confirm: Confirm) -> None:
         """Build the configuration for the instances known now and publish it."""

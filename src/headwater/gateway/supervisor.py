@@ -76,15 +76,15 @@ class Supervisor:
     """
 
     def __init__(
-        self, settings: GatewaySettings, *, on_restart: Callable[[], None] | None = None
+        self, settings: GatewaySettings, *, on_change: Callable[[], None] | None = None
     ) -> None:
-        """Prepare; `on_restart` is called when a replacement for a dead Envoy serves."""
+        """Prepare; `on_change` is called when Envoy died, serves again, or begins to drain."""
         self.admin: Admin | None = None
         self.restarts = 0
         self.draining = False
         self._settings = settings
         self._layout = Layout(settings.data.absolute())
-        self._on_restart = on_restart
+        self._on_change = on_change
         self._process: asyncio.subprocess.Process | None = None
         self._watcher: asyncio.Task[None] | None = None
 
@@ -129,6 +129,7 @@ class Supervisor:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watcher
             self._watcher = None
+        self._changed()
         try:
             if self.serving:
                 await self._drain()
@@ -207,6 +208,7 @@ class Supervisor:
                 _log.error("Envoy died", status=status, log=self.log_tail())
                 deaths = 0 if time.monotonic() - started > _STABLE_S else deaths
             await self._end()
+            self._changed()
             await asyncio.sleep(_BACK_OFF_S[min(deaths, len(_BACK_OFF_S) - 1)])
             deaths += 1
             started = time.monotonic()
@@ -218,8 +220,11 @@ class Supervisor:
                 continue
             self.restarts += 1
             _log.warning("Envoy serves again", pid=self.pid, restarts=self.restarts)
-            if self._on_restart is not None:
-                self._on_restart()
+            self._changed()
+
+    def _changed(self) -> None:
+        if self._on_change is not None:
+            self._on_change()
 
     async def _drain(self) -> None:
         admin = self.admin

@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from headwater.discovery import Instance, RouteInfo
+from headwater.discovery import Instance, LocalDiscovery, RouteInfo
 from headwater.gateway import Gateway, GatewaySettings
 
 UPSTREAM = Path(__file__).with_name("upstream.py")
@@ -32,31 +32,17 @@ ROUTES = (
 )
 
 
-class Registry:
-    """Discovery as the test dictates it."""
-
-    def __init__(self) -> None:
-        self._services: dict[str, tuple[Instance, ...]] = {}
-        self._changed = asyncio.Condition()
+class Registry(LocalDiscovery):
+    """Discovery inside the process, as the test dictates it."""
 
     async def put(self, *instances: Instance) -> None:
-        """Replace everything known."""
-        services: dict[str, tuple[Instance, ...]] = {}
+        """Make these the only instances that are registered."""
         for instance in instances:
-            services[instance.service] = (*services.get(instance.service, ()), instance)
-        async with self._changed:
-            self._services = services
-            self._changed.notify_all()
-
-    def services(self) -> Mapping[str, tuple[Instance, ...]]:
-        return self._services
-
-    async def changes(self) -> AsyncIterator[Mapping[str, tuple[Instance, ...]]]:
-        while True:
-            seen = self._services
-            yield seen
-            async with self._changed:
-                await self._changed.wait_for(lambda seen=seen: self._services is not seen)
+            await self.register(instance)
+        wanted = {instance.id for instance in instances}
+        for known in [i for listed in self.services().values() for i in listed]:
+            if known.id not in wanted:
+                await self.deregister(known.id)
 
 
 class Upstream:
@@ -68,7 +54,8 @@ class Upstream:
     def instance(self, *, service: str = "accounts", **other: object) -> Instance:
         """Its registration."""
         fields = {"routes": ROUTES, "started": 1} | other
-        return Instance(service=service, id=self.name, host="127.0.0.1", port=self.port, **fields)
+        identity = self.name if service == "accounts" else f"{service}-{self.name}"
+        return Instance(service=service, id=identity, host="127.0.0.1", port=self.port, **fields)
 
     async def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""

@@ -12,6 +12,7 @@ import aiohttp
 import msgspec
 import pytest
 
+from headwater.discovery import DiscoveryClient, DiscoveryServer
 from headwater.errors import AddressInUse, ConfigurationError, StartupError
 from headwater.gateway import Gateway, server
 from headwater.gateway.envoy import Documents
@@ -19,7 +20,7 @@ from headwater.gateway.envoy import Documents
 from .conftest import Registry, routed, until
 
 SERVE = """
-import asyncio, sys
+import asyncio, sys, uvloop
 from pathlib import Path
 from headwater.gateway import Gateway, GatewaySettings
 from tests.integration.gateway.conftest import Registry
@@ -30,7 +31,7 @@ async def main():
         print(gateway.port, gateway.status().pid, flush=True)
         await asyncio.Event().wait()
 
-asyncio.run(main())
+uvloop.run(main())
 """
 
 
@@ -128,7 +129,7 @@ async def test_changes_while_envoy_is_away_are_not_lost(gateway, registry, upstr
 
 
 async def test_crash_of_the_control_plane_leaves_no_orphan(tmp_path, http):
-    """Envoy serves while the gateway stalls; SIGKILL of the gateway ends it, and a successor starts.
+    """Envoy serves while the gateway stalls; SIGKILL of the gateway ends it; a successor starts.
 
     The successor takes the same port and the same data directory.
     """
@@ -177,6 +178,52 @@ async def test_failing_discovery_changes_nothing(settings, upstream, http):
         await routed(gateway, accounts=2)
 
 
+async def test_real_registry_is_followed(settings, upstream, http):
+    """Over a registry service: instances come, expire when they die, and survive its absence."""
+    one, two = await upstream("one"), await upstream("two")
+    async with contextlib.AsyncExitStack() as stack:
+        server = await stack.enter_async_context(DiscoveryServer())
+        mine, theirs = [
+            await stack.enter_async_context(DiscoveryClient([server.url])) for _ in range(2)
+        ]
+        gateway = await stack.enter_async_context(Gateway(settings, mine))
+        await theirs.register(two.instance())
+        await one.kill()
+        server.registry.register(one.instance(lease_s=0.3))  # nobody renews it
+        await routed(gateway, accounts=2)
+        await routed(gateway, accounts=1)
+        await server.stop()
+        for number in range(5):
+            async with http.get(f"{gateway.url}/accounts/{number}") as answer:
+                assert (await answer.json())["name"] == "two"
+        assert gateway.status().instances == {"accounts": 1}
+
+
+async def test_changes_tell_what_happens(settings, registry, upstream):
+    """Every change of the status is told to who listens: routes, a death, a restart, the end."""
+    gateway = Gateway(settings, registry)
+    seen: list[tuple[str, int, int]] = []
+
+    async def listen() -> None:
+        async for status in gateway.changes():
+            told = (status.state, status.instances.get("accounts", 0), status.restarts)
+            if told not in seen:
+                seen.append(told)
+
+    listening = asyncio.create_task(listen())
+    one = await upstream("one")
+    async with gateway:
+        await until(lambda: ("serving", 0, 0) in seen)
+        await registry.put(one.instance())
+        await until(lambda: ("serving", 1, 0) in seen)
+        os.kill(gateway.status().pid, signal.SIGKILL)
+        await until(lambda: ("serving", 1, 1) in seen)
+    await until(lambda: ("stopped", 1, 1) in seen)
+    listening.cancel()
+    assert ("restarting", 1, 0) in seen
+    assert ("draining", 1, 1) in seen
+
+
 async def test_refused_configuration_changes_nothing(
     gateway, registry, upstream, http, monkeypatch
 ):
@@ -204,7 +251,7 @@ async def test_refused_configuration_changes_nothing(
     async with http.get(f"{gateway.url}/accounts/7") as answer:
         assert (await answer.json())["name"] == "one"
     monkeypatch.setattr(server, "documents", real)
-    await registry.put(one.instance(), two.instance(), one.instance(service="third"))
+    await registry.put(one.instance(), two.instance(metadata={"again": "yes"}))
     await routed(gateway, accounts=2)
     assert gateway.status().rejected == ""
 

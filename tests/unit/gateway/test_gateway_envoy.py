@@ -85,6 +85,18 @@ def test_query_by_post_is_a_read():
     assert "reset" in found["route"]["retry_policy"]["retry_on"].split(",")
 
 
+def test_any_method_is_divided_into_reads_and_writes():
+    """A route for every method is a read for GET and HEAD, else a write; named methods win."""
+    routes = (RouteInfo("*", "/a", "http"), RouteInfo("PUT", "/a", "http"))
+    table = build_table({"a": (Instance(service="a", id="a", host="h", port=1, routes=routes),)})
+    assert [r.method for r in table.routes] == ["PUT", "*"]
+    found = documents(table, SETTINGS, port=80)
+    entries = found.routes["headwater"]["virtual_hosts"][0]["routes"][1:]
+    told = [[h["name"] for h in entry["match"].get("headers", ())] for entry in entries]
+    put = [[":method", "idempotency-key"], [":method"]]
+    assert told == [*put, [":method"], [":method"], ["idempotency-key"], []]
+
+
 def test_target_is_hashed():
     """The hash of a command is the one path segment that names its target."""
     for entry in route(made("x"), "POST", "/accounts/7/deposits"):
