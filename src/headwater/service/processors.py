@@ -16,6 +16,7 @@ from headwater.processing import (
     LocalStatus,
     Processor,
     Relay,
+    RelayStatus,
     SagaProcessor,
     Source,
     StoreSource,
@@ -32,7 +33,7 @@ class _Running(Protocol):
 
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
-    async def status(self) -> LocalStatus: ...
+    async def status(self) -> LocalStatus | RelayStatus: ...
 
 
 class Processors:
@@ -81,7 +82,11 @@ class Processors:
                     SagaProcessor(saga, source=source, views=views, commands=commands, owner=owner)
                 )
             if store is not None and bus is not None:
-                self._running.append(Relay(store, bus, name=service.name, views=views, owner=owner))
+                self._running.append(
+                    Relay(
+                        store, bus, name=service.name, epoch=store.epoch, views=views, owner=owner
+                    )
+                )
 
     def _source(self, handlers: Any) -> Source:
         return self._source_of(handlers.source, type(handlers).__name__)
@@ -140,7 +145,7 @@ class Processors:
             if isinstance(error, BaseException):
                 _log.warning("a processor did not stop cleanly", error=repr(error))
 
-    async def statuses(self) -> list[LocalStatus]:
+    async def statuses(self) -> list[LocalStatus | RelayStatus]:
         """Return what each processor does in this process."""
         return [await processor.status() for processor in self._running]
 
@@ -157,4 +162,10 @@ class Processors:
             statuses = await self.statuses()
         except HeadwaterError:
             return []
-        return [(s.name, max((lane.lag for lane in s.lanes), default=0)) for s in statuses]
+        return [(status.name, _lag(status)) for status in statuses]
+
+
+def _lag(status: LocalStatus | RelayStatus) -> int:
+    if isinstance(status, RelayStatus):
+        return max(0, status.head - status.position) if status.active else 0
+    return max((lane.lag for lane in status.lanes), default=0)

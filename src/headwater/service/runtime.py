@@ -11,7 +11,7 @@ import structlog
 
 from headwater._http import AsgiServer
 from headwater.client import HttpCaller
-from headwater.config import ConfigClient, Configuration, Settings, StaticConfig
+from headwater.config import Config, ConfigClient, Settings, StaticConfig
 from headwater.discovery import Discovery, DiscoveryClient, Instance, StaticDiscovery
 from headwater.dispatch import CommandBus, CommandInterceptor, QueryBus, QueryInterceptor
 from headwater.dispatch.interceptors import Validating, authorizing, logging_commands
@@ -108,13 +108,13 @@ class Runtime:
         """The base URL of the edge."""
         return self._server.url
 
-    async def bind(self, kind: type[T], *, prefix: str = "") -> Settings[T]:
+    def bind(self, kind: type[T], *, prefix: str = "") -> Settings[T]:
         """Return a live, typed part of the configuration (see `Service.settings`)."""
-        return await self.configuration.settings(kind, prefix=prefix or self.service.name)
+        return self.config.settings(kind, prefix=prefix or self.service.name)
 
     async def _configure(self) -> None:
         settings = self.settings
-        self.configuration: Configuration = StaticConfig({})
+        self.config: Config = StaticConfig({})
         if settings.config:
             client = ConfigClient(
                 settings.config,
@@ -123,10 +123,10 @@ class Runtime:
                 settings.label,
                 start_timeout_s=settings.start_timeout_s,
             )
-            self.configuration = client
+            self.config = client
             self._exit.push_async_callback(client.close)
-        document = await self.configuration.load()
-        section = document.get(_SECTION, {})
+        document = await self.config.load()
+        section = document.config.get(_SECTION, {})
         if not isinstance(section, dict):
             raise ConfigurationError(
                 subject=f"section {_SECTION!r} of the configuration", reason="must be a mapping"

@@ -104,10 +104,10 @@ class Service:
 
         return late_client(self, contract)
 
-    async def settings(self, kind: type[T], *, prefix: str = "") -> "Settings[Any]":
-        """Return a live, typed part of this service's configuration.
+    def settings(self, kind: type[T], *, prefix: str = "") -> "Settings[T]":
+        """Return a live, typed section of the configuration (default: the service's name).
 
         Raises:
-            ConfigurationError: the configuration does not fit the type.
+            ConfigurationError: the configuration does not fit the type, or nothing is running.
         """
-        return await self.runtime.bind(kind, prefix=prefix)
+        return self.runtime.bind(kind, prefix=prefix)
