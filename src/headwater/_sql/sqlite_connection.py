@@ -70,7 +70,7 @@ def _set_up(connection: apsw.Connection, busy_timeout_s: float, synchronous: str
 
 
 def _patience(timeout_s: float) -> Callable[[int], bool]:
-    """Return a handler that looks every millisecond whether a lock has become free.
+    """Return a handler that looks every half millisecond whether a lock has become free.
 
     SQLite's own waits up to 100 ms between two looks, which between processes that write all the
     time let one starve for seconds: the other had the lock again within a millisecond.
