@@ -153,7 +153,7 @@ class ViewClaims(ViewStoreSuite):
         first = await claim(store, await one_segment(store), owner="a")
         async with store.transaction() as work:
             await work.advance([first], "5")
-        clock.now += 10.1
+        clock.now += 10  # to the very end
         second = await claim(store, first, owner="b")
         assert (second.owner, second.token) == ("b", "5")
         assert second.fence > first.fence

@@ -1,5 +1,1 @@
-"""Event buses against the shared suite, with readable assertions."""
-
-import pytest
-
-pytest.register_assert_rewrite("headwater.testing.eventbus")
+"""Event buses against the shared suite."""
