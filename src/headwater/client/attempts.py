@@ -118,13 +118,13 @@ class Run(Generic[A]):
                         continue
                     raise failure.error from failure
                 delay: float | None = backoff_s(attempt, self._policy.random)
-                if failure.final or attempt >= retries or not self._fits(delay):
+                if failure.final or attempt >= retries or not self._fits(target, delay):
                     raise failure.error from failure
             else:
                 if answer.status not in RETRYABLE_STATUSES or attempt >= retries:
                     return answer
                 delay = self._pause(target, answer, attempt)
-                if not self._fits(delay):
+                if not self._fits(target, delay):
                     return answer
                 _drop(answer)
             attempt += 1
@@ -156,11 +156,15 @@ class Run(Generic[A]):
         target = self._group.least_bad()
         if target is None:
             raise Overloaded(limit=self._policy.limit)
-        now = time.monotonic()
-        if self._arrival is None and target.ejected_until and not target.usable(now):
-            left = max(0.1, target.ejected_until - now)
+        if self._shut(target):
+            left = max(0.1, target.ejected_until - time.monotonic())
             raise CircuitOpen(target=target.url, retry_after_s=left)
         return target
+
+    def _shut(self, target: Target) -> bool:
+        if self._arrival is not None or not target.ejected_until:
+            return False
+        return not target.usable(time.monotonic())
 
     async def _attempt(self, target: Target, attempts_left: int) -> A:
         left = self._deadline - time.monotonic()
@@ -182,9 +186,10 @@ class Run(Generic[A]):
             late = DeadlineExceeded(action=self._request.action, timeout_s=self._timeout_s)
             raise Failure(late, sent=True) from None
         except Failure as failure:
-            # Who refuses connections is down for certain; others can take over at once.
-            alone = failure.sent or len(self._group.targets) == 1
-            if not failure.final:
+            # A call that keeps trying to connect to a restarting server counts as one failure.
+            if not failure.final and (failure.sent or not self._reconnects):
+                # Who refuses connections is down for certain; others can take over at once.
+                alone = failure.sent or len(self._group.targets) == 1
                 eject_after = policy.eject_after if alone else 1
                 target.failed(time.monotonic(), eject_after=eject_after)
             raise
@@ -213,7 +218,7 @@ class Run(Generic[A]):
         if not self._unreachable_until:
             self._unreachable_until = min(self._deadline, now + self._policy.patience_s)
         pause = min(0.02 * 2**self._reconnects, RECONNECT_S_MAX) * (0.5 + self._policy.random())
-        if now + pause >= self._unreachable_until:
+        if now + pause >= self._unreachable_until or self._shut(target):
             return False
         self._reconnects += 1
         self._tried.clear()
@@ -228,8 +233,11 @@ class Run(Generic[A]):
             return backoff
         return None if asked > RETRY_AFTER_S_MAX else asked + backoff
 
-    def _fits(self, delay: float | None) -> bool:
-        return delay is not None and time.monotonic() + delay < self._deadline
+    def _fits(self, target: Target, delay: float | None) -> bool:
+        """Whether another attempt makes sense: in time, and not against a circuit just opened."""
+        if delay is None or self._shut(target):
+            return False
+        return time.monotonic() + delay < self._deadline
 
 
 def _drop(answer: object) -> None:

@@ -150,10 +150,10 @@ class Group:
             return near[0] if near else None
         return self._less_busy(near)
 
-    def least_bad(self, *, tried: Collection[str] = ()) -> Target | None:
+    def least_bad(self) -> Target | None:
         """Return the ejected or resting target that is due first, None when all are full."""
         return min(
-            (t for t in self.targets if t.pending < self._limit and t.id not in tried),
+            (t for t in self.targets if t.pending < self._limit),
             key=lambda t: max(t.ejected_until, t.resting_until),
             default=None,
         )

@@ -20,7 +20,7 @@ def is_safe(method: str, headers: Mapping[str, str], *, idempotent: bool) -> boo
     """
     if idempotent or method in IDEMPOTENT_METHODS:
         return True
-    return any(name.lower() == IDEMPOTENCY_KEY for name in headers)
+    return any(value and name.lower() == IDEMPOTENCY_KEY for name, value in headers.items())
 
 
 def backoff_s(attempt: int, random: Callable[[], float]) -> float:

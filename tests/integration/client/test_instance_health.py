@@ -51,10 +51,10 @@ async def test_ejection(backend: MakeBackend, caller: MakeCaller) -> None:
     """After consecutive failures an instance is left alone, and asked again after a while."""
     sick, well = await backend(status(502), name="sick"), await backend(name="well")
     made = caller(eject_after=3)
-    for _ in range(100):
+    while len(sick.seen) < 3:
         await made.call(GET)
-    assert len(sick.seen) == 3
-    assert len(well.seen) == 97
+    assert {(await made.call(GET)).instance for _ in range(10)} == {"well"}
+    assert well.seen
     sick.handler = status(200)
     async with asyncio.timeout(10):
         while (await made.call(GET)).instance != "sick":
@@ -161,7 +161,7 @@ async def test_no_instance(caller: MakeCaller) -> None:
     started = time.monotonic()
     with pytest.raises(NoInstance, match="'shop'"):
         await caller(patience_s=0.1).call(GET)
-    assert 0.1 <= time.monotonic() - started < 5
+    assert 0.09 <= time.monotonic() - started < 5
 
 
 async def test_connections_are_bounded(backend: MakeBackend, caller: MakeCaller) -> None:

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 
 from headwater.client import Request
-from headwater.errors import ConnectionLost, DeadlineExceeded, Unreachable
+from headwater.errors import CircuitOpen, ConnectionLost, DeadlineExceeded, Unreachable
 from headwater.messages import Metadata, handling
 from tests.integration.client.conftest import Handler, MakeBackend, MakeCaller, cut, status
 
@@ -119,6 +119,24 @@ async def test_nobody_accepts(backend: MakeBackend, caller: MakeCaller) -> None:
         await caller().call(request("POST"))
 
 
+async def test_unreachable_url(backend: MakeBackend, caller: MakeCaller) -> None:
+    """A call that kept trying to connect says so; only further calls find the circuit open."""
+    server = await backend(register=False)
+    await server.stop()
+    made = caller(patience_s=0.5, eject_after=2)
+    for error in (Unreachable, Unreachable, CircuitOpen):
+        with pytest.raises(error):
+            await made.call(Request("POST", "/x", url=server.url))
+
+
+async def test_empty_key(backend: MakeBackend, caller: MakeCaller) -> None:
+    """An empty idempotency key is none."""
+    server = await backend(cut)
+    with pytest.raises(ConnectionLost):
+        await caller().call(request("POST", headers={"idempotency-key": ""}))
+    assert len(server.seen) == 1
+
+
 async def test_restart_is_survived(backend: MakeBackend, caller: MakeCaller) -> None:
     """A call made while the only instance restarts waits for it, also a POST without retries."""
     server = await backend()
@@ -133,7 +151,12 @@ async def test_restart_is_survived(backend: MakeBackend, caller: MakeCaller) -> 
 
 async def test_deadline_header_decreases(backend: MakeBackend, caller: MakeCaller) -> None:
     """Each attempt says how much time is left, and that only gets less."""
-    server = await backend(fails_first(status(502), 2))
+
+    async def failing(_: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(0.005)  # takes its time, more than the header's resolution
+        return web.Response(status=502)
+
+    server = await backend(fails_first(failing, 2))
     await caller().call(request(timeout_s=3.0))
     told = [int(seen.headers["headwater-timeout-ms"]) for seen in server.seen]
     assert 3000 >= told[0] > told[1] > told[2] > 0
@@ -160,7 +183,7 @@ async def test_deadline_passed_before(backend: MakeBackend, caller: MakeCaller) 
 async def test_attempts_share_the_time(backend: MakeBackend, caller: MakeCaller) -> None:
     """An attempt that hangs leaves time for the next one, when that is safe."""
     server = await backend(fails_first(never))
-    assert (await caller().call(request(timeout_s=1.0, retries=3))).status == 200
+    assert (await caller().call(request(timeout_s=2.0, retries=1))).status == 200
     assert len(server.seen) == 2
 
 
