@@ -60,6 +60,8 @@ class Ledger(Projection):
 
     @event_handler(AccountView, key="account_id")
     def opened(self, event: Opened) -> AccountView:
+        if event.holder == "unstorable":
+            return AccountView(event.account_id, 5j)  # type: ignore[arg-type]  # a fault
         return AccountView(event.account_id, event.holder)
 
     @event_handler(AccountView, key="account_id")

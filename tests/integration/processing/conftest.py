@@ -1,0 +1,81 @@
+"""Stores to process from and into: in memory, and in SQLite files."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from headwater.eventbus import EventBus
+from headwater.eventbus.memory import MemoryEventBus
+from headwater.eventbus.sqlite import SQLiteEventBus
+from headwater.eventstore import EventStore
+from headwater.eventstore.memory import MemoryEventStore
+from headwater.eventstore.sqlite import SQLiteEventStore
+from headwater.messages import ConsistencyToken
+from headwater.processing import Processor, ProcessorSettings, StoreSource
+from headwater.views import ViewStore
+from headwater.views.memory import MemoryViewStore
+from headwater.views.sqlite import SQLiteViewStore
+
+# Quick turns, so that tests need not wait for real leases.
+QUICK = ProcessorSettings(
+    lease_s=1.0, renew_s=0.05, attempts=3, back_off_s=0.005, back_off_max_s=0.05
+)
+
+
+class Stores:
+    """An event store, a view store and a bus, and processors that are stopped at the end."""
+
+    def __init__(self, store: EventStore, views: ViewStore, bus: EventBus) -> None:
+        self.store = store
+        self.views = views
+        self.bus = bus
+        self.started: list[Processor] = []
+
+    @property
+    def source(self) -> StoreSource:
+        return StoreSource(self.store, "ledger")
+
+    def at(self, position: int) -> ConsistencyToken:
+        return ConsistencyToken.at("ledger", self.store.epoch, position)
+
+    async def start(self, processor: Processor) -> Processor:
+        await processor.start()
+        self.started.append(processor)
+        return processor
+
+    async def caught_up(self, processor: Processor) -> None:
+        await processor.wait_for(self.at(await self.store.head()), timeout_s=10.0)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stores]:
+    """Both backends."""
+    if request.param == "memory":
+        made = Stores(MemoryEventStore(), MemoryViewStore(), MemoryEventBus(partitions=8))
+    else:
+        made = Stores(
+            await SQLiteEventStore.open(tmp_path / "events.db"),
+            await SQLiteViewStore.open(tmp_path / "views.db"),
+            await SQLiteEventBus.open(tmp_path / "bus.db", partitions=8),
+        )
+    yield made
+    for processor in made.started:
+        await processor.stop()
+    await made.bus.close()
+    await made.views.close()
+    await made.store.close()
+
+
+async def until(condition: Callable[[], object], *, timeout_s: float = 10.0) -> None:
+    """Poll a condition, plain or async, until it holds; fail when it does not in time."""
+    end = time.monotonic() + timeout_s
+    while True:
+        held = condition()
+        if await held if inspect.isawaitable(held) else held:
+            return
+        assert time.monotonic() < end, "it did not happen in time"
+        await asyncio.sleep(0.005)
