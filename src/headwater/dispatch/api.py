@@ -1,13 +1,15 @@
 """The command bus and the query bus: one call, wherever the handler is."""
 
+import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from headwater.messages import Command, ConsistencyToken, Metadata, Query
+from headwater.messages import Command, ConsistencyToken, Metadata, Query, message_type
 
 R = TypeVar("R")
+_encode = msgspec.json.Encoder().encode
 
 
 class CommandResult(msgspec.Struct, frozen=True):
@@ -27,11 +29,22 @@ class CommandResult(msgspec.Struct, frozen=True):
 
 
 class CommandMessage(msgspec.Struct, frozen=True):
-    """A command on its way, with what interceptors and handlers may want to know."""
+    """A command on its way, with what interceptors and handlers may want to know.
+
+    ``fingerprint`` identifies the content as the caller sent it, for the idempotency key: what
+    interceptors make of it does not count. The bus sets it when there is a key.
+    """
 
     command: Command
     metadata: Metadata
     idempotency_key: str = ""
+    fingerprint: str = ""
+
+
+def fingerprint_of(command: Command) -> str:
+    """Return what identifies a command's content: a BLAKE2b digest of its name and JSON."""
+    content = message_type(type(command)).name.encode() + b"\0" + _encode(command)
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 class QueryMessage(msgspec.Struct, frozen=True):

@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import msgspec
+
 from headwater.dispatch.api import (
     CommandInterceptor,
     CommandMessage,
@@ -11,9 +13,10 @@ from headwater.dispatch.api import (
     QueryInterceptor,
     QueryMessage,
     QueryNext,
+    fingerprint_of,
 )
 from headwater.dispatch.interceptors import applies_to
-from headwater.errors import DeclarationError, UnknownMessage
+from headwater.errors import DeclarationError, MalformedMessage, UnknownMessage
 from headwater.messages import Command, ConsistencyToken, Query, message_type, new_metadata
 
 R = TypeVar("R")
@@ -66,7 +69,18 @@ class LocalCommandBus:
         chain = self._chains.get(type(message.command))
         if chain is None:
             raise UnknownMessage(name=message_type(type(message.command)).name)
+        if message.idempotency_key and not message.fingerprint:
+            message = _with_fingerprint(message)
         return await chain(message)
+
+
+def _with_fingerprint(message: CommandMessage) -> CommandMessage:
+    try:
+        fingerprint = fingerprint_of(message.command)
+    except (TypeError, msgspec.MsgspecError) as error:
+        name = f"command {message_type(type(message.command)).name!r}"
+        raise MalformedMessage(name=name, reason=str(error)) from error
+    return msgspec.structs.replace(message, fingerprint=fingerprint)
 
 
 class LocalQueryBus:

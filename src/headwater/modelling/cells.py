@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
+from itertools import islice
 from typing import Any
 
 from headwater.eventstore import Pipeline
@@ -76,13 +77,19 @@ class CellCache:
         return cell
 
     def put(self, id: str, cell: Cell) -> None:
-        """Keep a cell, letting go of the least recently used one that is idle."""
+        """Keep a cell, and make room for it."""
         self._cells[id] = cell
-        if len(self._cells) > self._size:
-            for oldest, candidate in list(self._cells.items())[:8]:
-                if not candidate.in_flight and oldest != id:
-                    del self._cells[oldest]
-                    break
+        self.trim()
+
+    def trim(self) -> None:
+        """Let go of the least recently used cells that are idle, if there are too many."""
+        excess = len(self._cells) - self._size
+        if excess > 0:
+            looked_at = min(excess + 8, 64, len(self._cells) - 1)  # some may be in flight
+            oldest = list(islice(self._cells.items(), looked_at))
+            idle = [id for id, cell in oldest if not cell.in_flight]
+            for id in idle[:excess]:
+                del self._cells[id]
 
     def discard(self, id: str, cell: Cell) -> None:
         """Let go of a cell, if it is still the current one."""

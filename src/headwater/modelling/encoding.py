@@ -1,6 +1,5 @@
 """From what was decided to what is stored: events with their metadata, and idempotency."""
 
-import hashlib
 import time
 from collections.abc import Iterable
 
@@ -10,9 +9,8 @@ import uuid_utils
 from headwater.dispatch import CommandMessage
 from headwater.errors import IdempotencyKeyReused
 from headwater.eventstore import Appended, EventStore, Idempotency, NewEvent
-from headwater.messages import Event, EventCodec, Metadata, encode_metadata, message_type
+from headwater.messages import Event, EventCodec, Metadata, encode_metadata
 
-_encode = msgspec.json.Encoder().encode
 _codec = EventCodec()
 
 
@@ -39,18 +37,11 @@ def new_events(events: Iterable[Event], cause: Metadata) -> list[NewEvent]:
     return new
 
 
-def fingerprint_of(message: CommandMessage) -> str:
-    """Return what identifies a command's content: a BLAKE2b digest of its name and JSON."""
-    kind = message_type(type(message.command))
-    content = kind.name.encode() + b"\0" + _encode(message.command)
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
 def idempotency_of(message: CommandMessage) -> Idempotency | None:
     """Return the idempotency of an append for a command that came with a key."""
     if not message.idempotency_key:
         return None
-    return Idempotency(message.idempotency_key, fingerprint_of(message))
+    return Idempotency(message.idempotency_key, message.fingerprint)
 
 
 async def first_outcome(store: EventStore, message: CommandMessage) -> Appended | None:
@@ -65,6 +56,6 @@ async def first_outcome(store: EventStore, message: CommandMessage) -> Appended 
     if found is None:
         return None
     appended, fingerprint = found
-    if fingerprint != fingerprint_of(message):
+    if fingerprint != message.fingerprint:
         raise IdempotencyKeyReused(key=message.idempotency_key)
     return msgspec.structs.replace(appended, duplicate=True)

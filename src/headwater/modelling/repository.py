@@ -184,6 +184,7 @@ class Repository(Generic[A]):
                 landed = version
         finally:
             cell.landed(landed)
+            self._cells.trim()
             if cell.pipeline.broken is not None:
                 self._cells.discard(id, cell)
         if snapshot is not None and landed:
@@ -211,9 +212,8 @@ class Repository(Generic[A]):
             return None
         idempotency = idempotency_of(message)
         if idempotency is not None:
-            appended = await self._store.append((), idempotency=idempotency)
-            if appended.duplicate:
-                return self._result(id, appended)
+            unchanged = StreamWrite(self.type.stream(id), ())  # keeps the version for duplicates
+            return self._result(id, await self._store.append((unchanged,), idempotency=idempotency))
         return CommandResult(id, seen, self._token(await self._store.head()))
 
     async def _is_current(self, cell: Cell, seen: int, id: str) -> bool:

@@ -161,7 +161,9 @@ def aggregate_type(cls: type[Aggregate]) -> StateType:
     Raises:
         DeclarationError: it is declared wrongly.
     """
-    return StateType(cls)
+    kind = StateType(cls)
+    _check_models(kind)
+    return kind
 
 
 @functools.cache
@@ -171,7 +173,22 @@ def model_type(cls: type[DecisionModel]) -> ModelType:
     Raises:
         DeclarationError: it is declared wrongly.
     """
-    return ModelType(cls)
+    kind = ModelType(cls)
+    _check_models(kind, kind)
+    return kind
+
+
+def _check_models(kind: StateType, *own: ModelType) -> None:
+    """Refuse a command that lacks a field which a decision model of its handler draws on."""
+    for handler in kind.commands.values():
+        for model in (*own, *(model_type(model) for model in handler.models)):
+            missing = [f for f, _ in model.tag_fields if f not in handler.command.fields]
+            if missing:
+                raise DeclarationError(
+                    subject=handler.function.__qualname__,
+                    reason=f"{model.cls.__name__} takes {missing} from the command, but "
+                    f"{handler.command.cls.__name__} has {list(handler.command.fields)}",
+                )
 
 
 def split_stream(stream: str) -> tuple[str, str]:
