@@ -127,3 +127,22 @@ async def test_an_activation_is_seen_at_once(store: SQLiteViewStore, path: Path)
     async with other.transaction() as work:
         assert await work.load(Entry, ["e"]) == {"e": Entry("e", 5, 0, "", 0)}
     await other.close()
+
+
+async def test_a_read_during_a_recovery_does_not_block_the_loop(
+    store: SQLiteViewStore, path: Path
+) -> None:
+    """While another process recovers the file a read waits elsewhere, and then gets its answer."""
+    async with store.transaction() as work:
+        await work.save([Entry("e", 0, 0, "", 0)])
+    async with peer(SCRIPT.with_name("peer_recovery.py"), path) as recovering:
+        assert await recovering.hear() == "recovering"
+        reading = asyncio.create_task(store.get(Entry, "e"))
+        before = time.monotonic()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert time.monotonic() - before < 1
+        assert not reading.done()
+        await recovering.tell()
+        await recovering.end()
+        assert await asyncio.wait_for(reading, 10) == Entry("e", 0, 0, "", 0)
