@@ -18,6 +18,8 @@ from headwater.messages import current, remaining_s
 from headwater.messages.headers import TIMEOUT_MS, to_headers
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from headwater.client.transport import Stream, Transport
 
 A = TypeVar("A", bound=Answer)
@@ -44,6 +46,7 @@ class HttpCaller:
         patience_s: float = 1.0,
         eject_after: int = 5,
         answer_bytes_max: int = 64 * 1024 * 1024,
+        tls: "SSLContext | None" = None,
     ) -> None:
         """Open nothing yet.
 
@@ -57,12 +60,14 @@ class HttpCaller:
                 so that a restart goes unnoticed; nothing has been sent until then.
             eject_after: consecutive failures after which an instance is left alone.
             answer_bytes_max: a larger answer is refused.
+            tls: for https, such as one that knows a private authority; by default the system's.
         """
         self._discovery = discovery
         self._zone = zone
         self._connections = connections
         self._connect_timeout_s = connect_timeout_s
         self._answer_bytes_max = answer_bytes_max
+        self._tls = tls
         limit = connections + waiting
         self._policy = Policy(eject_after=eject_after, limit=limit, patience_s=patience_s)
         self._groups: dict[tuple[str, str, str], Group] = {}
@@ -132,6 +137,7 @@ class HttpCaller:
             connections=self._connections,
             connect_timeout_s=self._connect_timeout_s,
             answer_bytes_max=self._answer_bytes_max,
+            tls=self._tls,
         )
         return self._transport
 

@@ -1,6 +1,8 @@
 """One attempt over aiohttp: a pooled connection, a bounded answer, and what went wrong if not."""
 
 import os
+import socket
+import ssl
 from collections.abc import AsyncGenerator, Mapping
 from typing import NoReturn
 
@@ -19,9 +21,15 @@ class Transport:
     """Connections of one event loop: pooled ones for calls, and separate ones for streams."""
 
     def __init__(
-        self, *, connections: int, connect_timeout_s: float, answer_bytes_max: int
+        self,
+        *,
+        connections: int,
+        connect_timeout_s: float,
+        answer_bytes_max: int,
+        tls: ssl.SSLContext | None,
     ) -> None:
-        """Open no more than ``connections`` to one address for calls."""
+        """Open no more than ``connections`` to one address for calls, as many for streams."""
+        self._tls = tls
         self._answer_bytes_max = answer_bytes_max
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
         self._calls = self._session(connections)
@@ -30,11 +38,14 @@ class Transport:
     def _session(self, connections: int) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=0, limit_per_host=connections, keepalive_timeout=KEEP_ALIVE_S
+                limit=0,
+                limit_per_host=connections,
+                keepalive_timeout=KEEP_ALIVE_S,
+                ssl=self._tls or True,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=self._timeout,
-            skip_auto_headers=("User-Agent", "Accept-Encoding", "Content-Type"),
+            skip_auto_headers=("Accept-Encoding", "Content-Type"),
         )
 
     async def send(
@@ -184,8 +195,11 @@ def _fail(error: Exception, base: str) -> NoReturn:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
-        return os.strerror(error.os_error.errno).lower()
+    if isinstance(error, aiohttp.ClientConnectorError):
+        cause = error.os_error
+        if isinstance(cause, ssl.SSLError | socket.gaierror):  # their numbers are not the system's
+            return str(cause)
+        return os.strerror(cause.errno).lower() if cause.errno else str(cause)
     return str(error) or type(error).__name__
 
 

@@ -3,12 +3,14 @@
 import asyncio
 import gzip
 import re
+import ssl
 
 import pytest
+import trustme
 from aiohttp import web
 
 from headwater.client import Request
-from headwater.errors import InvalidInput, RemoteError
+from headwater.errors import InvalidInput, RemoteError, Unreachable
 from headwater.messages import Metadata, handling
 from tests.integration.client.conftest import MakeBackend, MakeCaller, status
 
@@ -135,3 +137,30 @@ async def test_body_and_headers(backend: MakeBackend, caller: MakeCaller) -> Non
     assert server.seen[0].raw_path == "/base/a%2Fb?q=%C3%A4"
     assert server.seen[0].headers["X-A"] == "b"
     assert reply.headers["x-answer"] == reply.headers["X-ANSWER"] == "1"
+
+
+async def test_tls(caller: MakeCaller) -> None:
+    """Over https an unknown authority is refused, and one that the context knows accepted."""
+    authority = trustme.CA()
+    server_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(server_side)
+    client_side = ssl.create_default_context()
+    authority.configure_trust(client_side)
+    app = web.Application()
+    app.router.add_get("/x", status(200))
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_side).start()
+        request = Request("GET", "/x", url=f"https://127.0.0.1:{runner.addresses[0][1]}")
+        assert (await caller(tls=client_side).call(request)).status == 200
+        with pytest.raises(Unreachable, match="certificate"):
+            await caller().call(request)
+    finally:
+        await runner.cleanup()
+
+
+async def test_unknown_host(caller: MakeCaller) -> None:
+    """A host name that does not exist is named in the error."""
+    with pytest.raises(Unreachable, match=r"http://nowhere\.invalid cannot be reached"):
+        await caller(patience_s=0.0).call(Request("GET", "/x", url="http://nowhere.invalid"))
