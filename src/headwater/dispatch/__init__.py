@@ -12,6 +12,7 @@ from headwater.dispatch.api import (
     QueryNext,
 )
 from headwater.dispatch.handlers import query_handler, query_handlers_of
+from headwater.dispatch.interceptors import intercepts
 
 __all__ = [
     "CommandBus",
@@ -23,6 +24,7 @@ __all__ = [
     "QueryInterceptor",
     "QueryMessage",
     "QueryNext",
+    "intercepts",
     "query_handler",
     "query_handlers_of",
 ]
