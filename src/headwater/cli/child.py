@@ -17,7 +17,7 @@ State = Literal["starting", "ready", "waiting", "stopped"]
 _BACK_OFF_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _STABLE_S = 10.0  # who has been ready for this long starts anew with the first pause
 _MISCONFIGURED = 2  # exit code of a ConfigurationError
-_SLOW_S = (1.0, 3.0, 10.0)  # pauses after those: a person has to correct something
+_SLOW_S = (1.0, 2.0, 5.0)  # pauses after those: a person has to correct something
 _HELD_LINES = 200
 
 

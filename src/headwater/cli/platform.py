@@ -74,6 +74,7 @@ async def _discovery(flags: Mapping[str, Any]) -> None:
     async with _until_told() as stop, DiscoveryServer(settings.host, settings.port) as server:
         report(url=server.url)
         await stop.wait()
+    _log.info("discovery has stopped")
 
 
 async def _config(flags: Mapping[str, Any]) -> None:
@@ -85,10 +86,11 @@ async def _config(flags: Mapping[str, Any]) -> None:
     async with _until_told() as stop:
         await server.start()
         try:
-            report(url=f"http://{settings.host}:{server.port}")
+            report(url=server.url)
             await stop.wait()
         finally:
             await server.stop()
+    _log.info("configuration has stopped")
 
 
 async def _gateway(flags: Mapping[str, Any]) -> None:
@@ -108,6 +110,7 @@ async def _gateway(flags: Mapping[str, Any]) -> None:
                     told.cancel()
         finally:
             await client.close()
+    _log.info("gateway has stopped")
 
 
 async def _tell(gateway: Gateway, client: DiscoveryClient) -> None:

@@ -58,11 +58,13 @@ def up(
 async def _up(
     spawner: "Spawner", file: Path, given: dict[str, int | None], ready_file: Path | None
 ) -> None:
+    from headwater.cli.logs import configure_logs
     from headwater.cli.output import Output
     from headwater.cli.plan import choose_ports, plan
     from headwater.cli.supervisor import Supervisor
     from headwater.cli.system import load_system
 
+    configure_logs("error")
     system = load_system(file)
     ports = choose_ports(system, given)
     with _only_one(system.data):

@@ -1,0 +1,166 @@
+"""headwater up: a whole system of real processes."""
+
+import json
+import os
+import signal
+import socket
+
+from tests.integration.cli.conftest import (
+    alive,
+    ask,
+    descendants,
+    eventually,
+    headwater,
+    one_line_error,
+    value_of,
+)
+
+
+def test_a_system_answers_through_its_gateway_and_stops_without_a_trace(make_system, up):
+    """After the banner the gateway answers; Ctrl-C ends every process, with exit code 0."""
+    running = up(make_system("command = 1, query = 2"))
+    status = running.wait_ready()
+    code, answer, headers = ask(f"{status['gateway']}/counters/a", body={"by": 2})
+    assert (code, answer["id"], answer["version"]) == (200, "a", 1)
+    assert headers
+    found = eventually("the view is there", lambda: value_of(f"{status['gateway']}/counters/a"))
+    assert found == 2
+    names = [process["name"] for process in status["processes"]]
+    assert names[:3] == ["discovery", "config", "gateway"]
+    assert names[3:] == ["counting-command-1", "counting-query-1", "counting-query-2"]
+    assert f"gateway        {status['gateway']}" in running.log
+    assert "sample is up: 6 processes" in running.log
+    below = descendants(running.process.pid)
+    assert {process["pid"] for process in status["processes"]} < below
+    assert running.stop(signal.SIGINT) == 0
+    assert not any(map(alive, below))
+    assert not running.ready_file.exists()
+    assert "killed" not in running.log
+
+
+def test_the_gateway_stops_before_the_services_and_these_before_the_platform(make_system, up):
+    """A stop goes from the outside to the inside, so that nothing is refused that was accepted."""
+    running = up(make_system())
+    running.wait_ready()
+    assert running.stop(signal.SIGTERM) == 0
+    log = running.log
+    order = ["gateway has stopped", "stopping service=counting", "discovery has stopped"]
+    places = [log.index(words) for words in [*order, "sample has stopped"]]
+    assert places == sorted(places)
+
+
+def test_a_killed_instance_comes_back(make_system, up):
+    """A crashed instance is reported, started again and takes traffic; the ready file follows."""
+    running = up(make_system())
+    status = running.wait_ready()
+    pid = running.processes()["counting-1"]["pid"]
+    assert ask(f"{status['gateway']}/counters/a", body={"by": 1})[0] == 200
+    os.kill(pid, signal.SIGKILL)
+
+    def back():
+        found = running.processes()["counting-1"]
+        return found["pid"] not in {0, pid} and found["state"] == "ready"
+
+    eventually("the instance is back", back)
+    assert "counting-1 was killed by SIGKILL: starting it again" in running.log
+    assert running.processes()["counting-1"]["restarts"] == 1
+    eventually(
+        "it takes traffic",
+        lambda: ask(f"{status['gateway']}/counters/a", body={"by": 1})[0] == 200,
+    )
+    assert "counting-1 is back" in running.log
+
+
+def test_a_killed_gateway_and_discovery_come_back(make_system, up):
+    """The platform's own services are kept running, too."""
+    running = up(make_system())
+    status = running.wait_ready()
+    for name in ("discovery", "gateway"):
+        os.kill(running.processes()[name]["pid"], signal.SIGKILL)
+    eventually(
+        "both were started again",
+        lambda: all(running.processes()[n]["restarts"] == 1 for n in ("discovery", "gateway")),
+    )
+
+    def answers():
+        try:
+            return ask(f"{status['gateway']}/counters/b", body={"by": 1})[0] == 200
+        except OSError:
+            return False
+
+    eventually("the gateway answers", answers)
+
+
+def test_no_process_outlives_its_supervisor(make_system, up):
+    """When the supervisor is killed, everything below it ends by itself."""
+    running = up(make_system())
+    running.wait_ready()
+    below = descendants(running.process.pid)
+    assert len(below) >= 5
+    running.process.kill()
+    running.process.wait()
+    eventually("all are gone", lambda: not any(map(alive, below)), within_s=10)
+
+
+def test_an_instance_that_cannot_start_is_reported_once_and_tried_again(make_system, up):
+    """A wrong configuration is one clear line, not a flood; corrected, the instance comes up."""
+    file = make_system()
+    broken = file.parent / "broken.py"
+    broken.write_text("import counting\nservice = counting.servise\n", encoding="utf-8")
+    text = file.read_text(encoding="utf-8")
+    text = text.replace('python_path = ["', 'python_path = [".", "')
+    file.write_text(text.replace("counting:service", "broken:service"), encoding="utf-8")
+    running = up(file)
+    eventually("it is reported", lambda: "cannot start as it is" in running.log)
+
+    def tried_again():
+        status = json.loads((file.parent / ".headwater/up.json").read_bytes())
+        instance = status["processes"][-1]
+        return instance["restarts"] and instance["state"] == "waiting"
+
+    eventually("it was tried again", tried_again)
+    errors = [line for line in running.log.splitlines() if "error: " in line]
+    assert len(errors) == 1
+    assert "broken.py:2: AttributeError" in errors[0]
+    broken.write_text("from counting import service\n", encoding="utf-8")
+    running.wait_ready()
+
+
+def test_a_port_in_use_ends_it_before_anything_is_started(make_system):
+    """A taken port is one error line with exit code 2, and no process was started."""
+    file = make_system()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = headwater("up", "--file", file, "--port", str(port))
+    assert f"127.0.0.1:{port} is in use by another process" in one_line_error(result, code=2)
+    assert result.stdout == ""
+    assert not (file.parent / ".headwater").exists()
+
+
+def test_a_typo_in_the_file_ends_it_before_anything_is_started(make_system):
+    """An unknown key is one error line with its line number and the nearest known key."""
+    file = make_system()
+    text = file.read_text(encoding="utf-8").replace("segments = 2", "segmants = 2")
+    file.write_text(text, encoding="utf-8")
+    error = one_line_error(headwater("up", "--file", file), code=2)
+    assert f"{file}:15: unknown key 'segmants'" in error
+    assert "did you mean 'segments'?" in error
+
+
+def test_without_a_file_it_says_what_to_do(tmp_path):
+    """Outside of a system's folder the error says how to find or make one."""
+    error = one_line_error(headwater("up", cwd=tmp_path), code=2)
+    assert "headwater.toml: does not exist" in error
+    assert "headwater new NAME" in error
+
+
+def test_two_supervisors_do_not_share_their_data(make_system, up):
+    """A second `headwater up` on the same data is refused, and the first goes on."""
+    file = make_system()
+    running = up(file)
+    running.wait_ready()
+    error = one_line_error(headwater("up", "--file", file), code=2)
+    assert "another `headwater up` uses this data" in error
+    assert running.process.poll() is None
