@@ -12,7 +12,7 @@ from typing import Self
 
 import structlog
 
-from headwater._http.pulse import Pulse
+from headwater._http.pulse import Pulse, wait_for
 from headwater.discovery import Discovery, Instance
 from headwater.errors import (
     ConfigurationError,
@@ -212,8 +212,7 @@ class Gateway:
         """Bring Envoy up to date after each change, and now and then for names and memory."""
         pause = RESOLVE_AGAIN_S
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), pause)
+            await wait_for(self._changed, pause)
             self._changed.clear()
             since = self._supervisor.log_size()
             try:

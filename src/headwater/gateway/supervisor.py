@@ -246,7 +246,8 @@ class Supervisor:
             if process is not None and process.returncode is None:
                 process.send_signal(signal.SIGTERM)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(process.wait(), _TERM_WAIT_S)
+                    async with asyncio.timeout(_TERM_WAIT_S):
+                        await process.wait()
         finally:
             if process is not None and process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):

@@ -61,6 +61,16 @@ async def test_stop_leaves_nothing(settings, registry):
     assert gateway.status().pid == 0
 
 
+async def test_stop_amid_a_change_ends(settings, registry):
+    """A change that is noted at the very moment of the stop does not hold the stop up."""
+    async with Gateway(settings, registry) as gateway:
+        await until(lambda: bool(gateway._changed._waiters))  # it waits for a change
+        gateway._wake()
+        async with asyncio.timeout(5):
+            await gateway.stop()
+    assert gateway.status().state == "stopped"
+
+
 async def test_taken_port_is_reported_before_envoy_starts(settings, registry):
     """A port in use is one clear error naming it; nothing was started."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -101,6 +111,22 @@ async def test_program_that_fails_at_start_is_quoted(settings, registry):
     with pytest.raises(StartupError, match=r"ended with status 3: no such luck"):
         await gateway.start()
     assert gateway.port == 0
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("access_log", "/nowhere/access.log", "unable to open file '/nowhere/access.log'"),
+        ("host", "nowhere.invalid", "correct gateway.host"),
+        ("data", Path("/proc/nowhere"), "name a directory that may be written"),
+    ],
+)
+async def test_unusable_setting_is_named(settings, registry, field, value, words):
+    """A setting that cannot be used ends the start with an error that names it."""
+    gateway = Gateway(msgspec.structs.replace(settings, **{field: value}), registry)
+    with pytest.raises(ConfigurationError, match=words):
+        await gateway.start()
+    assert gateway.status().pid == 0
 
 
 async def test_dead_envoy_is_replaced(gateway, registry, upstream, http):
