@@ -49,106 +49,11 @@ A class states its message as a template over its own fields; the fields cross t
 problem document (RFC 9457), and the same class comes out on the other side.
 """
 
-import inspect
-import re
-from typing import Any, ClassVar, Self, dataclass_transform, get_type_hints
+from typing import Any
 
 import msgspec
 
-_REGISTRY: dict[str, type["HeadwaterError"]] = {}
-
-
-def _kebab(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
-
-
-def _rebuild(cls: type["HeadwaterError"], fields: dict[str, Any]) -> "HeadwaterError":
-    return cls(**fields)
-
-
-@dataclass_transform(kw_only_default=True, eq_default=False)
-class HeadwaterError(Exception):
-    """Base of all errors. Annotated names are keyword-only fields; ``template`` is the message.
-
-    ``status`` is the HTTP status, ``code`` the stable name on the wire (the class name in kebab
-    case unless stated).
-    """
-
-    status: ClassVar[int] = 500
-    code: ClassVar[str] = "headwater-error"
-    template: ClassVar[str] = ""
-    _names: ClassVar[tuple[str, ...]] = ()
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Register the class under its wire code and note its fields."""
-        super().__init_subclass__(**kwargs)
-        if "code" not in cls.__dict__:
-            cls.code = _kebab(cls.__name__)
-        own = [
-            name
-            for name, kind in inspect.get_annotations(cls).items()
-            if not name.startswith("_") and "ClassVar" not in str(kind)
-        ]
-        cls._names = (*cls._names, *(name for name in own if name not in cls._names))
-        _REGISTRY[cls.code] = cls
-
-    def __init__(self, **fields: Any) -> None:
-        """Take the declared fields by keyword.
-
-        Raises:
-            TypeError: a field is unknown or missing.
-        """
-        cls = type(self)
-        unknown = [name for name in fields if name not in cls._names]
-        missing = [n for n in cls._names if n not in fields and not hasattr(cls, n)]
-        if unknown or missing:
-            msg = f"{cls.__name__}(): unknown fields {unknown}, missing fields {missing}"
-            raise TypeError(msg)
-        for name, value in fields.items():
-            setattr(self, name, value)
-        super().__init__(self.message)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by class and fields."""
-        return _rebuild, (type(self), self.fields())
-
-    @property
-    def message(self) -> str:
-        """What was wrong and what to do, for a person."""
-        fields = self.fields()
-        if self.template:
-            return self.template.format(**fields)
-        words = _kebab(type(self).__name__).replace("-", " ")
-        listed = ", ".join(f"{name}={value!r}" for name, value in fields.items())
-        return f"{words}: {listed}" if listed else words
-
-    def __str__(self) -> str:
-        """Return the message."""
-        return self.message
-
-    def fields(self) -> dict[str, Any]:
-        """Return the declared fields with their values."""
-        return {name: getattr(self, name) for name in self._names}
-
-    def to_problem(self) -> dict[str, Any]:
-        """Return the problem document (RFC 9457) of this error."""
-        return {
-            "type": f"urn:headwater:error:{self.code}",
-            "title": _kebab(type(self).__name__).replace("-", " "),
-            "status": self.status,
-            "detail": self.message,
-            "code": self.code,
-            "fields": msgspec.to_builtins(self.fields(), str_keys=True, enc_hook=str),
-        }
-
-    @classmethod
-    def _from_fields(cls, fields: dict[str, Any]) -> Self:
-        hints = get_type_hints(cls)
-        known = {name: fields[name] for name in cls._names if name in fields}
-        return cls(**{n: msgspec.convert(v, hints[n], strict=False) for n, v in known.items()})
-
-
-_REGISTRY[HeadwaterError.code] = HeadwaterError  # subclasses register themselves
+from headwater._error import REGISTRY, HeadwaterError
 
 
 def from_problem(problem: Any, *, status: int = 500, source: str = "") -> HeadwaterError:
@@ -160,11 +65,11 @@ def from_problem(problem: Any, *, status: int = 500, source: str = "") -> Headwa
         source: who answered, for the message.
     """
     if isinstance(problem, dict):
-        cls = _REGISTRY.get(str(problem.get("code", "")))
+        cls = REGISTRY.get(str(problem.get("code", "")))
         fields = problem.get("fields")
         if cls is not None and isinstance(fields, dict):
             try:
-                return cls._from_fields(fields)
+                return cls.from_fields(fields)
             except (TypeError, NameError, msgspec.ValidationError):
                 pass  # an error of the same name but another shape: report it as remote
         detail = str(problem.get("detail") or problem.get("title") or problem)[:500]

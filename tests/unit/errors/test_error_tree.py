@@ -31,7 +31,7 @@ from headwater.errors import (
 TREE = [
     cls
     for _, cls in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(cls, HeadwaterError) and cls.__module__ == errors.__name__
+    if issubclass(cls, HeadwaterError)
 ]
 SAMPLES: dict[Any, Any] = {
     str: "some 'text' {x}",
