@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
+import msgspec
+
 from headwater.client.attempts import Answer, Policy, Run, Send
 from headwater.client.hedging import first_answer
 from headwater.client.instances import Group, Target
@@ -106,8 +108,11 @@ class HttpCaller:
         if not request.hedge_s or request.method not in ("GET", "HEAD"):
             return await run.answer()
 
+        left_s = max(0.0, request.timeout_s - request.hedge_s)
+        later = msgspec.structs.replace(request, timeout_s=left_s)
+
         def elsewhere() -> Awaitable[Reply]:
-            return self._run(request, group, transport.send, tried={run.at}).answer()
+            return self._run(later, group, transport.send, tried={run.at}).answer()
 
         return await first_answer(run.answer, elsewhere, delay_s=request.hedge_s)
 

@@ -15,6 +15,7 @@ from headwater.errors import (
     CircuitOpen,
     ConfigurationError,
     ConnectionLost,
+    DeadlineExceeded,
     NoInstance,
     Overloaded,
 )
@@ -289,6 +290,21 @@ async def test_hedging(backend: MakeBackend, caller: MakeCaller) -> None:
     await asyncio.wait_for(slow.cancelled.wait(), 5)
     assert slow.running == 0
     assert fast.seen
+
+
+async def test_hedged_deadline(backend: MakeBackend, caller: MakeCaller) -> None:
+    """The second attempt ends at the same deadline as the first."""
+
+    async def never(_: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        return web.Response()
+
+    servers = [await backend(never, name=name) for name in "ab"]
+    request = Request("GET", "/x", service="shop", timeout_s=0.5, hedge_s=0.3)
+    with pytest.raises(DeadlineExceeded):
+        await caller().call(request)
+    told = sorted(int(s.seen[0].headers["headwater-timeout-ms"]) for s in servers)
+    assert told[0] <= 200 < told[1] <= 500
 
 
 async def test_hedging_only_where_safe(backend: MakeBackend, caller: MakeCaller) -> None:
