@@ -26,10 +26,24 @@ QUICK = ProcessorSettings(
 )
 
 
+class Clock:
+    """The time, which a test can move on."""
+
+    def __init__(self) -> None:
+        self._skipped_s = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self._skipped_s
+
+    def skip(self, seconds: float) -> None:
+        self._skipped_s += seconds
+
+
 class Stores:
     """An event store, a view store and a bus, and processors that are stopped at the end."""
 
-    def __init__(self, store: EventStore, views: ViewStore, bus: EventBus) -> None:
+    def __init__(self, clock: Clock, store: EventStore, views: ViewStore, bus: EventBus) -> None:
+        self.clock = clock
         self.store = store
         self.views = views
         self.bus = bus
@@ -54,12 +68,15 @@ class Stores:
 @pytest.fixture(params=["memory", "sqlite"])
 async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stores]:
     """Both backends."""
+    clock = Clock()
     if request.param == "memory":
-        made = Stores(MemoryEventStore(), MemoryViewStore(), MemoryEventBus(partitions=8))
+        views = MemoryViewStore(clock=clock)
+        made = Stores(clock, MemoryEventStore(), views, MemoryEventBus(partitions=8))
     else:
         made = Stores(
+            clock,
             await SQLiteEventStore.open(tmp_path / "events.db"),
-            await SQLiteViewStore.open(tmp_path / "views.db"),
+            await SQLiteViewStore.open(tmp_path / "views.db", clock=clock),
             await SQLiteEventBus.open(tmp_path / "bus.db", partitions=8),
         )
     yield made
