@@ -21,6 +21,7 @@ _LINE = re.compile(r"\(at line (\d+), column \d+\)")
 _Pair = tuple[yaml.Node, yaml.Node]
 
 _MERGE = "tag:yaml.org,2002:merge"
+_NULL = "tag:yaml.org,2002:null"
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -67,7 +68,7 @@ def _yaml(text: str, name: str) -> Document:
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
-        if node is None:
+        if node is None or node.tag == _NULL:
             return Document({}, {})
         if not isinstance(node, yaml.MappingNode):
             kind = "list" if isinstance(node, yaml.SequenceNode) else "single value"

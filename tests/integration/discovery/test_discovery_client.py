@@ -92,7 +92,7 @@ async def test_unreachable_at_start() -> None:
     """A registry that is not there is named at start, with what to do; nothing is left running."""
     client = DiscoveryClient("http://127.0.0.1:9", start_timeout_s=0.3)
     for attempt in (client.register(instance()), client.start()):
-        with pytest.raises(StartupError, match="discovery at http://127.0.0.1:9: no answer") as e:
+        with pytest.raises(StartupError, match=r"at http://127.0.0.1:9: no answer") as e:
             await attempt
         assert "start the discovery service, or correct its URL" in str(e.value)
     assert client.status().registered == {}
