@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from headwater.errors import InvalidInput
+from headwater.errors import InvalidInput, StoreError
 from headwater.testing.views_base import (
     WAIT_S_MAX,
     Numbered,
@@ -147,6 +147,20 @@ class ViewDocuments(ViewStoreSuite):
             assert len(both) == 2 or task.cancelled()
         await save(store, Person("after"))
         assert await store.get(Person, "after") == Person("after")
+
+    async def test_a_task_does_not_wait_for_itself(self, store: ViewStore) -> None:
+        """Inside a block its task is refused what would wait for the block; the block goes on."""
+        segment = await one_segment(store)
+        async with store.transaction() as work:
+            await work.save([Person("p")])
+            for use in (
+                save(store, Person("q")),
+                store.claim(segment, owner="me", lease_s=1),
+                store.ensure([Person], generation=2),
+            ):
+                with pytest.raises(StoreError, match="this task is inside a transaction"):
+                    await use
+        assert (await store.find(Person)).items == [Person("p")]
 
     async def test_transactions_do_not_overlap(self, store: ViewStore) -> None:
         """Read, wait, write from many tasks loses no update."""

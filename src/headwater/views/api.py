@@ -63,8 +63,8 @@ class ViewTransaction(Protocol):
     """Work on views and tokens that is committed as one, or not at all.
 
     Only for use inside the block that began it, one call at a time. Documents that it returns
-    are copies: a change to one is stored by `save`. Inside the block, methods of the store that
-    write (also claims) would wait for the block to end, for ever: do not call them there.
+    are copies: a change to one is stored by `save`. Methods of the store that write (also claims)
+    wait for the block to end; called inside it by its own task they raise `StoreError`.
 
     Any method raises `ConfigurationError` when the generation of a view type is not in the store
     (nobody ensured it, or another process has activated a newer one and dropped it).

@@ -15,6 +15,7 @@ import msgspec
 from headwater.errors import ClaimLost, StoreUnavailable
 from headwater.views.api import Segment, ViewPage
 from headwater.views.checks import check_active, check_droppable, check_shape, missing
+from headwater.views.exclusive import Exclusive
 from headwater.views.model import View, ViewType, view_type
 from headwater.views.selection import Selection, check_row, cursor_after, order_key, select
 
@@ -38,7 +39,7 @@ class MemoryViewStore:
         self._active_views: dict[str, int] = {}
         self._active_processors: dict[str, int] = {}
         self._segments: dict[SegmentId, Segment] = {}
-        self._writing = asyncio.Lock()
+        self._writing = Exclusive(_NAME)
         self._waiting: set[asyncio.Event] = set()
         self._closed = False
 

@@ -19,6 +19,7 @@ from headwater._sql.sqlite_connection import commit, connect, roll_back, transla
 from headwater.errors import StoreUnavailable
 from headwater.views import sqlite_generations, sqlite_segments
 from headwater.views.api import Segment, ViewPage
+from headwater.views.exclusive import Exclusive
 from headwater.views.model import View
 from headwater.views.selection import select
 from headwater.views.sqlite_generations import Generations
@@ -43,7 +44,7 @@ class SQLiteViewStore:
         self._direct = direct
         self._clock = clock
         self._known = Generations()
-        self._writing = asyncio.Lock()
+        self._writing = Exclusive(str(database.path))
         self._closed = False
 
     @classmethod
