@@ -202,8 +202,9 @@ class Edge:
             return Response(openapi_page(settings.service), media_type="text/html")
 
         @get("/docs/assets/{name:str}", include_in_schema=False, sync_to_thread=False)
-        def asset(name: str) -> Response[bytes]:
+        def asset(request: Request[Any, Any, Any]) -> Response[bytes]:
             kinds = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript"}
+            name = request.path_params["name"]
             if name not in kinds:
                 return Response(b"", status_code=404)
             return Response((assets / name).read_bytes(), media_type=kinds[name])
@@ -248,7 +249,7 @@ def _extra_routes(handlers: Iterable[Any]) -> list[RouteInfo]:
                 continue
             kind = "stream" if handler.opt.get("stream") else "http"
             found.extend(
-                RouteInfo(str(method.value), plain, kind)  # type: ignore[arg-type]  # of Literal
+                RouteInfo(str(getattr(method, "value", method)), plain, kind)  # type: ignore[arg-type]  # of Literal
                 for method in sorted(handler.http_methods)
                 if method not in ("OPTIONS", "HEAD")
             )
