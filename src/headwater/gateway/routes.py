@@ -49,25 +49,16 @@ def build_table(
         before = previous.owners.get(identity) if previous is not None else None
         owner = before if before in rivals else min(rivals, key=lambda s: (_first(rivals[s]), s))
         owners[identity] = owner
-        declared = rivals[owner]
-        info = max(declared, key=lambda pair: (pair[0].started, pair[0].id))[1]
         problems.extend(
             _problem(rival, pairs[0][1], f"{owner!r} registered the same method and path first")
             for rival, pairs in rivals.items()
             if rival != owner
         )
+        declared = rivals[owner]
+        info = max(declared, key=lambda pair: (pair[0].started, pair[0].id))[1]
         cluster = _cluster(services[owner], declared, info, identity)
         clusters[cluster.name] = cluster
-        routes.append(
-            Route(
-                method=info.method.upper(),
-                path=info.path,
-                kind=info.kind,
-                service=owner,
-                cluster=cluster.name,
-                key=info.key if info.key in templates.parameters(info.path) else "",
-            )
-        )
+        routes.append(_route(info, cluster))
     offered = _prefixes(services, clusters) if prefixes else {}
     return RoutingTable(
         routes=tuple(sorted(routes, key=_order)),
@@ -75,6 +66,17 @@ def build_table(
         problems=tuple(sorted(problems, key=lambda p: (p.path, p.method, p.service))),
         owners=owners,
         prefixes=offered,
+    )
+
+
+def _route(info: RouteInfo, cluster: Cluster) -> Route:
+    return Route(
+        method=info.method.upper(),
+        path=info.path,
+        kind=info.kind,
+        service=cluster.service,
+        cluster=cluster.name,
+        key=info.key if info.key in templates.parameters(info.path) else "",
     )
 
 
