@@ -59,11 +59,9 @@ def test_precedence(files: Files) -> None:
         "accounts-eu.yaml",
     ]
     for number, name in enumerate(names):
-        lines = [f"k{n}: {name}" for n in range(number, len(names))]
-        if name.endswith("toml"):
-            lines = [f"k{n} = '{name}'" for n in range(number, len(names))]
-        lines = [line.replace(f"k{n}", f"k{n}") for n, line in enumerate(lines)]
-        files.write(name, "\n".join(lines) + "\n")
+        sign = " =" if name.endswith("toml") else ":"
+        keys = range(number, len(names))
+        files.write(name, "".join(f"k{key}{sign} '{name}'\n" for key in keys))
     document = files.repository().document("accounts", ("dev", "eu"))
     assert document.config == {f"k{n}": name for n, name in enumerate(names)}
     assert [source.name for source in document.sources] == names[::-1]

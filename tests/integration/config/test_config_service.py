@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
+from yarl import URL
 
 from headwater._http.sse import decode_events
 from headwater.config.client import ConfigClient
@@ -166,8 +167,6 @@ async def test_bad_requests(
     """Whatever is wrong is answered with a problem document that says what."""
     (folder / "bad.yml").write_text("- 1\n")
     async with ConfigServer(folder, environment={}) as server:
-        from yarl import URL
-
         url = URL(server.url + path, encoded=True)
         async with http.request(method, url) as answer:
             problem = await answer.json(content_type=None)
