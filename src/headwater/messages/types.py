@@ -3,7 +3,16 @@
 import functools
 import re
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    TypeVar,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import msgspec
 
@@ -13,15 +22,20 @@ R = TypeVar("R")
 M = TypeVar("M", bound="type[Command | Event | Query[Any]]")
 
 
-class Command(msgspec.Struct, frozen=True):
+@dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
+class MessageMeta(msgspec.StructMeta):
+    """Tells type checkers that subclasses of messages are frozen, as they are at run time."""
+
+
+class Command(msgspec.Struct, frozen=True, metaclass=MessageMeta):
     """A request to change something. Its first field, or the one marked `Target`, names what."""
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, metaclass=MessageMeta):
     """A fact that happened, named in the past tense; stored for ever."""
 
 
-class Query(msgspec.Struct, Generic[R], frozen=True):
+class Query(msgspec.Struct, Generic[R], frozen=True, metaclass=MessageMeta):
     """A question; ``Query[AccountView]`` states the type of its answer."""
 
 
