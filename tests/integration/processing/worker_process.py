@@ -29,7 +29,8 @@ async def main(kind: str, directory: Path, owner: str) -> None:
             MoneyTransfer, source=source, views=views, owner=owner, commands=bus, settings=SETTINGS
         )
     await processor.start()
-    print("working", flush=True)
+    sys.stdout.write("working\n")
+    sys.stdout.flush()
     await asyncio.Event().wait()
 
 
