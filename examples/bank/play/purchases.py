@@ -58,6 +58,6 @@ def expect(purchases: dict[str, list[Purchase]]) -> Expected:
         purchases=sum(1 for purchase in everything if purchase.cents),
         worthless=sum(1 for purchase in everything if not purchase.cents),
         cents=sum(purchase.cents for purchase in everything),
-        by_month=dict(by_month),
+        by_month=dict(sorted(by_month.items())),
         by_customer={c: sum(p.cents for p in several) for c, several in purchases.items()},
     )

@@ -21,6 +21,7 @@ class System:
         self._data = data
         self._ready = data / "ready.json"
         self.log = data / "up.log"
+        self._environment = {**os.environ, "HEADWATER_DATA": str(data)}
         self._process: asyncio.subprocess.Process | None = None
         self.started_in_s = 0.0
 
@@ -37,9 +38,11 @@ class System:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *arguments,
-                *("--data", str(self._data), "--ready-file", str(self._ready)),
+                *("--ready-file", str(self._ready)),
+                *("--port", "0", "--discovery-port", "0", "--config-port", "0"),
                 stdout=log,
                 stderr=log,
+                env=self._environment,
             )
         while not self._ready.exists():
             if self._process.returncode is not None or time.monotonic() - began > patience_s:
@@ -63,8 +66,8 @@ class System:
 
     def kill(self, service: str, role: str) -> int:
         """Kill one instance of a service with SIGKILL; return its process id."""
-        for instance in self.ready["instances"]:
-            if instance["service"] == service and instance["role"] == role:
+        for instance in self.ready["processes"]:
+            if (instance["service"], instance["role"]) == (service, role):
                 os.kill(instance["pid"], signal.SIGKILL)
                 return int(instance["pid"])
         message = f"no instance of {service} with role {role} is running"
@@ -74,8 +77,9 @@ class System:
         """Return how many events are parked in all services."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "headwater.cli", "dead-letters", "list", "--json"),
-            *("--file", str(HERE / "headwater.toml"), "--data", str(self._data)),
+            *("--file", str(HERE / "headwater.toml")),
             stdout=asyncio.subprocess.PIPE,
+            env=self._environment,
         )
         output, _ = await process.communicate()
         if process.returncode:

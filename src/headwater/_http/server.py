@@ -93,6 +93,7 @@ class AsgiServer:
             self._serve_request,
             interface="asgi3",
             http="httptools",
+            ws="websockets-sansio",
             lifespan="on" if self._lifespan else "off",
             log_config=None,
             access_log=False,

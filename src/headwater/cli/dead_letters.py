@@ -18,7 +18,9 @@ app = App(name="dead-letters", help="Inspect, retry and drop events that could n
 
 
 @app.command(name="list")
-def list_letters(*, processor: str = "", service: str = "", file: Path = DEFAULT_FILE) -> None:
+def list_letters(
+    *, processor: str = "", service: str = "", json: bool = False, file: Path = DEFAULT_FILE
+) -> None:
     """List the parked sequences: the event that failed, and how many wait behind it.
 
     Parameters
@@ -27,10 +29,12 @@ def list_letters(*, processor: str = "", service: str = "", file: Path = DEFAULT
         Only of this processor.
     service
         Only of this service.
+    json
+        Print a JSON array with an object for each sequence, for programs.
     file
         The description of the system.
     """
-    asyncio.run(_list(file, service, processor))
+    asyncio.run(_list(file, service, processor, as_json=json))
 
 
 @app.command
@@ -98,37 +102,37 @@ def drop(
     asyncio.run(_drop(file, service, processor, sequence, letter))
 
 
-async def _list(file: Path, service: str, processor: str) -> None:
+async def _list(file: Path, service: str, processor: str, *, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("service", "processor", "sequence", "letters", "event", "attempts", "error")
-    async with open_admins(file, service) as found:
-        for entry in [one(found, processor)] if processor else found:
+    columns = ("service", "processor", "sequence", "letters", "event", "attempts", "error")
+    rows: list[tuple[str, str, str, int, str, int, str]] = []
+    async with open_admins(file, service) as opened:
+        for entry in [one(opened, processor)] if processor else opened.processors:
             sequences: dict[str, list[DeadLetter]] = {}
             async for letter in entry.admin.letters():
                 sequences.setdefault(letter.sequence, []).append(letter)
             for sequence, letters in sequences.items():
                 first = letters[0]
-                table.add_row(
-                    entry.service,
-                    entry.name,
-                    sequence,
-                    str(len(letters)),
-                    first.type,
-                    str(first.attempts),
-                    first.error,
-                )
-    if table.row_count:
+                place = (entry.service, entry.name, sequence)
+                rows.append((*place, len(letters), first.type, first.attempts, first.error))
+    if as_json:
+        found = [dict(zip(columns, row, strict=True)) for row in rows]
+        sys.stdout.write(f"{msgspec.json.encode(found).decode()}\n")
+    elif rows:
+        table = Table(*columns)
+        for row in rows:
+            table.add_row(*map(str, row))
         Console().print(table)
     else:
         Console().print("no dead letters")
 
 
 async def _show(file: Path, service: str, processor: str, sequence: str) -> None:
-    async with open_admins(file, service) as found:
+    async with open_admins(file, service) as opened:
         count = 0
-        async for letter in one(found, processor).admin.letters(sequence):
+        async for letter in one(opened, processor).admin.letters(sequence):
             sys.stdout.write(f"{msgspec.json.encode(_content(letter)).decode()}\n")
             count += 1
     if not count:
@@ -167,8 +171,8 @@ async def _retry(file: Path, service: str, processor: str, sequence: str) -> int
 
     console = Console()
     failed = 0
-    async with open_admins(file, service) as found:
-        admin = one(found, processor).admin
+    async with open_admins(file, service) as opened:
+        admin = one(opened, processor).admin
         wanted = {letter.sequence: None async for letter in admin.letters(sequence)}
         if sequence and not wanted:
             raise _none(processor, sequence)
@@ -183,8 +187,8 @@ async def _retry(file: Path, service: str, processor: str, sequence: str) -> int
 
 
 async def _drop(file: Path, service: str, processor: str, sequence: str, letter: str) -> None:
-    async with open_admins(file, service) as found:
-        dropped = await one(found, processor).admin.drop(sequence, letter=letter)
+    async with open_admins(file, service) as opened:
+        dropped = await one(opened, processor).admin.drop(sequence, letter=letter)
     if not dropped:
         raise _none(processor, sequence)
     sys.stdout.write(f"{sequence}: {dropped} dropped\n")

@@ -1,5 +1,6 @@
 """``headwater.toml``: the description of a whole system."""
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ def _one() -> dict[Role, int]:
 
 
 class SystemSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[system]``; paths are relative to the file."""
+    """``[system]``; paths are relative to the file. HEADWATER_DATA replaces ``data``."""
 
     name: str
     data: str = ".headwater"
@@ -120,7 +121,7 @@ def load_system(file: Path) -> System:
     return System(
         file=file.resolve(),
         name=head.name,
-        data=folder / head.data,
+        data=folder / os.environ.get("HEADWATER_DATA", head.data),
         python_path=tuple(folder / path for path in head.python_path),
         gateway=_gateway(document),
         discovery=document.section(("discovery",), DiscoverySection),
