@@ -1,20 +1,27 @@
 """The processors of a system, to be looked after from the command line."""
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from headwater.cli.documents import nearest
 from headwater.cli.loading import load_service
+from headwater.cli.logs import configure_logs
 from headwater.cli.stores import chosen_services, exists, require, settings_of
 from headwater.cli.system import System, load_system
 from headwater.errors import ConfigurationError
 from headwater.eventbus import EventBus
 from headwater.eventstore import EventStore
-from headwater.processing import BusSource, ProcessorAdmin, Source, StoreSource
+from headwater.processing import (
+    BusSource,
+    ProcessorAdmin,
+    Relay,
+    Source,
+    StoreSource,
+    saga_applier,
+)
 from headwater.service.service import Service
 from headwater.views import ViewStore
 
@@ -23,22 +30,26 @@ class Found(msgspec.Struct, frozen=True):
     """A processor of a service."""
 
     service: str
+    name: str
     admin: ProcessorAdmin
 
-    @property
-    def name(self) -> str:
-        """The processor's name."""
-        return self.admin.name
+
+class Opened(msgspec.Struct, frozen=True):
+    """The processors of some services, and their relays to the bus by service."""
+
+    processors: list[Found]
+    relays: dict[str, Relay]
 
 
 @contextlib.asynccontextmanager
-async def open_admins(file: Path, service: str) -> AsyncIterator[list[Found]]:
+async def open_admins(file: Path, service: str) -> AsyncIterator[Opened]:
     """Open the databases of a service (or of all) and give access to its processors.
 
     Raises:
         ConfigurationError: the service is unknown, or there is nothing stored yet.
         StoreUnavailable, StoreCorrupt, SchemaTooNew: a database cannot be opened.
     """
+    configure_logs("error")
     system = load_system(file)
     names = chosen_services(system, service)
     if not service:
@@ -47,57 +58,64 @@ async def open_admins(file: Path, service: str) -> AsyncIterator[list[Found]]:
             raise ConfigurationError(
                 subject=str(file), reason=f"nothing is stored in {system.data}: start the system"
             )
-    async with contextlib.AsyncExitStack() as opened:
-        found: list[Found] = []
+    async with contextlib.AsyncExitStack() as resources:
+        opened = Opened([], {})
         for name in names:
-            found += await _of_service(system, name, opened)
-        yield found
+            await _open_service(system, name, resources, opened)
+        yield opened
 
 
-async def _of_service(system: System, name: str, opened: contextlib.AsyncExitStack) -> list[Found]:
+async def _open_service(
+    system: System, name: str, resources: contextlib.AsyncExitStack, opened: Opened
+) -> None:
     from headwater.service.engines import open_event_bus, open_event_store, open_view_store
 
     settings = settings_of(system, name)
     require(settings.url("views"), subject=f"view store of {name}")
     service = load_service(system.services[name].app, python_path=system.python_path)
     views = await open_view_store(settings.url("views"))
-    opened.push_async_callback(views.close)
+    resources.push_async_callback(views.close)
     store: EventStore | None = None
     bus: EventBus | None = None
     if (service.aggregates or service.decisions) and exists(settings.url("store")):
         store = await open_event_store(settings.url("store"))
-        opened.push_async_callback(store.close)
+        resources.push_async_callback(store.close)
     if settings.bus and exists(settings.url("bus")):
         bus = await open_event_bus(settings.url("bus"), partitions=settings.partitions)
-        opened.push_async_callback(bus.close)
-    return [Found(name, admin) for admin in _admins(service, store, bus, views)]
+        resources.push_async_callback(bus.close)
+    opened.processors.extend(
+        Found(name, admin.name, admin) for admin in _admins(service, store, bus, views)
+    )
+    if store is not None and bus is not None:
+        opened.relays[name] = Relay(
+            store, bus, name=name, epoch=store.epoch, views=views, owner="admin"
+        )
 
 
 def _admins(
     service: Service, store: EventStore | None, bus: EventBus | None, views: ViewStore
-) -> list[ProcessorAdmin]:
+) -> Iterator[ProcessorAdmin]:
     def source(wanted: str) -> Source | None:
         if wanted == "bus":
             return BusSource(bus) if bus is not None else None
         return StoreSource(store, service.name) if store is not None else None
 
-    pairs: list[tuple[Any, Source | None]] = [
-        (handlers, source(handlers.source))
-        for handlers in (*service.projections, *service.handlers)
-    ]
-    return [
-        ProcessorAdmin(handlers, source=followed, views=views)
-        for handlers, followed in pairs
-        if followed is not None
-    ]
+    for handlers in (*service.projections, *service.handlers):
+        if (followed := source(handlers.source)) is not None:
+            yield ProcessorAdmin(handlers, source=followed, views=views)
+    for saga in service.sagas:
+        if (followed := source(saga.saga_source)) is not None:
+            applier = saga_applier(saga, source=followed)
+            yield ProcessorAdmin(applier, source=followed, views=views)
 
 
-def one(found: Sequence[Found], name: str) -> Found:
+def one(opened: Opened, name: str) -> Found:
     """Return the processor of a name, ``service/name`` where several services have it.
 
     Raises:
         ConfigurationError: there is none, or several.
     """
+    found = opened.processors
     matching = [f for f in found if name in {f.name, f"{f.service}/{f.name}"}]
     if len(matching) == 1:
         return matching[0]

@@ -9,6 +9,7 @@ import msgspec
 from cyclopts import App
 
 from headwater.cli.admins import one, open_admins
+from headwater.cli.output import console
 from headwater.cli.stores import DEFAULT_FILE
 from headwater.cli.times import show_time
 from headwater.errors import ConfigurationError
@@ -103,7 +104,6 @@ def drop(
 
 
 async def _list(file: Path, service: str, processor: str, *, as_json: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     columns = ("service", "processor", "sequence", "letters", "event", "attempts", "error")
@@ -124,9 +124,9 @@ async def _list(file: Path, service: str, processor: str, *, as_json: bool) -> N
         table = Table(*columns)
         for row in rows:
             table.add_row(*map(str, row))
-        Console().print(table)
+        console().print(table)
     else:
-        Console().print("no dead letters")
+        console().print("no dead letters")
 
 
 async def _show(file: Path, service: str, processor: str, sequence: str) -> None:
@@ -166,23 +166,22 @@ def _content(letter: DeadLetter) -> dict[str, Any]:
 
 
 async def _retry(file: Path, service: str, processor: str, sequence: str) -> int:
-    from rich.console import Console
     from rich.progress import track
 
-    console = Console()
+    shown = console()
     failed = 0
     async with open_admins(file, service) as opened:
         admin = one(opened, processor).admin
         wanted = {letter.sequence: None async for letter in admin.letters(sequence)}
         if sequence and not wanted:
             raise _none(processor, sequence)
-        for parked in track(list(wanted), description="retrying", console=console):
+        for parked in track(list(wanted), description="retrying", console=shown):
             result = await admin.retry(parked)
             outcome = f"{parked}: {result.handled} handled"
             if result.failed is not None:
                 failed += 1
                 outcome += f", then {result.failed.type} failed again: {result.failed.error}"
-            console.print(outcome, markup=False, highlight=False)
+            shown.print(outcome, markup=False, highlight=False)
     return 1 if failed else 0
 
 

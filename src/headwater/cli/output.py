@@ -3,9 +3,21 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_PIPE_WIDTH = 180
 _COLORS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
+
+
+def console() -> "Console":
+    """Return the console for tables and progress; in a pipe it is wide, nothing is cut."""
+    from rich.console import Console
+
+    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(width=_PIPE_WIDTH if piped else None)
 
 
 class Output:

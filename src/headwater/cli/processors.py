@@ -6,6 +6,7 @@ from pathlib import Path
 from cyclopts import App
 
 from headwater.cli.admins import Found, one, open_admins
+from headwater.cli.output import console
 from headwater.cli.stores import DEFAULT_FILE
 from headwater.cli.times import parse_time
 from headwater.errors import ConfigurationError
@@ -87,27 +88,33 @@ def rebuild(name: str, *, service: str = "", file: Path = DEFAULT_FILE) -> None:
 
 
 async def _show(file: Path, service: str) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    table = Table("service", "processor", "segment", "owner", "position", "lag", "dead letters")
-    async with open_admins(file, service) as found:
-        for entry in found:
+    columns = ("service", "processor", "generation", "segment", "owner", "position", "lag")
+    table = Table(*columns, "dead letters")
+    async with open_admins(file, service) as opened:
+        for entry in opened.processors:
             status = await entry.admin.status()
             if not status.segments:
-                table.add_row(entry.service, status.name, "-", "[yellow]never started[/]")
+                table.add_row(entry.service, status.name, "", "-", "[yellow]never started[/]")
             for segment in status.segments:
                 first = segment.index == 0
                 table.add_row(
                     entry.service if first else "",
-                    f"{status.name} (generation {status.generation})" if first else "",
+                    status.name if first else "",
+                    str(status.generation) if first else "",
                     f"{segment.index} of {len(status.segments)}",
                     segment.owner or "[red]nobody[/]",
                     f"{segment.position} of {segment.head}",
                     f"[yellow]{segment.lag}[/]" if segment.lag else "0",
                     _count(status) if first else "",
                 )
-    Console().print(table)
+        for owner, relay in opened.relays.items():
+            relayed = await relay.status()
+            place = f"{relayed.position} of {relayed.head}"
+            lag = max(0, relayed.head - relayed.position)
+            table.add_row(owner, relayed.name, "", "to the bus", "", place, str(lag), "")
+    console().print(table)
 
 
 def _count(status: ProcessorStatus) -> str:
@@ -117,17 +124,15 @@ def _count(status: ProcessorStatus) -> str:
 async def _replay(
     file: Path, service: str, name: str, position: int | None, time_us: int | None
 ) -> None:
-    from rich.console import Console
-
-    async with open_admins(file, service) as found:
-        entry = one(found, name)
+    async with open_admins(file, service) as opened:
+        entry = one(opened, name)
         await entry.admin.reset(position=position, time_us=time_us)
         status = await entry.admin.status()
         if await _runs(entry):
             await _follow(entry)
-            Console().print(f"{entry.name}: replayed")
+            console().print(f"{entry.name}: replayed")
         else:
-            Console().print(
+            console().print(
                 f"{entry.name} is reset, {status.lag} events to go: "
                 "it does not run at the moment and will replay when it is started"
             )
@@ -146,7 +151,7 @@ async def _follow(entry: Found) -> None:
     """Show a progress bar until the processor has caught up."""
     from rich.progress import Progress
 
-    with Progress() as bar:
+    with Progress(console=console()) as bar:
         task = bar.add_task(entry.name, total=None)
         while True:
             status = await entry.admin.status()
@@ -161,22 +166,24 @@ async def _follow(entry: Found) -> None:
 
 
 async def _rebuild(file: Path, service: str, name: str) -> None:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    async with open_admins(file, service) as found:
-        entry = one(found, name)
+    async with open_admins(file, service) as opened:
+        entry = one(opened, name)
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]:,.0f} events/s"),
         )
-        with Progress(*columns) as bar:
+        with Progress(*columns, console=console()) as bar:
             task = bar.add_task(entry.name, total=None, rate=0.0)
             generation = await entry.admin.rebuild(
                 progress=lambda p: bar.update(
-                    task, total=max(p.head, 1), completed=p.position, rate=p.events_per_s
+                    task,
+                    total=max(p.head, 1),
+                    completed=max(p.head, 1) if p.done else p.position,
+                    rate=p.events_per_s,
                 )
             )
-        Console().print(f"{entry.name}: generation {generation} is in service")
+        console().print(f"{entry.name}: generation {generation} is in service")

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from headwater.cli.logs import configure_logs
+from headwater.cli.output import console
 from headwater.cli.stores import DEFAULT_FILE
 from headwater.cli.times import show_since
 
@@ -27,6 +29,7 @@ def services(*, watch: bool = False, discovery: str = "", file: Path = DEFAULT_F
     file
         The description of the system.
     """
+    configure_logs("error")
     asyncio.run(_services(discovery or discovery_url(file), watch=watch))
 
 
@@ -53,15 +56,13 @@ def running_system(data: Path) -> dict[str, Any]:
 
 
 async def _services(url: str, *, watch: bool) -> None:
-    from rich.console import Console
-
     from headwater.discovery import DiscoveryClient
 
     client = DiscoveryClient([url], start_timeout_s=3.0)
     try:
         await client.start()
         if not watch:
-            Console().print(table(client.services()))
+            console().print(table(client.services()))
             return
         from rich.live import Live
 

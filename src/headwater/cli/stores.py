@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from headwater.cli.documents import nearest
+from headwater.cli.logs import configure_logs
 from headwater.cli.system import System, load_system
 from headwater.errors import ConfigurationError
 from headwater.eventstore import EventStore
@@ -71,6 +72,7 @@ async def open_store(url: str, *, subject: str) -> AsyncIterator[EventStore]:
     """
     from headwater.service.engines import open_event_store
 
+    configure_logs("error")
     require(url, subject=subject)
     store = await open_event_store(url)
     try:

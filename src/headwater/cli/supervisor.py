@@ -82,21 +82,21 @@ class Supervisor:
         watching = [
             asyncio.create_task(self._watch(), name="watch discovery"),
             asyncio.create_task(self._track(), name="track readiness"),
-            asyncio.create_task(self._remind(), name="remind"),
         ]
+        reminding = asyncio.create_task(self._remind(), name="remind")  # ends when all is ready
         stopping = asyncio.create_task(stop.wait())
         try:
             done, _ = await asyncio.wait(
                 [stopping, *running, *watching], return_when=asyncio.FIRST_COMPLETED
             )
         finally:
-            for task in (stopping, *watching):
+            for task in (stopping, reminding, *watching):
                 task.cancel()
             self._status_file.unlink(missing_ok=True)
             if self._ready_file is not None:
                 self._ready_file.unlink(missing_ok=True)
             await self._stop()
-            await asyncio.gather(*running, *watching, stopping, return_exceptions=True)
+            await asyncio.gather(*running, *watching, reminding, stopping, return_exceptions=True)
         for task in done - {stopping}:
             task.result()  # only a fault of ours ends one of them early
 

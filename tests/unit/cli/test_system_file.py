@@ -88,14 +88,14 @@ def test_a_typo_is_reported_with_line_key_and_remedy(write, text, line, words):
 )
 def test_what_is_missing_or_wrong_is_named(write, text, words):
     """A file that describes no system says what it lacks."""
-    with pytest.raises(ConfigurationError, match=".") as caught:
+    with pytest.raises(ConfigurationError, match=r".") as caught:
         load_system(write(text))
     assert words in caught.value.message
 
 
 def test_a_missing_file_says_what_to_do(tmp_path):
     """Without a file the error tells how to name or make one."""
-    with pytest.raises(ConfigurationError, match="does not exist.*--file.*headwater new"):
+    with pytest.raises(ConfigurationError, match=r"does not exist.*--file.*headwater new"):
         load_system(tmp_path / "headwater.toml")
 
 
