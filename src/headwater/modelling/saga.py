@@ -102,7 +102,12 @@ class _SagaMeta(msgspec.StructMeta):
     def __new__(
         mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any
     ) -> Any:
-        cls = super().__new__(mcs, name, bases, namespace, **options)
+        try:
+            cls = super().__new__(mcs, name, bases, namespace, **options)
+        except TypeError as error:  # a field without default follows ``id``, which has one
+            raise DeclarationError(
+                subject=name, reason=f"give every field a default: {error}"
+            ) from error
         if bases != (msgspec.Struct,):
             saga_type(cls)
         return cls

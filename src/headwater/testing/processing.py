@@ -1,0 +1,168 @@
+"""Given/when/then for sagas and projections: no store, no clock, no processor.
+
+::
+
+    saga(MoneyTransfer).given(TransferRequested("t1", "a", "b", 5)).when(
+        MoneyWithdrawn("a", 5, "t1")
+    ).then(CreditMoney("b", 5, "t1"))
+
+    await projection(Accounts).given(AccountOpened("a"), MoneyWithdrawn("a", 5)).then(
+        AccountView("a", balance=-5)
+    )
+"""
+
+from typing import Any, Generic, Self, TypeVar
+
+from headwater.errors import HeadwaterError
+from headwater.eventstore import NewEvent, StreamWrite
+from headwater.eventstore.memory import MemoryEventStore
+from headwater.messages import Command, Event, EventCodec, encode_metadata, new_metadata
+from headwater.modelling import Deadline, Effect, Saga, SagaType, saga_type
+from headwater.modelling.saga import Cancel, End, effects_of
+from headwater.processing import EventHandlers, Projection, StoreSource
+from headwater.processing.applier import EventFailed, ProjectionApplier
+from headwater.processing.saga_steps import refusal_step
+from headwater.views import View, view_type
+from headwater.views.memory import MemoryViewStore
+
+S = TypeVar("S", bound=Saga)
+
+
+class SagaScenario(Generic[S]):
+    """One saga, driven by hand. Each ``when_`` collects the effects that `then` compares."""
+
+    def __init__(self, cls: type[S]) -> None:
+        """Begin without a saga; the first starting event makes it."""
+        self._kind: SagaType = saga_type(cls)
+        self._effects: tuple[Effect, ...] = ()
+        self._ended = False
+        self.state: S | None = None
+
+    def given(self, *events: Event) -> Self:
+        """Let these events have happened; their effects are not compared."""
+        for event in events:
+            self.when(event)
+        self._effects = ()
+        return self
+
+    def when(self, event: Event) -> Self:
+        """Let an event happen. One without handler, key or saga has no effects."""
+        self._effects = ()
+        handler = self._kind.events.get(type(event))
+        key = handler.key(event) if handler is not None else ""
+        if handler is None or not key:
+            return self
+        if self.state is None or self._ended:
+            if not handler.starts:
+                return self
+            self.state, self._ended = self._kind.cls(id=key), False
+        assert self.state is not None
+        assert self.state.id == key, f"the saga is {self.state.id!r}, the event is for {key!r}"
+        return self._take(handler.function(self.state, event))
+
+    def when_refused(self, command: Command, error: HeadwaterError) -> Self:
+        """Let a command of the saga be refused."""
+        found = refusal_step(self._kind, command, error)
+        assert found is not None, f"no @rejection_handler takes {error!r} of {command!r}"
+        function, given = found
+        return self._take(function(self.state, command, given))
+
+    def when_deadline(self, name: str) -> Self:
+        """Let a deadline pass."""
+        return self._take(self._kind.deadlines[name](self.state))
+
+    def then(self, *effects: Effect) -> Self:
+        """Compare the effects, in order.
+
+        Raises:
+            AssertionError: they differ.
+        """
+        assert self._effects == effects, f"expected {effects!r}, got {self._effects!r}"
+        return self
+
+    def then_commands(self, *commands: Command) -> Self:
+        """Compare only the commands among the effects, in order.
+
+        Raises:
+            AssertionError: they differ.
+        """
+        got = tuple(e for e in self._effects if not isinstance(e, Deadline | Cancel | End))
+        assert got == commands, f"expected {commands!r}, got {got!r}"
+        return self
+
+    def then_ended(self) -> Self:
+        """Check that the saga is over.
+
+        Raises:
+            AssertionError: it goes on.
+        """
+        assert self._ended, f"the saga goes on: {self.state!r}"
+        return self
+
+    def _take(self, returned: Any) -> Self:
+        self._effects = effects_of(self._kind, returned)
+        self._ended = self._ended or any(isinstance(e, End) for e in self._effects)
+        return self
+
+
+class ProjectionScenario:
+    """A projection over events in memory."""
+
+    def __init__(self, handlers: EventHandlers | type[EventHandlers]) -> None:
+        """Begin without events."""
+        self._handlers = handlers() if isinstance(handlers, type) else handlers
+        self._events: list[tuple[str, Event]] = []
+
+    def given(self, *events: Event, stream: str = "test") -> Self:
+        """Let these events have happened, in this order, in one stream."""
+        self._events += [(stream, event) for event in events]
+        return self
+
+    async def then(self, *views: View) -> None:
+        """Handle the events and compare these views, by their keys.
+
+        Raises:
+            AssertionError: a view is missing or differs.
+            Exception: what a handler raised.
+        """
+        store = await self.views()
+        for expected in views:
+            kind = view_type(type(expected))
+            got = await store.get(type(expected), kind.key_of(expected))
+            assert got == expected, f"expected {expected!r}, got {got!r}"
+
+    async def views(self) -> MemoryViewStore:
+        """Handle the events and return the views.
+
+        Raises:
+            Exception: what a handler raised.
+        """
+        store, views = MemoryEventStore(), MemoryViewStore()
+        codec = EventCodec({type(event) for _, event in self._events})
+        for stream, event in self._events:
+            made = codec.encode(event)
+            new = NewEvent(
+                made.type, made.version, made.data, encode_metadata(new_metadata()), made.tags
+            )
+            await store.append([StreamWrite(stream, [new])])
+        if isinstance(self._handlers, Projection):
+            self._handlers.views = views
+        applier = ProjectionApplier(self._handlers, StoreSource(store, "test"))
+        await views.ensure(applier.views)
+        try:
+            async with views.transaction() as transaction:
+                async for page in store.read():
+                    await applier.apply(transaction, page.events)
+        except EventFailed as failure:
+            raise failure.cause from None
+        return views
+
+
+def saga(cls: type[S]) -> SagaScenario[S]:
+    """Begin a scenario of a saga."""
+    return SagaScenario(cls)
+
+
+def projection(handlers: EventHandlers | type[EventHandlers]) -> ProjectionScenario:
+    """Begin a scenario of a projection."""
+    return ProjectionScenario(handlers)

@@ -1,0 +1,84 @@
+"""Tokens, and what the two sources make of them."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headwater.eventbus import BusEvent
+from headwater.eventbus.memory import MemoryEventBus
+from headwater.processing import BusSource
+from headwater.processing.claims import Claims
+from headwater.processing.settings import DEFAULTS
+from headwater.processing.sources import SourcePage
+from headwater.processing.tokens import Token, store_token, token_of
+from headwater.views.memory import MemoryViewStore
+
+names = st.text(min_size=1, max_size=5)
+tokens = st.builds(
+    Token,
+    positions=st.dictionaries(
+        names, st.dictionaries(st.integers(0, 7), st.tuples(names, st.integers(0, 99)))
+    ),
+    offsets=st.dictionaries(st.integers(0, 7), st.integers(-1, 99)),
+    since=st.integers(0, 99),
+    successor=st.integers(0, 9),
+)
+
+
+@given(tokens)
+def test_a_token_survives_storing(token: Token) -> None:
+    """What is stored is what comes back."""
+    assert token_of(token.text) == token
+
+
+@given(tokens, st.integers(1, 8))
+def test_parts_of_a_bus_token_join_to_the_whole(token: Token, count: int) -> None:
+    """Dividing a token over segments and joining the parts loses nothing, in any order."""
+    source = BusSource(MemoryEventBus(partitions=8))
+    whole = source.restrict(token, range(count), count)
+    joined = source.restrict(token, {0}, count)
+    for index in range(1, count):
+        part = source.join(joined, source.restrict(token, {index}, count))
+        assert part is not None
+        joined = part
+    assert joined.offsets == whole.offsets
+    for name, marks in whole.positions.items():
+        assert joined.positions.get(name, {}) == marks
+
+
+def test_whole_tokens_join_only_at_the_same_place() -> None:
+    """Where every segment reads everything, lanes join when they are equally far."""
+    source = BusSource(MemoryEventBus(partitions=2)).whole()
+    at = source.start()
+    assert source.join(at, at) == at
+    assert source.join(at, Token(offsets={0: 3, 1: -1})) is None
+
+
+def test_segments_of_a_bus_follow_its_partitions() -> None:
+    """Events of one partition belong to one segment."""
+    event = BusEvent("s", "e", 1, "a", 1, "T", 1, 0, (), b"{}", b"{}")
+    source = BusSource(MemoryEventBus(partitions=8))
+    page = SourcePage([event] * 3, Token(), [0, 5, 7])
+    assert source.segments_of(page, 4) == [0, 1, 3]
+    assert source.sequence_of(event) == "s:a"
+    assert BusSource(MemoryEventBus(partitions=2)).split(4) == 2
+
+
+def test_a_store_token_names_its_source() -> None:
+    """The position of a source that was never seen is 0."""
+    token = store_token("accounts", "epoch", 7)
+    assert (token.position("accounts"), token.position("other")) == (7, 0)
+
+
+@given(st.integers(1, 20), st.lists(st.integers(0, 20), min_size=1, max_size=6))
+def test_shares_are_fair_and_add_up(count: int, holdings: list[int]) -> None:
+    """The targets of all owners add up to the segments and differ by at most one."""
+    owners = {f"o{number}": held for number, held in enumerate(holdings)}
+    targets = []
+    for owner in owners:
+        claims = Claims(
+            "p", BusSource(MemoryEventBus()), MemoryViewStore(), owner=owner, settings=DEFAULTS
+        )
+        claims.count = count
+        targets.append(claims._target(owners))
+    assert sum(targets) == count
+    assert max(targets) - min(targets) <= 1
