@@ -23,7 +23,7 @@ test: $(VENV)/.dev  ## run all tests; needs no server
 	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
 
 bench: $(VENV)/.dev  ## measure; one benchmark only: make bench ONLY=commands.sqlite
-	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+	$(BIN)/python -m benchmarks $(ONLY)
 
 lint: $(VENV)/.dev  ## check style
 	$(BIN)/ruff check .
