@@ -61,7 +61,8 @@ class Instance(msgspec.Struct, frozen=True):
     @property
     def url(self) -> str:
         """Base URL without a trailing slash."""
-        return f"{self.scheme}://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
 
 
 class Discovery(Protocol):

@@ -132,9 +132,10 @@ class Registration:
                 del self._known[url]
             else:
                 return
+        log = _log.debug if url in self._known else _log.info
         await self._request("POST", f"{url}/v1/instances", _encode(instance))
         self._known[url] = instance
-        _log.info("registered", id=instance.id, status=instance.status, url=url)
+        log("registered", id=instance.id, status=instance.status, url=url)
 
     async def _remove(self, url: str) -> None:
         try:

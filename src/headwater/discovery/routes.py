@@ -206,8 +206,7 @@ def _target(instance: Instance) -> dict[str, Any]:
     }
     for key, value in instance.metadata.items():
         labels["__meta_headwater_metadata_" + re.sub(r"[^A-Za-z0-9_]", "_", key)] = value
-    host = f"[{instance.host}]" if ":" in instance.host else instance.host
-    return {"targets": [f"{host}:{instance.port}"], "labels": labels}
+    return {"targets": [instance.url.partition("//")[2]], "labels": labels}
 
 
 __all__ = ["INDEX_HEADER", "make_app"]

@@ -61,3 +61,8 @@ def test_static_refuses_what_is_no_url() -> None:
     """A text that is no URL is refused with an example of one."""
     with pytest.raises(ConfigurationError, match=r"'localhost' is no URL: use http://host:port"):
         StaticDiscovery({"accounts": ["localhost"]})
+
+
+def test_url_of_an_ipv6_address() -> None:
+    """An IPv6 address stands in brackets in the URL."""
+    assert Instance(service="a", id="a", host="::1", port=80).url == "http://[::1]:80"
