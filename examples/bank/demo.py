@@ -80,13 +80,17 @@ async def run(*, every: int) -> int:
     try:
         await system.start()
         console.print(f"the bank is up at {system.gateway} after {system.started_in_s:.1f} s")
-        checks = await play(system, purchases, expected, console)
+        async with asyncio.TaskGroup() as group:
+            watch = group.create_task(system.ended())
+            checks = await play(system, purchases, expected, console)
+            watch.cancel()
         checks.append(Check("dead letters", await system.dead_letters(), 0))
         passed = show_checks(console, checks)
     except (RuntimeError, TimeoutError, AssertionError, ExceptionGroup) as error:
-        causes = error.exceptions if isinstance(error, ExceptionGroup) else [error]
-        for cause in causes:
-            console.print(f"[red]failed:[/] {cause}")
+        cause: Exception = error
+        while isinstance(cause, ExceptionGroup):
+            cause = cause.exceptions[0]
+        console.print(f"[red]failed:[/] {cause}")
     finally:
         code = await system.stop()
     if code:

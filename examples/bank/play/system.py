@@ -87,6 +87,17 @@ class System:
             raise RuntimeError(message)
         return len(msgspec.json.decode(output))
 
+    async def ended(self) -> None:
+        """Wait for the system to end by itself, which it should not.
+
+        Raises:
+            RuntimeError: when it has ended.
+        """
+        assert self._process is not None
+        code = await self._process.wait()
+        message = f"the system ended with exit code {code}; its log is {self.log}"
+        raise RuntimeError(message)
+
     async def stop(self) -> int:
         """Stop as Ctrl-C does; return the exit code."""
         if self._process is None:
