@@ -11,7 +11,12 @@ from headwater.processing.tokens import Token
 
 
 class Coverage(Protocol):
-    """Compares the tokens of all segments with a consistency token."""
+    """Compares the tokens of all segments with a consistency token.
+
+    ``pure``: the tokens alone say everything, there is never anything to `look` for.
+    """
+
+    pure: bool
 
     def covers(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> bool:
         """Whether everything up to the token was handled; without I/O.
@@ -38,6 +43,8 @@ def _target(state: SourceState) -> int:
 
 class StoreCoverage:
     """For a store: the segment that is furthest behind decides."""
+
+    pure = True
 
     def __init__(self, source: Source) -> None:
         """Compare for a store."""
@@ -70,6 +77,8 @@ class BusCoverage:
     because a relay publishes in order. So when a position at or after the wanted one was seen,
     the ends of all partitions are noted, and when all of them are reached, it is covered.
     """
+
+    pure = False
 
     def __init__(self, source: BusSource) -> None:
         """Compare for a bus."""

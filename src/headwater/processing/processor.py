@@ -213,9 +213,13 @@ class Processor:
             await self.views.ensure(self.applier.views, generation=working)
             await self.claims.open(working, self.applier.segments)
             segments = await self.views.segments(self.name)
-        if not self._fixed:
-            self.progress.use(active, sum(s.generation == active for s in segments))
         await self.claims.share(segments)
+        if not self._fixed:
+            self.progress.use(
+                active,
+                sum(s.generation == active for s in segments),
+                all_local=working == active and 0 < len(self.claims.held) == self.claims.count,
+            )
         if successor and await self._swap.finish(segments, active, successor):
             self.progress.use(successor, self.claims.count)
         held = list(self.claims.held.values())

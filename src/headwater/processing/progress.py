@@ -8,9 +8,11 @@ from collections.abc import Collection, Mapping
 from headwater.errors import NotCaughtUp
 from headwater.messages import ConsistencyToken
 from headwater.processing.coverage import Coverage, coverage_of
-from headwater.processing.sources import Source
+from headwater.processing.sources import Source, close_iterator
 from headwater.processing.tokens import Token, token_of
 from headwater.views import ViewStore
+
+_LINGER_S = 5.0
 
 
 class Progress:
@@ -29,16 +31,21 @@ class Progress:
         self._coverage: Coverage = coverage_of(source)
         self._waiting: dict[asyncio.Future[None], ConsistencyToken] = {}
         self._watcher: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self.generation = 0
         self.count = 0
+        self.all_local = False  # this process commits all of it, and so knows all of it
 
     @property
     def tokens(self) -> Mapping[int, Token]:
         """The known tokens of the active generation, by segment."""
         return self._tokens.get(self.generation, {})
 
-    def use(self, generation: int, count: int) -> None:
-        """Say which generation is the active one, and how many segments it has."""
+    def use(self, generation: int, count: int, *, all_local: bool = False) -> None:
+        """Say which generation is the active one, how many segments it has, and who has them."""
+        if self.all_local and not all_local and self._waiting:
+            self._watching()
+        self.all_local = all_local
         if generation != self.generation:
             self._tokens = {g: t for g, t in self._tokens.items() if g >= generation}
             self._coverage = coverage_of(self._source)
@@ -68,9 +75,10 @@ class Progress:
         begun = time.monotonic()
         reached = asyncio.get_running_loop().create_future()
         self._waiting[reached] = token
-        self._watch()
         try:
             async with asyncio.timeout(timeout_s):
+                if not (self.all_local and self._coverage.pure):
+                    await self._ask()
                 await reached
         except TimeoutError:
             position, expected = self._coverage.gap(self.tokens, token)
@@ -85,10 +93,11 @@ class Progress:
 
     async def close(self) -> None:
         """Stop watching."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watcher
+        for task in (self._watcher, self._looking):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
 
     def _covers(self, token: ConsistencyToken) -> bool:
         complete = 0 < self.count <= len(self.tokens)
@@ -104,29 +113,50 @@ class Progress:
             except Exception as error:  # noqa: BLE001  # it belongs to who waits
                 waiter.set_exception(error)
 
-    def _watch(self) -> None:
-        if self._watcher is None or self._watcher.done():
-            self._watcher = asyncio.ensure_future(self._follow())
+    async def _ask(self) -> None:
+        """Look at the store now, together with all who ask now, and after each change."""
+        if self._watching():
+            return  # it looks at once
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.ensure_future(self._look_for_all())
+        await asyncio.shield(self._looking)
+
+    def _watching(self) -> bool:
+        """See to it that the store is watched; return whether that begins only now."""
+        if self._watcher is not None and not self._watcher.done():
+            return False
+        self._watcher = asyncio.ensure_future(self._follow())
+        return True
 
     async def _follow(self) -> None:
-        """Ask the store after each of its changes, for as long as somebody waits."""
+        """Look after each change of the store, until nobody has waited for a while."""
         changes = self._views.changes()
+        waited = time.monotonic()
         try:
             async for _ in changes:
-                await self.look()
-                for token in list(self._waiting.values()):
-                    await self._coverage.look(self.tokens, token)
-                self._notify()
-                if not self._waiting:
+                if self._waiting:
+                    waited = time.monotonic()
+                    await self._look_for_all()
+                elif time.monotonic() > waited + _LINGER_S:
                     return
         except Exception as error:  # noqa: BLE001  # it belongs to those who wait
-            for waiter in self._waiting:
-                if not waiter.done():
-                    waiter.set_exception(error)
+            self._fail(error)
         finally:
-            close = getattr(changes, "aclose", None)
-            if close is not None:
-                await close()
+            await close_iterator(changes)
+
+    async def _look_for_all(self) -> None:
+        try:
+            await self.look()
+            for token in list(self._waiting.values()):
+                await self._coverage.look(self.tokens, token)
+        except Exception as error:  # noqa: BLE001  # it belongs to those who wait
+            self._fail(error)
+        self._notify()
+
+    def _fail(self, error: Exception) -> None:
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_exception(error)
 
     async def look(self) -> None:
         """Read the tokens of the active generation from the store."""
@@ -137,4 +167,4 @@ class Progress:
             token = token_of(segment.token)
             if not token.successor:  # one that was replaced keeps what is known of it
                 tokens[segment.index] = self._source.restrict(token, {segment.index}, segment.count)
-        self.use(generation, len(segments))
+        self.use(generation, len(segments), all_local=self.all_local)

@@ -1,5 +1,6 @@
 """Runs a saga: events in, commands out, deadlines, everything durable."""
 
+import asyncio
 import heapq
 from collections.abc import Iterator, Sequence
 
@@ -78,6 +79,7 @@ class SagaApplier(Applier):
             )
         self._owned: set[int] = set()
         self._known: dict[str, int] = {}  # ids of stored commands and deadlines → segment
+        self._scanning = asyncio.Lock()
         self._gone: set[str] | None = None  # ids removed while a scan is under way
         self._outcomes: list[Outcome] = []
         self._heap: list[tuple[float, str, int]] = []  # due, id, segment
@@ -299,6 +301,10 @@ class SagaApplier(Applier):
                 await self._scan(views, segment)
 
     async def _scan(self, views: ViewStore, segment: Segment) -> None:
+        async with self._scanning:  # one at a time, as they share `_gone`
+            await self._scan_alone(views, segment)
+
+    async def _scan_alone(self, views: ViewStore, segment: Segment) -> None:
         where = {"queue": saga_queue(self.name, segment.index, segment.count)}
         gone: set[str] = set()
         self._gone = gone
