@@ -33,12 +33,15 @@ class CommandMessage(msgspec.Struct, frozen=True):
 
     ``fingerprint`` identifies the content as the caller sent it, for the idempotency key: what
     interceptors make of it does not count. The bus sets it when there is a key.
+    ``expected_version`` is the version that the sender has seen; at another one the command is a
+    `ConcurrencyConflict` and not decided.
     """
 
     command: Command
     metadata: Metadata
     idempotency_key: str = ""
     fingerprint: str = ""
+    expected_version: int | None = None
 
 
 def fingerprint_of(command: Command) -> str:
@@ -64,16 +67,25 @@ QueryInterceptor = Callable[[QueryMessage, QueryNext], Awaitable[Any]]
 class CommandBus(Protocol):
     """Brings each command to the one handler responsible for it."""
 
-    async def send(self, command: Command, *, idempotency_key: str = "") -> CommandResult:
+    async def send(
+        self,
+        command: Command,
+        *,
+        idempotency_key: str = "",
+        expected_version: int | None = None,
+    ) -> CommandResult:
         """Send a command; return when its events are durable.
 
-        The same idempotency key with the same command gives the outcome of the first time; a
-        rejection is not kept. Cancellation leaves it open whether the command is carried out.
+        With ``expected_version`` it is only decided while the aggregate is at that version, 0
+        for one that does not exist. The same idempotency key with the same command gives the
+        outcome of the first time; a rejection is not kept. Cancellation leaves it open whether
+        the command is carried out.
 
         Raises:
             Rejection: the domain refused (the domain's own subclass, also across the network).
             AggregateNotFound, AggregateExists: the target is not as the command assumes.
-            ConcurrencyConflict: others were faster, more often than the bus retries.
+            ConcurrencyConflict: the aggregate is not at the expected version; or others were
+                faster, more often than the bus retries.
             IdempotencyKeyReused: the key was used for another command.
             UnknownMessage: nobody handles the command.
             Unavailable: the handler's instances or its store are away (`NoInstance`, ...).

@@ -56,9 +56,18 @@ class LocalCommandBus:
         """Whether commands of this type are handled here."""
         return command in self._chains
 
-    async def send(self, command: Command, *, idempotency_key: str = "") -> CommandResult:
+    async def send(
+        self,
+        command: Command,
+        *,
+        idempotency_key: str = "",
+        expected_version: int | None = None,
+    ) -> CommandResult:
         """Send a command (see `CommandBus.send`)."""
-        return await self.dispatch(CommandMessage(command, new_metadata(), idempotency_key))
+        metadata = new_metadata()
+        return await self.dispatch(
+            CommandMessage(command, metadata, idempotency_key, expected_version=expected_version)
+        )
 
     async def dispatch(self, message: CommandMessage) -> CommandResult:
         """Send a command that has its metadata already.

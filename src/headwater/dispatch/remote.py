@@ -17,7 +17,7 @@ from headwater.errors import (
     from_problem,
 )
 from headwater.messages import Command, ConsistencyToken, Query, new_id
-from headwater.messages.headers import CONSISTENCY_TOKEN, IDEMPOTENCY_KEY
+from headwater.messages.headers import CONSISTENCY_TOKEN, IDEMPOTENCY_KEY, IF_MATCH
 
 R = TypeVar("R")
 
@@ -82,10 +82,18 @@ class RemoteCommandBus:
         self._retries = retries
         self._forms: dict[type, HttpForm] = {}
 
-    async def send(self, command: Command, *, idempotency_key: str = "") -> CommandResult:
+    async def send(
+        self,
+        command: Command,
+        *,
+        idempotency_key: str = "",
+        expected_version: int | None = None,
+    ) -> CommandResult:
         """Send a command (see `CommandBus.send`)."""
         if self._local is not None and self._local.handles(type(command)):
-            return await self._local.send(command, idempotency_key=idempotency_key)
+            return await self._local.send(
+                command, idempotency_key=idempotency_key, expected_version=expected_version
+            )
         form = _form(self._forms, type(command))
         http = form.request(command)
         service = self._directory.service_of(form.kind.name)
@@ -94,10 +102,7 @@ class RemoteCommandBus:
                 service=service,
                 method=http.method,
                 path=http.path,
-                headers={
-                    "content-type": "application/json",
-                    IDEMPOTENCY_KEY: idempotency_key or new_id(),
-                },
+                headers=_headers(idempotency_key, expected_version),
                 body=http.body,
                 timeout_s=self._timeout_s,
                 routing_key=form.kind.target_of(command),
@@ -162,6 +167,16 @@ class RemoteQueryBus:
         except msgspec.MsgspecError as error:
             raise _unreadable(reply, service, error) from error
         return answer
+
+
+def _headers(idempotency_key: str, expected_version: int | None) -> dict[str, str]:
+    headers = {
+        "content-type": "application/json",
+        IDEMPOTENCY_KEY: idempotency_key or new_id(),
+    }
+    if expected_version is not None:
+        headers[IF_MATCH] = f'"{expected_version}"'
+    return headers
 
 
 def _form(forms: dict[type, HttpForm], cls: Any) -> HttpForm:

@@ -8,6 +8,7 @@ from headwater.errors import MalformedMessage
 from headwater.messages.metadata import Context, Metadata, new_id, new_traceparent, now_us
 
 IDEMPOTENCY_KEY = "idempotency-key"
+IF_MATCH = "if-match"
 CONSISTENCY_TOKEN = "headwater-consistency-token"  # noqa: S105 - a header's name
 TIMEOUT_MS = "headwater-timeout-ms"
 CORRELATION_ID = "headwater-correlation-id"
@@ -74,6 +75,23 @@ def from_headers(headers: Mapping[str, str]) -> tuple[Metadata, float | None]:
             reason=f"{timeout[:20]!r} is not a whole number of milliseconds",
         )
     return metadata, time.monotonic() + int(timeout) / 1000
+
+
+def expected_version(headers: Mapping[str, str]) -> int | None:
+    """Return the version that ``If-Match: "7"`` asks for; None without the header or for ``*``.
+
+    Raises:
+        MalformedMessage: it is not one version.
+    """
+    text = headers.get(IF_MATCH)
+    if text is None or text.strip() == "*":
+        return None
+    digits = text.strip().strip('"')
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 19):
+        raise MalformedMessage(
+            name=f"header {IF_MATCH}", reason=f'{text[:30]!r} is not one version such as "7"'
+        )
+    return int(digits)
 
 
 def _clean(text: str) -> str:

@@ -6,8 +6,7 @@ its correlation id, name it as their cause, and carry its trace, principal and d
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 
 import msgspec
@@ -82,23 +81,29 @@ def new_metadata() -> Metadata:
     )
 
 
-@contextmanager
-def handling(
-    metadata: Metadata, *, deadline: float | None = None, token: str = ""
-) -> Iterator[None]:
-    """Make a message the current context; a deadline is never later than the one around it.
+class _Handling:
+    """The context manager of `handling`; a class, because it is on every hot path."""
 
-    A consistency token is passed on with every call made in the context, so that services asked
-    on the way see what the first caller has seen.
-    """
-    outer = _CURRENT.get()
-    if outer is not None and outer.deadline is not None:
-        deadline = outer.deadline if deadline is None else min(deadline, outer.deadline)
-    before = _CURRENT.set(Context(metadata, deadline, token))
-    try:
-        yield
-    finally:
-        _CURRENT.reset(before)
+    __slots__ = ("_deadline", "_metadata", "_token")
+
+    def __init__(self, metadata: Metadata, deadline: float | None) -> None:
+        self._metadata = metadata
+        self._deadline = deadline
+
+    def __enter__(self) -> None:
+        deadline = self._deadline
+        outer = _CURRENT.get()
+        if outer is not None and outer.deadline is not None:
+            deadline = outer.deadline if deadline is None else min(deadline, outer.deadline)
+        self._token = _CURRENT.set(Context(self._metadata, deadline))
+
+    def __exit__(self, *_: object) -> None:
+        _CURRENT.reset(self._token)
+
+
+def handling(metadata: Metadata, *, deadline: float | None = None) -> AbstractContextManager[None]:
+    """Make a message the current context; a deadline is never later than the one around it."""
+    return _Handling(metadata, deadline)
 
 
 def remaining_s(*, default: float, action: str) -> float:

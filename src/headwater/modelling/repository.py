@@ -13,9 +13,10 @@ from headwater.errors import (
     AggregateExists,
     AggregateNotFound,
     ConcurrencyConflict,
+    ConditionFailed,
     Conflict,
     HeadwaterError,
-    IdempotencyKeyReused,
+    PipelineBroken,
 )
 from headwater.eventstore import (
     AppendCondition,
@@ -46,6 +47,14 @@ class StateAt(msgspec.Struct, Generic[A], frozen=True):
     version: int
     position: int
     time: int
+
+
+class _StaleError(Exception):
+    """A decision was made on something that is not, or will never be, what is stored."""
+
+    def __init__(self, conflict: Conflict) -> None:
+        super().__init__(str(conflict))
+        self.conflict = conflict
 
 
 class Repository(Generic[A]):
@@ -102,25 +111,22 @@ class Repository(Generic[A]):
         attempt = 1
         while True:
             try:
-                result = await self._attempt(handler, message, id)
-            except Conflict as conflict:
-                if isinstance(conflict, IdempotencyKeyReused | AggregateExists):
-                    raise
+                return await self._attempt(handler, message, id)
+            except _StaleError as stale:
                 if attempt >= self._attempts:
-                    raise
-            else:
-                if result is not None:
-                    return result
-                if attempt >= self._attempts:
-                    raise ConcurrencyConflict(stream=self.type.stream(id), expected=-1, actual=-1)
+                    raise stale.conflict from None
             attempt += 1
             if attempt > 3:  # others keep winning: give them room
                 await asyncio.sleep(0.001 * attempt)
 
     async def _attempt(
         self, handler: CommandHandler, message: CommandMessage, id: str
-    ) -> CommandResult | None:
-        """Decide and store once; None when it was decided on a state that proved stale."""
+    ) -> CommandResult:
+        """Decide and store once.
+
+        Raises:
+            _StaleError: it was decided on a state that proved not to be the stored one.
+        """
         command = message.command
         cell = self._cells.get(id) or await self._load(id)
         models: tuple[Any, ...] = ()
@@ -130,12 +136,19 @@ class Repository(Generic[A]):
             cell = self._cells.get(id) or await self._load(id)
         seen = cell.version
         try:
+            self._check_version(cell, message, id)
             events = self._decide(handler, cell, command, id, models)
         except HeadwaterError as refusal:
             return await self._confirm_refusal(cell, seen, message, id, refusal)
         if not events:
             return await self._confirm_nothing(cell, seen, message, id)
         return await self._store_events(cell, events, message, id, condition)
+
+    def _check_version(self, cell: Cell, message: CommandMessage, id: str) -> None:
+        expected = message.expected_version
+        if expected is not None and expected != cell.version:
+            stream = self.type.stream(id)
+            raise ConcurrencyConflict(stream=stream, expected=expected, actual=cell.version)
 
     def _decide(
         self,
@@ -182,6 +195,8 @@ class Repository(Generic[A]):
             )
             if not appended.duplicate:
                 landed = version
+        except (ConcurrencyConflict, ConditionFailed, PipelineBroken) as conflict:
+            raise _StaleError(conflict) from conflict
         finally:
             cell.landed(landed)
             self._cells.trim()
@@ -193,38 +208,40 @@ class Repository(Generic[A]):
 
     async def _confirm_refusal(
         self, cell: Cell, seen: int, message: CommandMessage, id: str, refusal: HeadwaterError
-    ) -> CommandResult | None:
+    ) -> CommandResult:
         """Raise the refusal, if the state it was decided on is the stored one."""
         before = await first_outcome(self._store, message)
         if before is not None:
             return self._result(id, before)
-        if not await self._is_current(cell, seen, id):
-            self._cells.discard(id, cell)
-            return None
+        await self._check_current(cell, seen, id)
         raise refusal
 
     async def _confirm_nothing(
         self, cell: Cell, seen: int, message: CommandMessage, id: str
-    ) -> CommandResult | None:
+    ) -> CommandResult:
         """Answer a command that changes nothing, if the state it saw is the stored one."""
-        if not await self._is_current(cell, seen, id):
-            self._cells.discard(id, cell)
-            return None
+        await self._check_current(cell, seen, id)
         idempotency = idempotency_of(message)
         if idempotency is not None:
             unchanged = StreamWrite(self.type.stream(id), ())  # keeps the version for duplicates
             return self._result(id, await self._store.append((unchanged,), idempotency=idempotency))
         return CommandResult(id, seen, self._token(await self._store.head()))
 
-    async def _is_current(self, cell: Cell, seen: int, id: str) -> bool:
-        """Whether the state at version ``seen`` was the newest when it was decided on."""
-        if not await cell.settled(seen):
-            return False
-        stored = await self._store.version(self.type.stream(id))
-        if stored == seen:
-            return True
-        # The stream went on: fine if that was this pipeline, which shows when it has landed.
-        return stored <= cell.version and await cell.settled(stored)
+    async def _check_current(self, cell: Cell, seen: int, id: str) -> None:
+        """Check that the state at version ``seen`` was the newest when it was decided on.
+
+        Raises:
+            _StaleError: it was not.
+        """
+        stream = self.type.stream(id)
+        stored = -1
+        if await cell.settled(seen):
+            stored = await self._store.version(stream)
+            # The stream went on: fine if that was this pipeline, which shows when it has landed.
+            if stored == seen or (stored <= cell.version and await cell.settled(stored)):
+                return
+        self._cells.discard(id, cell)
+        raise _StaleError(ConcurrencyConflict(stream=stream, expected=seen, actual=stored))
 
     def _result(self, id: str, appended: Appended) -> CommandResult:
         version = appended.versions[0] if appended.versions else 0

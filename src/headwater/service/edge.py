@@ -16,7 +16,12 @@ from headwater.dispatch.http import HttpForm
 from headwater.dispatch.local import LocalCommandBus, LocalQueryBus
 from headwater.errors import DeadlineExceeded, Draining, HeadwaterError, Overloaded, ViewNotFound
 from headwater.messages import ConsistencyToken, Metadata, handling
-from headwater.messages.headers import CONSISTENCY_TOKEN, IDEMPOTENCY_KEY, from_headers
+from headwater.messages.headers import (
+    CONSISTENCY_TOKEN,
+    IDEMPOTENCY_KEY,
+    expected_version,
+    from_headers,
+)
 from headwater.service.metrics import Metrics
 from headwater.service.openapi import openapi_document, openapi_page, swagger_assets
 from headwater.service.settings import ServiceSettings
@@ -111,11 +116,12 @@ class Edge:
             command = form.command(request.path_params, await request.body())
             key = request.headers.get(IDEMPOTENCY_KEY, "")
             token = request.headers.get(CONSISTENCY_TOKEN, "")
+            version = expected_version(request.headers)
+            message = CommandMessage(command, metadata, key, expected_version=version)
             with handling(metadata, deadline=deadline, token=token):
-                result = await self._commands.dispatch(CommandMessage(command, metadata, key))
-            return Response(
-                _encode(result), media_type=_JSON, headers={CONSISTENCY_TOKEN: result.token}
-            )
+                result = await self._commands.dispatch(message)
+            headers = {CONSISTENCY_TOKEN: result.token, "etag": f'"{result.version}"'}
+            return Response(_encode(result), media_type=_JSON, headers=headers)
 
         return self._guarded(form, answer)
 

@@ -72,6 +72,7 @@ def _operation(
     }
     if kind.kind == "command":
         parameters.append(_header("Idempotency-Key", "the same key gives the first outcome"))
+        parameters.append(_header("If-Match", 'only at this version of the target, such as "7"'))
         body = {"type": "object", "properties": rest}
         body["required"] = [name for name in required if name in rest]
         operation["requestBody"] = {"content": {"application/json": {"schema": body}}}

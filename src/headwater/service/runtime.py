@@ -152,9 +152,9 @@ class Runtime:
         self.discovery: Discovery = StaticDiscovery({})
         if settings.discovery:
             client = DiscoveryClient(settings.discovery, start_timeout_s=settings.start_timeout_s)
+            self._exit.push_async_callback(client.close)
             await client.start()
             self.discovery = client
-            self._exit.push_async_callback(client.close)
         self.caller = HttpCaller(self.discovery, zone=settings.zone)
         self._exit.push_async_callback(self.caller.close)
         self.metrics = Metrics(settings.service, settings.instance)

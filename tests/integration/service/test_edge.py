@@ -224,3 +224,19 @@ async def test_drain(http, runtime: Runtime):
     async with await slow as answer:
         assert (answer.status, await answer.json()) == (200, "1")
     await asyncio.wait_for(stopping, 10)
+
+
+async def test_stale_version(http, runtime):
+    """If-Match lets a command through at that version only, and the answer's ETag is the next."""
+    _, _, headers = await _add(http)
+    assert headers["ETag"] == '"1"'
+    sale = {"count": 1}
+    async with http.post("/items/i1/sales", json=sale, headers={"If-Match": '"1"'}) as answer:
+        assert (answer.status, answer.headers["ETag"]) == (200, '"2"')
+    async with http.post("/items/i1/sales", json=sale, headers={"If-Match": '"1"'}) as answer:
+        problem = await answer.json()
+        assert (answer.status, problem["code"]) == (409, "concurrency-conflict")
+    assert problem["fields"] == {"stream": "Item/i1", "expected": 1, "actual": 2}
+    async with http.post("/items/i1/sales", json=sale, headers={"If-Match": "new"}) as answer:
+        assert (answer.status, (await answer.json())["code"]) == (400, "malformed-message")
+    assert await runtime.store.head() == 2
