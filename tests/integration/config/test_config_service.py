@@ -278,6 +278,20 @@ async def test_start_from_the_local_copy(server: ConfigServer, tmp_path: Path) -
     await away.close()
 
 
+async def test_local_copy_is_left_for_the_server(folder: Path, tmp_path: Path) -> None:
+    """A process that started from its local copy follows the server as soon as it is back."""
+    options: dict[str, Any] = {"optional": True, "cache_file": tmp_path / "accounts.json"}
+    server = ConfigServer(folder, environment={})
+    async with server, client_of(server, **options):
+        port = server.port
+    (folder / "accounts.yml").write_text("pool.size: 2\n")
+    async with client_of(server, start_timeout_s=0.2, **options) as client:
+        settings = client.settings(Pool, prefix="pool")
+        assert settings.current == Pool(1)
+        async with ConfigServer(folder, port=port, environment={}):
+            await until(lambda: settings.current == Pool(2))
+
+
 @pytest.mark.parametrize("content", [None, "{", "[]", "\x00"])
 async def test_no_usable_local_copy(tmp_path: Path, content: str | None) -> None:
     """Without a usable local copy the start fails and says so."""

@@ -135,8 +135,10 @@ async def test_watch_resumes(api: Api) -> None:
 
 async def test_watch_of_another_life_begins_anew(api: Api) -> None:
     """A resume id of another registry's life is answered with a snapshot."""
-    async with aclosing(api.watch(**{"Last-Event-ID": "0123456789ab.5"})) as events:
-        assert (await anext(events)).name == "snapshot"
+    _, listed = await api("POST", "/v1/instances", json=ONE)
+    for revision in (5, listed["revision"] - 1, listed["revision"]):
+        async with aclosing(api.watch(**{"Last-Event-ID": f"0123456789ab.{revision}"})) as events:
+            assert (await anext(events)).name == "snapshot"
 
 
 async def test_watch_has_a_heartbeat(api: Api, http: aiohttp.ClientSession) -> None:
@@ -145,6 +147,16 @@ async def test_watch_has_a_heartbeat(api: Api, http: aiohttp.ClientSession) -> N
         events = decode_events(answer.content.iter_any())
         kinds = [await anext(events) is None for _ in range(3)]
     assert kinds == [False, True, True]
+
+
+async def test_watchers_that_leave_are_forgotten(api: Api) -> None:
+    """A watch that its client closed costs the registry nothing any more."""
+    async with aclosing(api.watch()) as events:
+        await anext(events)
+        assert (await api("GET", "/health/ready"))[1]["watchers"] == 1
+    async with asyncio.timeout(10):
+        while (await api("GET", "/health/ready"))[1]["watchers"]:
+            pass
 
 
 async def test_expiry_is_pushed(api: Api) -> None:
