@@ -55,6 +55,8 @@ class Counter(Aggregate):
 
 
 class Counters(Projection):
+    segments = 2
+
     @event_handler(CounterView, key="counter_id")
     def increased(self, view: CounterView, event: Increased) -> None:
         if event.by == UNLUCKY:
