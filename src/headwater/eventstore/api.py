@@ -126,7 +126,8 @@ class Page(msgspec.Struct, frozen=True):
     """Some events in reading order, and how far the reader has come with them.
 
     ``through`` is the position up to which (forwards) everything selected has been delivered; it
-    moves on past events that a filter left out. Reading a stream, it is a version.
+    moves on past events that a filter left out. Backwards, everything selected after it has been
+    delivered. Reading a stream, it is a version.
     """
 
     events: tuple[StoredEvent, ...]
@@ -178,6 +179,8 @@ class EventStore(Protocol):
         Cancellation: the append may or may not be carried out, never in part.
 
         Raises:
+            InvalidInput: a stream occurs twice, or an event cannot be stored.
+            Overloaded: too many appends are waiting; nothing was stored.
             ConcurrencyConflict: a stream is not at its expected version.
             ConditionFailed: an event matching the condition exists after its position.
             IdempotencyKeyReused: the key was stored before with another fingerprint.
@@ -205,6 +208,9 @@ class EventStore(Protocol):
         Forwards from the event after position ``after`` to position ``until`` (inclusive, None:
         the head). Backwards the same range from its end. At most ``limit`` events. The last page
         may be empty (it then only carries ``through``). A page is fetched when it is asked for.
+
+        Raises:
+            InvalidInput: a number is negative, or the page size is below 1.
         """
 
     def read_stream(
@@ -238,7 +244,10 @@ class EventStore(Protocol):
         """Return the position of the last event recorded at or before ``time`` (µs UTC); else 0."""
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:
-        """Keep a snapshot, replacing the stream's older one; an older version is ignored."""
+        """Keep a snapshot, replacing the stream's of the same or an older version.
+
+        A snapshot older than the one kept is ignored.
+        """
 
     async def load_snapshot(self, stream: str) -> Snapshot | None:
         """Return the stream's snapshot, if one is kept."""

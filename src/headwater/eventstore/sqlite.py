@@ -25,7 +25,14 @@ from headwater.eventstore.api import (
 )
 from headwater.eventstore.checks import check_range, check_writes
 from headwater.eventstore.sqlite_append import Appender
-from headwater.eventstore.sqlite_batch import Append, Request, Save, Verdict, stored_outcomes
+from headwater.eventstore.sqlite_batch import (
+    Append,
+    Refusal,
+    Request,
+    Save,
+    Verdict,
+    stored_outcomes,
+)
 from headwater.eventstore.sqlite_known import SQL
 from headwater.eventstore.sqlite_read import Found, PageQuery
 from headwater.messages import new_id, now_us
@@ -110,12 +117,13 @@ class SQLiteEventStore:
         Raises:
             Overloaded: too many appends are waiting; nothing was stored.
         """
+        self._check_open()
         try:
             check_writes(writes)
             self._check_room()
         except HeadwaterError as error:
-            if pipeline is not None and pipeline.broken is None:
-                pipeline.broken = error
+            if pipeline is not None:
+                self._enqueue(Refusal(error, pipeline))
             raise
         future: asyncio.Future[Appended] = self._loop.create_future()
         self._enqueue(Append(writes, condition, idempotency, pipeline, future))
@@ -190,6 +198,7 @@ class SQLiteEventStore:
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:
         """See `EventStore.save_snapshot`; it joins the next group commit."""
+        self._check_open()
         self._check_room()
         future: asyncio.Future[None] = self._loop.create_future()
         self._enqueue(Save(snapshot, future))
@@ -209,10 +218,12 @@ class SQLiteEventStore:
             await asyncio.shield(self._database.submit(self._drain))
         await self._database.close()
 
-    def _check_room(self) -> None:
+    def _check_open(self) -> None:
         if self._closed:
             reason = "it has been closed: open it again"
             raise StoreUnavailable(store=str(self._database.path), reason=reason)
+
+    def _check_room(self) -> None:
         if self._accepted >= self._pending_max:
             raise Overloaded(limit=self._pending_max)
 
@@ -243,6 +254,8 @@ class SQLiteEventStore:
     def _settle(self, batch: Sequence[Request], verdicts: Sequence[Verdict]) -> None:
         self._accepted -= len(batch)
         for request, verdict in zip(batch, verdicts, strict=True):
+            if isinstance(request, Refusal):
+                continue
             future: asyncio.Future[Any] = request.future
             if future.done():
                 continue

@@ -14,6 +14,8 @@ from headwater.eventstore.checks import stored_before
 from headwater.eventstore.sqlite_batch import Append, Batch, Request, Verdict
 from headwater.eventstore.sqlite_known import Known
 
+_WRONG_TYPE = (apsw.SQLITE_CONSTRAINT_DATATYPE, apsw.SQLITE_CONSTRAINT_NOTNULL)
+
 
 class Appender:
     """Carries out requests on the writing connection."""
@@ -57,6 +59,8 @@ def _failure(error: Exception, path: Path) -> HeadwaterError:
         failed = InvalidInput(
             reason=f"an event is larger than SQLite can store ({error}): split it"
         )
+    elif isinstance(error, apsw.Error) and error.extendedresult in _WRONG_TYPE:
+        failed = InvalidInput(reason=f"a field of an event is of the wrong type: {error}")
     elif isinstance(error, apsw.Error):
         failed = translate(error, path)
     elif isinstance(error, HeadwaterError):

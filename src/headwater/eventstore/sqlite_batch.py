@@ -64,7 +64,17 @@ class Save:
         self.pipeline: Pipeline | None = None
 
 
-Request = Append | Save
+class Refusal:
+    """An append that was refused at once; it breaks its pipeline when its turn comes, not before."""
+
+    __slots__ = ("error", "pipeline")
+
+    def __init__(self, error: HeadwaterError, pipeline: Pipeline) -> None:
+        self.error = error
+        self.pipeline = pipeline
+
+
+Request = Append | Save | Refusal
 Verdict = Appended | HeadwaterError | None
 
 
@@ -121,6 +131,9 @@ class Batch:
             self._stored.update(stored_outcomes(connection, keys[start : start + ROWS_MAX]))
 
     def _carry_out(self, connection: apsw.Connection, request: Request) -> Verdict:
+        if isinstance(request, Refusal):
+            self._broken.setdefault(request.pipeline, request.error)
+            return request.error
         if isinstance(request, Save):
             kept = request.snapshot
             values = (kept.stream, kept.version, kept.fingerprint, kept.data)

@@ -1,0 +1,107 @@
+"""Runs in processes of its own, started by the tests: appends to, or follows, a shared file."""
+# ruff: noqa: T201  # its output is how it reports to the test
+
+import asyncio
+import json
+import random
+import sys
+from pathlib import Path
+
+from headwater.errors import ConcurrencyConflict, ConditionFailed
+from headwater.eventstore import (
+    AppendCondition,
+    EventFilter,
+    FilterItem,
+    Idempotency,
+    NewEvent,
+    StreamWrite,
+)
+from headwater.eventstore.sqlite import SQLiteEventStore
+
+TASKS = 4
+COUNTERS = 3
+
+
+def event(kind: str, name: str, *tags: str) -> NewEvent:
+    return NewEvent(kind, 1, json.dumps({"by": name}).encode(), b"{}", tags)
+
+
+async def count(store: SQLiteEventStore, name: str, number: int) -> int:
+    """Raise shared counters, each step decided on the version read; return the conflicts."""
+    conflicts = 0
+    dice = random.Random(name)  # not for security
+    for _ in range(number):
+        stream = f"counter/{dice.randrange(COUNTERS)}"
+        while True:
+            version = await store.version(stream)
+            try:
+                new = [event("Counted", name), event("Counted", name)]
+                await store.append([StreamWrite(stream, new, version), StreamWrite(name, new)])
+                break
+            except ConcurrencyConflict:
+                conflicts += 1
+    return conflicts
+
+
+async def take(store: SQLiteEventStore, name: str, number: int) -> list[int]:
+    """Try to take each of some names that only one may have; return those taken."""
+    taken = []
+    for wanted in range(number):
+        filter = EventFilter((FilterItem(("Taken",), (f"name:{wanted}",)),))
+        try:
+            await store.append(
+                [StreamWrite(f"{name}/taken", [event("Taken", name, f"name:{wanted}")])],
+                condition=AppendCondition(filter, 0),
+            )
+            taken.append(wanted)
+        except ConditionFailed:
+            continue
+    return taken
+
+
+async def work(path: Path, name: str, number: int) -> None:
+    store = await SQLiteEventStore.open(path)
+    counting = [count(store, f"{name}-{task}", number) for task in range(TASKS)]
+    conflicts = await asyncio.gather(*counting)
+    taken = await take(store, name, number)
+    await store.close()
+    print(json.dumps({"conflicts": sum(conflicts), "taken": taken}))
+
+
+async def follow(path: Path, through: int, *, flush: bool) -> None:
+    store = await SQLiteEventStore.open(path)
+    print("ready", flush=True)
+    async for page in store.follow():
+        for stored in page.events:
+            print(stored.position, stored.stream, stored.version, flush=flush)
+        if page.through >= through:
+            break
+    await store.close()
+
+
+async def forever(path: Path) -> None:
+    """Append until killed; say what was acknowledged."""
+    store = await SQLiteEventStore.open(path)
+
+    async def one(task: int) -> None:
+        number = 0
+        while True:
+            key = f"{task}-{number}"
+            new = [event("Kept", key), event("Kept", key)]
+            outcome = await store.append(
+                [StreamWrite(f"s{task}", new, 2 * number)], idempotency=Idempotency(key)
+            )
+            print(key, outcome.first, flush=True)
+            number += 1
+
+    await asyncio.gather(*(one(task) for task in range(8)))
+
+
+if __name__ == "__main__":
+    mode, file, *rest = sys.argv[1:]
+    if mode == "work":
+        asyncio.run(work(Path(file), rest[0], int(rest[1])))
+    elif mode in {"follow", "echo"}:
+        asyncio.run(follow(Path(file), int(rest[0]), flush=mode == "echo"))
+    else:
+        asyncio.run(forever(Path(file)))
