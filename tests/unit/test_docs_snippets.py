@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-_BLOCK = re.compile(r"^( *)```python\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^( *)```python\n(?!# \S+\.py\n)(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 
 def program(text: str) -> str:

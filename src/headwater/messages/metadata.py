@@ -84,26 +84,36 @@ def new_metadata() -> Metadata:
 class _Handling:
     """The context manager of `handling`; a class, because it is on every hot path."""
 
-    __slots__ = ("_deadline", "_metadata", "_token")
+    __slots__ = ("_before", "_deadline", "_metadata", "_token")
 
-    def __init__(self, metadata: Metadata, deadline: float | None) -> None:
+    def __init__(self, metadata: Metadata, deadline: float | None, token: str) -> None:
         self._metadata = metadata
         self._deadline = deadline
+        self._token = token
 
     def __enter__(self) -> None:
         deadline = self._deadline
+        token = self._token
         outer = _CURRENT.get()
-        if outer is not None and outer.deadline is not None:
-            deadline = outer.deadline if deadline is None else min(deadline, outer.deadline)
-        self._token = _CURRENT.set(Context(self._metadata, deadline))
+        if outer is not None:
+            token = token or outer.token
+            if outer.deadline is not None:
+                deadline = outer.deadline if deadline is None else min(deadline, outer.deadline)
+        self._before = _CURRENT.set(Context(self._metadata, deadline, token))
 
     def __exit__(self, *_: object) -> None:
-        _CURRENT.reset(self._token)
+        _CURRENT.reset(self._before)
 
 
-def handling(metadata: Metadata, *, deadline: float | None = None) -> AbstractContextManager[None]:
-    """Make a message the current context; a deadline is never later than the one around it."""
-    return _Handling(metadata, deadline)
+def handling(
+    metadata: Metadata, *, deadline: float | None = None, token: str = ""
+) -> AbstractContextManager[None]:
+    """Make a message the current context; a deadline is never later than the one around it.
+
+    A consistency token is passed on with every call made in the context, so that services asked
+    on the way see what the first caller has seen; one around it holds unless another is given.
+    """
+    return _Handling(metadata, deadline, token)
 
 
 def remaining_s(*, default: float, action: str) -> float:

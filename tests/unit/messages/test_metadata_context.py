@@ -80,6 +80,18 @@ def test_context_ends_with_the_block() -> None:
     assert current() is None
 
 
+def test_token_is_part_of_the_context() -> None:
+    """The token that came with a request is passed on with what is sent from its context."""
+    with handling(CAUSE, token="seen"):
+        assert to_headers(current())[CONSISTENCY_TOKEN] == "seen"
+        with handling(CAUSE):
+            assert to_headers(current())[CONSISTENCY_TOKEN] == "seen"
+        with handling(CAUSE, token="other"):
+            assert to_headers(current())[CONSISTENCY_TOKEN] == "other"
+    with handling(CAUSE):
+        assert CONSISTENCY_TOKEN not in to_headers(current())
+
+
 def test_deadline_only_shrinks() -> None:
     """A deadline inside another is never later than the outer one."""
     with handling(CAUSE, deadline=100.0):
