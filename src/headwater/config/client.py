@@ -67,10 +67,7 @@ class ConfigClient:
                 subject="configuration client", reason="optional needs a cache_file: name one"
             )
         self._urls = base_urls(urls, subject="configuration")
-        listed = profiles.split(",") if isinstance(profiles, str) else list(profiles)
-        names = ",".join(profile.strip() for profile in listed if profile.strip()) or "default"
-        parts = [app, names, *label.split("/")] if label else [app, names]
-        self._path = "/v1/watch/" + "/".join(quote(part, safe=",") for part in parts)
+        self._path = _watch_path(app, profiles, label)
         self._start_timeout_s = start_timeout_s
         self._request_timeout_s = request_timeout_s
         self._idle_timeout_s = idle_timeout_s
@@ -196,6 +193,13 @@ class ConfigClient:
         _log.warning("started from the local copy", reason=reason, version=document.version)
         self._binder.take(document)
         self._first.set()
+
+
+def _watch_path(app: str, profiles: str | Iterable[str], label: str) -> str:
+    listed = profiles.split(",") if isinstance(profiles, str) else list(profiles)
+    names = ",".join(profile.strip() for profile in listed if profile.strip()) or "default"
+    parts = [app, names, *label.split("/")] if label else [app, names]
+    return "/v1/watch/" + "/".join(quote(part, safe=",") for part in parts)
 
 
 __all__ = ["ConfigClient"]

@@ -132,10 +132,11 @@ class Registration:
                 del self._known[url]
             else:
                 return
-        log = _log.debug if url in self._known else _log.info
+        new = url not in self._known
         await self._request("POST", f"{url}/v1/instances", _encode(instance))
         self._known[url] = instance
-        log("registered", id=instance.id, status=instance.status, url=url)
+        if new:
+            _log.info("registered", id=instance.id, status=instance.status, url=url)
 
     async def _remove(self, url: str) -> None:
         try:
