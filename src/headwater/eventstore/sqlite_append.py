@@ -17,6 +17,11 @@ from headwater.eventstore.sqlite_known import Known
 _WRONG_TYPE = (apsw.SQLITE_CONSTRAINT_DATATYPE, apsw.SQLITE_CONSTRAINT_NOTNULL)
 
 
+def _wrong_type(error: apsw.ConstraintError) -> bool:
+    code: int = getattr(error, "extendedresult", 0)  # set by apsw, unknown to its type stubs
+    return code in _WRONG_TYPE
+
+
 class Appender:
     """Carries out requests on the writing connection."""
 
@@ -59,7 +64,7 @@ def _failure(error: Exception, path: Path) -> HeadwaterError:
         failed = InvalidInput(
             reason=f"an event is larger than SQLite can store ({error}): split it"
         )
-    elif isinstance(error, apsw.Error) and error.extendedresult in _WRONG_TYPE:
+    elif isinstance(error, apsw.ConstraintError) and _wrong_type(error):
         failed = InvalidInput(reason=f"a field of an event is of the wrong type: {error}")
     elif isinstance(error, apsw.Error):
         failed = translate(error, path)

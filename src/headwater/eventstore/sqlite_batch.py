@@ -65,7 +65,7 @@ class Save:
 
 
 class Refusal:
-    """An append that was refused at once; it breaks its pipeline when its turn comes, not before."""
+    """An append that was refused at once; it breaks its pipeline only when its turn comes."""
 
     __slots__ = ("error", "pipeline")
 
