@@ -59,6 +59,7 @@ class Child:
         self._held: list[str] = []
         self._last_line = ""
         self._stopping = asyncio.Event()
+        self._finished = asyncio.Event()
 
     @property
     def pid(self) -> int:
@@ -77,6 +78,7 @@ class Child:
                 await asyncio.wait_for(self._stopping.wait(), pause_s)
             self.restarts += 1
         self._set("stopped")
+        self._finished.set()
 
     def ready(self) -> None:
         """Note that it takes traffic."""
@@ -92,24 +94,22 @@ class Child:
     async def stop(self, grace_s: float) -> bool:
         """Ask it to stop, wait, then kill it; returns whether it stopped by itself."""
         self._stopping.set()
-        process = self._process
-        if process is None:
+        self._signal(signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._finished.wait(), grace_s)
             return True
-        process.signal(signal.SIGTERM)
-        try:
-            await asyncio.wait_for(process.wait(), grace_s)
-        except TimeoutError:
-            self._note(f"did not stop within {grace_s:g} s: killed")
-            process.signal(signal.SIGKILL)
-            await process.wait()
-            return False
-        return True
+        self._note(f"did not stop within {grace_s:g} s: killed")
+        self._signal(signal.SIGKILL)
+        return False
+
+    def _signal(self, number: int) -> None:
+        if self._process is not None:
+            self._process.signal(number)
 
     def kill(self) -> None:
         """End it at once."""
         self._stopping.set()
-        if self._process is not None:
-            self._process.signal(signal.SIGKILL)
+        self._signal(signal.SIGKILL)
 
     async def _run_once(self) -> int:
         self.report = {}

@@ -2,13 +2,14 @@
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from cyclopts import App
 
-from headwater.cli.admins import one, open_admins
+from headwater.cli.admins import Found, one, open_admins
 from headwater.cli.output import console
 from headwater.cli.stores import DEFAULT_FILE
 from headwater.cli.times import show_time
@@ -31,11 +32,11 @@ def list_letters(
     service
         Only of this service.
     json
-        Print a JSON array with an object for each sequence, for programs.
+        All letters as one JSON array, for programs.
     file
         The description of the system.
     """
-    asyncio.run(_list(file, service, processor, as_json=json))
+    asyncio.run(_list(file, service, processor, json=json))
 
 
 @app.command
@@ -103,30 +104,36 @@ def drop(
     asyncio.run(_drop(file, service, processor, sequence, letter))
 
 
-async def _list(file: Path, service: str, processor: str, *, as_json: bool) -> None:
-    from rich.table import Table
-
-    columns = ("service", "processor", "sequence", "letters", "event", "attempts", "error")
-    rows: list[tuple[str, str, str, int, str, int, str]] = []
+async def _list(file: Path, service: str, processor: str, *, json: bool) -> None:
     async with open_admins(file, service) as opened:
-        for entry in [one(opened, processor)] if processor else opened.processors:
-            sequences: dict[str, list[DeadLetter]] = {}
-            async for letter in entry.admin.letters():
-                sequences.setdefault(letter.sequence, []).append(letter)
-            for sequence, letters in sequences.items():
-                first = letters[0]
-                place = (entry.service, entry.name, sequence)
-                rows.append((*place, len(letters), first.type, first.attempts, first.error))
-    if as_json:
-        found = [dict(zip(columns, row, strict=True)) for row in rows]
-        sys.stdout.write(f"{msgspec.json.encode(found).decode()}\n")
-    elif rows:
-        table = Table(*columns)
-        for row in rows:
-            table.add_row(*map(str, row))
-        console().print(table)
+        entries = [one(opened, processor)] if processor else opened.processors
+        found = [(entry, [letter async for letter in entry.admin.letters()]) for entry in entries]
+    if json:
+        names = [(e, letter) for e, letters in found for letter in letters]
+        content = [
+            {"service": e.service, "processor": e.name, **_content(letter)} for e, letter in names
+        ]
+        sys.stdout.write(f"{msgspec.json.encode(content).decode()}\n")
+    elif any(letters for _, letters in found):
+        console().print(_table(found))
     else:
         console().print("no dead letters")
+
+
+def _table(found: Sequence[tuple[Found, Sequence[DeadLetter]]]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("service", "processor", "sequence", "letters", "event", "attempts", "error")
+    for entry, letters in found:
+        sequences: dict[str, list[DeadLetter]] = {}
+        for letter in letters:
+            sequences.setdefault(letter.sequence, []).append(letter)
+        for sequence, parked in sequences.items():
+            first = parked[0]
+            cells = (entry.service, entry.name, sequence, str(len(parked)), first.type)
+            table.add_row(*map(Text, (*cells, str(first.attempts), first.error)))
+    return table
 
 
 async def _show(file: Path, service: str, processor: str, sequence: str) -> None:

@@ -63,6 +63,7 @@ class _Nursery:
         self._supervisor = supervisor
         self._buffer = b""
         self._descriptors: list[int] = []
+        self._children: set[int] = set()
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
@@ -79,7 +80,14 @@ class _Nursery:
                     os.read(self._wake_read, 4096)
                     self._reap()
                 elif not self._requests():
+                    self._end_all()
                     return
+
+    def _end_all(self) -> None:
+        """The supervisor has gone: no child stays behind (elsewhere than on Linux, too)."""
+        for pid in self._children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _requests(self) -> bool:
         data, descriptors, _, _ = socket.recv_fds(self._supervisor, 65536, 64)
@@ -99,6 +107,7 @@ class _Nursery:
         if pid == 0:
             self._become(request, output, parent)
         os.close(output)
+        self._children.add(pid)
         self._tell(id=request["id"], pid=pid)
 
     def _reap(self) -> None:
@@ -109,6 +118,7 @@ class _Nursery:
                 return
             if pid == 0:
                 return
+            self._children.discard(pid)
             self._tell(pid=pid, code=os.waitstatus_to_exitcode(status))
 
     def _tell(self, **values: Any) -> None:

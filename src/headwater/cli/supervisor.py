@@ -75,6 +75,8 @@ class Supervisor:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run everything until ``stop`` is set, then stop everything in order."""
+        if self._ready_file is not None:
+            self._ready_file.unlink(missing_ok=True)  # of one that was killed
         running = [
             asyncio.create_task(child.keep_running(), name=f"keep {name}")
             for name, child in self._children.items()
@@ -182,7 +184,7 @@ class Supervisor:
                     "kind": part.kind,
                     "service": part.service,
                     "role": part.role,
-                    "pid": child.pid,
+                    "pid": child.pid or None,
                     "url": self._urls.get(part.name, child.report.get("url", "")),
                     "state": child.state,
                     "restarts": child.restarts,

@@ -121,7 +121,7 @@ def load_system(file: Path) -> System:
     return System(
         file=file.resolve(),
         name=head.name,
-        data=folder / os.environ.get("HEADWATER_DATA", head.data),
+        data=folder / (os.environ.get("HEADWATER_DATA") or head.data),
         python_path=tuple(folder / path for path in head.python_path),
         gateway=_gateway(document),
         discovery=document.section(("discovery",), DiscoverySection),

@@ -84,7 +84,7 @@ async def _up(
             stop.set()
 
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, told)
         await supervisor.run(stop)
         output.say(f"{system.name} has stopped")

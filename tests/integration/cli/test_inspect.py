@@ -222,6 +222,8 @@ def test_dead_letters_are_listed_shown_retried_and_dropped(played):
     assert "ValueError: unlucky" in row
     parked = lines(call("show", "counters", "Counter/bad"))
     assert [letter["event"]["data"]["by"] for letter in parked] == [UNLUCKY, 1]
+    listed = json.loads(call("list", "--json").stdout)
+    assert [letter["id"] for letter in listed] == [letter["id"] for letter in parked]
     retried = call("retry", "counters", "Counter/bad")
     assert retried.returncode == 1
     assert "Counter/bad: 0 handled, then Increased failed again" in retried.stdout

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+from pathlib import Path
 
 from tests.integration.cli.conftest import (
     alive,
@@ -59,7 +60,7 @@ def test_a_killed_instance_comes_back(make_system, up):
 
     def back():
         found = running.processes()["counting-1"]
-        return found["pid"] not in {0, pid} and found["state"] == "ready"
+        return found["pid"] not in {None, pid} and found["state"] == "ready"
 
     eventually("the instance is back", back)
     assert "counting-1 was killed by SIGKILL: starting it again" in running.log
@@ -100,6 +101,23 @@ def test_no_process_outlives_its_supervisor(make_system, up):
     running.process.kill()
     running.process.wait()
     eventually("all are gone", lambda: not any(map(alive, below)), within_s=10)
+
+
+def test_the_system_comes_back_when_the_nursery_dies(make_system, up):
+    """When the process that all others are forked from dies, everything is started again."""
+    running = up(make_system())
+    status = running.wait_ready()
+    before = {process["pid"] for process in status["processes"]}
+    parent = Path(f"/proc/{running.processes()['counting-1']['pid']}/status")
+    line = next(x for x in parent.read_text().splitlines() if x.startswith("PPid:"))
+    os.kill(int(line.split()[1]), signal.SIGKILL)
+
+    def back():
+        found = running.status()
+        return found["ready"] and not before & {p["pid"] for p in found["processes"]}
+
+    eventually("everything is back", back)
+    eventually("the old ones are gone", lambda: not any(map(alive, before)))
 
 
 def test_an_instance_that_cannot_start_is_reported_once_and_tried_again(make_system, up):

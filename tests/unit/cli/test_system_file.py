@@ -17,8 +17,9 @@ app = "shop.orders:service"
 
 
 @pytest.fixture
-def write(tmp_path: Path):
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Return a function that writes headwater.toml."""
+    monkeypatch.delenv("HEADWATER_DATA", raising=False)
 
     def write(text: str) -> Path:
         path = tmp_path / "headwater.toml"
@@ -45,6 +46,12 @@ def test_settings_of_a_service_come_before_those_of_the_system(write):
     system = load_system(write(BASE + '[services.orders.settings]\nbus = ""\nsegments = 2\n'))
     assert system.settings("orders")["bus"] == ""
     assert system.settings("orders")["segments"] == 2
+
+
+def test_the_environment_can_move_the_data(write, tmp_path, monkeypatch):
+    """HEADWATER_DATA comes before `data`, so that a demo or a test keeps its own."""
+    monkeypatch.setenv("HEADWATER_DATA", str(tmp_path / "elsewhere"))
+    assert load_system(write(BASE)).data == tmp_path / "elsewhere"
 
 
 @pytest.mark.parametrize(
