@@ -15,8 +15,6 @@ from headwater.dispatch.api import (
     CommandMessage,
     CommandNext,
     CommandResult,
-    QueryMessage,
-    QueryNext,
 )
 from headwater.errors import HeadwaterError, MalformedMessage, Rejection
 from headwater.messages import Command, Metadata, Query, handling, message_type
@@ -94,12 +92,6 @@ async def logging_commands(message: CommandMessage, proceed: CommandNext) -> Com
 
 async def in_context(message: CommandMessage, proceed: CommandNext) -> CommandResult:
     """Make the command the current context for interceptors that call other services."""
-    with handling(message.metadata):
-        return await proceed(message)
-
-
-async def query_in_context(message: QueryMessage, proceed: QueryNext) -> Any:
-    """Make the query the current context for handlers that call other services."""
     with handling(message.metadata):
         return await proceed(message)
 

@@ -14,9 +14,15 @@ from headwater.client import HttpCaller
 from headwater.config import Config, ConfigClient, Settings, StaticConfig
 from headwater.discovery import Discovery, DiscoveryClient, Instance, StaticDiscovery
 from headwater.dispatch import CommandBus, CommandInterceptor, QueryBus, QueryInterceptor
-from headwater.dispatch.interceptors import Validating, authorizing, logging_commands
+from headwater.dispatch.interceptors import (
+    Validating,
+    authorizing,
+    in_context,
+    logging_commands,
+)
 from headwater.dispatch.local import LocalCommandBus, LocalQueryBus
 from headwater.dispatch.remote import RemoteCommandBus, RemoteQueryBus
+from headwater.dispatch.tracing import tracing
 from headwater.errors import ConfigurationError, HeadwaterError
 from headwater.eventbus import EventBus
 from headwater.eventstore import EventStore
@@ -63,6 +69,7 @@ class Runtime:
         self.store: EventStore | None = None
         self.views: ViewStore | None = None
         self.bus: EventBus | None = None
+        self._traced = tracing()
         self.repositories: dict[str, Repository[Any]] = {}
 
     async def start(self) -> None:
@@ -181,10 +188,11 @@ class Runtime:
 
     def _command_chain(self) -> list[CommandInterceptor]:
         service = self.service
-        chain: list[Any] = [logging_commands]
+        chain: list[Any] = [*self._traced[0], logging_commands]
         if service.authorize is not None:
             chain.append(authorizing(service.authorize))
-        return [*chain, Validating(), *service.interceptors]
+        chain.append(Validating())
+        return [*chain, in_context, *service.interceptors] if service.interceptors else chain
 
     async def _start_processors(self) -> None:
         assert self.views is not None
@@ -196,7 +204,7 @@ class Runtime:
             views=self.views,
             commands=self.commands,
         )
-        chain: list[QueryInterceptor] = []
+        chain: list[QueryInterceptor] = [*self._traced[1]]
         if self.service.authorize is not None:
             chain.append(authorizing(self.service.authorize))
         chain.append(self.processors.wait_for_token)

@@ -1,0 +1,30 @@
+"""The demo: real purchases through the whole bank, two of its processes killed meanwhile."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+BANK = Path(__file__).parents[2] / "examples/bank"
+
+
+async def _demo(*arguments: str) -> tuple[int, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(BANK / "demo.py"), *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    return await process.wait(), output.decode()
+
+
+@pytest.mark.timeout(300)
+async def test_books_are_right_to_the_cent():
+    """With two processes killed on the way, every check of the demo holds."""
+    code, output = await _demo("--every", "200")
+    assert code == 0, output
+    assert "killed a command process of accounts" in output
+    assert "killed a query process of accounts" in output
+    assert "WRONG" not in output
+    assert "The books are right, to the cent." in output
