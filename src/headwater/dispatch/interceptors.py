@@ -96,6 +96,12 @@ async def in_context(message: CommandMessage, proceed: CommandNext) -> CommandRe
         return await proceed(message)
 
 
+async def query_in_context(message: QueryMessage, proceed: QueryNext) -> Any:
+    """Make the query the current context for handlers that call other services."""
+    with handling(message.metadata):
+        return await proceed(message)
+
+
 def authorizing(authorize: Authorize) -> Any:
     """Return an interceptor for both buses that asks a hook, which raises to refuse.
 

@@ -19,6 +19,7 @@ from headwater.dispatch.interceptors import (
     authorizing,
     in_context,
     logging_commands,
+    query_in_context,
 )
 from headwater.dispatch.local import LocalCommandBus, LocalQueryBus
 from headwater.dispatch.remote import RemoteCommandBus, RemoteQueryBus
@@ -207,7 +208,7 @@ class Runtime:
         chain: list[QueryInterceptor] = [*self._traced[1]]
         if self.service.authorize is not None:
             chain.append(authorizing(self.service.authorize))
-        chain.append(self.processors.wait_for_token)
+        chain += [query_in_context, self.processors.wait_for_token]
         self.local_queries = LocalQueryBus(
             self.processors.query_handlers(),
             interceptors=[*chain, *self.service.query_interceptors],
