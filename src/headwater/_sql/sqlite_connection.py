@@ -15,6 +15,7 @@ Synchronous = Literal["FULL", "NORMAL"]
 
 _CACHE_KIB = 16_384
 _LOOK_AGAIN_S = 0.0005
+_CHECKPOINT_PAGES = 8000  # 32 MB: a page that many commits change is copied back once, not often
 _JOURNAL_BYTES_MAX = 64 * 1024 * 1024
 _UNKNOWN = "; it is unknown whether the last write was stored: read it back, or retry with its key"
 
@@ -63,6 +64,7 @@ def _set_up(connection: apsw.Connection, busy_timeout_s: float, synchronous: str
         f"synchronous = {synchronous}",
         "foreign_keys = ON",
         f"cache_size = -{_CACHE_KIB}",
+        f"wal_autocheckpoint = {_CHECKPOINT_PAGES}",
         f"journal_size_limit = {_JOURNAL_BYTES_MAX}",
         "temp_store = MEMORY",
     ):
