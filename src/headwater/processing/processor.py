@@ -116,8 +116,12 @@ class Processor:
             ConfigurationError: the stored views have another shape: rebuild the projection.
             StoreUnavailable: the view store is away.
         """
-        await self.views.ensure([DeadLetter, ProcessorMember, *self.applier.shared_views])
-        await self._look()
+        try:
+            await self.views.ensure([DeadLetter, ProcessorMember, *self.applier.shared_views])
+            await self._look()
+        except BaseException:
+            await self.stop()
+            raise
         self._tasks = [
             asyncio.create_task(self._worker.run(), name=f"{self.name} worker"),
             asyncio.create_task(self._keep_looking(), name=f"{self.name} claims"),

@@ -83,8 +83,12 @@ class Relay:
         Raises:
             StoreUnavailable: the view store is away.
         """
-        await self._views.ensure([ProcessorMember])
-        await self._look()
+        try:
+            await self._views.ensure([ProcessorMember])
+            await self._look()
+        except BaseException:
+            await self.stop()
+            raise
         self._tasks = [
             asyncio.create_task(self._run(), name=self.name),
             asyncio.create_task(self._keep_looking(), name=f"{self.name} claims"),
