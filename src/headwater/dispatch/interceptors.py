@@ -15,6 +15,8 @@ from headwater.dispatch.api import (
     CommandMessage,
     CommandNext,
     CommandResult,
+    QueryMessage,
+    QueryNext,
 )
 from headwater.errors import HeadwaterError, MalformedMessage, Rejection
 from headwater.messages import Command, Metadata, Query, handling, message_type
