@@ -11,13 +11,21 @@ from typing import Annotated, Any
 import apsw
 import msgspec
 
-from benchmarks.bank import AccountOpened, MoneyWithdrawn
+from benchmarks.bank import Account, AccountOpened, MoneyWithdrawn, OpenAccount, WithdrawMoney
 from benchmarks.harness import Measured, benchmark
 from headwater._sql.sqlite import connect
+from headwater.dispatch.local import LocalCommandBus
 from headwater.eventstore import NewEvent, StreamWrite
 from headwater.eventstore.sqlite import SQLiteEventStore
-from headwater.messages import ConsistencyToken, Metadata, encode_metadata, new_id
-from headwater.processing import Processor, Projection, StoreSource, event_handler
+from headwater.messages import ConsistencyToken, Event, Metadata, encode_metadata, new_id
+from headwater.modelling import Effects, End, Repository, Saga, saga_handler
+from headwater.processing import (
+    Processor,
+    Projection,
+    SagaProcessor,
+    StoreSource,
+    event_handler,
+)
 from headwater.views import Key, View
 from headwater.views.sqlite import SQLiteViewStore
 
@@ -25,6 +33,8 @@ EVENTS = 200_000
 ACCOUNTS = 1_000
 PAGE = 2_000
 LIVE = 200
+PURCHASES = 5_000
+CALLERS = 64
 
 
 class Balance(View):
@@ -51,7 +61,23 @@ class Balances(Projection):
         view.events += 1
 
 
-def _event(event: AccountOpened | MoneyWithdrawn) -> NewEvent:
+class PurchaseRequested(Event):
+    """Somebody wants to buy something."""
+
+    purchase_id: str
+    account_id: str
+
+
+class Purchase(Saga):
+    """Takes the money for a purchase."""
+
+    @saga_handler(key="purchase_id", starts=True)
+    def requested(self, event: PurchaseRequested) -> Effects:
+        """Take it."""
+        return [WithdrawMoney(event.account_id, 1), End()]
+
+
+def _event(event: Event) -> NewEvent:
     identity = new_id()
     metadata = encode_metadata(Metadata(id=identity, correlation_id=identity, time=1))
     return NewEvent(type(event).__name__, 1, msgspec.json.encode(event), metadata)
@@ -176,3 +202,49 @@ async def projection_live() -> Measured:
         await views.close()
         await store.close()
         return Measured(statistics.median(visible) * 1000, statistics.median(appended) * 1000)
+
+
+@benchmark("sagas.sqlite", unit="commands/s", peer="the command bus alone, 64 callers", runs=3)
+async def sagas_sqlite() -> Measured:
+    """5,000 sagas of one command each, until all commands are durable."""
+    with tempfile.TemporaryDirectory() as directory:
+        store = await SQLiteEventStore.open(Path(directory) / "events.db")
+        views = await SQLiteViewStore.open(Path(directory) / "views.db")
+        repository = Repository(Account, store, source="bench")
+        bus = LocalCommandBus([repository.handlers()])
+        await asyncio.gather(*(bus.send(OpenAccount(f"{n}", "x")) for n in range(ACCOUNTS)))
+        bare = await _purchases(bus)
+        requests = [PurchaseRequested(f"p{n}", f"{n % ACCOUNTS}") for n in range(PURCHASES)]
+        await store.append(
+            [StreamWrite(f"Purchase/{r.purchase_id}", [_event(r)]) for r in requests]
+        )
+        head = await store.head()
+        sagas = SagaProcessor(
+            Purchase,
+            source=StoreSource(store, "bench"),
+            views=views,
+            owner="bench",
+            commands=bus,
+            concurrency=CALLERS,
+        )
+        began = time.perf_counter()
+        await sagas.start()
+        async for page in store.follow(after=head):
+            if page.through == head + PURCHASES:
+                break
+        rate = PURCHASES / (time.perf_counter() - began)
+        await sagas.stop()
+        await repository.close()
+        await views.close()
+        await store.close()
+        return Measured(rate, bare)
+
+
+async def _purchases(bus: LocalCommandBus) -> float:
+    async def caller(number: int) -> None:
+        for n in range(number, PURCHASES, CALLERS):
+            await bus.send(WithdrawMoney(f"{n % ACCOUNTS}", 1), idempotency_key=f"k{n}")
+
+    began = time.perf_counter()
+    await asyncio.gather(*(caller(number) for number in range(CALLERS)))
+    return PURCHASES / (time.perf_counter() - began)
