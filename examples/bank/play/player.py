@@ -37,13 +37,13 @@ class Player:
             for _ in range(at_once):
                 group.create_task(work())
 
-    async def _open(self, customer: str, name: str) -> None:
+    async def _open(self, customer: str, name: str) -> str:
         token = await self._caller.command(
             "/customers",
             {"customer_id": customer, "name": name, "email": f"{customer}@customers.example"},
             key=f"register-{customer}",
         )
-        await self._caller.command(
+        return await self._caller.command(
             "/accounts",
             {"account_id": customer, "customer_id": customer},
             key=f"open-{customer}",
@@ -51,7 +51,7 @@ class Player:
         )
 
     async def _play_customer(self, customer: str, purchases: list[Purchase]) -> None:
-        await self._open(customer, f"Customer {customer}")
+        token = await self._open(customer, f"Customer {customer}")
         total = sum(purchase.cents for purchase in purchases)
         if total:
             token = await self._caller.command(
@@ -60,10 +60,10 @@ class Player:
                 key=f"deposit-{customer}",
             )
             self.deposited += total
-            account = await self._caller.query(f"/accounts/{customer}", token=token)
-            if account["balance"] != total:
-                message = f"account {customer} shows {account['balance']} after paying in {total}"
-                raise AssertionError(message)
+        account = await self._caller.query(f"/accounts/{customer}", token=token)
+        if account["balance"] != total:
+            message = f"account {customer} shows {account['balance']} after paying in {total}"
+            raise AssertionError(message)
         for purchase in purchases:
             await self._buy(purchase)
         await self._caller.query(f"/accounts/{customer}")
