@@ -82,13 +82,22 @@ def benchmark(name: str, *, unit: str, peer: str = "", runs: int = 5) -> Callabl
     return register
 
 
-def load() -> dict[str, Benchmark]:
-    """Import all ``bench_*`` files beside this one; return what they register, by name."""
-    here = Path(__file__).parent
-    for module in pkgutil.iter_modules([str(here)]):
-        if module.name.startswith("bench_"):
+def load() -> tuple[dict[str, Benchmark], int]:
+    """Import all ``bench_*`` files beside this one.
+
+    Returns:
+        What they register, by name, and how many files could not be imported.
+    """
+    failed = 0
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        if not module.name.startswith("bench_"):
+            continue
+        try:
             importlib.import_module(f"benchmarks.{module.name}")
-    return dict(sorted(_registered.items()))
+        except Exception:  # noqa: BLE001  # one broken file must not take the others along
+            failed += 1
+            traceback.print_exc(file=sys.stderr)
+    return dict(sorted(_registered.items())), failed
 
 
 def measure(wanted: Benchmark) -> Result:
@@ -115,12 +124,12 @@ async def _awaited(outcome: Awaitable[Measured]) -> Measured:
 def main(names: Sequence[str]) -> int:
     """Run the benchmarks whose names begin with one of the names (none given: all)."""
     console = Console()
-    known = load()
+    known, failed = load()
     chosen = [one for one in known.values() if not names or one.name.startswith(tuple(names))]
     if not chosen:
         console.print(f"no benchmark begins with {' or '.join(names)}; there are: {list(known)}")
         return 1
-    results, failed = [], 0
+    results = []
     with console.status("") as status:
         for one in chosen:
             status.update(f"{one.name} ({one.runs} runs)")
