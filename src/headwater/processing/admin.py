@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from headwater.errors import InvalidInput
-from headwater.processing.applier import Applier, EventFailed, applier_of
+from headwater.processing.applier import Applier, EventFailed
 from headwater.processing.dead_letters import (
     DeadLetter,
     first_letter,
@@ -15,6 +15,7 @@ from headwater.processing.dead_letters import (
     tried_again,
 )
 from headwater.processing.declarations import EventHandlers
+from headwater.processing.projector import applier_of
 from headwater.processing.rebuild import Report, rebuild
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
 from headwater.processing.sources import Source

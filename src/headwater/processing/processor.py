@@ -8,11 +8,12 @@ import msgspec
 
 from headwater.errors import HeadwaterError, Unavailable
 from headwater.messages import ConsistencyToken
-from headwater.processing.applier import Applier, applier_of
+from headwater.processing.applier import Applier
 from headwater.processing.claims import Claims, ProcessorMember, successor_of
 from headwater.processing.dead_letters import DeadLetter, describe
 from headwater.processing.declarations import EventHandlers
 from headwater.processing.progress import Progress
+from headwater.processing.projector import applier_of
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
 from headwater.processing.sources import Source
 from headwater.processing.swap import Swap

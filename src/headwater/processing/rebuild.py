@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from headwater.processing.applier import Applier, applier_of
+from headwater.processing.applier import Applier
 from headwater.processing.claims import successor_of
 from headwater.processing.declarations import EventHandlers
 from headwater.processing.processor import Processor
+from headwater.processing.projector import applier_of
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
 from headwater.processing.sources import Source, close_iterator
 from headwater.processing.swap import Swap, reached

@@ -1,4 +1,4 @@
-"""Finding the class of a stored command again, by its wire name."""
+"""Stored commands of sagas: their classes found again by wire name, and their dead letters."""
 
 import sys
 from collections.abc import Iterator
@@ -6,8 +6,32 @@ from collections.abc import Iterator
 import msgspec
 
 from headwater.errors import MalformedMessage
-from headwater.messages import Command, message_type
-from headwater.processing.saga_views import PendingCommand
+from headwater.messages import Command, message_type, now_us
+from headwater.processing.dead_letters import DeadLetter, code_of, describe, lane_of, queue_of
+from headwater.processing.saga_views import PendingCommand, SagaDeadline
+
+COMMANDS = "#commands"  # refused commands of saga x are the sequence x#commands
+
+
+def letter_of_saga(
+    processor: str, row: PendingCommand | SagaDeadline, error: Exception
+) -> DeadLetter:
+    """Return the dead letter of a refused command, or of a deadline whose handler raised."""
+    sequence, queue = row.saga + COMMANDS, queue_of(processor, 1)
+    is_command = isinstance(row, PendingCommand)
+    return DeadLetter(
+        id=f"{lane_of(queue, sequence)}|{row.id}",
+        queue=queue,
+        lane=lane_of(queue, sequence),
+        sequence=sequence,
+        kind="command" if is_command else "deadline",
+        type=row.type if isinstance(row, PendingCommand) else row.name,
+        error=describe(error),
+        code=code_of(error),
+        attempts=1,
+        parked_us=now_us(),
+        content=msgspec.json.encode(row).decode(),
+    )
 
 
 def decode_command(row: PendingCommand, saga: type) -> Command | None:

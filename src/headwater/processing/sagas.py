@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from headwater.dispatch import CommandBus
-from headwater.messages import Command, EventCodec, decode_metadata, message_type, now_us
+from headwater.messages import Command, EventCodec, decode_metadata, message_type
 from headwater.modelling.saga import Saga, SagaHandler, SagaType, saga_type
 from headwater.processing.applier import Applier, EventFailed
-from headwater.processing.dead_letters import DeadLetter, code_of, describe, lane_of, queue_of
+from headwater.processing.dead_letters import DeadLetter
 from headwater.processing.declarations import kebab
-from headwater.processing.saga_commands import decode_command
+from headwater.processing.saga_commands import decode_command, letter_of_saga
 from headwater.processing.saga_sender import Outcome, Outgoing, Sender
 from headwater.processing.saga_steps import SagaWork, refusal_step
 from headwater.processing.saga_views import (
@@ -27,7 +27,6 @@ from headwater.processing.sources import RawEvent, Source, SourcePage
 from headwater.views import Segment, View, ViewStore, ViewTransaction
 
 _PAGE = 1000
-COMMANDS = "#commands"  # refused commands of saga x are the sequence x#commands
 
 
 class SagaStatus(msgspec.Struct, frozen=True):
@@ -209,7 +208,7 @@ class SagaApplier(Applier):
                 except Exception as raised:  # noqa: BLE001  # it is pure: it would always raise
                     cause, found = raised, None
             if found is None or (not work.exists(row.saga) and not work.touched(row.saga)):
-                await transaction.save([self._letter(row, cause)])
+                await transaction.save([letter_of_saga(self.name, row, cause)])
             else:
                 await work.save(transaction)
                 self._tentative.append(work)
@@ -232,7 +231,7 @@ class SagaApplier(Applier):
             try:
                 work.step(row.saga, row.cause, handler)
             except Exception as raised:  # noqa: BLE001  # it is pure: it would always raise
-                await transaction.save([self._letter(row, raised)])
+                await transaction.save([letter_of_saga(self.name, row, raised)])
             else:
                 await work.save(transaction)
                 self._tentative.append(work)
@@ -353,23 +352,6 @@ class SagaApplier(Applier):
         )
 
     # dead letters -----------------------------------------------------------------------------
-
-    def _letter(self, row: PendingCommand | SagaDeadline, error: Exception) -> DeadLetter:
-        sequence, queue = row.saga + COMMANDS, queue_of(self.name, 1)
-        is_command = isinstance(row, PendingCommand)
-        return DeadLetter(
-            id=f"{lane_of(queue, sequence)}|{row.id}",
-            queue=queue,
-            lane=lane_of(queue, sequence),
-            sequence=sequence,
-            kind="command" if is_command else "deadline",
-            type=row.type if isinstance(row, PendingCommand) else row.name,
-            error=describe(error),
-            code=code_of(error),
-            attempts=1,
-            parked_us=now_us(),
-            content=msgspec.json.encode(row).decode(),
-        )
 
     async def retry(self, transaction: ViewTransaction, letter: DeadLetter) -> None:
         """See `Applier.retry`: a command is sent again, a deadline runs again (and is due)."""

@@ -4,8 +4,9 @@ from datetime import datetime
 from typing import TypeVar
 
 from headwater.errors import InvalidInput
-from headwater.processing.applier import EventFailed, applier_of
+from headwater.processing.applier import EventFailed
 from headwater.processing.declarations import EventHandlers
+from headwater.processing.projector import applier_of
 from headwater.processing.sources import StoreSource, close_iterator
 from headwater.processing.tokens import store_token
 from headwater.views import View, ViewStore

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Sequence
 
@@ -10,15 +9,14 @@ from headwater.errors import ClaimLost, ConfigurationError, Unavailable
 from headwater.processing.applier import Applier, EventFailed
 from headwater.processing.claims import Claims
 from headwater.processing.committer import Committer
-from headwater.processing.dead_letters import describe, parked_sequences, queue_of
-from headwater.processing.lanes import EventId, Lane, Poison, Reader
+from headwater.processing.dead_letters import parked_sequences, queue_of
+from headwater.processing.lanes import Lane, Reader
 from headwater.processing.progress import Progress
 from headwater.processing.settings import ProcessorSettings
 from headwater.processing.sources import RawEvent, SourcePage, close_iterator
 from headwater.processing.tokens import token_of
+from headwater.processing.trouble import Trouble, again_later
 from headwater.views import Segment, ViewStore
-
-_log = logging.getLogger(__name__)
 
 
 class Worker:
@@ -47,14 +45,18 @@ class Worker:
         self._settings = settings
         self.committer = Committer(applier, views, claims)
         self.lanes: list[Lane] = []
-        self.failure = ""
         self.stopping = False
         self._main: Lane | None = None
         self._reader: Reader | None = None
         self._read_by: Lane | None = None
         self._seen = (0, 0)  # generation and revision of the claims
         self._wake = asyncio.Event()
-        self._tries = 0
+        self._trouble = Trouble(applier.name, settings)
+
+    @property
+    def failure(self) -> str:
+        """What keeps it from working at the moment, empty when nothing does."""
+        return self._trouble.failure
 
     def wake(self) -> None:
         """Look for work now."""
@@ -89,7 +91,7 @@ class Worker:
             worked = True
         if self.lanes and self._applier.due_s() == 0:
             await self.committer.do_due(self.lanes)
-            self._well()
+            self._trouble.over()
             worked = True
         if not worked:
             await self._wait()
@@ -269,7 +271,7 @@ class Worker:
                 else:
                     lane.advanced(token)
                     self._progress.moved(self._claims.generation, lane.indices, token)
-                    self._well()
+                    self._trouble.over()
                     done = True
                     return
         finally:
@@ -292,7 +294,7 @@ class Worker:
     ) -> bool:
         """Let the segment of a failed event wait by itself; return whether that is the lane."""
         if reduced:
-            self._again_later(lane, failure)
+            again_later(lane, failure, self._applier, self._settings)
             return True
         owners = self._applier.segments_of(page, self._claims.count)
         guilty = next(
@@ -307,30 +309,11 @@ class Worker:
             self._own(alone, page),
             restrict(page.token, {guilty}, self._claims.count),
         )
-        self._again_later(alone, failure)
+        again_later(alone, failure, self._applier, self._settings)
         self._leave(lane, [guilty])
         self.lanes.append(alone)
         self._tidy()
         return not lane.segments
-
-    def _again_later(self, lane: Lane, failure: EventFailed) -> None:
-        event, cause = failure.event, failure.cause
-        lane.error = describe(cause)
-        lane.tries += 1
-        delay = self._settings.back_off(lane.tries)
-        if not failure.transient:
-            key: EventId = (self._source.name_of(event), event.stream, event.position)
-            attempts = lane.attempts[key] = lane.attempts.get(key, 0) + 1
-            delay = self._settings.back_off(attempts)
-            if attempts >= self._settings.attempts:
-                sequence = self._applier.sequence_of(event)
-                lane.poison[sequence] = Poison(event, cause, attempts)
-                _log.warning(
-                    "%s: %s is parked at position %d after %d attempts: %s",
-                    self._applier.name, sequence, event.position, attempts, lane.error,
-                )  # fmt: skip
-                delay = 0.0
-        lane.not_before = time.monotonic() + delay
 
     # trouble ----------------------------------------------------------------------------------
 
@@ -341,26 +324,13 @@ class Worker:
                 if error.segment in lane.segments:
                     self._lost(lane, error.segment)
             return
-        self._tries += 1
-        self.failure = describe(error)
-        level = logging.WARNING if isinstance(error, Unavailable) else logging.ERROR
-        expected = isinstance(error, (Unavailable, ConfigurationError))
-        if self._tries == 1 or not expected:
-            _log.log(
-                level, "%s: %s; going on as soon as possible", self._applier.name, self.failure,
-                exc_info=None if expected else error,
-            )  # fmt: skip
+        pause = self._trouble.met(error)
         self._wake.clear()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.back_off(self._tries)):
+            async with asyncio.timeout(pause):
                 while not self.stopping:
                     await self._wake.wait()
                     self._wake.clear()
-
-    def _well(self) -> None:
-        if self._tries:
-            _log.info("%s: works again", self._applier.name)
-        self._tries, self.failure = 0, ""
 
 
 def _same_claim(now: Segment | None, then: Segment) -> bool:

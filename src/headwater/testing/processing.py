@@ -20,7 +20,8 @@ from headwater.messages import Command, Event, EventCodec, encode_metadata, new_
 from headwater.modelling import Deadline, Effect, Saga, SagaType, saga_type
 from headwater.modelling.saga import Cancel, End, effects_of
 from headwater.processing import EventHandlers, Projection, StoreSource
-from headwater.processing.applier import EventFailed, ProjectionApplier
+from headwater.processing.applier import EventFailed
+from headwater.processing.projector import ProjectionApplier
 from headwater.processing.saga_steps import refusal_step
 from headwater.views import View, view_type
 from headwater.views.memory import MemoryViewStore

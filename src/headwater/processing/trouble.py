@@ -1,0 +1,69 @@
+"""What happens after failures: back-off, and parking an event that keeps failing."""
+
+import logging
+import time
+
+from headwater.errors import ConfigurationError, Unavailable
+from headwater.processing.applier import Applier, EventFailed
+from headwater.processing.dead_letters import describe
+from headwater.processing.lanes import EventId, Lane, Poison
+from headwater.processing.settings import ProcessorSettings
+
+_log = logging.getLogger(__name__)
+
+
+def again_later(
+    lane: Lane, failure: EventFailed, applier: Applier, settings: ProcessorSettings
+) -> None:
+    """Let a lane wait before its failed page is tried again.
+
+    After enough attempts the event's sequence is to be parked with the next try. What is merely
+    away is tried for ever.
+    """
+    event, cause = failure.event, failure.cause
+    lane.error = describe(cause)
+    lane.tries += 1
+    delay = settings.back_off(lane.tries)
+    if not failure.transient:
+        key: EventId = (applier.source.name_of(event), event.stream, event.position)
+        attempts = lane.attempts[key] = lane.attempts.get(key, 0) + 1
+        delay = settings.back_off(attempts)
+        if attempts >= settings.attempts:
+            sequence = applier.sequence_of(event)
+            lane.poison[sequence] = Poison(event, cause, attempts)
+            _log.warning(
+                "%s: %s is parked at position %d after %d attempts: %s",
+                applier.name, sequence, event.position, attempts, lane.error,
+            )  # fmt: skip
+            delay = 0.0
+    lane.not_before = time.monotonic() + delay
+
+
+class Trouble:
+    """A failure of something other than an event: told once, and waited for with back-off."""
+
+    def __init__(self, name: str, settings: ProcessorSettings) -> None:
+        """All is well."""
+        self._name = name
+        self._settings = settings
+        self._tries = 0
+        self.failure = ""
+
+    def met(self, error: Exception) -> float:
+        """Note a failure; return how long to pause, seconds."""
+        self._tries += 1
+        self.failure = describe(error)
+        level = logging.WARNING if isinstance(error, Unavailable) else logging.ERROR
+        expected = isinstance(error, Unavailable | ConfigurationError)
+        if self._tries == 1 or not expected:
+            _log.log(
+                level, "%s: %s; going on as soon as possible", self._name, self.failure,
+                exc_info=None if expected else error,
+            )  # fmt: skip
+        return self._settings.back_off(self._tries)
+
+    def over(self) -> None:
+        """Note that it works again."""
+        if self._tries:
+            _log.info("%s: works again", self._name)
+        self._tries, self.failure = 0, ""
