@@ -13,7 +13,7 @@ _COMMANDS = {
     "run": ("headwater.cli.run:run", "Run one instance of a service, or a platform service."),
     "services": ("headwater.cli.services:services", "List the instances that are registered."),
     "events": ("headwater.cli.events:events", "Show stored events; --follow for what comes."),
-    "state": ("headwater.cli.state:state", "Show an aggregate as it is, or as it was."),
+    "state": ("headwater.cli.state:state", "Show an aggregate or a view as it is, or as it was."),
     "processors": (
         "headwater.cli.processors:app",
         "Show how far processors have come; replay and rebuild them.",

@@ -1,8 +1,8 @@
-"""``headwater state``: an aggregate as it is, or as it was."""
+"""``headwater state``: an aggregate or a view as it is, or as it was."""
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,28 @@ from headwater.cli.loading import load_service
 from headwater.cli.stores import DEFAULT_FILE, chosen_services, open_store, settings_of
 from headwater.cli.system import System, load_system
 from headwater.cli.times import parse_time, show_time
-from headwater.errors import ConfigurationError
-from headwater.modelling import Aggregate, Repository, aggregate_type
+from headwater.errors import ConfigurationError, HeadwaterError, ViewNotFound
+from headwater.eventstore import EventStore
+from headwater.modelling import Repository, aggregate_type
+from headwater.processing import EventHandlers, StoreSource, view_at
+from headwater.processing.inspection import handler_table
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """What a name stands for in a service: an aggregate, or a view that a projection keeps."""
+
+    service: str
+    name: str
+    kind: Any  # type[Aggregate], or with a projection type[View]
+    projection: EventHandlers | None = None
+
+
+class Point(msgspec.Struct, frozen=True):
+    """A point in the past; nothing given is now. ``time`` is microseconds UTC."""
+
+    version: int | None = None
+    position: int | None = None
+    time: int | None = None
 
 
 def state(
@@ -27,90 +47,150 @@ def state(
     store: str = "",
     file: Path = DEFAULT_FILE,
 ) -> None:
-    """Show the state of an aggregate as JSON: now, or at any point of its past.
+    """Show an aggregate or a view as JSON, by replay: now, or at any point of its past.
 
     Parameters
     ----------
     stream
-        Which one, for example Account/7.
+        Which one: Aggregate/id, for example Account/7, or View/key, for example AccountView/7.
     at_version
-        After so many of its events.
+        After so many of its events (of an aggregate).
     at_position
         As it was when the store's last event had this position.
     at_time
         As it was at this time (ISO 8601; without a zone: UTC).
     service
-        The service that owns it, if several have an aggregate of this name.
+        The service that owns it, if several have one of this name.
     store
         URL of a store, or path of a file, instead of the system's.
     file
         The description of the system.
     """
-    points = {"--at-version": at_version, "--at-position": at_position, "--at-time": at_time}
-    given = [name for name, value in points.items() if value is not None]
-    if len(given) > 1:
-        raise ConfigurationError(subject=" and ".join(given), reason="give only one of them")
-    for option, number in (("--at-version", at_version), ("--at-position", at_position)):
-        if number is not None and number < 1:
-            raise ConfigurationError(subject=f"{option} {number}", reason="expected 1 or more")
+    point = _point(at_version, at_position, at_time)
     name, _, id = stream.partition("/")
     if not name or not id:
         raise ConfigurationError(
             subject=stream, reason="expected Aggregate/id, for example Account/7"
         )
-    at = {
-        "at_version": at_version,
-        "at_position": at_position,
-        "at_time": parse_time(at_time, option="--at-time") if at_time is not None else None,
-    }
     system = load_system(file)
-    owner, aggregate = _find(system, name, service)
-    url = settings_of(system, owner).url("store")
+    subject = _find(system, name, service)
+    url = settings_of(system, subject.service).url("store")
     if store:
         url = store if ":" in store else f"sqlite:{store}"
-    asyncio.run(_show(url, owner, aggregate, id, at))
+    asyncio.run(_show(url, subject, id, point))
 
 
-def _find(system: System, name: str, service: str) -> tuple[str, type[Aggregate]]:
-    """Return the service and class of an aggregate name."""
-    known: dict[str, list[tuple[str, type[Aggregate]]]] = {}
+def _point(version: int | None, position: int | None, time: str | None) -> Point:
+    points = {"--at-version": version, "--at-position": position, "--at-time": time}
+    given = [name for name, value in points.items() if value is not None]
+    if len(given) > 1:
+        raise ConfigurationError(subject=" and ".join(given), reason="give only one of them")
+    for option, number in (("--at-version", version), ("--at-position", position)):
+        if number is not None and number < 1:
+            raise ConfigurationError(subject=f"{option} {number}", reason="expected 1 or more")
+    time_us = parse_time(time, option="--at-time") if time is not None else None
+    return Point(version, position, time_us)
+
+
+def _find(system: System, name: str, service: str) -> Subject:
+    """Return what a name stands for.
+
+    Raises:
+        ConfigurationError: nothing has this name, or several services have it.
+    """
+    known: dict[str, list[Subject]] = {}
     for owner in chosen_services(system, service):
-        loaded = load_service(system.services[owner].app, python_path=system.python_path)
-        for aggregate in loaded.aggregates:
-            known.setdefault(aggregate_type(aggregate).name, []).append((owner, aggregate))
+        for subject in _subjects(system, owner):
+            known.setdefault(subject.name, []).append(subject)
     found = known.get(name, [])
     if not found:
         raise ConfigurationError(
-            subject=f"aggregate {name!r}",
-            reason=f"no service of {system.file} has it: {nearest(name, known)}",
+            subject=f"{name!r}",
+            reason=f"no service of {system.file} has an aggregate or view of this name: "
+            f"{nearest(name, known)}",
         )
     if len(found) > 1:
-        owners = ", ".join(owner for owner, _ in found)
+        owners = ", ".join(subject.service for subject in found)
         raise ConfigurationError(
-            subject=f"aggregate {name!r}", reason=f"several services have it ({owners}): --service"
+            subject=f"{name!r}", reason=f"several services have it ({owners}): add --service"
         )
     return found[0]
 
 
-async def _show(
-    url: str, owner: str, aggregate: type[Aggregate], id: str, at: Mapping[str, int | None]
-) -> None:
-    async with open_store(url, subject=f"event store of {owner}") as store:
-        repository: Repository[Any] = Repository(aggregate, store, source=owner)
-        found = await repository.state(id, **at)
-    at_version = at["at_version"]
-    if at_version is not None and found.version < at_version:
+def _subjects(system: System, owner: str) -> Iterator[Subject]:
+    loaded = load_service(system.services[owner].app, python_path=system.python_path)
+    for aggregate in loaded.aggregates:
+        yield Subject(owner, aggregate_type(aggregate).name, aggregate)
+    for projection in loaded.projections:
+        for view in handler_table(type(projection)).views:
+            yield Subject(owner, view.__name__, view, projection)
+
+
+async def _show(url: str, subject: Subject, id: str, point: Point) -> None:
+    async with open_store(url, subject=f"event store of {subject.service}") as store:
+        if subject.projection is None:
+            content = await _aggregate(store, subject, id, point)
+        else:
+            content = await _view(store, subject, subject.projection, id, point)
+    text = msgspec.json.format(msgspec.json.encode(content), indent=2).decode()
+    sys.stdout.write(f"{text}\n")
+
+
+async def _aggregate(store: EventStore, subject: Subject, id: str, point: Point) -> dict[str, Any]:
+    repository: Repository[Any] = Repository(subject.kind, store, source=subject.service)
+    found = await repository.state(
+        id, at_version=point.version, at_position=point.position, at_time=point.time
+    )
+    if point.version is not None and found.version < point.version:
         raise ConfigurationError(
-            subject=f"--at-version {at_version}",
+            subject=f"--at-version {point.version}",
             reason=f"{repository.type.stream(id)} has {found.version} events so far",
         )
-    content = {
-        "aggregate": repository.type.name,
+    return {
+        "aggregate": subject.name,
         "id": id,
         "version": found.version,
         "position": found.position,
         "time": show_time(found.time),
         "state": found.state,
     }
-    text = msgspec.json.format(msgspec.json.encode(content), indent=2).decode()
-    sys.stdout.write(f"{text}\n")
+
+
+async def _view(
+    store: EventStore, subject: Subject, projection: EventHandlers, key: str, point: Point
+) -> dict[str, Any]:
+    from headwater.views.memory import MemoryViewStore
+
+    if point.version is not None:
+        raise ConfigurationError(
+            subject=f"--at-version {point.version}",
+            reason=f"{subject.name} is a view and has no versions: use --at-position or --at-time",
+        )
+    if projection.source != "store":
+        raise ConfigurationError(
+            subject=subject.name,
+            reason="is kept from the event bus, which has no past to replay from: ask the service",
+        )
+    position = await store.head() if point.position is None else point.position
+    if point.time is not None:
+        position = await store.position_at(point.time)
+    try:
+        found = await view_at(
+            projection,
+            subject.kind,
+            key,
+            source=StoreSource(store, subject.service),
+            scratch=MemoryViewStore(),
+            position=position,
+        )
+    except HeadwaterError:
+        raise
+    except Exception as error:  # whatever the projection raises
+        raise ConfigurationError(
+            subject=subject.name,
+            reason=f"its projection fails on an event up to position {position}: "
+            f"{type(error).__name__}: {error}",
+        ) from error
+    if found is None:
+        raise ViewNotFound(view=subject.name, key=key)
+    return {"view": subject.name, "key": key, "position": position, "state": found}

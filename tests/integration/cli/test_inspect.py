@@ -145,11 +145,28 @@ def test_state_is_shown_now_and_at_any_point(played):
     assert (at["version"], at["time"]) == (2, second["time"])
 
 
+def test_a_view_is_shown_now_and_at_any_point(played):
+    """A view is what its projection makes of the events up to a position or a time."""
+
+    def value(*flags: str) -> object:
+        result = headwater("state", "CounterView/a", *flags, cwd=played.folder)
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)["state"]["value"]
+
+    assert value("--at-position", "2") == 3
+    first = lines(headwater("events", "--json", "--stream", "Counter/a", cwd=played.folder))[0]
+    assert value("--at-time", str(first["time"])) == 1
+    refused = headwater("state", "CounterView/a", "--at-version", "1", cwd=played.folder)
+    assert "is a view and has no versions" in one_line_error(refused, code=2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words", "code"),
     [
         (["Counter"], "expected Aggregate/id", 2),
         (["Countr/a"], "did you mean 'Counter'?", 2),
+        (["CounterView/nobody", "--at-position", "2"], "CounterView 'nobody' does not", 1),
+        (["CounterView/a", "--at-position", "5"], "fails on an event up to position 5", 2),
         (["Counter/nobody"], "Counter 'nobody' does not exist", 1),
         (["Counter/a", "--at-version", "99"], "Counter/a has 3 events so far", 2),
         (["Counter/a", "--at-version", "0"], "expected 1 or more", 2),
