@@ -64,7 +64,7 @@ class Progress:
         """Return when the views have seen everything up to a token.
 
         Costs no I/O when that is known here already. Sources that the processor does not follow
-        are ignored. May be cancelled at any time.
+        are ignored; an event that is parked counts as seen. May be cancelled at any time.
 
         Raises:
             NotCaughtUp: not within ``timeout_s``.

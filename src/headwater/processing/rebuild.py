@@ -55,7 +55,8 @@ async def rebuild(
 
     Queries see the old generation all the time, and then the new one, which is at least as far.
     The work is claimed in segments as usual: any number of processes may call this at the same
-    time and share it. Processors in service go on with the new generation by themselves.
+    time and share it. Processors in service go on with the new generation by themselves, each
+    with the handlers of its own program: stop those of an older release first.
 
     Cancellation, or a crash, before the swap changes nothing for readers; call it again to begin
     anew. Once the swap has begun, running processors finish it.

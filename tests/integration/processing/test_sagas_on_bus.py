@@ -1,0 +1,78 @@
+"""Sagas that follow the bus: the store of the accounts and the saga meet only there."""
+
+from headwater.eventstore import StreamWrite
+from headwater.messages import ConsistencyToken, new_metadata
+from headwater.processing import BusSource, Relay, SagaProcessor
+from headwater.processing.saga_views import PendingCommand, SagaState
+from tests.integration.processing.bank import (
+    CODEC,
+    MoneyTransfer,
+    Open,
+    TransferRequested,
+    command_bus,
+)
+from tests.integration.processing.conftest import QUICK, Stores, until
+from tests.integration.processing.domain import NewEvent, encode_metadata
+
+
+async def test_transfers_settle_once_over_the_bus(stores: Stores) -> None:
+    """Two processes share the sagas, every event is redelivered, each transfer settles once."""
+    bus, repository = command_bus(stores.store)
+    relay = Relay(
+        stores.store,
+        stores.bus,
+        name="bank",
+        epoch=stores.store.epoch,
+        views=stores.views,
+        owner="relay",
+        settings=QUICK,
+    )
+    await relay.start()
+
+    async def start(owner: str) -> SagaProcessor:
+        saga = SagaProcessor(
+            MoneyTransfer,
+            source=BusSource(stores.bus),
+            views=stores.views,
+            owner=owner,
+            commands=bus,
+            settings=QUICK,
+        )
+        await stores.start(saga)
+        return saga
+
+    first, second = await start("one"), None
+    await bus.send(Open("shop"))
+    await bus.send(Open("rich", 1000))
+    for number in range(60):
+        made = CODEC.encode(TransferRequested(f"t{number}", "rich", "shop", 3))
+        new = NewEvent(made.type, made.version, made.data, encode_metadata(new_metadata()))
+        await stores.store.append([StreamWrite(f"Transfer/{number}", [new])])
+        if number == 20:
+            second = await start("two")
+            await until(lambda: len(first.claims.held) == 2)
+        if number == 40:
+            await first.stop()
+    async for page in stores.store.read():  # everything is delivered once more
+        await stores.bus.publish([relay._outgoing(event) for event in page.events])
+
+    async def settled() -> bool:
+        left = [await stores.views.count(kind) for kind in (SagaState, PendingCommand)]
+        return left == [0, 0] and (await repository.state("shop")).state.balance >= 180
+
+    await until(settled)
+    assert second is not None
+    head = await stores.store.head()
+    await second.wait_for(ConsistencyToken.at("bank", stores.store.epoch, head), timeout_s=10)
+
+    async def joined() -> bool:
+        return [len(lane.segments) for lane in (await second.status()).lanes] == [4]
+
+    await until(joined)
+    status = await second.status()
+    assert await stores.store.head() == head
+    assert (await repository.state("shop")).state.balance == 180
+    assert (await repository.state("rich")).state.balance == 820
+    assert (status.parked, status.failure) == (0, "")
+    await relay.stop()
+    await repository.close()
