@@ -114,9 +114,9 @@ class AsgiServer:
             ready.cancel()
         if not server.ready.is_set():
             sock.close()
-            raise StartupError(
-                subject=self._name, reason="the application's own start-up failed: see its log"
-            ) from self._task.exception()
+            cause = self._task.exception()
+            reason = f"the application's own start-up failed: {cause or 'see its log'}"
+            raise StartupError(subject=self._name, reason=reason) from cause
 
     async def stop(self, grace_s: float = 10.0) -> None:
         """Accept nothing new, end event streams, let requests finish, then cancel the rest.
