@@ -1,8 +1,9 @@
 """``headwater events``: what is stored, and what is being stored."""
 
 import asyncio
+import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,9 @@ from headwater.cli.stores import DEFAULT_FILE, load_stores, open_store
 from headwater.cli.times import show_time
 from headwater.errors import ConfigurationError
 from headwater.eventstore import EVERYTHING, EventFilter, EventStore, FilterItem, StoredEvent
+from headwater.processing.sources import close_iterator
 
+_LAST = 20
 _encode = msgspec.json.Encoder().encode
 
 
@@ -87,7 +90,7 @@ def events(
         stream=stream,
         filter=EventFilter((item,)) if type or tag else EVERYTHING,
         after=after,
-        limit=limit,
+        limit=_LAST if limit is None and after is None else limit,
     )
     width = max(map(len, stores)) if len(stores) > 1 else 0
     show = _show_json if json else _line_printer(width)
@@ -100,66 +103,73 @@ Show = Callable[[str, StoredEvent], None]
 async def _events(
     stores: dict[str, str], selection: Selection, show: Show, *, follow: bool
 ) -> None:
-    async with asyncio.TaskGroup() as group:
-        opened = [group.create_task(_past(n, u, selection)) for n, u in stores.items()]
-    found = [(name, event) for task in opened for name, event in task.result()[1]]
-    found.sort(key=lambda pair: (pair[1].time, pair[1].position))
-    if selection.limit is None and selection.after is None:
-        found = found[-20:]
-    elif selection.limit is not None and selection.after is None:
-        found = found[-selection.limit :] if selection.limit else []
-    for name, event in found:
+    async with contextlib.AsyncExitStack() as resources:
+        opened = {
+            name: await resources.enter_async_context(
+                open_store(url, subject=f"event store of {name}")
+            )
+            for name, url in stores.items()
+        }
+        heads = {name: await store.head() for name, store in opened.items()}
+        if selection.after is None:
+            await _show_last(opened, heads, selection, show)
+        else:
+            for name, store in opened.items():
+                async for event in _select(store, heads[name], selection):
+                    show(name, event)
+        sys.stdout.flush()
+        if follow:
+            async with asyncio.TaskGroup() as group:
+                for name, store in opened.items():
+                    group.create_task(_coming(name, store, heads[name], selection, show))
+
+
+async def _show_last(
+    opened: dict[str, EventStore], heads: dict[str, int], selection: Selection, show: Show
+) -> None:
+    """Show the last events of all stores together, in order of their time."""
+    limit = selection.limit or 0
+    found = [
+        (event.time, event.position, name, event)
+        for name, store in opened.items()
+        async for event in _select(store, heads[name], selection)
+    ]
+    found.sort(key=lambda entry: entry[:3])
+    for _, _, name, event in found[max(0, len(found) - limit) :]:
         show(name, event)
-    sys.stdout.flush()
-    if follow:
-        heads = {name: task.result()[0] for name, task in zip(stores, opened, strict=True)}
-        async with asyncio.TaskGroup() as group:
-            for name, url in stores.items():
-                group.create_task(_coming(name, url, heads[name], selection, show))
 
 
-async def _past(
-    name: str, url: str, selection: Selection
-) -> tuple[int, list[tuple[str, StoredEvent]]]:
-    """Return the head and what is selected up to it."""
-    async with open_store(url, subject=f"event store of {name}") as store:
-        head = await store.head()
-        return head, [(name, event) for event in await _select(store, head, selection)]
-
-
-async def _select(store: EventStore, head: int, selection: Selection) -> Sequence[StoredEvent]:
+async def _select(store: EventStore, head: int, selection: Selection) -> AsyncIterator[StoredEvent]:
+    """Yield what is selected up to a position: forwards, or backwards when nothing is given."""
+    left = selection.limit
     backwards = selection.after is None
-    limit = selection.limit
-    if limit is None and backwards:
-        limit = 20
-    found: list[StoredEvent] = []
-    if limit == 0:
-        return found
+    after = selection.after or 0
     if selection.stream:
-        pages = store.read_stream(selection.stream, after=selection.after or 0, backwards=backwards)
+        pages = store.read_stream(selection.stream, after=after, backwards=backwards)
     else:
         pages = store.read(
-            filter=selection.filter,
-            after=selection.after or 0,
-            until=head,
-            backwards=backwards,
-            limit=limit,
+            filter=selection.filter, after=after, until=head, backwards=backwards, limit=left
         )
-    async for page in pages:
-        found.extend(e for e in page.events if e.position <= head and selection.matches(e))
-        if limit is not None and len(found) >= limit:
-            break
-    found = found[:limit]
-    return found[::-1] if backwards else found
-
-
-async def _coming(name: str, url: str, after: int, selection: Selection, show: Show) -> None:
-    async with open_store(url, subject=f"event store of {name}") as store:
-        async for page in store.follow(filter=selection.filter, after=after):
+    try:
+        async for page in pages:
             for event in page.events:
-                if selection.matches(event):
-                    show(name, event)
-            sys.stdout.flush()
+                if left is not None and left <= 0:
+                    return
+                if event.position <= head and selection.matches(event):
+                    left = None if left is None else left - 1
+                    yield event
+    finally:
+        await close_iterator(pages)
+
+
+async def _coming(
+    name: str, store: EventStore, after: int, selection: Selection, show: Show
+) -> None:
+    async for page in store.follow(filter=selection.filter, after=after):
+        for event in page.events:
+            if selection.matches(event):
+                show(name, event)
+        sys.stdout.flush()
 
 
 def _line_printer(width: int) -> Show:

@@ -192,12 +192,12 @@ def test_processors_are_shown_with_owner_and_lag(played):
             for line in result.stdout.splitlines()
             if " of 2" in line
         ]
-        return rows if all(row[6] == "0" for row in rows) else []
+        done = all(row[4] == "counting-query-1" and row[6] == "0" for row in rows)
+        return rows if done else []
 
     rows = eventually("the processor has caught up", caught_up)
     assert [row[3] for row in rows] == ["0 of 2", "1 of 2"]
-    assert {row[4] for row in rows} == {"counting-query-1"}
-    assert rows[0][:3] == ["counting", "counters", "1"]
+    assert rows[0][:2] == ["counting", "counters"]
 
 
 def test_a_projection_is_replayed_and_rebuilt_while_it_serves(played):

@@ -1,5 +1,6 @@
 """headwater up: a whole system of real processes."""
 
+import contextlib
 import json
 import os
 import signal
@@ -90,6 +91,37 @@ def test_a_killed_gateway_and_discovery_come_back(make_system, up):
             return False
 
     eventually("the gateway answers", answers)
+
+
+def test_an_instance_that_does_not_stop_is_killed(make_system, up):
+    """The stop is bounded: an instance that stands still is killed after its drain time."""
+    file = make_system()
+    with file.open("a", encoding="utf-8") as more:
+        more.write("drain_s = 0.1\n[services.counting.environment]\nSAMPLE = '1'\n")
+    running = up(file)
+    running.wait_ready()
+    below = descendants(running.process.pid)
+    url = running.processes()["counting-1"]["url"]
+    with contextlib.suppress(OSError):
+        ask(f"{url}/counters/a", body={"by": 99}, timeout_s=0.3)
+    assert running.stop(signal.SIGTERM) == 0
+    assert "counting-1 did not stop within 5.1 s: killed" in running.log
+    assert not any(map(alive, below))
+
+
+def test_a_second_interrupt_kills_everything_at_once(make_system, up):
+    """Who does not want to wait for the drain presses Ctrl-C again."""
+    running = up(make_system())
+    running.wait_ready()
+    below = descendants(running.process.pid)
+    url = running.processes()["counting-1"]["url"]
+    with contextlib.suppress(OSError):
+        ask(f"{url}/counters/a", body={"by": 99}, timeout_s=0.3)
+    running.process.send_signal(signal.SIGINT)
+    eventually("it is stopping", lambda: "stopping (once more" in running.log)
+    running.process.send_signal(signal.SIGINT)
+    assert running.process.wait(3) == 0
+    assert not any(map(alive, below))
 
 
 def test_no_process_outlives_its_supervisor(make_system, up):

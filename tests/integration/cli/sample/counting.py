@@ -1,5 +1,6 @@
 """A tiny service for the tests of the command line: counters that go up."""
 
+import time
 from typing import Annotated
 
 from headwater.dispatch import query_handler
@@ -11,6 +12,7 @@ from headwater.service import Service
 from headwater.views import Key, View
 
 UNLUCKY = 13
+STUCK = 99
 
 
 class NotPositive(Rejection):
@@ -47,6 +49,8 @@ class Counter(Aggregate):
     def increase(self, command: Increase) -> Increased:
         if command.by < 1:
             raise NotPositive(by=command.by)
+        if command.by == STUCK:
+            time.sleep(60)  # a fault of its author: the whole process stands still
         return Increased(command.counter_id, command.by, "odd" if command.by % 2 else "even")
 
     @event_sourcing_handler
