@@ -2,4 +2,8 @@
 
 import pytest
 
+from tests.postgres_server import own_postgres, postgres_server, postgres_url
+
 pytest.register_assert_rewrite("headwater.testing")
+
+__all__ = ["own_postgres", "postgres_server", "postgres_url"]

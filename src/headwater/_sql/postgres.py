@@ -1,0 +1,262 @@
+"""A PostgreSQL schema with a bounded pool of connections, migrations and wake-ups."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Self, TypeVar
+
+import asyncpg
+
+from headwater._sql.postgres_errors import CLOSED, LOST, UNKNOWN, translate, translated
+from headwater._sql.postgres_migrations import migrate
+from headwater._sql.postgres_url import Place, schema_for
+from headwater._sql.postgres_wake import Wake
+from headwater._sql.resources import script, statements
+from headwater.errors import StoreUnavailable
+
+T = TypeVar("T")
+Work = Callable[[Any], Awaitable[T]]
+
+_CLOSE_S_MAX = 5.0
+
+
+class Connection(asyncpg.Connection):  # type: ignore[misc]  # the driver's class has no types
+    """A connection that is not cleaned by a round trip each time it goes back to the pool.
+
+    Who borrows it leaves it as it was: no session settings, no open cursors, no session locks.
+    """
+
+    __slots__ = ()
+
+    def get_reset_query(self) -> str:
+        """Return nothing to be done."""
+        return ""
+
+
+class Database:
+    """One schema of a PostgreSQL database, for the tasks of one event loop.
+
+    Every wait is bounded: for a connection, for an answer, for a lock. When the server went away
+    and came back, the next call connects anew. Errors of the driver arrive as errors of ours.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        *,
+        connections: int,
+        connect_timeout_s: float,
+        command_timeout_s: float,
+        lock_timeout_s: float,
+        channel: str,
+    ) -> None:
+        """Prepare; use `open`."""
+        self.place = place
+        self._connect_timeout_s = connect_timeout_s
+        self._settings: dict[str, Any] = {
+            "timeout": connect_timeout_s,
+            "command_timeout": command_timeout_s,
+            "connection_class": Connection,
+            "server_settings": {
+                "search_path": place.schema,
+                "application_name": f"headwater {place.schema}",
+                "lock_timeout": f"{int(lock_timeout_s * 1000)}",
+                "idle_in_transaction_session_timeout": f"{int(command_timeout_s * 2000)}",
+                "default_transaction_isolation": "read committed",
+                "synchronous_commit": "on",
+                "jit": "off",
+            },
+        }
+        self._connections = connections
+        self._pool: Any = None
+        self._closed = False
+        self.wake = Wake(channel, self.connect)
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        room: str,
+        migrations: Sequence[str],
+        schema: str = "headwater",
+        connections: int = 4,
+        connect_timeout_s: float = 5.0,
+        command_timeout_s: float = 30.0,
+        lock_timeout_s: float = 5.0,
+    ) -> Self:
+        """Connect, and bring the tables of a room to the present version.
+
+        Args:
+            url: ``postgresql://user:password@host:port/database?schema=accounts``.
+            room: whose tables; rooms that share a schema have separate versions and wake-ups.
+            migrations: scripts, each leading to the next version.
+            schema: used when the URL names none.
+            connections: how many at most, besides the one for wake-ups; callers beyond wait.
+            connect_timeout_s: how long to wait for a connection.
+            command_timeout_s: how long to wait for an answer.
+            lock_timeout_s: how long to wait for a lock that another transaction holds.
+
+        Raises:
+            ConfigurationError: the URL is wrong.
+            SchemaTooNew, StoreUnavailable, DiskFull: nothing was changed.
+        """
+        place = Place.parse(url, schema=schema)
+        database = cls(
+            place,
+            connections=connections,
+            connect_timeout_s=connect_timeout_s,
+            command_timeout_s=command_timeout_s,
+            lock_timeout_s=lock_timeout_s,
+            channel=f"hw_{room}_{place.schema}",
+        )
+        try:
+            with translated(place.name):
+                connection = await database.connect()
+                try:
+                    await migrate(connection, place=place, room=room, scripts=migrations)
+                finally:
+                    await _leave(connection)
+        except BaseException:
+            await database.close()
+            raise
+        return database
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages; without user and password."""
+        return self.place.name
+
+    async def connect(self) -> Any:
+        """Return a new connection that is not of the pool; the caller closes it.
+
+        Raises:
+            asyncpg.PostgresError, OSError: as the driver says it.
+        """
+        return await asyncpg.connect(self.place.dsn, **self._settings)
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        """Borrow a connection; each statement is a transaction of its own.
+
+        Raises:
+            StoreUnavailable: within the block, too, as everything the driver raises there.
+        """
+        with translated(self.name):
+            pool = await self._ready()
+            connection = await pool.acquire(timeout=self._connect_timeout_s)
+            try:
+                yield connection
+            except TimeoutError:
+                connection.terminate()  # it may still wait for the answer: do not lend it again
+                raise
+            finally:
+                await asyncio.shield(pool.release(connection, timeout=self._connect_timeout_s))
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Any]:
+        """Borrow a connection with a READ COMMITTED transaction: committed at the end of the block.
+
+        Rolled back when the block raises. Durable after the block; call ``wake.notify()`` then.
+        Cancellation: wholly stored or not at all.
+
+        Raises:
+            DiskFull: nothing was stored.
+            StoreUnavailable: nothing was stored, or (as its reason says) it is unknown.
+        """
+        async with self.connection() as connection:
+            transaction = connection.transaction(isolation="read_committed")
+            await transaction.start()
+            try:
+                yield connection
+            except BaseException:
+                if not connection.is_closed():
+                    with contextlib.suppress(asyncpg.PostgresError, *LOST):
+                        await transaction.rollback()
+                raise
+            try:
+                await transaction.commit()
+            except LOST as error:
+                reason = f"{_reason(error, self.name)}{UNKNOWN}"
+                raise StoreUnavailable(store=self.name, reason=reason) from error
+
+    async def read(self, work: Work[T]) -> T:
+        """Run work that only reads on a borrowed connection; once more when that was broken.
+
+        Raises:
+            StoreUnavailable: the server is away.
+        """
+        for attempt in range(2):
+            async with self.connection() as connection:
+                try:
+                    return await work(connection)
+                except TimeoutError:
+                    raise
+                except LOST:
+                    if attempt:
+                        raise
+        raise AssertionError  # the loop returns or raises
+
+    async def read_transaction(self, work: Work[T]) -> T:
+        """As `read`; all statements of the work see the same committed state."""
+
+        async def inside(connection: Any) -> T:
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                return await work(connection)
+
+        return await self.read(inside)
+
+    def notify(self) -> None:
+        """Wake everybody on this room and schema after a commit: this process and others."""
+        self.wake.notify()
+
+    async def close(self) -> None:
+        """Wait (bounded) for what is in progress, then release everything. Twice is fine."""
+        self._closed = True
+        await self.wake.close()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            try:
+                await asyncio.wait_for(pool.close(), _CLOSE_S_MAX)
+            except (TimeoutError, asyncpg.PostgresError, *LOST):
+                pool.terminate()
+
+    async def _ready(self) -> Any:
+        if self._closed:
+            raise StoreUnavailable(store=self.name, reason=CLOSED)
+        if self._pool is None:
+            # Without a first connection nothing is waited for: two tasks cannot come in between.
+            self._pool = asyncpg.create_pool(
+                self.place.dsn, min_size=0, max_size=self._connections, **self._settings
+            )
+            self._opening = asyncio.ensure_future(_opened(self._pool))
+        return await asyncio.shield(self._opening)
+
+
+async def _opened(pool: Any) -> Any:
+    return await pool
+
+
+async def _leave(connection: Any) -> None:
+    with contextlib.suppress(asyncpg.PostgresError, *LOST):
+        await connection.close(timeout=_CLOSE_S_MAX)
+
+
+def _reason(error: Exception, name: str) -> str:
+    failed = translate(error, name)
+    return str(failed.fields().get("reason", failed))
+
+
+__all__ = [
+    "CLOSED",
+    "LOST",
+    "UNKNOWN",
+    "Database",
+    "Place",
+    "Wake",
+    "schema_for",
+    "script",
+    "statements",
+    "translate",
+    "translated",
+]

@@ -1,0 +1,121 @@
+"""Errors of PostgreSQL and its driver as errors of ours, each with a remedy."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+
+import asyncpg
+
+from headwater.errors import DiskFull, HeadwaterError, StoreCorrupt, StoreError, StoreUnavailable
+
+UNKNOWN = "; it is unknown whether the last change was stored"
+CLOSED = "it has been closed: open it again"
+
+LOST: tuple[type[Exception], ...] = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.IdleSessionTimeoutError,
+    asyncpg.InterfaceError,  # the driver's word for a connection that is closed
+    OSError,  # TimeoutError is one, too
+    asyncio.IncompleteReadError,
+)
+"""After these the connection is of no use, and it is unknown what became of a commit."""
+
+Kinds = type[Exception] | tuple[type[Exception], ...]
+
+_UNAVAILABLE: tuple[tuple[Kinds, str], ...] = (
+    (
+        asyncpg.InvalidPasswordError,
+        "the server refuses the user or the password ({error}): correct them in the URL",
+    ),
+    (
+        asyncpg.InvalidAuthorizationSpecificationError,
+        "the server refuses the user ({error}): correct the URL, or let the user in (pg_hba.conf)",
+    ),
+    (
+        asyncpg.InvalidCatalogNameError,
+        "there is no such database ({error}): create it, or correct the URL",
+    ),
+    (
+        asyncpg.InsufficientPrivilegeError,
+        "the user lacks a right ({error}): GRANT it, or use another user",
+    ),
+    (
+        asyncpg.ReadOnlySQLTransactionError,
+        "the server only allows reading ({error}): connect to the primary",
+    ),
+    (
+        asyncpg.TooManyConnectionsError,
+        "the server has no connection left ({error}): open fewer, or raise max_connections",
+    ),
+    (asyncpg.CannotConnectNowError, "the server is starting or stopping ({error}): retry later"),
+    (
+        asyncpg.LockNotAvailableError,
+        (
+            "a lock is held by another transaction for too long ({error}): end that transaction "
+            "(see pg_stat_activity for one that is idle), then retry"
+        ),
+    ),
+    (
+        asyncpg.QueryCanceledError,
+        "the server cancelled the statement ({error}): raise statement_timeout, or retry later",
+    ),
+    (asyncpg.DeadlockDetectedError, "transactions waited for each other ({error}): retry"),
+    (asyncpg.SerializationError, "transactions came in each other's way ({error}): retry"),
+    (
+        asyncpg.OutOfMemoryError,
+        "the server has not enough memory ({error}): free some, then retry",
+    ),
+    (
+        (asyncpg.AdminShutdownError, asyncpg.CrashShutdownError),
+        "the server is stopping ({error}): retry when it has started again",
+    ),
+    (
+        TimeoutError,
+        "the server did not answer in the time allowed: check that it is well, or retry later",
+    ),
+    (
+        (asyncpg.PostgresConnectionError, OSError, asyncio.IncompleteReadError),
+        "the server cannot be reached ({error}): check that it runs and the URL, or retry later",
+    ),
+    (asyncpg.InterfaceError, "the connection broke ({error}): retry"),
+)
+_MISSING = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.InvalidSchemaNameError,
+)
+
+
+def translate(error: Exception, store: str) -> HeadwaterError:
+    """Return the error that a person should see instead of one of the driver.
+
+    Args:
+        error: of the driver or of the system.
+        store: the database's name in messages; without a password.
+    """
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, asyncpg.DiskFullError):
+        return DiskFull(store=store)
+    if isinstance(error, (asyncpg.DataCorruptedError, asyncpg.IndexCorruptedError)):
+        return StoreCorrupt(
+            store=store, reason=f"the data is damaged ({text}): restore it from a backup"
+        )
+    if isinstance(error, _MISSING):
+        reason = f"tables were changed or dropped ({text}): restore them, or use another schema"
+        return StoreCorrupt(store=store, reason=reason)
+    for kinds, reason in _UNAVAILABLE:
+        if isinstance(error, kinds):
+            return StoreUnavailable(store=store, reason=reason.format(error=text))
+    return StoreError(store=store, reason=f"{type(error).__name__}: {text}")
+
+
+@contextlib.contextmanager
+def translated(store: str) -> Iterator[None]:
+    """Raise errors of the driver within the block as errors of ours."""
+    try:
+        yield
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, *LOST) as error:
+        raise translate(error, store) from error

