@@ -23,7 +23,7 @@ from headwater.messages.headers import (
     from_headers,
 )
 from headwater.service.metrics import Metrics
-from headwater.service.openapi import openapi_document, openapi_page, swagger_assets
+from headwater.service.openapi import openapi_page, swagger_assets
 from headwater.service.settings import ServiceSettings
 
 _encode = msgspec.json.Encoder().encode
@@ -43,8 +43,8 @@ class Edge:
         metrics: Metrics,
         problems: Callable[[], Awaitable[Mapping[str, str]]],
         lags: Callable[[], Awaitable[Iterable[tuple[str, int]]]],
+        document: Mapping[str, Any],
         routes: Iterable[Any] = (),
-        version: str = "",
     ) -> None:
         """Build the application.
 
@@ -55,8 +55,8 @@ class Edge:
             metrics: where requests are counted.
             problems: what keeps components from working, by name; ready when empty.
             lags: for each processor how many events it has still to read.
+            document: the OpenAPI document of the whole service.
             routes: further Litestar handlers.
-            version: for the OpenAPI document.
         """
         self._settings = settings
         self._commands = commands
@@ -64,7 +64,7 @@ class Edge:
         self._metrics = metrics
         self._problems = problems
         self._lags = lags
-        self._version = version
+        self._document = document
         self._extra = tuple(routes)
         self.in_progress = 0
         self.draining = False
@@ -192,11 +192,7 @@ class Edge:
 
     def _own_handlers(self) -> list[Any]:
         settings = self._settings
-        document = _encode(
-            openapi_document(
-                settings.service, self._version, self._commands.commands, self._queries.queries
-            )
-        )
+        document = _encode(self._document)
         assets = swagger_assets()
 
         @get("/openapi.json", include_in_schema=False)

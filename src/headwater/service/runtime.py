@@ -32,6 +32,7 @@ from headwater.modelling import DecisionHandlers, Repository
 from headwater.service.edge import Edge
 from headwater.service.engines import open_event_bus, open_event_store, open_view_store
 from headwater.service.metrics import Metrics
+from headwater.service.openapi import openapi_document
 from headwater.service.processors import Processors
 from headwater.service.service import Service
 from headwater.service.settings import ServiceSettings, service_settings
@@ -228,8 +229,10 @@ class Runtime:
             metrics=self.metrics,
             problems=self._problems,
             lags=self.processors.lags,
+            document=openapi_document(
+                self.service.name, self.service.version, *self.service.contract()
+            ),
             routes=self.service.routes,
-            version=self.service.version,
         )
         self._server = AsgiServer(
             self.edge.app, settings.host, settings.port, name=settings.instance

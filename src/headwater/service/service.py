@@ -3,9 +3,16 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from headwater.dispatch import CommandBus, CommandInterceptor, QueryBus, QueryInterceptor
+from headwater.dispatch import (
+    CommandBus,
+    CommandInterceptor,
+    QueryBus,
+    QueryInterceptor,
+    query_handlers_of,
+)
 from headwater.dispatch.interceptors import Authorize
 from headwater.errors import ConfigurationError, DeclarationError
+from headwater.messages import Command, Query
 from headwater.modelling import Aggregate, DecisionModel, aggregate_type, model_type
 
 if TYPE_CHECKING:
@@ -70,6 +77,14 @@ class Service:
         for model in self.decisions:
             model_type(model)
         self._runtime: Runtime | None = None
+
+    def contract(self) -> tuple[list[type[Command]], list[type[Query[Any]]]]:
+        """Return the commands and queries of the whole service, whatever an instance's role."""
+        kinds = [aggregate_type(aggregate) for aggregate in self.aggregates]
+        kinds += [model_type(model) for model in self.decisions]
+        commands = [command for kind in kinds for command in kind.commands]
+        answering = (*self.projections, *self.handlers)
+        return commands, [query for one in answering for query in query_handlers_of(one)]
 
     @property
     def runtime(self) -> "Runtime":

@@ -2,6 +2,7 @@
 
 import socket
 
+import aiohttp
 import pytest
 
 from headwater.dispatch.remote import MessageDirectory
@@ -110,3 +111,13 @@ async def test_message_that_nobody_registered(runtime):
     """A message that no service declares is unknown, not unavailable."""
     with pytest.raises(UnknownMessage, match="Nothing"):
         MessageDirectory(runtime.discovery).service_of("Nothing")
+
+
+async def test_every_role_documents_the_whole_service(tmp_path):
+    """The OpenAPI document has commands and queries, whichever side an instance runs."""
+    for role in ("command", "query"):
+        given = {"data": str(tmp_path), "role": role}
+        async with Runtime(make_service(), given) as one, aiohttp.ClientSession(one.url) as http:
+            async with http.get("/openapi.json") as answer:
+                paths = (await answer.json())["paths"]
+            assert set(paths["/items"]) == {"get", "post"}
