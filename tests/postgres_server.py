@@ -178,6 +178,12 @@ def execute(url: str, statement: str) -> Any:
     return asyncio.run(run())
 
 
+def drop_schema(url: str) -> None:
+    """Remove the schema that a URL names, if it is there."""
+    schema = url.partition("schema=")[2].partition("&")[0]
+    execute(url, f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+
+
 def _without_schema(url: str) -> str:
     base, _, options = url.partition("?")
     kept = "&".join(part for part in options.split("&") if not part.startswith("schema="))

@@ -83,6 +83,20 @@ def view_type(cls: type[View]) -> ViewType:
     )
 
 
+def index_kinds(cls: type[View]) -> dict[str, set[type]]:
+    """Return by indexed field the classes of its values, those of enumerations taken apart."""
+    hints = get_type_hints(cls, include_extras=True)
+    found: dict[str, set[type]] = {}
+    for name in view_type(cls).indexes:
+        kinds = found[name] = set()
+        for kind in _kinds(hints[name]):
+            if issubclass(kind, enum.Enum):
+                kinds.update(type(member.value) for member in kind)
+            else:
+                kinds.add(kind)
+    return found
+
+
 def plain(value: Any) -> Any:
     """Return the value of an enumeration's member, and any other value as it is."""
     return value.value if isinstance(value, enum.Enum) else value

@@ -1,4 +1,4 @@
-"""Claims and generations in SQLite do what the model in memory does."""
+"""Claims and generations in the databases do what the model in memory does."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,7 +19,9 @@ from headwater.errors import HeadwaterError
 from headwater.testing.views_base import Clock
 from headwater.views import Key, Segment, View, ViewStore
 from headwater.views.memory import MemoryViewStore
+from headwater.views.postgres import PostgresViewStore
 from headwater.views.sqlite import SQLiteViewStore
+from tests.postgres_server import drop_schema
 
 
 class Doc(View):
@@ -36,8 +38,6 @@ Work = Callable[[ViewStore], Any]
 class Agreement(RuleBasedStateMachine):
     """Does the same to both stores and compares every outcome, errors included."""
 
-    path: Path
-
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
@@ -47,13 +47,15 @@ class Agreement(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        for old in self.path.parent.glob(f"{self.path.name}*"):
-            old.unlink()
-        real = self.runner.run(SQLiteViewStore.open(self.path, clock=self.clock))
+        real = self.runner.run(self.open_fresh())
         self.stores = [MemoryViewStore(clock=self.clock), real]
         self.both(lambda store: store.ensure([Doc]))
         self.open("p", 1, 1)
         self.claim(0, "a", 10)
+
+    async def open_fresh(self) -> ViewStore:
+        """Open the other store, empty."""
+        raise NotImplementedError
 
     def both(self, work: Work) -> Any:
         model, real = [self.runner.run(outcome(work, store)) for store in self.stores]
@@ -136,8 +138,27 @@ async def outcome(work: Work, store: ViewStore) -> Any:
         return str(error)
 
 
-def test_claims_and_generations_agree_with_the_model(tmp_path: Path) -> None:
+LIMITS = settings(max_examples=25, stateful_step_count=30, deadline=None)
+
+
+def test_claims_and_generations_in_sqlite_agree_with_the_model(tmp_path: Path) -> None:
     """Any sequence of claims, leases, work, resets and activations has the same outcomes."""
-    machine = type("Machine", (Agreement,), {"path": tmp_path / "views.db"})
-    limits = settings(max_examples=25, stateful_step_count=30, deadline=None)
-    run_state_machine_as_test(machine, settings=limits)
+
+    class Machine(Agreement):
+        async def open_fresh(self) -> ViewStore:
+            for old in tmp_path.glob("views.db*"):
+                old.unlink()
+            return await SQLiteViewStore.open(tmp_path / "views.db", clock=self.clock)
+
+    run_state_machine_as_test(Machine, settings=LIMITS)
+
+
+def test_claims_and_generations_in_postgres_agree_with_the_model(postgres_url: str) -> None:
+    """Any sequence of claims, leases, work, resets and activations has the same outcomes."""
+
+    class Machine(Agreement):
+        async def open_fresh(self) -> ViewStore:
+            await asyncio.to_thread(drop_schema, postgres_url)
+            return await PostgresViewStore.open(postgres_url, clock=self.clock)
+
+    run_state_machine_as_test(Machine, settings=LIMITS)

@@ -1,14 +1,15 @@
-"""SQLite finds what the model in memory finds, in the same order."""
+"""The databases find what the model in memory finds, in the same order."""
 
 import asyncio
-from pathlib import Path
+from collections.abc import Awaitable
 from typing import Annotated, Any
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headwater.views import Index, Key, Range, View, ViewStore
 from headwater.views.memory import MemoryViewStore
+from headwater.views.postgres import PostgresViewStore
 from headwater.views.sqlite import SQLiteViewStore
 
 
@@ -65,8 +66,8 @@ async def pages(store: ViewStore, query: dict[str, Any]) -> list[tuple[list[Any]
             return found
 
 
-async def compare(path: Path, script: list[tuple[str, Any]]) -> None:
-    stores: list[ViewStore] = [MemoryViewStore(), await SQLiteViewStore.open(path)]
+async def compare(opening: Awaitable[ViewStore], script: list[tuple[str, Any]]) -> None:
+    stores: list[ViewStore] = [MemoryViewStore(), await opening]
     try:
         for store in stores:
             await store.ensure([Doc], generation=None)
@@ -97,4 +98,15 @@ def test_sqlite_finds_what_the_model_finds(
 ) -> None:
     """After any saves and deletions, every query gives the same pages from both."""
     path = tmp_path_factory.getbasetemp() / "find-agrees.db"
-    asyncio.run(compare(path, script))
+    asyncio.run(compare(SQLiteViewStore.open(path), script))
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(script=steps)
+def test_postgres_finds_what_the_model_finds(
+    postgres_url: str, script: list[tuple[str, Any]]
+) -> None:
+    """After any saves and deletions, every query gives the same pages from both."""
+    asyncio.run(compare(PostgresViewStore.open(postgres_url), script))

@@ -1,0 +1,313 @@
+"""Views in a PostgreSQL schema that the processes of any number of machines share.
+
+Transactions of one store take turns; those of several processes run at the same time and wait for
+each other only where they touch the same segments or documents.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Self, TypeVar
+
+import asyncpg
+
+from headwater._sql.postgres import UNKNOWN, Database
+from headwater._sql.postgres_errors import LOST, translated
+from headwater._sql.resources import script
+from headwater.errors import StoreError, StoreUnavailable
+from headwater.views import postgres_generations, postgres_segments
+from headwater.views.api import Segment, ViewPage
+from headwater.views.exclusive import Exclusive
+from headwater.views.model import View
+from headwater.views.postgres_generations import Generations
+from headwater.views.postgres_segments import Claim
+from headwater.views.postgres_tables import Table, escape, escape_all
+from headwater.views.postgres_transaction import PostgresViewTransaction, finished
+from headwater.views.selection import select
+
+V = TypeVar("V", bound=View)
+T = TypeVar("T")
+
+_MIGRATIONS = ("postgres_1.sql",)
+_SETTLE_S_MAX = 10.0
+_SETTLE_PAUSE_S = 0.05
+
+
+class PostgresViewStore:
+    """A `ViewStore` in one schema; use `open`."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] | None) -> None:
+        """Take over an open database; use `open`."""
+        self._database = database
+        self._clock = clock
+        self._known = Generations()
+        self._writing = Exclusive(database.name)
+        self._doubtful: set[Claim] = set()
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        clock: Callable[[], float] | None = None,
+        schema: str = "headwater",
+        connections: int = 4,
+    ) -> Self:
+        """Open the store in a schema, which is made if missing.
+
+        Args:
+            url: ``postgresql://user:password@host:port/database?schema=accounts``.
+            clock: tells when leases end, seconds since 1970 UTC; all who share the store must
+                agree on it. None: the database's clock, so that machines need not agree.
+            schema: used when the URL names none. Who shares a schema shares the work.
+            connections: how many at most, besides the one for wake-ups.
+
+        Raises:
+            ConfigurationError: the URL is wrong.
+            SchemaTooNew, StoreUnavailable, DiskFull: nothing was changed.
+        """
+        database = await Database.open(
+            url,
+            room="views",
+            migrations=[script("headwater.views", name) for name in _MIGRATIONS],
+            schema=schema,
+            connections=connections,
+        )
+        return cls(database, clock)
+
+    async def ensure(self, views: Sequence[type[View]], *, generation: int | None = None) -> None:
+        """See `ViewStore.ensure`."""
+        if not await self._database.read_transaction(
+            lambda c: postgres_generations.is_ensured(c, views, generation)
+        ):
+            await self._write(lambda c: postgres_generations.ensure(c, views, generation))
+
+    async def get(self, view: type[V], key: str) -> V | None:
+        """See `ViewStore.get`."""
+        stored = escape(key)
+
+        async def point(connection: Any, target: Table) -> Any:
+            document = await connection.fetchval(target.get, stored)
+            return None if document is None else target.kind.decode(document)
+
+        found: V | None = await self._on_table(view, point)
+        return found
+
+    async def get_many(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
+        """See `ViewStore.get_many`."""
+        stored = escape_all(keys)
+
+        async def points(connection: Any, target: Table) -> dict[str, V]:
+            return target.documents(await connection.fetch(target.load, stored))
+
+        return await self._on_table(view, points)
+
+    async def find(
+        self,
+        view: type[V],
+        *,
+        where: Mapping[str, Any] | None = None,
+        order_by: str = "",
+        descending: bool = False,
+        limit: int = 100,
+        cursor: str = "",
+    ) -> ViewPage:
+        """See `ViewStore.find`."""
+        selection = select(
+            view,
+            where=where,
+            order_by=order_by,
+            descending=descending,
+            limit=limit,
+            cursor=cursor,
+        )
+
+        async def page(connection: Any, target: Table) -> ViewPage:
+            sql, values = target.find(selection)
+            return target.page(selection, await connection.fetch(sql, *values))
+
+        return await self._on_table(view, page)
+
+    async def count(self, view: type[View], *, where: Mapping[str, Any] | None = None) -> int:
+        """See `ViewStore.count`."""
+        selection = select(view, where=where)
+
+        async def number(connection: Any, target: Table) -> int:
+            sql, values = target.count(selection)
+            return int(await connection.fetchval(sql, *values))
+
+        return await self._on_table(view, number)
+
+    @contextlib.asynccontextmanager
+    async def transaction(
+        self, *, generations: Mapping[str, int] | None = None
+    ) -> AsyncIterator[PostgresViewTransaction]:
+        """See `ViewStore.transaction`, and `PostgresViewTransaction` about several processes."""
+        async with self._writing:
+            # Not `async with`: what the block raises must not be taken for an error of the driver.
+            borrowing = self._database.connection()
+            connection = await borrowing.__aenter__()
+            try:
+                work = PostgresViewTransaction(
+                    self._database.name, connection, self._known, generations or {}, self._doubtful
+                )
+                try:
+                    with translated(self._database.name):
+                        await finished(connection.execute("BEGIN"))
+                    yield work
+                    work.end()
+                except BaseException:
+                    await _roll_back(connection)
+                    raise
+                await finished(self._commit(connection, work))
+            finally:
+                await borrowing.__aexit__(None, None, None)
+
+    async def generation(self, processor: str) -> int:
+        """See `ViewStore.generation`."""
+        return await self._database.read(
+            lambda c: postgres_generations.active(c, "processor", processor)
+        )
+
+    async def activate(self, processor: str, generation: int, views: Sequence[type[View]]) -> None:
+        """See `ViewStore.activate`."""
+        await self._write(lambda c: postgres_generations.activate(c, processor, generation, views))
+
+    async def drop_generation(
+        self, processor: str, generation: int, views: Sequence[type[View]]
+    ) -> None:
+        """See `ViewStore.drop_generation`."""
+        await self._write(
+            lambda c: postgres_generations.drop_generation(c, processor, generation, views)
+        )
+
+    async def open_segments(
+        self, processor: str, *, count: int, token: str, generation: int
+    ) -> list[Segment]:
+        """See `ViewStore.open_segments`."""
+
+        async def work(connection: Any) -> list[Segment]:
+            await postgres_generations.lock(connection)
+            return await postgres_segments.open_segments(
+                connection, processor, count=count, token=token, generation=generation
+            )
+
+        return await self._write(work)
+
+    async def segments(self, processor: str = "") -> list[Segment]:
+        """See `ViewStore.segments`."""
+        return await self._database.read(lambda c: postgres_segments.list_segments(c, processor))
+
+    async def claim(self, segment: Segment, *, owner: str, lease_s: float) -> Segment | None:
+        """See `ViewStore.claim`."""
+        return await self._write(
+            lambda c: postgres_segments.claim(
+                c, segment, owner=owner, lease_s=lease_s, now=self._now()
+            )
+        )
+
+    async def renew(self, segments: Sequence[Segment], *, lease_s: float) -> list[Segment]:
+        """See `ViewStore.renew`."""
+        return await self._write(
+            lambda c: postgres_segments.renew(c, segments, lease_s=lease_s, now=self._now())
+        )
+
+    async def release(self, segments: Sequence[Segment]) -> None:
+        """See `ViewStore.release`."""
+        await self._write(lambda c: postgres_segments.release(c, segments))
+
+    async def reset(self, processor: str, *, token: str, generation: int) -> None:
+        """See `ViewStore.reset`."""
+        await self._write(
+            lambda c: postgres_segments.reset(c, processor, token=token, generation=generation)
+        )
+
+    async def changes(self) -> AsyncIterator[None]:
+        """See `ViewStore.changes`."""
+        wake = self._database.wake
+        while not self._closed:
+            ticket = wake.ticket()  # before the caller looks, so that nothing is missed
+            yield
+            await wake.wait(ticket)
+
+    async def close(self) -> None:
+        """See `ViewStore.close`."""
+        self._closed = True
+        await self._database.close()
+
+    def _now(self) -> float | None:
+        return None if self._clock is None else self._clock()
+
+    async def _on_table(self, view: type[View], work: Callable[[Any, Table], Awaitable[T]]) -> T:
+        """Read from the table of the active generation."""
+        return await self._database.read(
+            lambda connection: self._known.with_table(
+                connection, view, lambda target: work(connection, target)
+            )
+        )
+
+    async def _write(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Run work in a transaction of its own, after the one that is open now."""
+
+        async def transact() -> T:
+            async with self._database.transaction() as connection:
+                result = await work(connection)
+            self._database.notify()
+            return result
+
+        async with self._writing:
+            return await finished(transact())
+
+    async def _commit(self, connection: Any, work: PostgresViewTransaction) -> None:
+        try:
+            with translated(self._database.name):
+                status = await connection.execute("COMMIT")
+        except StoreUnavailable as error:
+            if not isinstance(error.__cause__, LOST):
+                await _roll_back(connection)
+                raise
+            connection.terminate()  # it may still be committing
+            await self._settle(work, error)
+        else:
+            if status != "COMMIT":
+                reason = "the transaction failed before its end: nothing was stored"
+                raise StoreError(store=self._database.name, reason=reason)
+        self._database.notify()
+
+    async def _settle(self, work: PostgresViewTransaction, error: StoreUnavailable) -> None:
+        """Find out what became of a commit whose answer was lost; return if it was stored.
+
+        When that cannot be found out in time, the claims that it would have moved on count as
+        lost: whoever claims them anew reads their tokens anew.
+
+        Raises:
+            StoreUnavailable: nothing was stored, or (as its reason says) it is unknown.
+        """
+        ends = asyncio.get_running_loop().time() + _SETTLE_S_MAX
+        while work.number and asyncio.get_running_loop().time() < ends:
+            try:
+                found = await self._database.read(
+                    lambda c: postgres_segments.outcome(c, work.number)
+                )
+            except StoreUnavailable:
+                found = "in progress"
+            except StoreError:
+                break  # another database, which never heard of it
+            if found == "committed":
+                return
+            if found == "aborted":
+                raise error
+            await asyncio.sleep(_SETTLE_PAUSE_S)
+        self._doubtful.update(work.claims)
+        reason = f"{error.fields().get('reason', error)}{UNKNOWN}"
+        raise StoreUnavailable(store=self._database.name, reason=reason) from error
+
+
+async def _roll_back(connection: Any) -> None:
+    """End a transaction, whatever state its connection is in."""
+    try:
+        if not connection.is_closed() and connection.is_in_transaction():
+            await finished(connection.execute("ROLLBACK"))
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, *LOST):
+        connection.terminate()

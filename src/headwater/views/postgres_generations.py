@@ -1,0 +1,157 @@
+"""Generations in PostgreSQL: which are active, which tables there are, finding the right one."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import asyncpg
+import msgspec
+
+from headwater._sql.resources import statements
+from headwater.views.checks import check_active, check_droppable, check_shape, missing
+from headwater.views.model import View, ViewType, view_type
+from headwater.views.postgres_segments import drop_segments
+from headwater.views.postgres_tables import Table, table, table_name
+
+T = TypeVar("T")
+
+_SQL = statements("headwater.views", "postgres_generations.sql")
+_columns = msgspec.json.Decoder(tuple[str, ...]).decode
+
+
+class Generations:
+    """Knows the active generations, without asking the database for every read.
+
+    That is safe because active generations only rise, and whoever raises one drops the older
+    tables in the same transaction: a generation that we know is the active one, or its table is
+    gone. So a missing table means: look again.
+    """
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self._active: dict[str, int] = {}
+
+    def known(self, view: type[View]) -> Table:
+        """Return the table of the generation that is active as far as we know."""
+        return table(view, self._active.get(view_type(view).name, 1))
+
+    async def with_table(
+        self, connection: Any, view: type[View], work: Callable[[Table], Awaitable[T]]
+    ) -> T:
+        """Run work on the table of the active generation, outside a transaction.
+
+        Raises:
+            ConfigurationError: there is no such table.
+        """
+        try:
+            return await work(self.known(view))
+        except asyncpg.UndefinedTableError:
+            await self.refresh(connection)
+        try:
+            return await work(self.known(view))
+        except asyncpg.UndefinedTableError as error:
+            name = view_type(view).name
+            raise missing(name, self._active.get(name, 1)) from error
+
+    async def refresh(self, connection: Any) -> None:
+        """Read the active generations; who read before another never sets them back."""
+        rows = await connection.fetch(_SQL["active_views"])
+        known = self._active
+        known.update({name: g for name, g in rows if g > known.get(name, 0)})
+
+
+async def lock(connection: Any) -> None:
+    """Keep others from changing shapes, generations and sets of segments until the commit."""
+    await connection.execute(_SQL["lock"])
+
+
+async def active(connection: Any, kind: str, name: str) -> int:
+    """Return the active generation of a ``view`` or ``processor``."""
+    return int(await connection.fetchval(_SQL["active"], kind, name) or 1)
+
+
+async def is_ensured(connection: Any, views: Sequence[type[View]], generation: int | None) -> bool:
+    """Whether all tables are there.
+
+    Raises:
+        ConfigurationError: one is there in another form.
+    """
+    there = [(await _check(connection, view_type(view), generation))[1] for view in views]
+    return all(there)
+
+
+async def ensure(connection: Any, views: Sequence[type[View]], generation: int | None) -> None:
+    """Make the tables and indexes that are missing.
+
+    Raises:
+        ConfigurationError: one is there in another form.
+    """
+    await lock(connection)
+    for view in views:
+        kind = view_type(view)
+        chosen, there = await _check(connection, kind, generation)
+        if not there:
+            for statement in table(view, chosen).create:
+                await connection.execute(statement)
+            columns = msgspec.json.encode((kind.key, *kind.indexes)).decode()
+            folded = kind.name.casefold()
+            await connection.execute(_SQL["add_shape"], folded, chosen, kind.name, columns)
+
+
+async def activate(
+    connection: Any, processor: str, generation: int, views: Sequence[type[View]]
+) -> None:
+    """Make a generation active and drop the older ones.
+
+    First the segments, then the tables, in which order processors lock them, too: whoever works
+    on the older generation finishes its transaction, and fails in the next.
+
+    Raises:
+        ConfigurationError: a table of the generation is missing.
+        InvalidInput: a later one is active.
+    """
+    await lock(connection)
+    names = sorted(view_type(view).name for view in views)
+    check_active(processor, generation, await _present(connection, processor, names))
+    for name in names:
+        if await connection.fetchrow(_SQL["shape"], name.casefold(), generation) is None:
+            raise missing(name, generation)
+    await drop_segments(connection, processor, generation, older=True)
+    for name in names:
+        for (before,) in await connection.fetch(_SQL["shapes_before"], name.casefold(), generation):
+            await _drop(connection, name, before)
+        await connection.execute(_SQL["set_active"], "view", name, generation)
+    await connection.execute(_SQL["set_active"], "processor", processor, generation)
+
+
+async def drop_generation(
+    connection: Any, processor: str, generation: int, views: Sequence[type[View]]
+) -> None:
+    """Remove a generation that is not active.
+
+    Raises:
+        InvalidInput: it is active.
+    """
+    await lock(connection)
+    names = sorted(view_type(view).name for view in views)
+    check_droppable(processor, generation, await _present(connection, processor, names))
+    await drop_segments(connection, processor, generation, older=False)
+    for name in names:
+        await _drop(connection, name, generation)
+
+
+async def _present(connection: Any, processor: str, names: Sequence[str]) -> list[int]:
+    found = [await active(connection, "processor", processor)]
+    return found + [await active(connection, "view", name) for name in names]
+
+
+async def _check(connection: Any, kind: ViewType, generation: int | None) -> tuple[int, bool]:
+    chosen = generation or await active(connection, "view", kind.name)
+    row = await connection.fetchrow(_SQL["shape"], kind.name.casefold(), chosen)
+    stored = None if row is None else (row[0], _columns(row[1]))
+    check_shape(kind, stored, generation=chosen)
+    return chosen, stored is not None
+
+
+async def _drop(connection: Any, name: str, generation: int) -> None:
+    await connection.execute(f"DROP TABLE IF EXISTS {table_name(name, generation)}")
+    await connection.execute(_SQL["drop_shape"], name.casefold(), generation)

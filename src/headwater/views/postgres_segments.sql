@@ -1,0 +1,79 @@
+-- name: all
+SELECT processor, generation, number, count, token, owner, lease_until, fence
+FROM view_segments
+ORDER BY processor, generation, number
+
+-- name: of_processor
+SELECT processor, generation, number, count, token, owner, lease_until, fence
+FROM view_segments
+WHERE processor = $1
+ORDER BY processor, generation, number
+
+-- name: of_generation
+SELECT processor, generation, number, count, token, owner, lease_until, fence
+FROM view_segments
+WHERE processor = $1 AND generation = $2
+ORDER BY number
+
+-- name: make
+INSERT INTO view_segments (processor, generation, number, count, token)
+SELECT $1, $2, number, $3, $4
+FROM generate_series(0, $3 - 1) AS number
+
+-- name: claim
+-- Without a clock ($7 is null) the database's own counts, which is one for all machines.
+UPDATE view_segments
+SET owner = $5,
+    lease_until = coalesce($7, extract(epoch FROM clock_timestamp())::double precision) + $6,
+    fence = fence + 1
+WHERE processor = $1 AND generation = $2 AND number = $3 AND count = $4
+  AND (owner = ''
+       OR lease_until <= coalesce($7, extract(epoch FROM clock_timestamp())::double precision))
+RETURNING processor, generation, number, count, token, owner, lease_until, fence
+
+-- name: renew
+UPDATE view_segments AS mine
+SET lease_until = coalesce($8, extract(epoch FROM clock_timestamp())::double precision) + $7
+FROM unnest($1::text[], $2::integer[], $3::integer[], $4::integer[], $5::text[], $6::bigint[])
+     AS held (processor, generation, number, count, owner, fence)
+WHERE mine.processor = held.processor AND mine.generation = held.generation
+  AND mine.number = held.number AND mine.count = held.count
+  AND mine.owner = held.owner AND mine.fence = held.fence AND mine.owner <> ''
+RETURNING mine.processor, mine.generation, mine.number, mine.count, mine.token, mine.owner,
+          mine.lease_until, mine.fence
+
+-- name: release
+UPDATE view_segments AS mine
+SET owner = '', lease_until = 0.0
+FROM unnest($1::text[], $2::integer[], $3::integer[], $4::integer[], $5::text[], $6::bigint[])
+     AS held (processor, generation, number, count, owner, fence)
+WHERE mine.processor = held.processor AND mine.generation = held.generation
+  AND mine.number = held.number AND mine.count = held.count
+  AND mine.owner = held.owner AND mine.fence = held.fence
+
+-- name: advance
+-- The number of the transaction settles what became of a commit whose answer was lost.
+UPDATE view_segments AS mine
+SET token = $7
+FROM unnest($1::text[], $2::integer[], $3::integer[], $4::integer[], $5::text[], $6::bigint[])
+     AS held (processor, generation, number, count, owner, fence)
+WHERE mine.processor = held.processor AND mine.generation = held.generation
+  AND mine.number = held.number AND mine.count = held.count
+  AND mine.owner = held.owner AND mine.fence = held.fence AND mine.owner <> ''
+RETURNING mine.processor, mine.generation, mine.number, mine.count, pg_current_xact_id()::text
+
+-- name: outcome
+SELECT pg_xact_status($1::text::xid8)
+
+-- name: reset
+UPDATE view_segments
+SET token = $3, owner = '', lease_until = 0.0, fence = fence + 1
+WHERE processor = $1 AND generation = $2
+
+-- name: drop_older
+DELETE FROM view_segments
+WHERE processor = $1 AND generation < $2
+
+-- name: drop
+DELETE FROM view_segments
+WHERE processor = $1 AND generation = $2

@@ -1,0 +1,249 @@
+"""One transaction of the PostgreSQL view store."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from types import NoneType
+from typing import Any, TypeVar
+
+import asyncpg
+
+from headwater._sql.postgres_errors import LOST, translate
+from headwater.errors import ClaimLost, HeadwaterError, InvalidInput, StoreError, StoreUnavailable
+from headwater.views.api import Segment, ViewPage
+from headwater.views.checks import missing
+from headwater.views.model import View, view_type
+from headwater.views.postgres_generations import Generations
+from headwater.views.postgres_segments import Claim, advance, claim_of
+from headwater.views.postgres_tables import Table, escape_all, table, too_long
+from headwater.views.selection import select
+
+V = TypeVar("V", bound=View)
+T = TypeVar("T")
+
+DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, *LOST)
+
+
+class PostgresViewTransaction:
+    """A `ViewTransaction`; `PostgresViewStore.transaction` begins and ends it.
+
+    Transactions of several processes overlap. What `load` returned is locked until the end, and
+    a key that it did not find can be stored by one of them only; the others fail with
+    `StoreUnavailable` and try again. So read, change, save loses no update. What `find` returned
+    is not locked: load it before changing it if others may change it, too.
+
+    Attributes:
+        number: the database's number of this transaction, once a token was set; else empty.
+        claims: those whose tokens it sets.
+    """
+
+    def __init__(
+        self,
+        store: str,
+        connection: Any,
+        known: Generations,
+        generations: Mapping[str, int],
+        doubtful: Collection[Claim],
+    ) -> None:
+        """Take part in the transaction that was begun on a connection.
+
+        Args:
+            store: the store's name in messages.
+            connection: in a transaction that nobody else uses.
+            known: the active generations.
+            generations: those to work on instead.
+            doubtful: claims whose last commit may or may not have been stored.
+        """
+        self._store = store
+        self._connection = connection
+        self._known = known
+        self._generations = generations
+        self._doubtful = doubtful
+        self._kept: dict[str, set[str]] = {}  # by table: keys locked by us
+        self._absent: dict[str, set[str]] = {}  # by table: keys that were not there
+        self._failed: HeadwaterError | None = None
+        self._ended = False
+        self._steps = 0
+        self.number = ""
+        self.claims: list[Claim] = []
+
+    async def load(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
+        """See `ViewTransaction.load`. Locks what exists."""
+        wanted = escape_all(keys)
+
+        async def step(target: Table) -> dict[str, V]:
+            rows = await self._connection.fetch(target.load_locked, wanted)
+            found = target.documents(rows)
+            self._kept.setdefault(target.name, set()).update(found)
+            self._absent.setdefault(target.name, set()).update(
+                key for key in keys if key not in found
+            )
+            return found
+
+        return await self._on_table(view, step) if keys else {}
+
+    async def save(self, views: Sequence[View]) -> None:
+        """See `ViewTransaction.save`.
+
+        Raises:
+            StoreUnavailable: another process has stored a document that `load` did not find.
+        """
+        by_type: dict[type[View], list[View]] = {}
+        for view in views:
+            by_type.setdefault(type(view), []).append(view)
+        for kind, group in by_type.items():
+            await self._save(kind, group)
+
+    async def _save(self, view: type[View], group: Sequence[View]) -> None:
+        async def step(target: Table) -> None:
+            rows = target.rows(group)
+            kept = self._kept.setdefault(target.name, set())
+            absent = self._absent.setdefault(target.name, set())
+            # New ones first: who waits for whom then follows the order of the keys.
+            parts: dict[str, list[tuple[Any, ...]]] = {target.insert: []}
+            for row in rows:
+                sql = target.update if row[0] in kept else target.upsert
+                parts.setdefault(target.insert if row[0] in absent else sql, []).append(row)
+            bound = [(sql, target.arrays(part)) for sql, part in parts.items() if part]
+            for sql, arrays in bound:
+                await self._connection.execute(sql, *arrays)
+            keys = [row[0] for row in rows]
+            kept.update(keys)
+            absent.difference_update(keys)
+
+        await self._on_table(view, step)
+
+    async def delete(self, view: type[View], keys: Sequence[str]) -> None:
+        """See `ViewTransaction.delete`."""
+        doomed = escape_all(keys)
+
+        async def step(target: Table) -> None:
+            await self._connection.execute(target.delete, doomed)
+            for known in (self._kept, self._absent):
+                known.get(target.name, set()).difference_update(keys)
+
+        await self._on_table(view, step)
+
+    async def find(
+        self,
+        view: type[V],
+        *,
+        where: Mapping[str, Any] | None = None,
+        order_by: str = "",
+        descending: bool = False,
+        limit: int = 100,
+        cursor: str = "",
+    ) -> ViewPage:
+        """See `ViewTransaction.find`."""
+        selection = select(
+            view,
+            where=where,
+            order_by=order_by,
+            descending=descending,
+            limit=limit,
+            cursor=cursor,
+        )
+
+        async def step(target: Table) -> ViewPage:
+            sql, values = target.find(selection)
+            return target.page(selection, await self._connection.fetch(sql, *values))
+
+        return await self._on_table(view, step)
+
+    async def advance(self, segments: Sequence[Segment], token: str) -> None:
+        """See `ViewTransaction.advance`."""
+        if not segments:
+            return
+        for segment in segments:
+            if claim_of(segment) in self._doubtful:
+                self._failed = ClaimLost(processor=segment.processor, segment=segment.index)
+                raise self._failed
+        try:
+            self.number = await self._step(lambda: advance(self._connection, segments, token))
+        except ClaimLost as error:
+            self._failed = error
+            raise
+        self.claims += map(claim_of, segments)
+
+    def end(self) -> None:
+        """Refuse further steps.
+
+        Raises:
+            HeadwaterError: a step failed, even if the caller went on.
+        """
+        self._ended = True
+        if self._failed is not None:
+            raise self._failed
+
+    async def _on_table(self, view: type[View], work: Callable[[Table], Awaitable[T]]) -> T:
+        name = view_type(view).name
+        chosen = self._generations.get(name)
+        target = self._known.known(view) if chosen is None else table(view, chosen)
+        try:
+            return await self._step(lambda: work(target))
+        except asyncpg.UndefinedTableError as error:
+            failed: HeadwaterError = missing(name, chosen or 1)
+            if chosen is None:
+                fresh = await self._retarget(view, target)
+                if fresh is not None and self._steps == 1:
+                    return await self._step(lambda: work(fresh))
+                if fresh is not None:
+                    reason = f"another generation of {name} was activated: begin again"
+                    failed = StoreUnavailable(store=self._store, reason=reason)
+            self._failed = failed
+            raise failed from error
+
+    async def _retarget(self, view: type[View], target: Table) -> Table | None:
+        """Begin again, and return the table that is the active one by now, if it is another."""
+        await self._connection.execute("ROLLBACK")
+        await self._known.refresh(self._connection)
+        await self._connection.execute("BEGIN")
+        fresh = self._known.known(view)
+        return None if fresh is target else fresh
+
+    async def _step(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run one step to its end, even when cancelled meanwhile.
+
+        Raises:
+            asyncpg.UndefinedTableError: as it is; all else of the driver as an error of ours.
+        """
+        if self._ended or not isinstance(self._failed, (ClaimLost, NoneType)):
+            reason = "the transaction has ended: use it only inside its block"
+            raise StoreError(store=self._store, reason=reason)
+        self._steps += 1
+        try:
+            return await finished(work())
+        except asyncpg.UndefinedTableError:
+            raise
+        except DRIVER_ERRORS as error:
+            self._failed = _explain(error, self._store)
+            raise self._failed from error
+
+
+def _explain(error: Exception, store: str) -> HeadwaterError:
+    if isinstance(error, asyncpg.UniqueViolationError):
+        reason = f"another process has stored the same document meanwhile ({error}): begin again"
+        return StoreUnavailable(store=store, reason=reason)
+    if isinstance(error, asyncpg.ProgramLimitExceededError):
+        return too_long(str(error))
+    if isinstance(error, asyncpg.DataError):
+        return InvalidInput(reason=f"a value cannot be stored: {error}")
+    return translate(error, store)
+
+
+async def finished(work: Awaitable[T]) -> T:
+    """Wait for work to its end, even when cancelled meanwhile; then be cancelled.
+
+    Nobody else may use the connection before, and the work is bounded by its time limit.
+    """
+    future = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not future.cancelled():
+            future.exception()  # it was looked at
+        raise cancelled
+    return future.result()
