@@ -1,6 +1,7 @@
 """Claims and generations in the databases do what the model in memory does."""
 
 import asyncio
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -146,9 +147,8 @@ def test_claims_and_generations_in_sqlite_agree_with_the_model(tmp_path: Path) -
 
     class Machine(Agreement):
         async def open_fresh(self) -> ViewStore:
-            for old in tmp_path.glob("views.db*"):
-                old.unlink()
-            return await SQLiteViewStore.open(tmp_path / "views.db", clock=self.clock)
+            directory = await asyncio.to_thread(tempfile.mkdtemp, dir=tmp_path)
+            return await SQLiteViewStore.open(f"{directory}/views.db", clock=self.clock)
 
     run_state_machine_as_test(Machine, settings=LIMITS)
 
