@@ -56,7 +56,6 @@ def test_decisions_are_dated_and_listed() -> None:
     """Each decision has a date, and is in the list."""
     listed = page("adr/index.md")
     decisions = sorted((DOCS / "adr").glob("0*.md"))
-    assert len(decisions) >= 9
+    assert re.findall(r"^\d{4}-\S+$", listed, re.MULTILINE) == [d.stem for d in decisions]
     for decision in decisions:
-        assert decision.stem in listed
         assert re.search(r"^\*\d{4}-\d{2}-\d{2}, accepted\*$", decision.read_text(), re.MULTILINE)

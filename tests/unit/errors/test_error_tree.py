@@ -29,9 +29,7 @@ from headwater.errors import (
 )
 
 TREE = [
-    cls
-    for _, cls in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(cls, HeadwaterError)
+    cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, HeadwaterError)
 ]
 SAMPLES: dict[Any, Any] = {
     str: "some 'text' {x}",
