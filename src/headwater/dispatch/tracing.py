@@ -22,8 +22,15 @@ from headwater.messages import Metadata, handling, message_type
 
 
 def tracing() -> tuple[list[CommandInterceptor], list[QueryInterceptor]]:
-    """Return the interceptors of both buses; none when OpenTelemetry is not installed."""
+    """Return the interceptors of both buses; none when nobody would receive the spans.
+
+    That is so while OpenTelemetry is not installed, or the program has set no tracer provider.
+    """
     if importlib.util.find_spec("opentelemetry") is None:
+        return [], []
+    from opentelemetry import trace
+
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return [], []
     spans = _Spans()
     return [spans.command], [spans.query]

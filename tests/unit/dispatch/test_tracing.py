@@ -34,6 +34,7 @@ def spans(monkeypatch) -> InMemorySpanExporter:
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
     return exporter
 
 
@@ -85,3 +86,8 @@ async def test_query_span(spans):
     assert await bus.dispatch(QueryMessage(Balance("visa"), _metadata())) == 4
     (span,) = spans.get_finished_spans()
     assert span.name == "query Balance"
+
+
+def test_without_a_provider():
+    """While the program has set no provider there are no interceptors, and so no cost."""
+    assert tracing() == ([], [])
