@@ -1,0 +1,233 @@
+"""An event bus in a PostgreSQL schema that the processes of any number of machines share."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Self
+
+import msgspec
+
+from headwater._sql.postgres import Database
+from headwater._sql.resources import script, statements
+from headwater.errors import ConfigurationError, MalformedMessage, StoreUnavailable
+from headwater.eventbus import cloudevents
+from headwater.eventbus.api import BusEvent, Delivery, partition_of
+from headwater.eventbus.checks import check_count, check_subscription
+
+_MIGRATIONS = ("postgres_1.sql",)
+_SQL = statements("headwater.eventbus", "postgres_log.sql")
+_COMMIT_EVENTS_MAX = 10_000
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    """An event on its way into the log."""
+
+    source: str
+    epoch: str
+    position: int
+    partition: int
+    document: str
+
+
+_Waiting = tuple[list[_Entry], asyncio.Future[None]]
+
+
+class PostgresEventBus:
+    """An `EventBus` in one schema; use `open`. Publishing what is stored already stores nothing."""
+
+    def __init__(self, database: Database, partitions: int) -> None:
+        """Take over an open database; use `open`."""
+        self._database = database
+        self._partitions = partitions
+        self._origins: dict[tuple[str, str], int] = {}
+        self._waiting: list[_Waiting] = []
+        self._committing: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls, url: str, *, partitions: int = 4, schema: str = "headwater_bus", connections: int = 4
+    ) -> Self:
+        """Open the bus in a schema, which is made if missing.
+
+        Args:
+            url: ``postgresql://user:password@host:port/database?schema=bus``.
+            partitions: how many; stored when the bus is made.
+            schema: used when the URL names none; all services of a system share it.
+            connections: how many at most, besides the one for wake-ups.
+
+        Raises:
+            ConfigurationError: the URL is wrong, or the bus has another number of partitions.
+            SchemaTooNew, StoreUnavailable, DiskFull: nothing was changed.
+        """
+        check_count(partitions, bus="in PostgreSQL")
+        database = await Database.open(
+            url,
+            room="eventbus",
+            migrations=[script("headwater.eventbus", name) for name in _MIGRATIONS],
+            schema=schema,
+            connections=connections,
+        )
+        try:
+            await _settle_partitions(database, partitions)
+        except BaseException:
+            await database.close()
+            raise
+        return cls(database, partitions)
+
+    @property
+    def partitions(self) -> int:
+        """See `EventBus.partitions`."""
+        return self._partitions
+
+    async def publish(self, events: Sequence[BusEvent]) -> None:
+        """See `EventBus.publish`. All events of a call are stored in one transaction.
+
+        While one transaction is being committed the next calls queue up, and go into the next
+        one together.
+        """
+        self._check_open()
+        entries = [self._entry(event) for event in events]
+        if not entries:
+            return
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((entries, stored))
+        if self._committing is None:
+            self._committing = asyncio.create_task(self._commit_waiting())
+        await stored
+
+    async def subscribe(
+        self, *, after: Mapping[int, int], page_size: int = 1000
+    ) -> AsyncIterator[Sequence[Delivery]]:
+        """See `EventBus.subscribe`.
+
+        Raises:
+            MalformedMessage: another program has stored something that is not a CloudEvents
+                document; it says where.
+        """
+        check_subscription(after, page_size, partitions=self._partitions)
+        offsets = dict(after)
+        wake = self._database.wake
+        while True:
+            self._check_open()
+            ticket = wake.ticket()  # before looking, so that nothing is missed
+            page = await self._page(offsets, page_size)
+            if not page:
+                await wake.wait(ticket)
+                continue
+            # The first partitions of this page are the last of the next: none starves.
+            for partition, offset in {d.partition: d.offset for d in page}.items():
+                del offsets[partition]
+                offsets[partition] = offset
+            yield page
+
+    async def end(self) -> dict[int, int]:
+        """See `EventBus.end`."""
+        rows = await self._database.read(lambda c: c.fetch(_SQL["ends"], self._partitions))
+        return dict(map(tuple, rows))
+
+    async def close(self) -> None:
+        """See `EventBus.close`. What was being published is finished first."""
+        self._closed = True
+        if self._committing is not None:
+            await asyncio.wait([self._committing])
+        await self._database.close()
+
+    async def _page(self, offsets: Mapping[int, int], page_size: int) -> list[Delivery]:
+        wanted = (list(offsets), list(offsets.values()))
+        rows = await self._database.read(lambda c: c.fetch(_SQL["page"], *wanted, page_size))
+        return [Delivery(p, offset, _event(p, offset, document)) for p, offset, document in rows]
+
+    def _entry(self, event: BusEvent) -> _Entry:
+        return _Entry(
+            source=event.source,
+            epoch=event.epoch,
+            position=event.position,
+            partition=partition_of(event.stream, self._partitions),
+            document=cloudevents.encode(event).decode(),
+        )
+
+    async def _commit_waiting(self) -> None:
+        try:
+            while self._waiting:
+                await self._commit(self._take())
+        finally:
+            self._committing = None
+
+    def _take(self) -> list[_Waiting]:
+        """Take what goes into one transaction: bounded, but at least one call."""
+        size, taken = 0, 0
+        for entries, _ in self._waiting:
+            size += len(entries)
+            if taken and size > _COMMIT_EVENTS_MAX:
+                break
+            taken += 1
+        batch, self._waiting = self._waiting[:taken], self._waiting[taken:]
+        return batch
+
+    async def _commit(self, batch: list[_Waiting]) -> None:
+        entries: dict[tuple[str, str, int], _Entry] = {}
+        for group, _ in batch:
+            for entry in group:
+                entries.setdefault((entry.source, entry.epoch, entry.position), entry)
+        failure: Exception | None = None
+        try:
+            await self._append(list(entries.values()))
+        except asyncio.CancelledError:
+            for _, stored in batch:
+                stored.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001  # it belongs to those who wait
+            self._origins.clear()  # the schema may be another one by now
+            failure = error
+        for _, stored in batch:
+            if not stored.done():
+                if failure is None:
+                    stored.set_result(None)
+                else:
+                    stored.set_exception(failure)
+
+    async def _append(self, entries: Sequence[_Entry]) -> None:
+        """Append those entries that are not in the log yet; one round trip, one transaction."""
+        async with self._database.connection() as connection:
+            origins = [await self._origin(connection, e.source, e.epoch) for e in entries]
+            await connection.fetchval(
+                _SQL["append"],
+                [entry.partition for entry in entries],
+                [entry.document for entry in entries],
+                origins,
+                [entry.position for entry in entries],
+            )
+        self._database.notify()
+
+    async def _origin(self, connection: Any, source: str, epoch: str) -> int:
+        found = self._origins.get((source, epoch))
+        if found is None:
+            await connection.execute(_SQL["add_origin"], source, epoch)
+            found = int(await connection.fetchval(_SQL["origin"], source, epoch))
+            self._origins[source, epoch] = found
+        return found
+
+    def _check_open(self) -> None:
+        if self._closed:
+            reason = "it has been closed: open it again"
+            raise StoreUnavailable(store=self._database.name, reason=reason)
+
+
+async def _settle_partitions(database: Database, partitions: int) -> None:
+    async with database.connection() as connection:
+        await connection.execute(_SQL["settle_partitions"], partitions)
+        stored = await connection.fetchval(_SQL["partitions"])
+    if stored != partitions:
+        raise ConfigurationError(
+            subject=f"event bus {database.name}",
+            reason=f"it was made with {stored} partitions, {partitions} were asked for: "
+            f"set {stored}, or use another schema",
+        )
+
+
+def _event(partition: int, offset: int, document: str) -> BusEvent:
+    try:
+        return cloudevents.decode(document, place=offset + 1)
+    except MalformedMessage as error:
+        name = f"event at offset {offset} of partition {partition}"
+        raise MalformedMessage(name=name, reason=error.reason) from error

@@ -1,0 +1,32 @@
+-- name: settle_partitions
+INSERT INTO bus_settings (partitions) VALUES ($1) ON CONFLICT DO NOTHING
+
+-- name: partitions
+SELECT partitions FROM bus_settings
+
+-- name: add_origin
+INSERT INTO bus_origins (source, epoch) VALUES ($1, $2) ON CONFLICT DO NOTHING
+
+-- name: origin
+SELECT origin FROM bus_origins WHERE source = $1 AND epoch = $2
+
+-- name: append
+SELECT bus_append($1, $2, $3, $4)
+
+-- name: ends
+SELECT wanted, coalesce(
+    (SELECT max(partition_offset) FROM bus_events WHERE partition = wanted), -1
+)
+FROM generate_series(0, $1::integer - 1) AS wanted
+
+-- name: page
+-- The first partitions first; as a page fills up, the later ones are not looked at.
+SELECT wanted.partition, found.partition_offset, found.document
+FROM unnest($1::integer[], $2::bigint[]) AS wanted (partition, after)
+CROSS JOIN LATERAL (
+    SELECT partition_offset, document FROM bus_events
+    WHERE partition = wanted.partition AND partition_offset > wanted.after
+    ORDER BY partition_offset
+    LIMIT $3
+) AS found
+LIMIT $3

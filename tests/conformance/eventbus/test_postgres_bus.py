@@ -1,0 +1,21 @@
+"""The event bus in PostgreSQL passes the suite; whoever opens the same schema shares it."""
+
+from pathlib import Path
+
+import pytest
+
+from headwater.eventbus import EventBus
+from headwater.eventbus.postgres import PostgresEventBus
+from headwater.testing.eventbus import EventBusConformance
+
+
+class TestPostgresEventBus(EventBusConformance):
+    shared = True
+    drops_repeated = True
+
+    @pytest.fixture(autouse=True)
+    def place(self, postgres_url: str) -> None:
+        self.url = postgres_url
+
+    async def open_bus(self, place: Path, partitions: int) -> EventBus:
+        return await PostgresEventBus.open(self.url, partitions=partitions)
