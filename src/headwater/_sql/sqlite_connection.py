@@ -49,7 +49,7 @@ def connect(
 
 
 def _set_up(connection: apsw.Connection, busy_timeout_s: float, synchronous: str) -> None:
-    connection.set_busy_handler(_patience(busy_timeout_s))
+    connection.set_busy_handler(patience(busy_timeout_s))
     # Changing to WAL needs an exclusive lock, for which SQLite does not use the busy timeout.
     deadline = time.monotonic() + busy_timeout_s
     while True:
@@ -71,7 +71,7 @@ def _set_up(connection: apsw.Connection, busy_timeout_s: float, synchronous: str
         connection.execute(f"PRAGMA {pragma}").fetchall()
 
 
-def _patience(timeout_s: float) -> Callable[[int], bool]:
+def patience(timeout_s: float) -> Callable[[int], bool]:
     """Return a handler that looks every half millisecond whether a lock has become free.
 
     SQLite's own waits up to 100 ms between two looks, which between processes that write all the

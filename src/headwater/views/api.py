@@ -67,7 +67,9 @@ class ViewTransaction(Protocol):
     wait for the block to end; called inside it by its own task they raise `StoreError`.
 
     Any method raises `ConfigurationError` when the generation of a view type is not in the store
-    (nobody ensured it, or another process has activated a newer one and dropped it).
+    (nobody ensured it, or another process has activated a newer one and dropped it). `save` and
+    `delete` may be carried out later in the block, in their order; what the database objects to
+    is then raised by a later call or at the end of the block.
     """
 
     async def load(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
@@ -176,8 +178,12 @@ class ViewStore(Protocol):
         """Begin; commits at the end of the block, rolls back when it raises or is cancelled.
 
         ``generations`` says by view name which generation to work on (default: the active one).
-        Durable when the block has ended. Transactions of one store do not overlap, also those of
-        several processes: keep the block short.
+        Transactions of one store do not overlap, also those of several processes: keep the block
+        short.
+
+        Durable against the death of the process when the block has ended. After the death of the
+        machine the store may be as it was after an earlier commit: documents and tokens belong
+        together, so processors just read on from there.
 
         Cancellation: during the commit itself, the block ends after it, and all is stored.
 

@@ -15,7 +15,7 @@ import apsw
 
 from headwater._sql.resources import script
 from headwater._sql.sqlite import Database
-from headwater._sql.sqlite_connection import commit, connect, roll_back, translate
+from headwater._sql.sqlite_connection import connect, translate
 from headwater.errors import StoreUnavailable
 from headwater.views import sqlite_generations, sqlite_segments
 from headwater.views.api import Segment, ViewPage
@@ -25,6 +25,7 @@ from headwater.views.selection import select
 from headwater.views.sqlite_generations import Generations
 from headwater.views.sqlite_tables import Table
 from headwater.views.sqlite_transaction import SQLiteViewTransaction
+from headwater.views.sqlite_writer import Writer
 
 V = TypeVar("V", bound=View)
 T = TypeVar("T")
@@ -37,10 +38,15 @@ class SQLiteViewStore:
     """A `ViewStore` in one file; use `open`."""
 
     def __init__(
-        self, database: Database, direct: apsw.Connection, clock: Callable[[], float]
+        self,
+        database: Database,
+        writer: Writer,
+        direct: apsw.Connection,
+        clock: Callable[[], float],
     ) -> None:
         """Take over an open database; use `open`."""
         self._database = database
+        self._writer = writer
         self._direct = direct
         self._clock = clock
         self._known = Generations()
@@ -72,11 +78,12 @@ class SQLiteViewStore:
             busy_timeout_s=busy_timeout_s,
         )
         try:
+            writer = await Writer.open(database, busy_timeout_s=busy_timeout_s)
             direct = await asyncio.to_thread(_connect_direct, database.path)
         except BaseException:
             await database.close()
             raise
-        return cls(database, direct, clock)
+        return cls(database, writer, direct, clock)
 
     async def ensure(self, views: Sequence[type[View]], *, generation: int | None = None) -> None:
         """See `ViewStore.ensure`."""
@@ -149,16 +156,16 @@ class SQLiteViewStore:
     ) -> AsyncIterator[SQLiteViewTransaction]:
         """See `ViewStore.transaction`."""
         async with self._writing:
-            work = SQLiteViewTransaction(self._database, self._known, generations or {})
+            work = SQLiteViewTransaction(
+                self._writer, self._known, generations or {}, str(self._database.path)
+            )
             try:
-                await self._database.run(_begin)
                 yield work
-                work.end()
+                await work.commit()
             except BaseException:
                 with contextlib.suppress(StoreUnavailable):  # closed: nothing to roll back
-                    await _finished(self._database.submit(roll_back))
+                    await work.roll_back()
                 raise
-            await _finished(self._database.submit(self._commit))
 
     async def generation(self, processor: str) -> int:
         """See `ViewStore.generation`."""
@@ -229,6 +236,7 @@ class SQLiteViewStore:
         self._closed = True
         self._direct.close()
         await self._database.close()
+        await self._writer.close()
 
     async def _read_direct(self, work: Callable[[apsw.Connection], T]) -> T:
         """Read a few rows on the thread of the event loop, on a connection kept for that.
@@ -247,29 +255,7 @@ class SQLiteViewStore:
     async def _write(self, work: Callable[[apsw.Connection], T]) -> T:
         """Run work in a transaction of its own, after the one that is open now."""
         async with self._writing:
-            return await _finished(self._database.submit(lambda w: self._transact(w, work)))
-
-    def _transact(self, writer: apsw.Connection, work: Callable[[apsw.Connection], T]) -> T:
-        _begin(writer)
-        try:
-            result = work(writer)
-        except BaseException:
-            roll_back(writer)
-            raise
-        self._commit(writer)
-        return result
-
-    def _commit(self, writer: apsw.Connection) -> None:
-        try:
-            commit(writer)
-        except BaseException:
-            roll_back(writer)
-            raise
-        self._database.notify()
-
-
-def _begin(writer: apsw.Connection) -> None:
-    writer.execute("BEGIN IMMEDIATE")
+            return await self._writer.transact(work)
 
 
 def _connect_direct(path: Path) -> apsw.Connection:
@@ -277,20 +263,3 @@ def _connect_direct(path: Path) -> apsw.Connection:
     connection.execute("PRAGMA query_only = ON")
     connection.set_busy_timeout(0)
     return connection
-
-
-async def _finished(future: asyncio.Future[T]) -> T:
-    """Wait for work on the writer to its end, even when cancelled meanwhile; then be cancelled.
-
-    Nobody else may use the connection before, and it is bounded by the busy timeout.
-    """
-    cancelled: asyncio.CancelledError | None = None
-    while not future.done():
-        try:
-            await asyncio.wait([future])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        future.exception()  # it was looked at
-        raise cancelled
-    return future.result()

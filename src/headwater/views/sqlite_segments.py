@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import apsw
+import msgspec
 
 from headwater._sql.resources import statements
 from headwater.errors import ClaimLost
 from headwater.views.api import Segment
 
+_json = msgspec.json.Encoder().encode
 _SQL = statements("headwater.views", "sqlite_segments.sql")
 
 
@@ -65,7 +67,14 @@ def advance(connection: apsw.Connection, segments: Sequence[Segment], token: str
     Raises:
         ClaimLost: one of them is not held any more.
     """
-    for segment in segments:
+    first = segments[0] if segments else None
+    if first is not None and len({(s.processor, s.generation, s.owner) for s in segments}) == 1:
+        claims = [(s.index, s.count, s.fence) for s in segments]
+        bindings = {**_bindings(first), "token": token, "claims": _json(claims).decode()}
+        connection.execute(_SQL["advance_all"], bindings)
+        if connection.changes() == len(segments):
+            return
+    for segment in segments:  # one is lost: which?
         connection.execute(_SQL["advance"], {**_bindings(segment), "token": token})
         if connection.changes() != 1:
             raise ClaimLost(processor=segment.processor, segment=segment.index)

@@ -45,6 +45,12 @@ SET token = :token
 WHERE processor = :processor AND generation = :generation AND number = :number AND count = :count
   AND owner = :owner AND fence = :fence AND owner <> ''
 
+-- name: advance_all
+UPDATE view_segments
+SET token = :token
+WHERE processor = :processor AND generation = :generation AND owner = :owner AND owner <> ''
+  AND (number, count, fence) IN (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(:claims))
+
 -- name: reset
 UPDATE view_segments
 SET token = :token, owner = '', lease_until = 0.0, fence = fence + 1

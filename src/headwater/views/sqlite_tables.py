@@ -9,6 +9,7 @@ and compared as they are.
 
 import functools
 from collections.abc import Sequence
+from itertools import chain, repeat
 from typing import Any
 
 import apsw
@@ -18,6 +19,9 @@ from headwater.views.api import ViewPage
 from headwater.views.model import View, ViewType, view_type
 from headwater.views.selection import Selection, check_row, cursor_after
 
+Row = tuple[Any, ...]  # the key, the indexed values, the document
+
+_ROWS_MAX = 256
 _json = msgspec.json.Encoder().encode
 
 
@@ -41,31 +45,44 @@ class Table:
         select = f'FROM "{name}" WHERE'
         self.get = f"SELECT document {select} {key} = ?"
         # One text for any number of keys stays in the statement cache, unlike IN (?, ?, ...).
-        self.load = f"SELECT {key}, document {select} {key} IN (SELECT value FROM json_each(?))"
+        among = f"{select} {key} IN (SELECT value FROM json_each(?))"
+        self._load = f"SELECT group_concat(document, ',') {among}"  # a row is a step: see `insert`
+        self._load_each = f"SELECT document {among}"
         self.delete = f'DELETE FROM "{name}" WHERE {key} IN (SELECT value FROM json_each(?))'
         # An upsert, not REPLACE: indexes whose value is the same are not touched.
-        self.save = (
-            f'INSERT INTO "{name}" ({", ".join(columns)}) VALUES ({", ".join("?" * len(columns))})'
-            f" ON CONFLICT ({key}) DO UPDATE SET "
-            + ", ".join(f"{column} = excluded.{column}" for column in columns[1:])
+        self._save_begin = f'INSERT INTO "{name}" ({", ".join(columns)}) VALUES '
+        self._save_row = f"({', '.join('?' * len(columns))})"
+        self._save_end = f" ON CONFLICT ({key}) DO UPDATE SET " + ", ".join(
+            f"{column} = excluded.{column}" for column in columns[1:]
         )
+        self._decode_all = msgspec.json.Decoder(list[kind.cls]).decode  # type: ignore[name-defined]  # known here
 
     def load_many(self, connection: apsw.Connection, keys: Sequence[str]) -> dict[str, Any]:
         """Return the documents of those keys that exist."""
-        decode = self.kind.decode
-        rows = connection.execute(self.load, (_json(list(keys)).decode(),))
-        return {key: decode(document) for key, document in rows}
+        wanted = (_json(list(keys)).decode(),)
+        key_of = self.kind.key_of
+        try:
+            text = connection.execute(self._load, wanted).get
+            documents = self._decode_all(f"[{text}]") if text else []
+        except (msgspec.MsgspecError, apsw.TooBigError):  # find out which one, or take them singly
+            rows: Any = connection.execute(self._load_each, wanted)
+            documents = [self.kind.decode(document) for (document,) in rows]
+        return {key_of(document): document for document in documents}
 
-    def rows(self, views: Sequence[View]) -> list[tuple[Any, ...]]:
-        """Return what to bind to `save`."""
-        row_of, encode, indexed = self.kind.row, self.kind.encode, bool(self.kind.indexes)
-        rows = []
-        for view in views:
-            row = row_of(view)
-            if indexed:
-                check_row(self.kind, row)
-            rows.append((*row, encode(view).decode()))
-        return rows
+    def save_many(self, connection: apsw.Connection, rows: Sequence[Row]) -> None:
+        """Insert or replace documents in few steps, as each step releases the interpreter lock.
+
+        The numbers of rows are powers of two, so that few statements are to be cached.
+        """
+        done = 0
+        while done < len(rows):
+            size = min(_ROWS_MAX, 1 << ((len(rows) - done).bit_length() - 1))
+            values = ", ".join(repeat(self._save_row, size))
+            connection.execute(
+                self._save_begin + values + self._save_end,
+                tuple(chain.from_iterable(rows[done : done + size])),
+            )
+            done += size
 
     def delete_many(self, connection: apsw.Connection, keys: Sequence[str]) -> None:
         """Remove the documents of those keys that exist."""
@@ -98,6 +115,22 @@ class Table:
         matching, values = _matching(selection)
         sql = f'SELECT count(*) FROM "{self.name}" WHERE {matching}'
         return int(connection.execute(sql, values).get)
+
+
+def rows_of(kind: ViewType, views: Sequence[View]) -> list[Row]:
+    """Return what `Table.save_many` stores.
+
+    Raises:
+        InvalidInput: an indexed value cannot be stored.
+    """
+    row_of, encode, indexed = kind.row, kind.encode, bool(kind.indexes)
+    rows = []
+    for view in views:
+        row = row_of(view)
+        if indexed:
+            check_row(kind, row)
+        rows.append((*row, encode(view).decode()))
+    return rows
 
 
 @functools.cache

@@ -1,52 +1,66 @@
-"""One transaction of the SQLite view store; every step runs on the thread of the writer."""
+"""One transaction of the SQLite view store: begun with its first step, written with its last."""
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import apsw
 
-from headwater._sql.sqlite import Database
+from headwater._sql.sqlite_connection import roll_back
 from headwater.errors import ClaimLost, StoreError
 from headwater.views.api import Segment, ViewPage
 from headwater.views.model import View, view_type
 from headwater.views.selection import select
 from headwater.views.sqlite_generations import Generations
 from headwater.views.sqlite_segments import advance
-from headwater.views.sqlite_tables import Table
+from headwater.views.sqlite_tables import Row, Table, rows_of
+from headwater.views.sqlite_writer import Writer
 
 V = TypeVar("V", bound=View)
 T = TypeVar("T")
 
+_BUFFERED_ROWS_MAX = 256
+
 
 class SQLiteViewTransaction:
-    """A `ViewTransaction`; `SQLiteViewStore.transaction` begins and ends it."""
+    """A `ViewTransaction`; `SQLiteViewStore.transaction` ends it.
+
+    What is saved and deleted is kept here until something is read, or much has come together, or
+    the transaction is committed.
+    """
 
     def __init__(
-        self, database: Database, known: Generations, generations: Mapping[str, int]
+        self, writer: Writer, known: Generations, generations: Mapping[str, int], store: str
     ) -> None:
-        """Take part in the transaction that was begun on the database's writer."""
-        self._database = database
+        """Do nothing yet."""
+        self._writer = writer
         self._known = known
         self._generations = generations
+        self._store = store
+        self._buffer: dict[type[View], dict[str, Row | None]] = {}
+        self._buffered = 0
+        self._begun = False
         self._lost: ClaimLost | None = None
         self._ended = False
 
     async def load(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
         """See `ViewTransaction.load`."""
-        return await self._on_table(view, lambda inside, table: table.load_many(inside, keys))
+        return await self._on_table(
+            view, lambda inside, table: table.load_many(inside, keys), rows=len(keys)
+        )
 
     async def save(self, views: Sequence[View]) -> None:
         """See `ViewTransaction.save`."""
         by_type: dict[type[View], list[View]] = {}
         for view in views:
             by_type.setdefault(type(view), []).append(view)
-        for kind, group in by_type.items():
-            await self._on_table(kind, functools.partial(_save, views=group))
+        found = {kind: rows_of(view_type(kind), group) for kind, group in by_type.items()}
+        for kind, rows in found.items():
+            await self._write(kind, {row[0]: row for row in rows})
 
     async def delete(self, view: type[View], keys: Sequence[str]) -> None:
         """See `ViewTransaction.delete`."""
-        await self._on_table(view, lambda inside, table: table.delete_many(inside, keys))
+        await self._write(view, dict.fromkeys(keys))
 
     async def find(
         self,
@@ -67,44 +81,100 @@ class SQLiteViewTransaction:
             limit=limit,
             cursor=cursor,
         )
-        return await self._on_table(view, lambda inside, table: table.find(inside, selection))
+        return await self._on_table(
+            view, lambda inside, table: table.find(inside, selection), rows=limit
+        )
 
     async def advance(self, segments: Sequence[Segment], token: str) -> None:
         """See `ViewTransaction.advance`."""
+
+        def step(connection: apsw.Connection) -> None:
+            self._flush(connection)  # errors come in the order of the calls
+            advance(connection, segments, token)
+
         try:
-            await self._run(lambda inside: advance(inside, segments, token))
+            await self._run(step, rows=1 + self._buffered)
         except ClaimLost as error:
             self._lost = error
             raise
 
-    def end(self) -> None:
-        """Refuse further steps.
+    async def commit(self) -> None:
+        """Write what is left, and commit.
 
         Raises:
             ClaimLost: `advance` failed, even if the caller went on.
         """
-        self._ended = True
         if self._lost is not None:
             raise self._lost
 
-    async def _on_table(self, view: type[View], work: Callable[[apsw.Connection, Table], T]) -> T:
+        def last(connection: apsw.Connection) -> None:
+            self._flush(connection)
+            self._ended = True
+            self._writer.commit(connection)
+
+        if self._begun or self._buffered:
+            await self._run(last, rows=self._buffered)
+        self._ended = True
+
+    async def roll_back(self) -> None:
+        """Undo everything."""
+        self._ended = True
+        if self._begun:
+            await self._writer.run(roll_back)
+
+    async def _write(self, view: type[View], rows: Mapping[str, Row | None]) -> None:
+        self._check_open()
+        self._buffer.setdefault(view, {}).update(rows)
+        self._buffered += len(rows)
+        if self._buffered > _BUFFERED_ROWS_MAX:
+            await self._run(self._flush, rows=self._buffered)
+
+    async def _on_table(
+        self, view: type[View], work: Callable[[apsw.Connection, Table], T], *, rows: int
+    ) -> T:
+        def step(connection: apsw.Connection) -> T:
+            if view in self._buffer:
+                self._flush(connection)
+            return self._with_table(connection, view, lambda table: work(connection, table))
+
+        return await self._run(step, rows=rows + self._buffered)
+
+    def _with_table(
+        self, connection: apsw.Connection, view: type[View], work: Callable[[Table], T]
+    ) -> T:
         generation = self._generations.get(view_type(view).name)
-        return await self._run(
-            lambda inside: self._known.with_table(
-                inside, view, lambda table: work(inside, table), generation=generation
-            )
-        )
+        return self._known.with_table(connection, view, work, generation=generation)
 
-    async def _run(self, work: Callable[[apsw.Connection], T]) -> T:
-        def step(writer: apsw.Connection) -> T:
-            # A full disk can end a transaction; what followed would be committed by itself.
-            if self._ended or not writer.in_transaction:
-                reason = "the transaction has ended: use it only inside its block"
-                raise StoreError(store=str(self._database.path), reason=reason)
-            return work(writer)
+    def _flush(self, connection: apsw.Connection) -> None:
+        for view, rows in self._buffer.items():
+            self._with_table(connection, view, partial(_write, connection, rows))
+        self._buffer, self._buffered = {}, 0
 
-        return await self._database.run(step)
+    async def _run(self, work: Callable[[apsw.Connection], T], *, rows: int = 1) -> T:
+        def step(connection: apsw.Connection) -> T:
+            if not self._begun:
+                connection.execute("BEGIN IMMEDIATE")
+                self._begun = True
+            elif not connection.in_transaction:  # a full disk can end it
+                raise self._over()
+            return work(connection)
+
+        self._check_open()
+        return await self._writer.run(step, rows=rows)
+
+    def _check_open(self) -> None:
+        if self._ended:
+            raise self._over()
+
+    def _over(self) -> StoreError:
+        reason = "the transaction has ended: use it only inside its block"
+        return StoreError(store=self._store, reason=reason)
 
 
-def _save(connection: apsw.Connection, table: Table, *, views: Sequence[View]) -> None:
-    connection.executemany(table.save, table.rows(views))
+def _write(connection: apsw.Connection, rows: Mapping[str, Row | None], table: Table) -> None:
+    saved = [row for row in rows.values() if row is not None]
+    deleted = [key for key, row in rows.items() if row is None]
+    if saved:
+        table.save_many(connection, saved)
+    if deleted:
+        table.delete_many(connection, deleted)

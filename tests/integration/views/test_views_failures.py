@@ -46,7 +46,7 @@ async def limit_pages(store: SQLiteViewStore, pages: int) -> None:
         present = writer.execute("PRAGMA page_count").get
         writer.execute(f"PRAGMA max_page_count = {present + pages}").fetchall()
 
-    await store._database.run(limit)
+    await store._writer.run(limit)
 
 
 def test_a_file_that_is_no_database_is_refused(path: Path) -> None:

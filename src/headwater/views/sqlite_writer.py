@@ -1,0 +1,149 @@
+"""The one connection that writes views: small steps at once, large ones on a thread.
+
+A live event makes a transaction of some small steps. Without a sync of the disk each takes some
+microseconds; the way to another thread and back takes ten times that, of two processors.
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Self, TypeVar
+
+import apsw
+
+from headwater._sql.sqlite import Database
+from headwater._sql.sqlite_connection import commit, connect, patience, roll_back, translate
+from headwater.errors import StoreUnavailable
+
+T = TypeVar("T")
+
+_ROWS_AT_ONCE_MAX = 64
+_CHECKPOINT_PAGES = 8000
+
+
+class Writer:
+    """Runs work on the connection; its caller sees to it that only one task does so at a time."""
+
+    def __init__(
+        self, database: Database, connection: apsw.Connection, busy_timeout_s: float
+    ) -> None:
+        """Take over a connection; use `open`."""
+        self._database = database
+        self._connection = connection
+        self._closed = False
+        self._pages = 0
+        self._checkpoint_at = _CHECKPOINT_PAGES
+        self._checkpoint: asyncio.Future[None] | None = None
+        here, wait = threading.get_ident(), patience(busy_timeout_s)
+        # On the event loop's thread nothing waits for a lock: the writer's thread does.
+        connection.set_busy_handler(
+            lambda attempts: threading.get_ident() != here and wait(attempts)
+        )
+        connection.set_wal_hook(self._committed)  # it replaces the checkpoints within a commit
+
+    @classmethod
+    async def open(cls, database: Database, *, busy_timeout_s: float) -> Self:
+        """Open a connection.
+
+        Views are computed from events, so commits need not be synced one by one: NORMAL.
+        """
+        connection = await asyncio.to_thread(
+            connect, database.path, busy_timeout_s=busy_timeout_s, synchronous="NORMAL"
+        )
+        return cls(database, connection, busy_timeout_s)
+
+    async def run(self, work: Callable[[apsw.Connection], T], *, rows: int = 1) -> T:
+        """Run work; whoever begins a transaction in it ends it.
+
+        Args:
+            work: what to run. It is run once more, on the thread, when another process holds the
+                lock; that can happen at ``BEGIN`` only, so it must begin with that.
+            rows: about how many rows it reads or writes.
+
+        Cancellation: it is finished first.
+        """
+        if self._closed:
+            reason = "it has been closed: open it again"
+            raise StoreUnavailable(store=str(self._database.path), reason=reason)
+        self._check_log()
+        if rows <= _ROWS_AT_ONCE_MAX:
+            try:
+                return work(self._connection)
+            except apsw.BusyError:
+                pass
+            except apsw.Error as error:
+                raise translate(error, self._database.path) from error
+        return await _finished(self._database.submit(lambda _: work(self._connection)))
+
+    async def transact(self, work: Callable[[apsw.Connection], T]) -> T:
+        """Run work in a transaction of its own."""
+
+        def whole(connection: apsw.Connection) -> T:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(connection)
+            except BaseException:
+                roll_back(connection)
+                raise
+            self.commit(connection)
+            return result
+
+        return await self.run(whole)
+
+    def commit(self, connection: apsw.Connection) -> None:
+        """Commit and wake everybody; roll back when that fails. For use within `run`."""
+        try:
+            commit(connection)
+        except BaseException:
+            roll_back(connection)
+            raise
+        self._database.notify()
+
+    async def close(self) -> None:
+        """Close the connection, when its last work is done; an open transaction is rolled back."""
+        self._closed = True
+        await asyncio.to_thread(self._connection.close)
+
+    def _committed(self, _: apsw.Connection, __: str, pages: int) -> int:
+        if pages < self._pages:  # the log was begun anew
+            self._checkpoint_at = _CHECKPOINT_PAGES
+        self._pages = pages
+        return int(apsw.SQLITE_OK)
+
+    def _check_log(self) -> None:
+        """Have the log copied back into the file when it has grown; beside the commits."""
+        if self._pages < self._checkpoint_at or self._closed:
+            return
+        self._checkpoint_at = self._pages + _CHECKPOINT_PAGES
+        if self._checkpoint is None or self._checkpoint.done():
+            self._checkpoint = asyncio.ensure_future(self._database.read(_copy_back))
+            self._checkpoint.add_done_callback(_seen)
+
+
+def _copy_back(reader: apsw.Connection) -> None:
+    with contextlib.suppress(apsw.BusyError):  # another process is at it
+        reader.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+
+def _seen(checkpoint: asyncio.Future[None]) -> None:
+    """Let an error be: the log just stays long, and writing it tells of a disk that is full."""
+    if not checkpoint.cancelled():
+        checkpoint.exception()
+
+
+async def _finished(future: asyncio.Future[T]) -> T:
+    """Wait for work on the thread to its end, even when cancelled meanwhile; then be cancelled.
+
+    Nobody else may use the connection before, and it is bounded by the busy timeout.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        future.exception()  # it was looked at
+        raise cancelled
+    return future.result()
