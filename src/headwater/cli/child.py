@@ -156,10 +156,12 @@ class Child:
 
     def _line(self, raw: bytes) -> None:
         text = raw.decode("utf-8", "replace").rstrip("\r")
-        if text.startswith(MARK):
-            self.report = msgspec.json.decode(text.removeprefix(MARK))
+        text, mark, told = text.partition(MARK)
+        if mark:
+            self.report = msgspec.json.decode(told)
             self._changed()
-            return
+            if not text:
+                return
         self._last_line = text or self._last_line
         if self._refusals and self.state == "starting":  # probably the same words again
             self._held = [*self._held[1 - _HELD_LINES :], text]

@@ -10,12 +10,13 @@ import structlog
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
-def configure_logs(level: str = "info", format: str = "console") -> None:
+def configure_logs(level: str = "info", format: str = "console", *, final: bool = True) -> None:
     """Send structlog and the standard library's logging to standard error, in one form.
 
     Args:
         level: ``debug``, ``info``, ``warning`` or ``error``.
         format: ``console`` or ``json``.
+        final: it will not be changed again (loggers may keep it: faster).
     """
     number = _LEVELS.get(level, 20)
     shared: list[Any] = [
@@ -32,7 +33,7 @@ def configure_logs(level: str = "info", format: str = "console") -> None:
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=final,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

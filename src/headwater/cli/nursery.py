@@ -52,7 +52,7 @@ def _warm_up() -> None:
 
     for module in _MODULES:
         # A broken module shows up in the child that needs it, with its own clear error.
-        with contextlib.suppress(ImportError):
+        with contextlib.suppress(Exception):
             importlib.import_module(module)
     gc.collect()
     gc.freeze()  # what is shared by all children is never touched by their collectors

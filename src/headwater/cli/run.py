@@ -89,7 +89,7 @@ def run_service(app: str, flags: Mapping[str, Any]) -> None:
 
     from headwater.cli.loading import load_service
     from headwater.cli.logs import configure_logs
-    from headwater.service.runtime import serve
+    from headwater.service.runtime import Runtime, serve
     from headwater.service.settings import ServiceSettings
 
     values = given_settings(
@@ -98,10 +98,16 @@ def run_service(app: str, flags: Mapping[str, Any]) -> None:
         os.environ,
         lists=("discovery", "config"),
     )
-    configure_logs(values.get("log_level", "info"), values.get("log_format", "console"))
+    configure_logs(
+        values.get("log_level", "info"), values.get("log_format", "console"), final=False
+    )
     service = load_service(app, python_path=[Path.cwd()])
     values.pop("service", None)
-    uvloop.run(serve(service, values))
+
+    def ready(runtime: Runtime) -> None:  # by now it knows what the configuration service says
+        configure_logs(runtime.settings.log_level, runtime.settings.log_format)
+
+    uvloop.run(serve(service, values, ready=ready))
 
 
 def pairs(texts: Sequence[str]) -> dict[str, str]:

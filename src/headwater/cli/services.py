@@ -75,9 +75,11 @@ async def _services(url: str, *, watch: bool) -> None:
 
 def table(found: Mapping[str, Any]) -> Any:
     """Return the table of all instances."""
+    from rich import box
     from rich.table import Table
 
-    shown = Table("service", "instance", "role", "status", "address", "since", "version")
+    columns = ("service", "instance", "role", "status", "address", "since", "version")
+    shown = Table(*columns, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for service in sorted(found):
         for instance in sorted(found[service], key=lambda i: str(i.id)):
             color = _COLORS.get(instance.status, "red")
@@ -86,7 +88,7 @@ def table(found: Mapping[str, Any]) -> Any:
                 instance.id,
                 instance.role,
                 f"[{color}]{instance.status}[/]",
-                instance.url,
+                f"{instance.host}:{instance.port}",
                 show_since(instance.started),
                 instance.version,
             )

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeVar
 
 import msgspec
@@ -294,12 +294,18 @@ _SPREAD_S = 0.2
 """How long clients and the gateway get to hear of a draining instance."""
 
 
-async def serve(service: Service, given: Mapping[str, Any]) -> None:
+async def serve(
+    service: Service,
+    given: Mapping[str, Any],
+    *,
+    ready: Callable[[Runtime], None] | None = None,
+) -> None:
     """Run one instance until SIGTERM or SIGINT, then drain.
 
     Args:
         service: what to run.
         given: its settings by name.
+        ready: called once with the running instance when it takes traffic.
 
     Raises:
         HeadwaterError: the start failed; see `Runtime.start`.
@@ -308,6 +314,8 @@ async def serve(service: Service, given: Mapping[str, Any]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with Runtime(service, given):
+    async with Runtime(service, given) as runtime:
+        if ready is not None:
+            ready(runtime)
         await stop.wait()
         _log.info("stopping", service=service.name)

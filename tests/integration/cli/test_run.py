@@ -106,22 +106,25 @@ def test_flags_come_before_the_environment(foreground, tmp_path):
 
 
 def test_the_configuration_service_comes_after_flags(foreground, tmp_path):
-    """A setting of the section `headwater` counts when no flag gives it."""
+    """A setting of the section `headwater` counts when no flag gives it; so does its log form."""
     folder = tmp_path / "config"
     folder.mkdir()
     (folder / "counting.yaml").write_text(
-        f"headwater:\n  data: {tmp_path / 'configured'}\n  segments: 3\n", encoding="utf-8"
+        f"headwater:\n  data: {tmp_path / 'configured'}\n  log_format: json\n", encoding="utf-8"
     )
 
     config = foreground("config", "--port", "0", "--set", f"directory={folder}")
     found = eventually("it serves", lambda: re.search(r"http://127.0.0.1:(\d+)", config.log))
-    flags = ("--port", "0", "--set", "segments=2", "--config", f"http://127.0.0.1:{found[1]}")
+    flags = ("--port", "0", "--config", f"http://127.0.0.1:{found[1]}")
     second = tmp_path / "second"
     second.mkdir()
     running = Foreground(second, "counting:service", *flags)
     try:
         running.url()
         assert (tmp_path / "configured/counting/events.db").exists()
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(20) == 0
+        assert '"event": "stopping"' in running.log
     finally:
         running.process.kill()
         running.process.wait()
