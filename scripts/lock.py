@@ -7,9 +7,10 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+ALL = ("*",)
 FILES = {
     "requirements/runtime.txt": (("gateway",), ("build",)),
-    "requirements/dev.txt": (("gateway", "testing"), ("build", "docs", "dev")),
+    "requirements/dev.txt": (ALL, ("build", "docs", "dev")),
 }
 OPTIONS = (
     "--quiet",
@@ -26,10 +27,11 @@ OPTIONS = (
 
 
 def wanted(project: dict[str, Any], extras: tuple[str, ...], groups: tuple[str, ...]) -> list[str]:
-    """Return the requirements of the project with some extras and groups."""
+    """Return the requirements of the project with some (or all) extras, and some groups."""
     lines: list[str] = list(project["project"]["dependencies"])
-    for extra in extras:
-        lines += project["project"]["optional-dependencies"][extra]
+    optional: dict[str, list[str]] = project["project"]["optional-dependencies"]
+    for extra in optional if extras == ALL else extras:
+        lines += optional[extra]
     for group in groups:
         lines += project["dependency-groups"][group]
     return lines
