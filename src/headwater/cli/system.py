@@ -17,10 +17,16 @@ def _one() -> dict[Role, int]:
 
 
 class SystemSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[system]``; paths are relative to the file. HEADWATER_DATA replaces ``data``."""
+    """``[system]``; paths are relative to the file. HEADWATER_DATA replaces ``data``.
+
+    ``database`` is the URL of a PostgreSQL database that carries all event stores, view stores
+    and the bus instead of files; HEADWATER_DATABASE replaces it. Without a password in it, the
+    driver takes PGPASSWORD or the password file.
+    """
 
     name: str
     data: str = ".headwater"
+    database: str = ""
     python_path: tuple[str, ...] = (".",)
 
 
@@ -75,6 +81,7 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
     config_directory: Path
     bus: BusSection
     services: dict[str, ServiceSection]
+    database: str = ""
 
     def settings(self, service: str) -> dict[str, Any]:
         """Return the settings that the file gives to every instance of a service."""
@@ -85,6 +92,10 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
             "partitions": self.bus.partitions,
             "profiles": self.config.profile,
         }
+        if self.database:
+            values |= {"store": self.database, "views": self.database}
+            if self.bus.url.startswith("sqlite:"):
+                values["bus"] = self.database
         return values | self.services[service].settings
 
 
@@ -129,6 +140,7 @@ def load_system(file: Path) -> System:
         config_directory=folder / config.directory,
         bus=document.section(("bus",), BusSection),
         services=services,
+        database=os.environ.get("HEADWATER_DATABASE") or head.database,
     )
 
 

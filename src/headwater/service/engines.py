@@ -10,9 +10,12 @@ from headwater.views import ViewStore
 
 def _split(url: str, *, engine: str) -> tuple[str, Path]:
     scheme, separator, rest = url.partition(":")
+    if separator and scheme in ("postgres", "postgresql"):
+        return "postgresql", Path()
     if not separator or scheme not in ("sqlite", "memory") or (scheme == "sqlite" and not rest):
         raise ConfigurationError(
-            subject=f"{engine} {url!r}", reason="expected 'sqlite:<path>' or 'memory:'"
+            subject=f"{engine} {url!r}",
+            reason="expected 'sqlite:<path>', 'postgresql://...' or 'memory:'",
         )
     return scheme, Path(rest)
 
@@ -41,6 +44,10 @@ async def open_view_store(url: str) -> ViewStore:
         from headwater.views.memory import MemoryViewStore
 
         return MemoryViewStore()
+    if scheme == "postgresql":
+        from headwater.views.postgres import PostgresViewStore
+
+        return await PostgresViewStore.open(url)
     from headwater.views.sqlite import SQLiteViewStore
 
     return await SQLiteViewStore.open(path)
@@ -53,6 +60,10 @@ async def open_event_bus(url: str, *, partitions: int) -> EventBus:
         from headwater.eventbus.memory import MemoryEventBus
 
         return MemoryEventBus(partitions=partitions)
+    if scheme == "postgresql":
+        from headwater.eventbus.postgres import PostgresEventBus
+
+        return await PostgresEventBus.open(url, partitions=partitions)
     from headwater.eventbus.sqlite import SQLiteEventBus
 
     return await SQLiteEventBus.open(path, partitions=partitions)

@@ -1,9 +1,11 @@
 """What one instance of a service must be told: where it listens and which engines carry it."""
 
 from typing import Any, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
+from headwater._sql.postgres_url import SCHEMES, schema_for
 from headwater.errors import ConfigurationError
 from headwater.messages import new_id
 
@@ -21,8 +23,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         host, port: where to listen; port 0 chooses a free one.
         advertise: the host name told to others; empty for ``host``.
         data: directory for files of embedded engines.
-        store, views, bus: engines, as URLs: ``sqlite:<path>`` or ``memory:``; an empty bus means
-            that the service neither publishes nor subscribes.
+        store, views, bus: engines, as URLs: ``sqlite:<path>``, ``postgresql://...`` or
+            ``memory:``; an empty bus means that the service neither publishes nor subscribes.
         partitions: partitions of a bus that is yet to be made.
         discovery, config: base URLs of those services; empty to run without.
         profiles, label: which configuration to fetch.
@@ -77,9 +79,18 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         return self.role in ("query", "all")
 
     def url(self, engine: str) -> str:
-        """Return the URL of ``store``, ``views`` or ``bus`` with its placeholders replaced."""
+        """Return the URL of ``store``, ``views`` or ``bus`` with its placeholders replaced.
+
+        In PostgreSQL a service has a schema of its own, which is named after it, and the bus has
+        one for all services, unless the URL says ``?schema=<name>``.
+        """
         text: str = getattr(self, engine)
-        return text.replace("{data}", self.data).replace("{service}", self.service)
+        url = text.replace("{data}", self.data).replace("{service}", self.service)
+        scheme, _, rest = url.partition("://")
+        if scheme not in SCHEMES or "schema" in dict(parse_qsl(urlsplit(url).query)):
+            return url
+        schema = "headwater_bus" if engine == "bus" else schema_for(self.service)
+        return f"{url}{'&' if '?' in rest else '?'}schema={schema}"
 
 
 def service_settings(values: dict[str, Any], *, origin: str) -> ServiceSettings:
