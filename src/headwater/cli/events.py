@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,26 +75,32 @@ def events(
     file
         The description of the system.
     """
-    if limit is not None and limit < 0:
-        raise ConfigurationError(subject=f"--limit {limit}", reason="expected 0 or more")
-    if after is not None and after < 0:
-        raise ConfigurationError(subject=f"--after {after}", reason="expected 0 or more")
     stores = load_stores(file, service, store)
-    if after is not None and len(stores) > 1:
-        raise ConfigurationError(
-            subject="--after",
-            reason=f"positions are counted per service: add --service, one of {', '.join(stores)}",
-        )
     item = FilterItem(types=tuple(type or ()), tags=tuple(tag or ()))
-    selection = Selection(
-        stream=stream,
-        filter=EventFilter((item,)) if type or tag else EVERYTHING,
-        after=after,
-        limit=_LAST if limit is None and after is None else limit,
-    )
+    selection = _selection(stream, item, after, limit, stores)
     width = max(map(len, stores)) if len(stores) > 1 else 0
     show = _show_json if json else _line_printer(width)
     asyncio.run(_events(stores, selection, show, follow=follow))
+
+
+def _selection(
+    stream: str, item: FilterItem, after: int | None, limit: int | None, services: Collection[str]
+) -> Selection:
+    for option, number in (("--after", after), ("--limit", limit)):
+        if number is not None and number < 0:
+            raise ConfigurationError(subject=f"{option} {number}", reason="expected 0 or more")
+    if after is not None and len(services) > 1:
+        known = ", ".join(services)
+        raise ConfigurationError(
+            subject="--after",
+            reason=f"positions are counted per service: add --service, one of {known}",
+        )
+    return Selection(
+        stream=stream,
+        filter=EventFilter((item,)) if item.types or item.tags else EVERYTHING,
+        after=after,
+        limit=_LAST if limit is None and after is None else limit,
+    )
 
 
 Show = Callable[[str, StoredEvent], None]

@@ -55,18 +55,10 @@ def run(
     from headwater.cli.supervised import follow_supervisor
 
     follow_supervisor()
-    flags: dict[str, Any] = pairs(set or ())
-    named = {
-        "role": role,
-        "host": host,
-        "port": port,
-        "discovery": discovery,
-        "config": config,
-        "log_level": log_level,
-        "log_format": log_format,
-    }
-    flags |= {name: value for name, value in named.items() if value is not None}
-    run_target(target, flags)
+    named = {"role": role, "host": host, "port": port, "discovery": discovery, "config": config}
+    named |= {"log_level": log_level, "log_format": log_format}
+    given = {name: value for name, value in named.items() if value is not None}
+    run_target(target, pairs(set or ()) | given)
 
 
 def run_target(target: str, flags: Mapping[str, Any]) -> None:
@@ -110,13 +102,13 @@ def run_service(app: str, flags: Mapping[str, Any]) -> None:
     uvloop.run(serve(service, values, ready=ready))
 
 
-def pairs(texts: Sequence[str]) -> dict[str, str]:
+def pairs(texts: Sequence[str]) -> dict[str, Any]:
     """Return ``key=value`` texts as a dictionary.
 
     Raises:
         ConfigurationError: one has no ``=``.
     """
-    found: dict[str, str] = {}
+    found: dict[str, Any] = {}
     for text in texts:
         key, separator, value = text.partition("=")
         if not separator or not key:
