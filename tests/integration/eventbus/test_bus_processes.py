@@ -1,4 +1,4 @@
-"""Processes that share an event bus in SQLite."""
+"""Processes that share an event bus in SQLite, or in PostgreSQL."""
 
 import asyncio
 import json
@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from headwater.errors import MalformedMessage
-from headwater.eventbus.sqlite import SQLiteEventBus
+from headwater.eventbus import EventBus
 from headwater.testing.eventbus import START, collect, subscription
-from tests.integration.eventbus.peer_bus import EVENTS, event
+from tests.integration.eventbus.peer_bus import EVENTS, event, open_bus
 from tests.integration.views.processes import peer
 
 SCRIPT = Path(__file__).with_name("peer_bus.py")
@@ -22,19 +22,26 @@ FOREIGN = {"specversion": "1.0", "id": "A-1", "source": "/weather", "type": "rai
 INSERT = "INSERT INTO bus_events (partition, partition_offset, document) VALUES (?, ?, ?)"
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "bus.db"
+@pytest.fixture(params=["sqlite", "postgres"])
+def path(request: pytest.FixtureRequest, tmp_path: str) -> str:
+    """A file, or the URL of a schema."""
+    if request.param == "sqlite":
+        return str(tmp_path / "bus.db")
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+ONLY_SQLITE = pytest.mark.parametrize("path", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
-async def bus(path: Path) -> AsyncIterator[SQLiteEventBus]:
-    bus = await SQLiteEventBus.open(path)
+async def bus(path: str) -> AsyncIterator[EventBus]:
+    bus = await open_bus(path)
     yield bus
     await bus.close()
 
 
-async def test_two_processes_publish_and_one_subscribes(bus: SQLiteEventBus, path: Path) -> None:
+async def test_two_processes_publish_and_one_subscribes(bus: EventBus, path: str) -> None:
     """Order per stream, nothing lost, and what both published is there once."""
     following = asyncio.create_task(collect(bus, 3 * EVENTS, page_size=50))
     async with peer(SCRIPT, "publish", path, "a") as a, peer(SCRIPT, "publish", path, "b") as b:
@@ -51,7 +58,7 @@ async def test_two_processes_publish_and_one_subscribes(bus: SQLiteEventBus, pat
             assert positions == list(range(positions[0], EVENTS + 1, 11))
 
 
-async def test_a_killed_publisher_can_start_again(bus: SQLiteEventBus, path: Path) -> None:
+async def test_a_killed_publisher_can_start_again(bus: EventBus, path: str) -> None:
     """What was acknowledged before a SIGKILL is there; all published again is not there twice."""
     async with peer(SCRIPT, "endless", path, "a") as publisher:
         for _ in range(50):
@@ -64,7 +71,7 @@ async def test_a_killed_publisher_can_start_again(bus: SQLiteEventBus, path: Pat
     assert sorted(d.event.position for d in found) == list(range(1, stored + 6))
 
 
-async def test_publishing_wakes_other_processes(bus: SQLiteEventBus, path: Path) -> None:
+async def test_publishing_wakes_other_processes(bus: EventBus, path: str) -> None:
     """An event that another process publishes is delivered within milliseconds."""
     delays = []
     async with peer(SCRIPT, "whenever", path, "a") as publisher, subscription(bus) as pages:
@@ -80,7 +87,8 @@ async def test_publishing_wakes_other_processes(bus: SQLiteEventBus, path: Path)
     assert statistics.median(delays) < 0.1  # a lost wake-up would take a second
 
 
-async def test_publishers_of_one_process_share_commits(bus: SQLiteEventBus, path: Path) -> None:
+@ONLY_SQLITE
+async def test_publishers_of_one_process_share_commits(bus: EventBus, path: str) -> None:
     """Two hundred calls at once take a few transactions, not two hundred."""
     with closing(sqlite3.connect(path)) as reader:
         reader.execute("SELECT 1 FROM bus_events").fetchall()
@@ -96,7 +104,8 @@ async def test_publishers_of_one_process_share_commits(bus: SQLiteEventBus, path
     assert len(await collect(bus, 200)) == 200
 
 
-async def test_any_program_can_read_and_write(bus: SQLiteEventBus, path: Path) -> None:
+@ONLY_SQLITE
+async def test_any_program_can_read_and_write(bus: EventBus, path: str) -> None:
     """The table holds CloudEvents documents; rows that others append are delivered."""
     await bus.publish([event(1, "a")])
     with closing(sqlite3.connect(path)) as other, other:
@@ -114,7 +123,8 @@ async def test_any_program_can_read_and_write(bus: SQLiteEventBus, path: Path) -
     assert found[0].event.epoch == ""
 
 
-async def test_rubbish_is_named(bus: SQLiteEventBus, path: Path) -> None:
+@ONLY_SQLITE
+async def test_rubbish_is_named(bus: EventBus, path: str) -> None:
     """A row that is no CloudEvents document stops its readers with its place in the message."""
     with closing(sqlite3.connect(path)) as other, other:
         other.execute(INSERT, (3, 0, "rubbish"))
