@@ -54,6 +54,7 @@ class Claims:
         self._views = views
         self._settings = settings
         self._announced = False
+        self._restarted = True  # until the first share: a claim of our name is from a former life
         self._renewed_at = 0.0  # monotonic seconds
         self._announced_at = 0.0
 
@@ -92,9 +93,13 @@ class Claims:
         target = self._target(owners)
         self.surplus = max(0, len(self.held) - target)
         free = [
-            s for s in mine if s.index not in self.held and (not s.owner or s.lease_until <= now)
+            s
+            for s in mine
+            if s.index not in self.held
+            and (not s.owner or s.lease_until <= now or (self._restarted and s.owner == self.owner))
         ]
         await self._claim(free[: max(0, target - len(self.held))])
+        self._restarted = False
         self.satisfied = len(self.held) == target and target > 0
         await self._announce(now)
 
@@ -107,7 +112,10 @@ class Claims:
     async def _claim(self, segments: Sequence[Segment]) -> None:
         for segment in segments:
             claimed = await self._views.claim(
-                segment, owner=self.owner, lease_s=self._settings.lease_s
+                segment,
+                owner=self.owner,
+                lease_s=self._settings.lease_s,
+                restarted=self._restarted,
             )
             if claimed is not None:
                 self.held[claimed.index] = claimed

@@ -148,6 +148,27 @@ class ViewClaims(ViewStoreSuite):
         for owner in ("a", "b"):
             assert await store.claim(segment, owner=owner, lease_s=10) is None
 
+    async def test_a_restarted_owner_takes_over_from_itself(
+        self, store: ViewStore, clock: Clock
+    ) -> None:
+        """Who says that it has restarted gets its former claims at once; its zombie loses them."""
+        first = await claim(store, await one_segment(store), owner="a")
+        async with store.transaction() as work:
+            await work.advance([first], "5")
+        assert await store.claim(first, owner="b", lease_s=10, restarted=True) is None
+        second = await store.claim(first, owner="a", lease_s=10, restarted=True)
+        assert second == Segment("p", 1, 0, 1, "5", "a", clock.now + 10, first.fence + 1)
+        with pytest.raises(ClaimLost, match="segment 0 of 'p'"):
+            async with store.transaction() as work:
+                await work.advance([first], "6")
+        assert await store.renew([first], lease_s=10) == []
+        await store.release([first])
+        assert await store.segments("p") == [second]
+        async with store.transaction() as work:
+            await work.advance([second], "7")
+        await store.release([second])
+        assert await store.claim(second, owner="b", lease_s=10, restarted=True) is not None
+
     async def test_an_ended_lease_can_be_taken(self, store: ViewStore, clock: Clock) -> None:
         """After its lease a segment can be taken, with a risen fence and the present token."""
         first = await claim(store, await one_segment(store), owner="a")

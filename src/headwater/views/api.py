@@ -231,11 +231,17 @@ class ViewStore(Protocol):
         Of all generations; ordered by processor, generation and index.
         """
 
-    async def claim(self, segment: Segment, *, owner: str, lease_s: float) -> Segment | None:
+    async def claim(
+        self, segment: Segment, *, owner: str, lease_s: float, restarted: bool = False
+    ) -> Segment | None:
         """Take a segment that nobody holds (or whose lease has ended), with a risen fence.
 
+        ``restarted`` also takes one that somebody of the same name holds, whatever its lease: for
+        a process that has just started, so that a claim of this name is left from its former
+        life. Should that one still live, it finds its claim lost (the fence has risen).
+
         Returns the claimed segment with its present token, or None when somebody holds it (also
-        somebody of the same name) or it does not exist any more.
+        somebody of the same name, unless ``restarted``) or it does not exist any more.
         """
 
     async def renew(self, segments: Sequence[Segment], *, lease_s: float) -> list[Segment]:

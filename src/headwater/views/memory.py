@@ -154,12 +154,17 @@ class MemoryViewStore:
             (s for s in self._segments.values() if processor in {"", s.processor}), key=_id
         )
 
-    async def claim(self, segment: Segment, *, owner: str, lease_s: float) -> Segment | None:
+    async def claim(
+        self, segment: Segment, *, owner: str, lease_s: float, restarted: bool = False
+    ) -> Segment | None:
         """See `ViewStore.claim`."""
         async with self._write():
             now = self._clock()
             found = self._segments.get(_id(segment))
-            if found is None or (found.owner and found.lease_until > now):
+            if found is None:
+                return None
+            mine = restarted and found.owner == owner
+            if found.owner and found.lease_until > now and not mine:
                 return None
             return self._put(found, owner=owner, lease_until=now + lease_s, fence=found.fence + 1)
 

@@ -199,11 +199,13 @@ class PostgresViewStore:
         """See `ViewStore.segments`."""
         return await self._database.read(lambda c: postgres_segments.list_segments(c, processor))
 
-    async def claim(self, segment: Segment, *, owner: str, lease_s: float) -> Segment | None:
+    async def claim(
+        self, segment: Segment, *, owner: str, lease_s: float, restarted: bool = False
+    ) -> Segment | None:
         """See `ViewStore.claim`."""
         return await self._write(
             lambda c: postgres_segments.claim(
-                c, segment, owner=owner, lease_s=lease_s, now=self._now()
+                c, segment, owner=owner, lease_s=lease_s, now=self._now(), restarted=restarted
             )
         )
 

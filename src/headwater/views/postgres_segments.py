@@ -39,11 +39,20 @@ async def open_segments(
 
 
 async def claim(
-    connection: Any, segment: Segment, *, owner: str, lease_s: float, now: float | None
+    connection: Any,
+    segment: Segment,
+    *,
+    owner: str,
+    lease_s: float,
+    now: float | None,
+    restarted: bool,
 ) -> Segment | None:
-    """Take a segment that nobody holds; ``now`` None: by the database's clock."""
+    """Take a segment that nobody holds, or only our former self.
+
+    ``now`` None: by the database's clock.
+    """
     key = (segment.processor, segment.generation, segment.index, segment.count)
-    row = await connection.fetchrow(_SQL["claim"], *key, owner, float(lease_s), now)
+    row = await connection.fetchrow(_SQL["claim"], *key, owner, float(lease_s), now, restarted)
     return None if row is None else Segment(*row)
 
 

@@ -27,7 +27,7 @@ SET owner = $5,
     lease_until = coalesce($7, extract(epoch FROM clock_timestamp())::double precision) + $6,
     fence = fence + 1
 WHERE processor = $1 AND generation = $2 AND number = $3 AND count = $4
-  AND (owner = ''
+  AND (owner = '' OR ($8 AND owner = $5)
        OR lease_until <= coalesce($7, extract(epoch FROM clock_timestamp())::double precision))
 RETURNING processor, generation, number, count, token, owner, lease_until, fence
 

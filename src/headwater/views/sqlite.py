@@ -199,11 +199,13 @@ class SQLiteViewStore:
         """See `ViewStore.segments`."""
         return await self._read_direct(lambda c: sqlite_segments.list_segments(c, processor))
 
-    async def claim(self, segment: Segment, *, owner: str, lease_s: float) -> Segment | None:
+    async def claim(
+        self, segment: Segment, *, owner: str, lease_s: float, restarted: bool = False
+    ) -> Segment | None:
         """See `ViewStore.claim`."""
         return await self._write(
             lambda w: sqlite_segments.claim(
-                w, segment, owner=owner, lease_s=lease_s, now=self._clock()
+                w, segment, owner=owner, lease_s=lease_s, now=self._clock(), restarted=restarted
             )
         )
 

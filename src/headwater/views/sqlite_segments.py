@@ -36,10 +36,22 @@ def open_segments(
 
 
 def claim(
-    connection: apsw.Connection, segment: Segment, *, owner: str, lease_s: float, now: float
+    connection: apsw.Connection,
+    segment: Segment,
+    *,
+    owner: str,
+    lease_s: float,
+    now: float,
+    restarted: bool,
 ) -> Segment | None:
-    """Take a segment that nobody holds."""
-    bindings = {**_bindings(segment), "owner": owner, "lease_s": lease_s, "now": now}
+    """Take a segment that nobody holds, or only our former self."""
+    bindings = {
+        **_bindings(segment),
+        "owner": owner,
+        "lease_s": lease_s,
+        "now": now,
+        "restarted": restarted,
+    }
     row = connection.execute(_SQL["claim"], bindings).fetchone()
     return None if row is None else Segment(*row)
 
