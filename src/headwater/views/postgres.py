@@ -53,6 +53,7 @@ class PostgresViewStore:
         clock: Callable[[], float] | None = None,
         schema: str = "headwater",
         connections: int = 4,
+        lock_timeout_s: float = 5.0,
     ) -> Self:
         """Open the store in a schema, which is made if missing.
 
@@ -62,6 +63,7 @@ class PostgresViewStore:
                 agree on it. None: the database's clock, so that machines need not agree.
             schema: used when the URL names none. Who shares a schema shares the work.
             connections: how many at most, besides the one for wake-ups.
+            lock_timeout_s: how long to wait for segments and documents that others work on.
 
         Raises:
             ConfigurationError: the URL is wrong.
@@ -73,6 +75,7 @@ class PostgresViewStore:
             migrations=[script("headwater.views", name) for name in _MIGRATIONS],
             schema=schema,
             connections=connections,
+            lock_timeout_s=lock_timeout_s,
         )
         return cls(database, clock)
 
@@ -269,7 +272,7 @@ class PostgresViewStore:
             if not isinstance(error.__cause__, LOST):
                 await _roll_back(connection)
                 raise
-            connection.terminate()  # it may still be committing
+            _abandon(connection)  # it may still be committing
             await self._settle(work, error)
         else:
             if status != "COMMIT":
@@ -312,4 +315,10 @@ async def _roll_back(connection: Any) -> None:
         if not connection.is_closed() and connection.is_in_transaction():
             await finished(connection.execute("ROLLBACK"))
     except (asyncpg.PostgresError, asyncpg.InterfaceError, *LOST):
+        _abandon(connection)
+
+
+def _abandon(connection: Any) -> None:
+    """Break a connection, so that nobody uses it again."""
+    with contextlib.suppress(asyncpg.InterfaceError):  # it is broken already
         connection.terminate()

@@ -1,0 +1,280 @@
+"""A view store in PostgreSQL whose server, connection or neighbours fail."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Annotated
+
+import asyncpg
+import pytest
+
+from headwater.errors import ClaimLost, InvalidInput, StoreUnavailable
+from headwater.views import Index, Key, Segment, View, postgres
+from headwater.views.postgres import PostgresViewStore
+from tests.integration.views.cutting_proxy import CuttingProxy
+from tests.postgres_server import PostgresServer
+
+WAIT_S_MAX = 20.0
+
+
+class Doc(View):
+    id: Annotated[str, Key]
+    text: Annotated[str, Index] = ""
+
+
+@pytest.fixture
+async def store(postgres_url: str) -> AsyncIterator[PostgresViewStore]:
+    store = await PostgresViewStore.open(postgres_url, lock_timeout_s=0.2)
+    await store.ensure([Doc])
+    yield store
+    await store.close()
+
+
+async def save(store: PostgresViewStore, *docs: Doc) -> None:
+    async with store.transaction() as work:
+        await work.save(docs)
+
+
+async def claimed(store: PostgresViewStore, *, lease_s: float = 60) -> Segment:
+    (segment,) = await store.open_segments("p", count=1, token="0", generation=1)
+    found = await store.claim(segment, owner="me", lease_s=lease_s)
+    assert found is not None
+    return found
+
+
+async def work_on(store: PostgresViewStore, segment: Segment, number: int) -> None:
+    async with store.transaction() as work:
+        await work.advance([segment], str(number))
+        await work.save([Doc(f"d{number}")])
+
+
+async def test_the_database_tells_the_time(store: PostgresViewStore) -> None:
+    """Without a clock leases end by the clock of the database, whatever that of the machine."""
+    segment = await claimed(store, lease_s=0.05)
+    taken = await heir(store, segment)
+    assert taken.fence == 2
+    (renewed,) = await store.renew([taken], lease_s=90)
+    assert 20 < renewed.lease_until - taken.lease_until < 60
+
+
+async def heir(store: PostgresViewStore, segment: Segment) -> Segment:
+    """Claim a segment as soon as its lease has ended."""
+    async with asyncio.timeout(WAIT_S_MAX):
+        while True:
+            taken = await store.claim(segment, owner="heir", lease_s=60)
+            if taken is not None:
+                return taken
+
+
+async def save_and_raise(store: PostgresViewStore, error: Exception) -> None:
+    async with store.transaction() as work:
+        await work.save([Doc("a")])
+        raise error
+
+
+async def test_what_the_block_raises_comes_out(store: PostgresViewStore) -> None:
+    """A time-out or a broken connection of the caller's own is not taken for the database's."""
+    for error in (TimeoutError("mine"), ConnectionResetError("mine"), asyncpg.InterfaceError("m")):
+        with pytest.raises(type(error)) as caught:
+            await save_and_raise(store, error)
+        assert caught.value is error
+    assert await store.count(Doc) == 0
+    await save(store, Doc("a"))
+
+
+async def test_a_failed_step_fails_the_block(store: PostgresViewStore) -> None:
+    """After an error of the database nothing of the block is stored, even if it is caught."""
+    long = Doc("a", "".join(chr(300 + n) for n in range(9000)))
+
+    async def go_on() -> None:
+        async with store.transaction() as work:
+            await work.save([Doc("before")])
+            with pytest.raises(InvalidInput, match="longer than an index"):
+                await work.save([long])
+
+    with pytest.raises(InvalidInput, match="longer than an index"):
+        await go_on()
+    assert await store.count(Doc) == 0
+    await save(store, Doc("after"))
+    assert await store.count(Doc) == 1
+
+
+async def test_locks_of_others_are_waited_for_in_bounds(
+    store: PostgresViewStore, postgres_url: str
+) -> None:
+    """While somebody keeps a document locked, work on it fails in time; all else goes on."""
+    await save(store, Doc("locked"), Doc("free"))
+    other = await PostgresViewStore.open(postgres_url)
+    async with other.transaction() as holding:
+        await holding.load(Doc, ["locked"])
+        with pytest.raises(StoreUnavailable, match=r"lock is held .*pg_stat_activity"):
+            async with store.transaction() as work:
+                await work.load(Doc, ["locked"])
+        assert await store.get(Doc, "locked") == Doc("locked")
+        await save(store, Doc("free", "changed"))
+    await save(store, Doc("locked", "changed"))
+    assert await other.get(Doc, "locked") == Doc("locked", "changed")
+    await other.close()
+
+
+async def test_one_of_two_makes_a_document(store: PostgresViewStore, postgres_url: str) -> None:
+    """Of two processes that both found a document absent one stores it; the other begins again."""
+    other = await PostgresViewStore.open(postgres_url)
+    loaded = asyncio.Event()
+
+    async def late() -> None:
+        async with store.transaction() as second:
+            assert await second.load(Doc, ["new"]) == {}
+            loaded.set()
+            await second.save([Doc("new", "second")])
+
+    async with other.transaction() as first:
+        assert await first.load(Doc, ["new"]) == {}
+        await first.save([Doc("new", "first")])
+        waiting = asyncio.create_task(late())
+        await loaded.wait()
+        await other_waits(other)
+    with pytest.raises(StoreUnavailable, match="same document meanwhile"):
+        await waiting
+    assert await store.get(Doc, "new") == Doc("new", "first")
+    await other.close()
+
+
+async def other_waits(store: PostgresViewStore) -> None:
+    """Wait until a transaction waits for another one."""
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted"
+    async with asyncio.timeout(WAIT_S_MAX):
+        while not await store._database.read(lambda c: c.fetchval(waiting)):
+            pass
+
+
+async def test_an_activation_meanwhile(store: PostgresViewStore, postgres_url: str) -> None:
+    """A transaction on the active generation finds the one that is active when it begins."""
+    await save(store, Doc("a", "first"))
+    other = await PostgresViewStore.open(postgres_url)
+    await other.ensure([Doc], generation=2)
+    async with other.transaction(generations={"Doc": 2}) as work:
+        await work.save([Doc("a", "second")])
+    await other.activate("p", 2, [Doc])
+    async with store.transaction() as work:
+        assert await work.load(Doc, ["a"]) == {"a": Doc("a", "second")}
+        await work.save([Doc("b")])
+    assert await other.count(Doc) == 2
+    await other.close()
+
+
+async def test_names_of_any_length(store: PostgresViewStore) -> None:
+    """View types and fields whose names PostgreSQL would cut off, or has taken, are kept apart."""
+    long = "Ärger" * 20
+    views = [
+        type(f"{long}{n}", (View,), {
+            "__annotations__": {
+                "id": Annotated[str, Key],
+                "xmin": Annotated[int, Index],
+                f"{long}_a": Annotated[str, Index],
+                f"{long}_b": Annotated[str, Index],
+            },
+        })
+        for n in range(2)
+    ]  # fmt: skip
+    await store.ensure(views)
+    async with store.transaction() as work:
+        await work.save([view("k", n, "a", "b") for n, view in enumerate(views)])
+    for n, view in enumerate(views):
+        found = await store.find(view, where={"xmin": n, f"{long}_b": "b"}, order_by="xmin")
+        assert found.items == [view("k", n, "a", "b")]
+
+
+@pytest.fixture
+async def proxy(own_postgres: PostgresServer) -> AsyncIterator[CuttingProxy]:
+    async with CuttingProxy(own_postgres.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def behind(proxy: CuttingProxy) -> AsyncIterator[PostgresViewStore]:
+    """A store whose connections go through the proxy."""
+    url = f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres"
+    store = await PostgresViewStore.open(url)
+    await store.ensure([Doc])
+    yield store
+    await store.close()
+
+
+async def test_a_commit_whose_answer_is_lost_counts(
+    behind: PostgresViewStore, proxy: CuttingProxy
+) -> None:
+    """The block ends well when it turns out that the server had committed."""
+    segment = await claimed(behind)
+    proxy.cut = "after"
+    await work_on(behind, segment, 1)
+    assert (await behind.segments("p"))[0].token == "1"
+    assert await behind.count(Doc) == 1
+    await work_on(behind, segment, 2)
+    assert await behind.count(Doc) == 2
+
+
+async def test_a_commit_that_did_not_arrive_counts_not(
+    behind: PostgresViewStore, proxy: CuttingProxy
+) -> None:
+    """The block fails when it turns out that the server had not; the same can be done again."""
+    segment = await claimed(behind)
+    proxy.cut = "before"
+    with pytest.raises(StoreUnavailable):
+        await work_on(behind, segment, 1)
+    assert (await behind.segments("p"))[0].token == "0"
+    assert await behind.count(Doc) == 0
+    await work_on(behind, segment, 1)
+    assert await behind.count(Doc) == 1
+
+
+@pytest.mark.parametrize(("how", "stored"), [("before", 0), ("after", 1)])
+async def test_doubt_ends_the_claim(
+    behind: PostgresViewStore,
+    proxy: CuttingProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+    stored: int,
+) -> None:
+    """When nobody can say what became of a commit, the claim is lost, so nothing counts twice."""
+    monkeypatch.setattr(postgres, "_SETTLE_S_MAX", 0.2)
+    segment = await claimed(behind)
+    proxy.cut, proxy.close_with_cut = how, True
+    with pytest.raises(StoreUnavailable, match="unknown whether"):
+        await work_on(behind, segment, 1)
+    proxy.closed = False
+    with pytest.raises(ClaimLost):
+        await work_on(behind, segment, 1)
+    assert await behind.count(Doc) == stored
+    await behind.release([segment])
+    again = await claimed(behind)
+    assert again.token == str(stored)
+    await work_on(behind, again, 2)
+    assert await behind.count(Doc) == stored + 1
+
+
+async def test_the_server_comes_back(own_postgres: PostgresServer) -> None:
+    """While the server is away everything says so; when it is back everything works by itself."""
+    store = await PostgresViewStore.open(own_postgres.url())
+    await store.ensure([Doc])
+    segment = await claimed(store)
+    await work_on(store, segment, 1)
+    async with aclosing(store.changes()) as changes:
+        await anext(changes)
+        await asyncio.to_thread(own_postgres.kill)
+        for use in (store.get(Doc, "d1"), work_on(store, segment, 2), store.segments()):
+            with pytest.raises(StoreUnavailable):
+                await use
+        await asyncio.to_thread(own_postgres.start)
+        async with asyncio.timeout(WAIT_S_MAX):
+            while True:
+                try:
+                    await work_on(store, segment, 2)
+                except StoreUnavailable:
+                    await asyncio.sleep(0.01)
+                else:
+                    break
+            while await store.count(Doc) != 2:
+                await anext(changes)
+    assert (await store.segments("p"))[0].token == "2"
+    await store.close()
