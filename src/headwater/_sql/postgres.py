@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import asyncpg
@@ -49,6 +49,7 @@ class Database:
         command_timeout_s: float,
         lock_timeout_s: float,
         channel: str,
+        settings: Mapping[str, str],
     ) -> None:
         """Prepare; use `open`."""
         self.place = place
@@ -65,6 +66,7 @@ class Database:
                 "default_transaction_isolation": "read committed",
                 "synchronous_commit": "on",
                 "jit": "off",
+                **settings,
             },
         }
         self._connections = connections
@@ -84,6 +86,7 @@ class Database:
         connect_timeout_s: float = 5.0,
         command_timeout_s: float = 30.0,
         lock_timeout_s: float = 5.0,
+        settings: Mapping[str, str] | None = None,
     ) -> Self:
         """Connect, and bring the tables of a room to the present version.
 
@@ -96,6 +99,7 @@ class Database:
             connect_timeout_s: how long to wait for a connection.
             command_timeout_s: how long to wait for an answer.
             lock_timeout_s: how long to wait for a lock that another transaction holds.
+            settings: more of the server's settings for all connections.
 
         Raises:
             ConfigurationError: the URL is wrong.
@@ -109,6 +113,7 @@ class Database:
             command_timeout_s=command_timeout_s,
             lock_timeout_s=lock_timeout_s,
             channel=f"hw_{room}_{place.schema}",
+            settings=settings or {},
         )
         try:
             with translated(place.name):

@@ -6,7 +6,14 @@ from collections.abc import Iterator
 
 import asyncpg
 
-from headwater.errors import DiskFull, HeadwaterError, StoreCorrupt, StoreError, StoreUnavailable
+from headwater.errors import (
+    DiskFull,
+    HeadwaterError,
+    InvalidInput,
+    StoreCorrupt,
+    StoreError,
+    StoreUnavailable,
+)
 
 UNKNOWN = "; it is unknown whether the last change was stored"
 CLOSED = "it has been closed: open it again"
@@ -97,6 +104,8 @@ def translate(error: Exception, store: str) -> HeadwaterError:
         store: the database's name in messages; without a password.
     """
     text = str(error).strip() or type(error).__name__
+    if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+        return InvalidInput(reason=f"a value cannot be sent to the database: {text}")
     if isinstance(error, asyncpg.DiskFullError):
         return DiskFull(store=store)
     if isinstance(error, (asyncpg.DataCorruptedError, asyncpg.IndexCorruptedError)):

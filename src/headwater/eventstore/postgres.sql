@@ -1,0 +1,57 @@
+-- name: append
+SELECT * FROM append_events(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+    $22, $23, $24, $25, $26
+);
+
+-- name: resolve
+SELECT * FROM resolve_batch($1, $2, $3);
+
+-- name: register
+INSERT INTO event_writers (writer, batch) VALUES ($1, $2) ON CONFLICT DO NOTHING;
+
+-- name: forget_writers
+DELETE FROM event_writers WHERE used < now() - interval '7 days';
+
+-- name: head
+SELECT coalesce(max(position), 0) AS head FROM events;
+
+-- name: version
+SELECT coalesce(max(version), 0) FROM events WHERE stream = $1;
+
+-- name: outcomes
+SELECT key, fingerprint, first, last, time, streams, versions
+FROM event_keys WHERE key = ANY ($1::text[]);
+
+-- name: save_snapshot
+INSERT INTO event_snapshots (stream, version, fingerprint, data) VALUES ($1, $2, $3, $4)
+ON CONFLICT (stream) DO UPDATE
+SET version = excluded.version, fingerprint = excluded.fingerprint, data = excluded.data
+WHERE excluded.version >= event_snapshots.version;
+
+-- name: load_snapshot
+SELECT version, fingerprint, data FROM event_snapshots WHERE stream = $1;
+
+-- name: position_at
+-- Times never fall along positions, which are dense: build the position bit by bit, keeping each
+-- bit that leads to an event recorded early enough (one that does not exist is not).
+WITH RECURSIVE search (position, bit) AS (
+    SELECT 0::bigint, 1::bigint << 47
+    UNION ALL
+    SELECT
+        s.position + CASE
+            WHEN (SELECT e.time FROM events AS e WHERE e.position = s.position + s.bit) <= $1
+            THEN s.bit
+            ELSE 0
+        END,
+        s.bit >> 1
+    FROM search AS s
+    WHERE s.bit > 0
+)
+SELECT position FROM search WHERE bit = 0;
+
+-- name: epoch
+SELECT value FROM event_store WHERE name = 'epoch';
+
+-- name: set_epoch
+INSERT INTO event_store (name, value) VALUES ('epoch', $1) ON CONFLICT DO NOTHING;

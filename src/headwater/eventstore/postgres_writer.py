@@ -1,0 +1,208 @@
+"""Sends batches to the database, and finds out what became of one whose connection broke."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import asyncpg
+
+from headwater._sql.postgres import LOST, Database, translate
+from headwater.errors import (
+    HeadwaterError,
+    InvalidInput,
+    StoreCorrupt,
+    StoreUnavailable,
+    Unexpected,
+)
+from headwater.eventstore.api import Appended
+from headwater.eventstore.checks import stored_before
+from headwater.eventstore.postgres_batch import Answer, Append, Batch, Request, Verdict
+from headwater.eventstore.postgres_names import from_text, to_texts
+from headwater.eventstore.postgres_read import SQL
+from headwater.messages import new_id
+
+_LOOK_AGAIN_S = 0.05
+_NOT_EXPECTED = "HW001"
+_NOTHING = "; nothing was stored"
+_UNKNOWN = (
+    "; it is unknown whether it was stored: an idempotency key finds out, or look into the log"
+)
+_WRONG = (
+    asyncpg.DataError,
+    asyncpg.ProgramLimitExceededError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    AttributeError,
+)
+
+
+class Writer:
+    """One connection that appends, for one event loop; one batch at a time."""
+
+    def __init__(
+        self, database: Database, clock: Callable[[], int], *, resolve_timeout_s: float
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._resolve_timeout_s = resolve_timeout_s
+        self._writer = new_id()
+        self._number = 0
+        self._connection: Any = None
+        self._append: Any = None
+
+    async def carry_out(self, requests: Sequence[Request]) -> list[Verdict]:
+        """Return the verdict of each request; those that succeeded are on disk."""
+        try:
+            verdicts = await self._commit(requests)
+        except Exception as error:  # noqa: BLE001  # belongs to those who asked
+            if len(requests) > 1 and not isinstance(error, (StoreUnavailable, StoreCorrupt)):
+                # One of them may be at fault (of a wrong type, say): it alone shall fail.
+                return [(await self.carry_out([request]))[0] for request in requests]
+            verdicts = [_failure(error, self._database.name) for _ in requests]
+        for request, verdict in zip(requests, verdicts, strict=True):
+            _break_pipeline(request, verdict)
+        return verdicts
+
+    async def close(self) -> None:
+        """Release the connection."""
+        if self._connection is not None:
+            with contextlib.suppress(asyncpg.PostgresError, *LOST):
+                await self._connection.close(timeout=1.0)
+            self._connection = None
+
+    async def _commit(self, requests: Sequence[Request]) -> list[Verdict]:
+        batch = Batch(requests)
+        if not batch.sent:
+            return batch.verdicts(Answer(0, 0, [], [], [], [], []), {})
+        answer = await self._send(batch)
+        keys = batch.keys_to_look_up(answer) if answer.failed else []
+        stored = await self._stored(keys) if keys else {}
+        return batch.verdicts(answer, stored)
+
+    async def _send(self, batch: Batch) -> Answer:
+        """Have a batch stored, again if need be, until it is known what became of it."""
+        arguments = batch.arguments(self._clock())
+        deadline = time.monotonic() + self._resolve_timeout_s
+        while True:
+            await self._connected()
+            self._number += 1
+            try:
+                return Answer.of(
+                    await self._append.fetchrow(self._writer, self._number, *arguments)
+                )
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                if getattr(error, "sqlstate", "") == _NOT_EXPECTED:
+                    self._start_anew()  # our row was deleted: the batch was rolled back
+                    continue
+                if not self._is_lost(error):
+                    raise
+                lost = error
+            self._drop()
+            answer = await self._resolve(batch, lost, deadline)
+            if answer is not None:
+                return answer
+            if time.monotonic() > deadline:
+                raise self._unavailable(lost, _NOTHING) from lost
+
+    async def _resolve(self, batch: Batch, lost: Exception, deadline: float) -> Answer | None:
+        """Return the answer of the batch sent last if it was stored; else it never will be.
+
+        Raises:
+            StoreUnavailable: the server could not be asked in the time allowed.
+        """
+        number = self._number
+        self._number += 1  # the database takes this one, so that the batch can come no more
+        while True:
+            try:
+                await self._connected()
+                row = await self._connection.fetchrow(
+                    SQL["resolve"], self._writer, number, batch.streams
+                )
+            except (asyncpg.PostgresError, *LOST, StoreUnavailable) as error:
+                self._drop()
+                if time.monotonic() > deadline:
+                    raise self._unavailable(lost, _UNKNOWN) from error
+                await asyncio.sleep(_LOOK_AGAIN_S)
+                continue
+            return Answer.of(row) if row["head_"] is not None else None
+
+    async def _connected(self) -> None:
+        """Have a connection, and the writer known to the database."""
+        if self._connection is not None and not self._connection.is_closed():
+            return
+        try:
+            connection = await self._database.connect()
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, *LOST) as error:
+            raise self._unavailable(error, _NOTHING) from error
+        try:
+            await connection.execute(SQL["register"], self._writer, 0)
+            self._append = await connection.prepare(SQL["append"])
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, *LOST) as error:
+            connection.terminate()
+            raise self._unavailable(error, _NOTHING) from error
+        self._connection = connection
+
+    def _start_anew(self) -> None:
+        """Become a new writer: the row of the old one was deleted."""
+        self._writer = new_id()
+        self._drop()
+
+    def _is_lost(self, error: Exception) -> bool:
+        """Whether it is unknown what became of the batch; else it was refused as a whole."""
+        if isinstance(error, asyncpg.InterfaceError):  # the driver's word for wrong values, too
+            return bool(self._connection.is_closed())
+        return isinstance(error, LOST)
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def _stored(self, keys: Sequence[str]) -> dict[str, tuple[Appended, str]]:
+        return await self._database.read(lambda reader: stored_outcomes(reader, keys))
+
+    def _unavailable(self, error: Exception, suffix: str) -> HeadwaterError:
+        failed = translate(error, self._database.name)
+        if not isinstance(failed, StoreUnavailable):
+            return failed
+        reason = f"{failed.fields().get('reason', failed)}{suffix}"
+        return StoreUnavailable(store=self._database.name, reason=reason)
+
+
+async def stored_outcomes(connection: Any, keys: Sequence[str]) -> dict[str, tuple[Appended, str]]:
+    """Return the outcomes stored under some keys, with fingerprints."""
+    rows = await connection.fetch(SQL["outcomes"], to_texts(keys))
+    return {
+        from_text(key): (
+            Appended(first, last, at, tuple(from_text(name) for name in streams), tuple(versions)),
+            from_text(fingerprint),
+        )
+        for key, fingerprint, first, last, at, streams, versions in rows
+    }
+
+
+def _break_pipeline(request: Request, verdict: Verdict) -> None:
+    pipeline = request.pipeline
+    if pipeline is None or pipeline.broken is not None:
+        return
+    if isinstance(verdict, HeadwaterError):
+        pipeline.broken = verdict
+    elif verdict.duplicate and isinstance(request, Append):
+        pipeline.broken = stored_before(request.idempotency.key if request.idempotency else "")
+
+
+def _failure(error: Exception, name: str) -> HeadwaterError:
+    failed: HeadwaterError
+    if isinstance(error, HeadwaterError):
+        failed = type(error)(**error.fields())
+    elif isinstance(error, _WRONG):
+        failed = InvalidInput(reason=f"what was to be appended cannot be stored: {error}")
+    elif isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+        failed = translate(error, name)
+    else:
+        failed = Unexpected(reference=repr(error))
+    failed.__cause__ = error
+    return failed
