@@ -24,9 +24,31 @@ SAFETY_S = 1.0
 DEAF_S = 0.05
 """The same when no socket can be bound, because the directory for them cannot be used."""
 
+PACE_S = 0.004
+"""How long at least from one look to the next while changes come all the time."""
+
 _SETTLED_NS = 50_000_000  # a directory's time is too coarse to trust a listing taken right after
 _DRAINED_MAX = 1000
 _ids = itertools.count()
+
+
+class Pace:
+    """Keeps a follower from looking after every single change, so that what it finds grows.
+
+    After a rest it looks at once; while changes come faster, every `PACE_S` seconds.
+    """
+
+    def __init__(self) -> None:
+        """Begin rested."""
+        self._next = 0.0
+
+    async def keep(self) -> None:
+        """Return when it is time to look."""
+        now = time.monotonic()
+        if now < self._next:
+            await asyncio.sleep(self._next - now)
+            now = self._next
+        self._next = now + PACE_S
 
 
 class Wake:

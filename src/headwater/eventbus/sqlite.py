@@ -8,6 +8,7 @@ from typing import Self
 
 from headwater._sql.resources import script
 from headwater._sql.sqlite import Database
+from headwater._sql.wake import Pace
 from headwater.errors import StoreUnavailable
 from headwater.eventbus import cloudevents, sqlite_log
 from headwater.eventbus.api import BusEvent, Delivery, partition_of
@@ -16,6 +17,7 @@ from headwater.eventbus.sqlite_log import Entry
 
 _MIGRATIONS = ("sqlite_1.sql",)
 _COMMIT_EVENTS_MAX = 10_000
+_LIVE_MAX = 64
 
 
 class SQLiteEventBus:
@@ -90,20 +92,27 @@ class SQLiteEventBus:
         """
         check_subscription(after, page_size, partitions=self._partitions)
         offsets = dict(after)
-        wake = self._database.wake
+        wake, pace = self._database.wake, Pace()
+        live = False
         while True:
             self._check_open()
             ticket = wake.ticket()  # before looking, so that nothing is missed
-            read = partial(sqlite_log.read, offsets=dict(offsets), page_size=page_size)
-            page = await self._database.read_transaction(read)
-            if not page:
-                await wake.wait(ticket)
-                continue
+            size = min(page_size, _LIVE_MAX) if live else page_size
+            read = partial(sqlite_log.read, offsets=dict(offsets), page_size=size)
+            if live:  # there will be some events only
+                page = await self._database.read_here(read)
+            else:
+                page = await self._database.read_transaction(read)
             # The first partitions of this page are the last of the next: none starves.
             for partition, offset in {d.partition: d.offset for d in page}.items():
                 del offsets[partition]
                 offsets[partition] = offset
-            yield page
+            if page:
+                yield page
+            live = len(page) < size
+            if live:
+                await wake.wait(ticket)
+                await pace.keep()
 
     async def end(self) -> dict[int, int]:
         """See `EventBus.end`."""

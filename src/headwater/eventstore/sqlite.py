@@ -5,12 +5,14 @@ import contextlib
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import apsw
 
 from headwater._sql.sqlite import Database, script, transact
+from headwater._sql.wake import Pace
 from headwater.errors import HeadwaterError, Overloaded, StoreUnavailable
 from headwater.eventstore.api import (
     EVERYTHING,
@@ -39,6 +41,7 @@ from headwater.messages import new_id, now_us
 
 _BATCH_MAX = 1024
 _END = 2**63 - 1
+_LIVE_MAX = 64
 _MIGRATIONS = ("sqlite_schema_1.sql",)
 
 
@@ -297,16 +300,25 @@ class SQLiteEventStore:
                 return
 
     async def _follow(self, query: PageQuery, after: int, page_size: int) -> AsyncIterator[Page]:
-        wake = self._database.wake
+        wake, pace = self._database.wake, Pace()
+        few = min(page_size, _LIVE_MAX)
+        live = False
         while True:
             ticket = wake.ticket()
-            found = await self._fetch(query, after, _END, page_size)
+            if live:  # there will be some events only
+                found = await self._database.read_here(
+                    partial(query.fetch, low=after, high=_END, limit=few)
+                )
+            else:
+                found = await self._fetch(query, after, _END, page_size)
             through = query.number(found.events[-1]) if found.full else found.head
             if through > after:
                 after = through
                 yield Page(found.events, after)
-            if not found.full:
+            live = not found.full
+            if live:
                 await wake.wait(ticket)
+                await pace.keep()
 
     async def _fetch(self, query: PageQuery, low: int, high: int, limit: int) -> Found:
         return await self._database.read(lambda reader: query.fetch(reader, low, high, limit))

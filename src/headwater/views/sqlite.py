@@ -4,7 +4,6 @@ Reads go to connections of their own and see what is committed; all writes go th
 connection, one transaction at a time. Between processes SQLite's write lock does the same.
 """
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ import apsw
 
 from headwater._sql.resources import script
 from headwater._sql.sqlite import Database
-from headwater._sql.sqlite_connection import connect, translate
+from headwater._sql.wake import Pace
 from headwater.errors import StoreUnavailable
 from headwater.views import sqlite_generations, sqlite_segments
 from headwater.views.api import Segment, ViewPage
@@ -41,13 +40,11 @@ class SQLiteViewStore:
         self,
         database: Database,
         writer: Writer,
-        direct: apsw.Connection,
         clock: Callable[[], float],
     ) -> None:
         """Take over an open database; use `open`."""
         self._database = database
         self._writer = writer
-        self._direct = direct
         self._clock = clock
         self._known = Generations()
         self._writing = Exclusive(str(database.path))
@@ -79,11 +76,10 @@ class SQLiteViewStore:
         )
         try:
             writer = await Writer.open(database, busy_timeout_s=busy_timeout_s)
-            direct = await asyncio.to_thread(_connect_direct, database.path)
         except BaseException:
             await database.close()
             raise
-        return cls(database, writer, direct, clock)
+        return cls(database, writer, clock)
 
     async def ensure(self, views: Sequence[type[View]], *, generation: int | None = None) -> None:
         """See `ViewStore.ensure`."""
@@ -99,7 +95,7 @@ class SQLiteViewStore:
             document = connection.execute(table.get, (key,)).get
             return None if document is None else table.kind.decode(document)
 
-        found: V | None = await self._read_direct(
+        found: V | None = await self._database.read_here(
             lambda c: self._known.with_table(c, view, lambda table: point(c, table))
         )
         return found
@@ -113,7 +109,7 @@ class SQLiteViewStore:
             )
 
         if len(keys) <= _DIRECT_KEYS_MAX:
-            return await self._read_direct(work)
+            return await self._database.read_here(work)
         return await self._database.read(work)
 
     async def find(
@@ -169,7 +165,7 @@ class SQLiteViewStore:
 
     async def generation(self, processor: str) -> int:
         """See `ViewStore.generation`."""
-        return await self._read_direct(
+        return await self._database.read_here(
             lambda c: sqlite_generations.active(c, "processor", processor)
         )
 
@@ -197,7 +193,7 @@ class SQLiteViewStore:
 
     async def segments(self, processor: str = "") -> list[Segment]:
         """See `ViewStore.segments`."""
-        return await self._read_direct(lambda c: sqlite_segments.list_segments(c, processor))
+        return await self._database.read_here(lambda c: sqlite_segments.list_segments(c, processor))
 
     async def claim(
         self, segment: Segment, *, owner: str, lease_s: float, restarted: bool = False
@@ -228,40 +224,20 @@ class SQLiteViewStore:
     async def changes(self) -> AsyncIterator[None]:
         """See `ViewStore.changes`."""
         wake = self._database.wake
+        pace = Pace()
         while not self._closed:
             ticket = wake.ticket()  # before the caller looks, so that nothing is missed
             yield
             await wake.wait(ticket)
+            await pace.keep()
 
     async def close(self) -> None:
         """See `ViewStore.close`."""
         self._closed = True
-        self._direct.close()
         await self._database.close()
         await self._writer.close()
-
-    async def _read_direct(self, work: Callable[[apsw.Connection], T]) -> T:
-        """Read a few rows on the thread of the event loop, on a connection kept for that.
-
-        A point read takes about 5 µs, the way to another thread and back ten times that
-        (`benchmarks/bench_views.py` measures both). Readers of a WAL file wait for nobody but a
-        process that is recovering or truncating it; then a reader thread does the waiting.
-        """
-        try:
-            return work(self._direct)
-        except apsw.BusyError:
-            return await self._database.read(work)
-        except apsw.Error as error:
-            raise translate(error, self._database.path) from error
 
     async def _write(self, work: Callable[[apsw.Connection], T]) -> T:
         """Run work in a transaction of its own, after the one that is open now."""
         async with self._writing:
             return await self._writer.transact(work)
-
-
-def _connect_direct(path: Path) -> apsw.Connection:
-    connection = connect(path)
-    connection.execute("PRAGMA query_only = ON")
-    connection.set_busy_timeout(0)
-    return connection
