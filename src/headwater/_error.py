@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self, dataclass_transform, get_type_hints
 
 import msgspec
 
-REGISTRY: dict[str, type["HeadwaterError"]] = {}
+REGISTRY: dict[str, list[type["HeadwaterError"]]] = {}  # newest first
 
 
 def _kebab(name: str) -> str:
@@ -41,7 +41,7 @@ class HeadwaterError(Exception):
             if not name.startswith("_") and "ClassVar" not in str(kind)
         ]
         cls._names = (*cls._names, *(name for name in own if name not in cls._names))
-        REGISTRY[cls.code] = cls
+        REGISTRY.setdefault(cls.code, []).insert(0, cls)
 
     def __init__(self, **fields: Any) -> None:
         """Take the declared fields by keyword.
@@ -100,4 +100,4 @@ class HeadwaterError(Exception):
         return cls(**{n: msgspec.convert(v, hints[n], strict=False) for n, v in known.items()})
 
 
-REGISTRY[HeadwaterError.code] = HeadwaterError  # subclasses register themselves
+REGISTRY[HeadwaterError.code] = [HeadwaterError]  # subclasses register themselves

@@ -65,13 +65,13 @@ def from_problem(problem: Any, *, status: int = 500, source: str = "") -> Headwa
         source: who answered, for the message.
     """
     if isinstance(problem, dict):
-        cls = REGISTRY.get(str(problem.get("code", "")))
         fields = problem.get("fields")
-        if cls is not None and isinstance(fields, dict):
+        known = REGISTRY.get(str(problem.get("code", "")), ())
+        for cls in known if isinstance(fields, dict) else ():
             try:
                 return cls.from_fields(fields)
             except (TypeError, NameError, msgspec.ValidationError):
-                pass  # an error of the same name but another shape: report it as remote
+                pass  # an error of the same name but another shape; if there is no other: remote
         detail = str(problem.get("detail") or problem.get("title") or problem)[:500]
         code = str(problem.get("code", ""))
     else:

@@ -179,6 +179,21 @@ def test_code_of_a_domain_rejection() -> None:
     assert type(from_problem(Renamed().to_problem())) is Renamed
 
 
+def test_two_domains_use_one_name() -> None:
+    """Of several errors with the same code, the one whose fields fit comes out."""
+
+    class Late(Rejection):
+        minutes: int
+
+    first = Late
+
+    class Late(Rejection):  # type: ignore[no-redef]  # as another service would
+        days: int
+
+    assert type(from_problem(first(minutes=5).to_problem())) is first
+    assert type(from_problem(Late(days=1).to_problem())) is Late
+
+
 def test_message_without_template() -> None:
     """Without a template the message is the name and the fields."""
     assert str(Plain(reason="late")) == "plain: reason='late'"
