@@ -47,8 +47,19 @@ async def turned_over(caller: Caller, expected: Expected, *, patience_s: float) 
         await asyncio.sleep(0.1)
 
 
+async def come_to_rest(caller: Caller, player: Player, *, patience_s: float) -> dict[str, int]:
+    """Wait until the view of the accounts has seen everything; return all balances."""
+    until = time.monotonic() + patience_s
+    while True:
+        held = await balances(caller)
+        seen = sum(held.values()) == player.deposited and not _left(held)
+        if seen or time.monotonic() > until:
+            return held
+        await asyncio.sleep(0.1)
+
+
 async def balances(caller: Caller) -> dict[str, int]:
-    """Return the balance of every account."""
+    """Return the balance of every account, as the view shows it now."""
     found: dict[str, int] = {}
     cursor = ""
     while True:
@@ -86,7 +97,7 @@ async def check(
     """Wait for the bank to come to rest, then compare."""
     counts = await settled(caller, expected, patience_s=patience_s)
     by_month = await turned_over(caller, expected, patience_s=30.0)
-    held = await balances(caller)
+    held = await come_to_rest(caller, player, patience_s=30.0)
     top = await caller.query("/insights/top-customers?limit=10")
     best = sorted(expected.by_customer.values(), reverse=True)[:10]
     return [

@@ -35,7 +35,6 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         drain_s: how long a stop waits for requests in progress.
         lease_s: how long the registry keeps a silent instance.
         cache_size: aggregates kept in memory per class.
-        segments: segments of each processor that is yet to be made.
         log_level, log_format: ``console`` or ``json`` lines on standard error.
     """
 
@@ -64,7 +63,6 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     drain_s: float = 10.0
     lease_s: float = 5.0
     cache_size: int = 10_000
-    segments: int = 4
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 
