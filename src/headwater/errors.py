@@ -67,7 +67,9 @@ def from_problem(problem: Any, *, status: int = 500, source: str = "") -> Headwa
     if isinstance(problem, dict):
         fields = problem.get("fields")
         known = REGISTRY.get(str(problem.get("code", "")), ())
-        for cls in known if isinstance(fields, dict) else ():
+        for cls in known:
+            if not isinstance(fields, dict):
+                break
             try:
                 return cls.from_fields(fields)
             except (TypeError, NameError, msgspec.ValidationError):
