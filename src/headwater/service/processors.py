@@ -71,14 +71,14 @@ class Processors:
                 processor = Processor(
                     handlers, source=self._source(handlers), views=views, owner=owner
                 )
-                self._running.append(processor)
+                self._add(processor)
                 found = query_handlers_of(handlers)
                 self._handlers.append(found)
                 self._by_query.update(dict.fromkeys(found, processor))
         if settings.commands:
             for saga in service.sagas:
                 source = self._source_of(saga.saga_source, saga.__name__)
-                self._running.append(
+                self._add(
                     SagaProcessor(saga, source=source, views=views, commands=commands, owner=owner)
                 )
             if store is not None and bus is not None:
@@ -87,6 +87,10 @@ class Processors:
                         store, bus, name=service.name, epoch=store.epoch, views=views, owner=owner
                     )
                 )
+
+    def _add(self, processor: Processor) -> None:
+        processor.applier.segments = self._settings.segments or processor.applier.segments
+        self._running.append(processor)
 
     def _source(self, handlers: Any) -> Source:
         return self._source_of(handlers.source, type(handlers).__name__)

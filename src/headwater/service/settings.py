@@ -35,6 +35,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         drain_s: how long a stop waits for requests in progress.
         lease_s: how long the registry keeps a silent instance.
         cache_size: aggregates kept in memory per class.
+        segments: into how many shares the work of a processor that is yet to be made is divided;
+            0: as its class says.
         log_level, log_format: ``console`` or ``json`` lines on standard error.
     """
 
@@ -63,6 +65,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     drain_s: float = 10.0
     lease_s: float = 5.0
     cache_size: int = 10_000
+    segments: int = 0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 

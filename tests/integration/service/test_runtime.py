@@ -121,3 +121,9 @@ async def test_every_role_documents_the_whole_service(tmp_path):
             async with http.get("/openapi.json") as answer:
                 paths = (await answer.json())["paths"]
             assert set(paths["/items"]) == {"get", "post"}
+
+
+async def test_segments_can_be_set(tmp_path):
+    """A deployment can divide a processor's work otherwise than its class says."""
+    async with Runtime(make_service(), {"data": str(tmp_path), "segments": 7}) as running:
+        assert len(await running.views.segments("items")) == 7
