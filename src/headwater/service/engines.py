@@ -32,6 +32,10 @@ async def open_event_store(url: str) -> EventStore:
         from headwater.eventstore.memory import MemoryEventStore
 
         return MemoryEventStore()
+    if scheme == "postgresql":
+        from headwater.eventstore.postgres import PostgresEventStore
+
+        return await PostgresEventStore.open(url)
     from headwater.eventstore.sqlite import SQLiteEventStore
 
     return await SQLiteEventStore.open(path)
