@@ -1,4 +1,4 @@
-"""Stores to process from and into: in memory, and in SQLite files."""
+"""Stores to process from and into: in memory, in SQLite files, and in PostgreSQL."""
 
 import asyncio
 import inspect
@@ -10,14 +10,17 @@ import pytest
 
 from headwater.eventbus import EventBus
 from headwater.eventbus.memory import MemoryEventBus
+from headwater.eventbus.postgres import PostgresEventBus
 from headwater.eventbus.sqlite import SQLiteEventBus
 from headwater.eventstore import EventStore
 from headwater.eventstore.memory import MemoryEventStore
+from headwater.eventstore.postgres import PostgresEventStore
 from headwater.eventstore.sqlite import SQLiteEventStore
 from headwater.messages import ConsistencyToken
 from headwater.processing import Processor, ProcessorSettings, StoreSource
 from headwater.views import ViewStore
 from headwater.views.memory import MemoryViewStore
+from headwater.views.postgres import PostgresViewStore
 from headwater.views.sqlite import SQLiteViewStore
 
 # Quick turns, so that tests need not wait for real leases.
@@ -65,13 +68,21 @@ class Stores:
         await processor.wait_for(self.at(await self.store.head()), timeout_s=10.0)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stores]:
-    """Both backends."""
+    """All backends."""
     clock = Clock()
     if request.param == "memory":
         views = MemoryViewStore(clock=clock)
         made = Stores(clock, MemoryEventStore(), views, MemoryEventBus(partitions=8))
+    elif request.param == "postgres":
+        url: str = request.getfixturevalue("postgres_url")
+        made = Stores(
+            clock,
+            await PostgresEventStore.open(url),
+            await PostgresViewStore.open(url, clock=clock),
+            await PostgresEventBus.open(url, partitions=8),
+        )
     else:
         made = Stores(
             clock,
