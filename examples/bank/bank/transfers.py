@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import msgspec
+
 from bank.contracts.accounts import (
     AmountNotPositive,
     DepositMoney,
@@ -22,9 +24,16 @@ from bank.contracts.transfers import (
     TransferFailed,
     TransferFlagged,
     TransferRequested,
+    TransferTooLarge,
     TransferView,
 )
-from headwater.dispatch import query_handler
+from headwater.dispatch import (
+    CommandMessage,
+    CommandNext,
+    CommandResult,
+    intercepts,
+    query_handler,
+)
 from headwater.errors import HeadwaterError
 from headwater.modelling import (
     Aggregate,
@@ -197,10 +206,29 @@ class Transfers(Projection):
         )
 
 
+class Limits(msgspec.Struct, frozen=True):
+    """Section ``limits`` of the configuration; a change takes effect at once."""
+
+    largest_transfer: int = 100_000_00
+
+
+@intercepts(RequestTransfer)
+async def within_limits(message: CommandMessage, proceed: CommandNext) -> CommandResult:
+    """Refuse transfers above the configured limit."""
+    command = message.command
+    assert isinstance(command, RequestTransfer)
+    limit = limits.current.largest_transfer
+    if command.amount > limit:
+        raise TransferTooLarge(amount=command.amount, limit=limit)
+    return await proceed(message)
+
+
 service = Service(
     "transfers",
     aggregates=[Transfer],
     projections=[Transfers],
     sagas=[MoneyTransfer],
+    interceptors=[within_limits],
     version="1.0",
 )
+limits = service.settings(Limits, prefix="limits")

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Callable, Mapping
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import msgspec
 import structlog
@@ -31,14 +31,13 @@ from headwater.messages import now_us
 from headwater.modelling import DecisionHandlers, Repository
 from headwater.service.edge import Edge
 from headwater.service.engines import open_event_bus, open_event_store, open_view_store
+from headwater.service.late import LateSettings
 from headwater.service.metrics import Metrics
 from headwater.service.openapi import openapi_document
 from headwater.service.processors import Processors
 from headwater.service.service import Service
 from headwater.service.settings import ServiceSettings, service_settings
 from headwater.views import ViewStore
-
-T = TypeVar("T")
 
 _log = structlog.get_logger("headwater.service")
 _SECTION = "headwater"
@@ -117,10 +116,6 @@ class Runtime:
         """The base URL of the edge."""
         return self._server.url
 
-    def bind(self, kind: type[T], *, prefix: str = "") -> Settings[T]:
-        """Return a live, typed part of the configuration (see `Service.settings`)."""
-        return self.config.settings(kind, prefix=prefix or self.service.name)
-
     async def _configure(self) -> None:
         settings = self.settings
         self.config: Config = StaticConfig({})
@@ -144,6 +139,10 @@ class Runtime:
             {**section, **self._given, "instance": settings.instance},
             origin="the command line and the configuration service",
         )
+        self.bound: dict[LateSettings[Any], Settings[Any]] = {
+            declared: self.config.settings(declared.kind, prefix=declared.prefix)
+            for declared in self.service.sections
+        }
 
     async def _open_engines(self) -> None:
         service, settings = self.service, self.settings

@@ -14,9 +14,9 @@ from headwater.dispatch.interceptors import Authorize
 from headwater.errors import ConfigurationError, DeclarationError
 from headwater.messages import Command, Query
 from headwater.modelling import Aggregate, DecisionModel, aggregate_type, model_type
+from headwater.service.late import LateSettings, late_client
 
 if TYPE_CHECKING:
-    from headwater.config import Settings
     from headwater.service.runtime import Runtime
 
 T = TypeVar("T")
@@ -76,6 +76,7 @@ class Service:
             aggregate_type(aggregate)
         for model in self.decisions:
             model_type(model)
+        self.sections: list[LateSettings[Any]] = []
         self._runtime: Runtime | None = None
 
     def contract(self) -> tuple[list[type[Command]], list[type[Query[Any]]]]:
@@ -115,14 +116,15 @@ class Service:
 
         It may be made at import; it can be called while the service runs.
         """
-        from headwater.service.clients import late_client
-
         return late_client(self, contract)
 
-    def settings(self, kind: type[T], *, prefix: str = "") -> "Settings[T]":
+    def settings(self, kind: type[T], *, prefix: str = "") -> LateSettings[T]:
         """Return a live, typed section of the configuration (default: the service's name).
 
-        Raises:
-            ConfigurationError: the configuration does not fit the type, or nothing is running.
+        It may be declared at import; ``.current`` can be read while the service runs. A service
+        does not start with a section that does not fit the type, and keeps the last good value
+        when a later one does not.
         """
-        return self.runtime.bind(kind, prefix=prefix)
+        declared = LateSettings(self, kind, prefix or self.name)
+        self.sections.append(declared)
+        return declared

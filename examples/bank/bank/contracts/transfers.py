@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from bank.contracts.money import Cents
+from headwater.errors import Rejection
 from headwater.messages import Command, Event, Query, route
 from headwater.views import Index, Key, View
 
@@ -39,6 +40,14 @@ class FlagTransfer(Command):
 
     transfer_id: str
     reason: str
+
+
+class TransferTooLarge(Rejection):
+    """The bank's limit for a single transfer is exceeded."""
+
+    amount: int
+    limit: int
+    template = "{amount} cents are above the limit of {limit} cents a transfer: split it"
 
 
 class TransferRequested(Event):

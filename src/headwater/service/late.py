@@ -1,7 +1,7 @@
-"""Clients of other services that are declared at import and work while the service runs."""
+"""What is declared at import and works while the service runs: clients, and settings."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from headwater.client import HttpCaller, Reply, Request, connect
 
@@ -35,3 +35,23 @@ def late_client(service: "Service", contract: Callable[..., T]) -> T:
         service.runtime.metrics.client_call(target, verb, template, status, seconds)
 
     return connect(contract, caller=_RuntimeCaller(service), observe=observe)
+
+
+class LateSettings(Generic[T]):
+    """A typed section of the configuration; `current` is always the newest valid value."""
+
+    def __init__(self, service: "Service", kind: type[T], prefix: str) -> None:
+        """Declare the section; it is bound and checked when the service starts."""
+        self._service = service
+        self.kind = kind
+        self.prefix = prefix
+
+    @property
+    def current(self) -> T:
+        """The newest valid value; it changes between two reads, without a restart.
+
+        Raises:
+            ConfigurationError: the service is not running in this process.
+        """
+        value: T = self._service.runtime.bound[self].current
+        return value
