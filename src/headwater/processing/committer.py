@@ -11,6 +11,9 @@ from headwater.processing.sources import RawEvent
 from headwater.processing.tokens import Token
 from headwater.views import ViewStore, ViewTransaction, view_type
 
+SOON_S = 0.02
+"""Extra work that is due by then is done together with events."""
+
 
 class Committer:
     """Commits batches of one processor. ``parked`` are the sequences that may have letters."""
@@ -58,7 +61,8 @@ class Committer:
                     await self._one_by_one(transaction, free)
                 elif free:
                     await applier.apply(transaction, free)
-                if applier.due_s() == 0:
+                due_s = applier.due_s()
+                if due_s is not None and due_s < SOON_S:
                     await applier.do_due(transaction, list(lane.indices))
                 if letters:
                     await transaction.save(letters)
@@ -70,7 +74,7 @@ class Committer:
         self.handled += len(free)
 
     async def do_due(self, lanes: Sequence[Lane]) -> None:
-        """Do the extra work of all lanes, in one transaction that proves the claims.
+        """Do the extra work of lanes, if any, and commit their tokens, in one transaction.
 
         Raises:
             ClaimLost, Unavailable: nothing was changed.

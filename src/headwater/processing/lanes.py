@@ -10,6 +10,9 @@ from headwater.processing.sources import RawEvent, SourcePage, close_iterator
 from headwater.processing.tokens import Token
 from headwater.views import Segment
 
+SKIPPED_S = 0.01
+"""How long the token may wait for its commit when there was nothing to do but to move it."""
+
 EventId = tuple[str, str, int]
 
 
@@ -25,10 +28,21 @@ class Lane:
     """Segments at one token.
 
     ``page`` is a page that failed, already reduced to the lane's own events: it is tried again,
-    after ``not_before`` (monotonic seconds), before anything else.
+    after ``not_before`` (monotonic seconds), before anything else. ``commit_at`` is when a token
+    is to be committed at the latest that has moved over events of no interest only.
     """
 
-    __slots__ = ("attempts", "error", "not_before", "page", "poison", "segments", "token", "tries")
+    __slots__ = (
+        "attempts",
+        "commit_at",
+        "error",
+        "not_before",
+        "page",
+        "poison",
+        "segments",
+        "token",
+        "tries",
+    )
 
     def __init__(self, segments: dict[int, Segment], token: Token) -> None:
         """Begin at a token, with the claims under which it was read."""
@@ -40,6 +54,7 @@ class Lane:
         self.tries = 0
         self.not_before = 0.0
         self.error = ""
+        self.commit_at: float | None = None
 
     @property
     def indices(self) -> Collection[int]:
@@ -60,6 +75,13 @@ class Lane:
         self.tries = 0
         self.not_before = 0.0
         self.error = ""
+        self.commit_at = None
+
+    def skipped(self, token: Token) -> None:
+        """Note that there was nothing to do up to a token, which is still to be committed."""
+        self.token = token
+        if self.commit_at is None:
+            self.commit_at = time.monotonic() + SKIPPED_S
 
 
 class Reader:

@@ -18,6 +18,7 @@ from headwater.views import Segment, ViewStore
 
 _log = logging.getLogger(__name__)
 _STOP_S = 10.0
+_SAVE_S = 0.02  # checkpoints are this far apart; what comes between would be published again
 
 
 class RelayStatus(msgspec.Struct, frozen=True):
@@ -208,6 +209,7 @@ class Relay:
 
     async def _save(self, claim: Segment) -> None:
         """Save the end of what is confirmed, until nothing new was confirmed meanwhile."""
+        await self._pause(_SAVE_S)
         saved = -1
         while saved != self._position:
             saved = self._position

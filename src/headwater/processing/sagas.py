@@ -2,6 +2,7 @@
 
 import asyncio
 import heapq
+import time
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -27,6 +28,7 @@ from headwater.processing.sources import RawEvent, Source, SourcePage
 from headwater.views import Segment, View, ViewStore, ViewTransaction
 
 _PAGE = 1000
+_OUTCOMES_S = 0.015  # acknowledged commands are removed together; if not, they are sent once more
 
 
 class SagaStatus(msgspec.Struct, frozen=True):
@@ -81,6 +83,7 @@ class SagaApplier(Applier):
         self._scanning = asyncio.Lock()
         self._gone: set[str] | None = None  # ids removed while a scan is under way
         self._outcomes: list[Outcome] = []
+        self._outcomes_due = 0.0  # monotonic seconds
         self._heap: list[tuple[float, str, int]] = []  # due, id, segment
         self._tentative: list[SagaWork] = []
         self._taken: list[Outcome] = []
@@ -159,11 +162,10 @@ class SagaApplier(Applier):
 
     def due_s(self) -> float | None:
         """See `Applier.due_s`."""
+        due = [entry[0] - self._clock() for entry in self._heap[:1]]
         if self._outcomes:
-            return 0
-        if self._heap:
-            return max(0.0, self._heap[0][0] - self._clock())
-        return None
+            due.append(self._outcomes_due - time.monotonic())
+        return max(0.0, min(due)) if due else None
 
     async def do_due(self, transaction: ViewTransaction, indices: Sequence[int]) -> None:
         """See `Applier.do_due`: remove what was acknowledged, handle refusals and deadlines."""
@@ -271,8 +273,14 @@ class SagaApplier(Applier):
         self._sender.add(Outgoing(row, command, segment))
 
     def _sent(self, outcome: Outcome) -> None:
+        first = not self._outcomes
         self._outcomes.append(outcome)
-        self.wake()
+        if first:
+            self._outcomes_due = time.monotonic() + _OUTCOMES_S
+        if outcome.error is not None:
+            self._outcomes_due = 0.0
+        if first or outcome.error is not None:
+            self.wake()
 
     def _run(self, row: SagaDeadline) -> None:
         segment = segment_of_saga(row.saga, self.count)

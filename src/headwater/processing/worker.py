@@ -18,6 +18,8 @@ from headwater.processing.tokens import token_of
 from headwater.processing.trouble import Trouble, again_later
 from headwater.views import Segment, ViewStore
 
+_SKIPPED_EVENTS_MAX = 64  # what is read twice to find out whether there is something to do
+
 
 class Worker:
     """Works on the segments that `Claims` holds, one transaction at a time.
@@ -70,6 +72,8 @@ class Worker:
                     await self._round()
                 except Exception as error:  # noqa: BLE001  # it must go on, whatever it is
                     await self._failed(error)
+            with contextlib.suppress(Exception):  # else these events are skipped once more
+                await self._commit_skipped([lane for lane in self.lanes if lane.commit_at])
         finally:
             await self._close_reader()
 
@@ -87,11 +91,15 @@ class Worker:
             except Exception:
                 await self._close_reader()
                 raise
-            await self._handle(self._main, page)
+            if not self._skip(self._main, page):
+                await self._handle(self._main, page)
             worked = True
         if self.lanes and self._applier.due_s() == 0:
-            await self.committer.do_due(self.lanes)
-            self._trouble.over()
+            await self._commit_skipped(self.lanes)
+            worked = True
+        now = time.monotonic()
+        if late := [lane for lane in self.lanes if lane.commit_at and lane.commit_at <= now]:
+            await self._commit_skipped(late)
             worked = True
         if not worked:
             await self._wait()
@@ -101,6 +109,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         now = time.monotonic()
         delays = [lane.not_before - now for lane in self.lanes if lane is not self._main]
+        delays += [lane.commit_at - now for lane in self.lanes if lane.commit_at is not None]
         extra = self._applier.due_s()
         if extra is not None and self.lanes:
             delays.append(extra)
@@ -277,6 +286,29 @@ class Worker:
         finally:
             if not done and lane is self._main:
                 await self._close_reader()  # the page was taken from it, but not handled
+
+    def _skip(self, lane: Lane, page: SourcePage) -> bool:
+        """Pass over a page without an event for a lane, if so; its token is committed later.
+
+        Who waits here for that token need not wait for the commit: all that is of interest up to
+        it was committed before.
+        """
+        if len(page.events) > _SKIPPED_EVENTS_MAX or self._own(lane, page):
+            return False
+        token = self._source.restrict(page.token, lane.indices, self._claims.count)
+        lane.skipped(token)
+        self._progress.moved(self._claims.generation, lane.indices, token)
+        return True
+
+    async def _commit_skipped(self, lanes: Sequence[Lane]) -> None:
+        """Do what is due, and commit tokens that were only noted."""
+        if not lanes:
+            return
+        await self.committer.do_due(lanes)
+        for lane in lanes:
+            lane.commit_at = None
+            self._progress.moved(self._claims.generation, lane.indices, lane.token)
+        self._trouble.over()
 
     def _own(self, lane: Lane, page: SourcePage) -> list[RawEvent]:
         wants = self._applier.wants
