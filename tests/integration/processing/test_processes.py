@@ -10,11 +10,9 @@ from pathlib import Path
 import pytest
 
 from headwater.eventstore import StreamWrite
-from headwater.eventstore.sqlite import SQLiteEventStore
 from headwater.messages import ConsistencyToken, new_metadata
 from headwater.processing import Processor, StoreSource
 from headwater.processing.saga_views import PendingCommand, SagaState
-from headwater.views.sqlite import SQLiteViewStore
 from tests.integration.processing.bank import CODEC, Open, TransferRequested, command_bus
 from tests.integration.processing.conftest import QUICK, until
 from tests.integration.processing.domain import (
@@ -27,13 +25,14 @@ from tests.integration.processing.domain import (
     append,
     encode_metadata,
 )
+from tests.integration.processing.worker_process import open_stores
 
 
 class Workers:
     """Processes that are killed at the end, if not before."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, place: str) -> None:
+        self.place = place
         self.processes: list[asyncio.subprocess.Process] = []
 
     async def start(self, kind: str) -> asyncio.subprocess.Process:
@@ -42,7 +41,7 @@ class Workers:
             "-m",
             "tests.integration.processing.worker_process",
             kind,
-            str(self.directory),
+            self.place,
             f"worker-{len(self.processes)}",
             stdout=asyncio.subprocess.PIPE,
         )
@@ -57,18 +56,26 @@ class Workers:
         await process.wait()
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A directory for files, or the URL of a schema."""
+    if request.param == "sqlite":
+        return str(tmp_path)
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
 @pytest.fixture
-async def workers(tmp_path: Path) -> AsyncIterator[Workers]:
-    made = Workers(tmp_path)
+async def workers(place: str) -> AsyncIterator[Workers]:
+    made = Workers(place)
     yield made
     for process in made.processes:
         await made.kill(process)
 
 
-async def test_views_agree_with_the_log_after_kills(workers: Workers, tmp_path: Path) -> None:
+async def test_views_agree_with_the_log_after_kills(workers: Workers, place: str) -> None:
     """Whoever is killed whenever: every event's effect is in the views exactly once."""
-    store = await SQLiteEventStore.open(tmp_path / "events.db")
-    views = await SQLiteViewStore.open(tmp_path / "views.db")
+    store, views = await open_stores(place)
     first, second = await workers.start("ledger"), await workers.start("ledger")
     accounts = [f"a{number}" for number in range(50)]
     for name in accounts:
@@ -98,10 +105,9 @@ async def test_views_agree_with_the_log_after_kills(workers: Workers, tmp_path: 
     await store.close()
 
 
-async def test_transfers_settle_once_over_kills(workers: Workers, tmp_path: Path) -> None:
+async def test_transfers_settle_once_over_kills(workers: Workers, place: str) -> None:
     """Sagas whose processes are killed anywhere settle every transfer exactly once."""
-    store = await SQLiteEventStore.open(tmp_path / "events.db")
-    views = await SQLiteViewStore.open(tmp_path / "views.db")
+    store, views = await open_stores(place)
     bus, repository = command_bus(store)
     await bus.send(Open("shop"))
     for number in range(10):

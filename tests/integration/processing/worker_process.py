@@ -1,4 +1,4 @@
-"""A process that works on the ledger or on the sagas of a directory, until it is killed."""
+"""A process that works on the ledger or on the sagas of a place, until it is killed."""
 
 import asyncio
 import sys
@@ -6,8 +6,12 @@ from pathlib import Path
 
 import msgspec
 
+from headwater.eventstore import EventStore
+from headwater.eventstore.postgres import PostgresEventStore
 from headwater.eventstore.sqlite import SQLiteEventStore
 from headwater.processing import Processor, SagaProcessor, StoreSource
+from headwater.views import ViewStore
+from headwater.views.postgres import PostgresViewStore
 from headwater.views.sqlite import SQLiteViewStore
 from tests.integration.processing.bank import MoneyTransfer, command_bus
 from tests.integration.processing.conftest import QUICK
@@ -16,10 +20,17 @@ from tests.integration.processing.domain import Ledger
 SETTINGS = msgspec.structs.replace(QUICK, page_size=50)
 
 
-async def main(kind: str, directory: Path, owner: str) -> None:
+async def open_stores(place: str) -> tuple[EventStore, ViewStore]:
+    """Open the stores in a directory or at a URL."""
+    if "://" in place:
+        return await PostgresEventStore.open(place), await PostgresViewStore.open(place)
+    events = await SQLiteEventStore.open(Path(place, "events.db"))
+    return events, await SQLiteViewStore.open(Path(place, "views.db"))
+
+
+async def main(kind: str, place: str, owner: str) -> None:
     """Work for ever; say when it began."""
-    store = await SQLiteEventStore.open(directory / "events.db")
-    views = await SQLiteViewStore.open(directory / "views.db")
+    store, views = await open_stores(place)
     source = StoreSource(store, "ledger")
     if kind == "ledger":
         processor = Processor(Ledger, source=source, views=views, owner=owner, settings=SETTINGS)
@@ -35,4 +46,4 @@ async def main(kind: str, directory: Path, owner: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], Path(sys.argv[2]), sys.argv[3]))
+    asyncio.run(main(*sys.argv[1:]))
