@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+BACKEND ?= sqlite
+# Only the developers' environment has a PostgreSQL server.
+PLAYGROUND := $(VENV)/$(if $(filter postgres,$(BACKEND)),.dev,.runtime)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
@@ -13,11 +16,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 help:  ## list the goals
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(VENV)/.runtime  ## run the bank on real purchases, every tenth customer
-	$(BIN)/python examples/bank/demo.py
+demo: $(PLAYGROUND)  ## run the bank on real purchases, every tenth customer; BACKEND=postgres
+	$(BIN)/python examples/bank/demo.py --backend $(BACKEND)
 
-demo-full: $(VENV)/.runtime  ## run the bank on all purchases
-	$(BIN)/python examples/bank/demo.py --full
+demo-full: $(PLAYGROUND)  ## run the bank on all purchases; BACKEND=postgres
+	$(BIN)/python examples/bank/demo.py --full --backend $(BACKEND)
 
 test: $(VENV)/.dev  ## run all tests; needs no server
 	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)

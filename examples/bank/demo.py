@@ -1,6 +1,7 @@
 """Plays real purchases through the whole bank, kills parts of it meanwhile, and checks the books.
 
-``python demo.py`` plays every tenth customer, ``python demo.py --full`` all of them.
+``python demo.py`` plays every tenth customer, ``python demo.py --full`` all of them; with
+``--backend postgres`` all data is in PostgreSQL, else in files.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from play.caller import Caller, Timings
 from play.checks import Check, check
+from play.database import database
 from play.player import Player
 from play.purchases import Expected, Purchase, expect, read_purchases
 from play.report import show_checks, show_measurements
@@ -65,8 +67,14 @@ def _progress(console: Console) -> Progress:
     return Progress(*columns, TimeRemainingColumn(), console=console)
 
 
-async def run(*, every: int) -> int:
+async def run(*, every: int, backend: str) -> int:
     """Run the demo; return the exit code."""
+    async with database(backend) as url:
+        return await run_on(url, every=every)
+
+
+async def run_on(url: str, *, every: int) -> int:
+    """Run the demo on a database (empty: on files); return the exit code."""
     console = Console()
     purchases = read_purchases(every=every)
     expected = expect(purchases)
@@ -75,11 +83,14 @@ async def run(*, every: int) -> int:
         f"${expected.cents / 100:,.2f}"
     )
     data = Path(tempfile.mkdtemp(prefix="headwater-bank-"))
-    system = System(data)
+    system = System(data, database=url)
     passed = False
     try:
         await system.start()
-        console.print(f"the bank is up at {system.gateway} after {system.started_in_s:.1f} s")
+        kept = "PostgreSQL" if url else "SQLite"
+        console.print(
+            f"the bank, on {kept}, is up at {system.gateway} after {system.started_in_s:.1f} s"
+        )
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(system.ended())
             checks = await play(system, purchases, expected, console)
@@ -107,5 +118,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--full", action="store_true", help="play all customers")
     parser.add_argument("--every", type=int, default=10, help="play every n-th customer")
+    parser.add_argument("--backend", choices=("sqlite", "postgres"), default="sqlite")
     options = parser.parse_args()
-    sys.exit(asyncio.run(run(every=1 if options.full else options.every)))
+    every = 1 if options.full else options.every
+    sys.exit(asyncio.run(run(every=every, backend=options.backend)))

@@ -20,9 +20,10 @@ async def _demo(*arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.timeout(300)
-async def test_books_are_right_to_the_cent():
+@pytest.mark.parametrize("backend", ["sqlite", "postgres"])
+async def test_books_are_right_to_the_cent(backend: str):
     """With two processes killed on the way, every check of the demo holds."""
-    code, output = await _demo("--every", "200")
+    code, output = await _demo("--every", "200", "--backend", backend)
     assert code == 0, output
     assert "killed a command process of accounts" in output
     assert "killed a query process of accounts" in output

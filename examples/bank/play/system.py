@@ -17,11 +17,13 @@ HERE = Path(__file__).parent.parent
 class System:
     """The running system: what `headwater up` wrote into its ready file."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, *, database: str = "") -> None:
         self._data = data
         self._ready = data / "ready.json"
         self.log = data / "up.log"
         self._environment = {**os.environ, "HEADWATER_DATA": str(data)}
+        if database:
+            self._environment["HEADWATER_DATABASE"] = database
         self._process: asyncio.subprocess.Process | None = None
         self.started_in_s = 0.0
 
