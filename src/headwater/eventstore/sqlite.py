@@ -23,6 +23,7 @@ from headwater.eventstore.api import (
     Page,
     Pipeline,
     Snapshot,
+    StoredEvent,
     StreamWrite,
 )
 from headwater.eventstore.checks import check_range, check_writes
@@ -185,7 +186,7 @@ class SQLiteEventStore:
     ) -> AsyncIterator[Page]:
         """See `EventStore.follow`."""
         check_range(after=after, until=None, limit=None, page_size=page_size)
-        return self._follow(PageQuery.of_log(filter), after, page_size)
+        return self._follow(filter, after, page_size)
 
     async def head(self) -> int:
         """See `EventStore.head`."""
@@ -299,22 +300,23 @@ class SQLiteEventStore:
             if not left or low >= high:
                 return
 
-    async def _follow(self, query: PageQuery, after: int, page_size: int) -> AsyncIterator[Page]:
+    async def _follow(self, filter: EventFilter, after: int, page_size: int) -> AsyncIterator[Page]:
         wake, pace = self._database.wake, Pace()
+        query, every = PageQuery.of_log(filter), PageQuery.of_log(EVERYTHING)
         few = min(page_size, _LIVE_MAX)
         live = False
         while True:
             ticket = wake.ticket()
-            if live:  # there will be some events only
+            if live:  # there will be some events only; no index is faster than reading them all
                 found = await self._database.read_here(
-                    partial(query.fetch, low=after, high=_END, limit=few)
+                    partial(every.fetch, low=after, high=_END, limit=few)
                 )
             else:
                 found = await self._fetch(query, after, _END, page_size)
             through = query.number(found.events[-1]) if found.full else found.head
             if through > after:
                 after = through
-                yield Page(found.events, after)
+                yield Page(_selected(found.events, filter) if live else found.events, after)
             live = not found.full
             if live:
                 await wake.wait(ticket)
@@ -322,6 +324,12 @@ class SQLiteEventStore:
 
     async def _fetch(self, query: PageQuery, low: int, high: int, limit: int) -> Found:
         return await self._database.read(lambda reader: query.fetch(reader, low, high, limit))
+
+
+def _selected(events: tuple[StoredEvent, ...], filter: EventFilter) -> tuple[StoredEvent, ...]:
+    if not filter.items:
+        return events
+    return tuple(event for event in events if filter.matches(event.type, event.tags))
 
 
 def _epoch(connection: apsw.Connection) -> str:
