@@ -104,8 +104,8 @@ def translate(error: Exception, store: str) -> HeadwaterError:
         store: the database's name in messages; without a password.
     """
     text = str(error).strip() or type(error).__name__
-    if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
-        return InvalidInput(reason=f"a value cannot be sent to the database: {text}")
+    if isinstance(error, (asyncpg.DataError, ValueError)):
+        return InvalidInput(reason=f"the database cannot take a value: {text}")
     if isinstance(error, asyncpg.DiskFullError):
         return DiskFull(store=store)
     if isinstance(error, (asyncpg.DataCorruptedError, asyncpg.IndexCorruptedError)):

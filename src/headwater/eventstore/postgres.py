@@ -29,6 +29,7 @@ from headwater.messages import new_id, now_us
 
 _BATCH_MAX = 1024
 _EVENTS_MAX = 4096
+_CONDITIONS_MAX = 256  # each is compared with the events of all before it
 _END = 2**63 - 1
 _MIGRATIONS = ("postgres_schema_1.sql", "postgres_append_2.sql", "postgres_resolve_3.sql")
 _SETTINGS = {"enable_seqscan": "off", "enable_bitmapscan": "off"}
@@ -319,12 +320,18 @@ class PostgresEventStore:
 def _next_batch(pending: deque[Request]) -> list[Request]:
     """Take what fits into a transaction, at least one."""
     batch: list[Request] = []
-    events = 0
-    while pending and len(batch) < _BATCH_MAX and events < _EVENTS_MAX:
+    events = conditions = 0
+    while (
+        pending
+        and len(batch) < _BATCH_MAX
+        and events < _EVENTS_MAX
+        and conditions < _CONDITIONS_MAX
+    ):
         request = pending.popleft()
         batch.append(request)
         if isinstance(request, Append):
             events += sum([len(write.events) for write in request.writes])
+            conditions += request.condition is not None
     return batch
 
 

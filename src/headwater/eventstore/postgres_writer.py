@@ -93,7 +93,7 @@ class Writer:
                 return Answer.of(
                     await self._append.fetchrow(self._writer, self._number, *arguments)
                 )
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except Exception as error:  # nothing may be sent twice, whatever it is
                 if getattr(error, "sqlstate", "") == _NOT_EXPECTED:
                     self._start_anew()  # our row was deleted: the batch was rolled back
                     continue
@@ -152,9 +152,11 @@ class Writer:
 
     def _is_lost(self, error: Exception) -> bool:
         """Whether it is unknown what became of the batch; else it was refused as a whole."""
-        if isinstance(error, asyncpg.InterfaceError):  # the driver's word for wrong values, too
+        if isinstance(error, asyncpg.InterfaceError):  # the driver's word for misuse, too
             return bool(self._connection.is_closed())
-        return isinstance(error, LOST)
+        if isinstance(error, asyncpg.PostgresError) and not isinstance(error, LOST):
+            return error.severity_en in {"FATAL", "PANIC"}
+        return True
 
     def _drop(self) -> None:
         if self._connection is not None:

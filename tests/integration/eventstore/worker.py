@@ -5,18 +5,18 @@ import asyncio
 import json
 import random
 import sys
-from pathlib import Path
 
 from headwater.errors import ConcurrencyConflict, ConditionFailed
 from headwater.eventstore import (
     AppendCondition,
     EventFilter,
+    EventStore,
     FilterItem,
     Idempotency,
     NewEvent,
     StreamWrite,
 )
-from headwater.eventstore.sqlite import SQLiteEventStore
+from headwater.service.engines import open_event_store
 
 TASKS = 4
 COUNTERS = 3
@@ -26,7 +26,7 @@ def event(kind: str, name: str, *tags: str) -> NewEvent:
     return NewEvent(kind, 1, json.dumps({"by": name}).encode(), b"{}", tags)
 
 
-async def count(store: SQLiteEventStore, name: str, number: int) -> int:
+async def count(store: EventStore, name: str, number: int) -> int:
     """Raise shared counters, each step decided on the version read; return the conflicts."""
     conflicts = 0
     dice = random.Random(name)  # not for security
@@ -43,7 +43,7 @@ async def count(store: SQLiteEventStore, name: str, number: int) -> int:
     return conflicts
 
 
-async def take(store: SQLiteEventStore, name: str, number: int) -> list[int]:
+async def take(store: EventStore, name: str, number: int) -> list[int]:
     """Try to take each of some names that only one may have; return those taken."""
     taken = []
     for wanted in range(number):
@@ -59,8 +59,8 @@ async def take(store: SQLiteEventStore, name: str, number: int) -> list[int]:
     return taken
 
 
-async def work(path: Path, name: str, number: int) -> None:
-    store = await SQLiteEventStore.open(path)
+async def work(url: str, name: str, number: int) -> None:
+    store = await open_event_store(url)
     counting = [count(store, f"{name}-{task}", number) for task in range(TASKS)]
     conflicts = await asyncio.gather(*counting)
     taken = await take(store, name, number)
@@ -68,8 +68,8 @@ async def work(path: Path, name: str, number: int) -> None:
     print(json.dumps({"conflicts": sum(conflicts), "taken": taken}))
 
 
-async def follow(path: Path, through: int, *, flush: bool) -> None:
-    store = await SQLiteEventStore.open(path)
+async def follow(url: str, through: int, *, flush: bool) -> None:
+    store = await open_event_store(url)
     print("ready", flush=True)
     async for page in store.follow():
         for stored in page.events:
@@ -79,9 +79,9 @@ async def follow(path: Path, through: int, *, flush: bool) -> None:
     await store.close()
 
 
-async def forever(path: Path) -> None:
+async def forever(url: str) -> None:
     """Append until killed; say what was acknowledged."""
-    store = await SQLiteEventStore.open(path)
+    store = await open_event_store(url)
 
     async def one(task: int) -> None:
         number = 0
@@ -98,10 +98,11 @@ async def forever(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    mode, file, *rest = sys.argv[1:]
+    mode, place, *rest = sys.argv[1:]
+    url = place if ":" in place else f"sqlite:{place}"
     if mode == "work":
-        asyncio.run(work(Path(file), rest[0], int(rest[1])))
+        asyncio.run(work(url, rest[0], int(rest[1])))
     elif mode in {"follow", "echo"}:
-        asyncio.run(follow(Path(file), int(rest[0]), flush=mode == "echo"))
+        asyncio.run(follow(url, int(rest[0]), flush=mode == "echo"))
     else:
-        asyncio.run(forever(Path(file)))
+        asyncio.run(forever(url))

@@ -1,0 +1,432 @@
+"""Whatever happens to the server or the way to it: one outcome, a clear error, never a gap."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import count
+from typing import Any
+
+import asyncpg
+import pytest
+
+from headwater.errors import (
+    ConcurrencyConflict,
+    DiskFull,
+    HeadwaterError,
+    InvalidInput,
+    Overloaded,
+    PipelineBroken,
+    SchemaTooNew,
+    StoreUnavailable,
+)
+from headwater.eventstore import (
+    EVERYTHING,
+    AppendCondition,
+    Appended,
+    EventStore,
+    Idempotency,
+    NewEvent,
+    Pipeline,
+    Snapshot,
+    StoredEvent,
+)
+from headwater.eventstore.postgres import PostgresEventStore
+from headwater.testing.eventstore_base import event, log_of, put, settled, write
+from tests.integration.eventstore.cutting import Proxy, proxied
+from tests.integration.eventstore.test_postgres_processes import check_dense
+from tests.postgres_server import PostgresServer
+
+WAIT_S_MAX = 30.0
+MARKED = event(data=b"[MARK]")
+Opened = Callable[..., Awaitable[PostgresEventStore]]
+
+
+@pytest.fixture
+async def opened(postgres_url: str) -> AsyncIterator[Opened]:
+    """Return a function that opens a store, which is closed at the end."""
+    stores: list[PostgresEventStore] = []
+
+    async def open_one(url: str = postgres_url, **options: Any) -> PostgresEventStore:
+        stores.append(await PostgresEventStore.open(url, **options))
+        return stores[-1]
+
+    yield open_one
+    for store in stores:
+        await store.close()
+
+
+@pytest.fixture
+async def store(opened: Opened) -> PostgresEventStore:
+    return await opened()
+
+
+async def check_usable(store: EventStore, stored: int) -> None:
+    """Exactly so many events are stored, and appending goes on where they end."""
+    log = await log_of(store)
+    assert len(log) == stored
+    check_dense(log)
+    outcome = await put(store, write("usable", event("Last", "tag"), expected=0))
+    assert outcome.first == stored + 1
+
+
+async def run(store: PostgresEventStore, statement: str) -> None:
+    async with store._database.connection() as connection:
+        await connection.execute(statement)
+
+
+# --- the server dies in the middle of commits ---
+
+
+class Load:
+    """Callers that append all the time, and what each of them was told."""
+
+    def __init__(self, store: PostgresEventStore) -> None:
+        self.store = store
+        self.acknowledged: dict[str, Appended] = {}
+        self.rejected: set[str] = set()
+        self.unknown: set[str] = set()
+        self.stopped = False
+        self.wanted = 0
+        self.reached = asyncio.Event()
+
+    async def caller(self, number: int) -> None:
+        keyed = number % 2 == 0
+        for step in count():
+            if self.stopped:
+                return
+            name = f"{number}-{step}"
+            expected = 7 if step % 10 == 9 else 0  # which is wrong
+            writes = [write(f"s/{name}", event("T", "t", data=name.encode()), expected=expected)]
+            key = Idempotency(name) if keyed else None
+            try:
+                self.acknowledged[name] = await self.store.append(
+                    [*writes, write(f"caller/{number}")], idempotency=key
+                )
+                if len(self.acknowledged) >= self.wanted:
+                    self.reached.set()
+            except ConcurrencyConflict:
+                self.rejected.add(name)
+            except StoreUnavailable as error:
+                (self.unknown if "unknown" in str(error) else self.rejected).add(name)
+                await asyncio.sleep(0)
+
+    async def until(self, acknowledged: int) -> None:
+        self.wanted = acknowledged
+        self.reached.clear()
+        await asyncio.wait_for(self.reached.wait(), WAIT_S_MAX)
+
+
+@pytest.mark.parametrize("how", ["kill", "immediate"])
+async def test_server_dies_under_load(
+    own_postgres: PostgresServer, opened: Opened, how: str
+) -> None:
+    """Acknowledged is stored, rejected is not, unknown is one of both and can be found out."""
+    url = own_postgres.url(schema="x")
+    store = await opened(url, resolve_timeout_s=0.2)
+    load = Load(store)
+    tasks = [asyncio.ensure_future(load.caller(number)) for number in range(16)]
+    for _ in range(3):
+        await load.until(len(load.acknowledged) + 300)
+        if how == "kill":
+            await asyncio.to_thread(own_postgres.kill)
+        else:
+            await asyncio.to_thread(own_postgres.stop, signal.SIGQUIT)
+        await asyncio.sleep(0.3)  # some must see that it is away
+        await asyncio.to_thread(own_postgres.start)
+    await load.until(len(load.acknowledged) + 300)
+    load.stopped = True
+    await asyncio.wait_for(asyncio.gather(*tasks), WAIT_S_MAX)
+    fresh = await opened(url)
+    log = await log_of(fresh)
+    check_dense(log)
+    stored = {s.stream.removeprefix("s/"): s for s in log if s.stream.startswith("s/")}
+    assert len(log) == 2 * len(stored)
+    assert load.acknowledged.keys() <= stored.keys()
+    assert not load.rejected & stored.keys()
+    assert stored.keys() <= load.acknowledged.keys() | load.unknown
+    assert all(stored[name].position == told.first for name, told in load.acknowledged.items())
+    for name in load.unknown:
+        if int(name.split("-")[0]) % 2 == 0:
+            assert (await fresh.outcome(name) is not None) == (name in stored)
+
+
+async def test_recovers_by_itself(own_postgres: PostgresServer, opened: Opened) -> None:
+    """While the server is away appends fail at once and say so; then they work, and followers."""
+    store = await opened(own_postgres.url(schema="x"), resolve_timeout_s=0.1)
+    await put(store, write("a"))
+    pages = store.follow()
+    assert (await anext(pages)).through == 1
+    own_postgres.stop()
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match=r"cannot be reached|stopping|unknown"):
+            await put(store, write("a"))
+    with pytest.raises(StoreUnavailable, match="nothing was stored"):
+        await put(store, write("a"))
+    own_postgres.start()
+    await put(store, write("a", expected=1))
+    assert (await asyncio.wait_for(anext(pages), WAIT_S_MAX)).through == 2
+    await check_usable(store, 2)
+
+
+# --- the way to the server is cut ---
+
+
+@pytest.fixture
+async def way(own_postgres: PostgresServer) -> AsyncIterator[tuple[Proxy, str]]:
+    async with proxied(own_postgres.port) as (proxy, port):
+        yield proxy, f"postgresql://postgres@127.0.0.1:{port}/postgres?schema=x"
+
+
+async def submit(store: PostgresEventStore) -> tuple[list[Any], list[StoredEvent]]:
+    """Append one batch with every kind of verdict; return them, and what is stored."""
+    await put(store, write("a", event("Old")), write("b"))
+    await store.append([write("k")], idempotency=Idempotency("stored", "f"))
+    pipeline, condition = Pipeline(), AppendCondition(EVERYTHING, 3)
+    results = await settled(
+        store.append([write("a", MARKED, expected=1)], condition=condition),
+        store.append([write("a", MARKED, expected=1), write("b")], pipeline=pipeline),
+        store.append([write("c")], pipeline=pipeline),
+        store.append([write("k")], idempotency=Idempotency("stored", "f")),
+        store.append([write("k")], idempotency=Idempotency("stored", "g")),
+        store.append([write("a", MARKED, MARKED, expected=2), write("d")]),
+        store.append([write("e")], condition=condition),
+        store.append([write("n")], idempotency=Idempotency("new")),
+        store.append([write("n")], idempotency=Idempotency("new")),
+        store.append([]),
+    )
+    return [_plain(result) for result in results], await log_of(store)
+
+
+def _plain(result: Any) -> Any:
+    if isinstance(result, HeadwaterError):
+        return type(result), result.fields()
+    return result.first, result.last, result.streams, result.versions, result.duplicate
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+async def test_cut_during_a_commit(
+    way: tuple[Proxy, str], opened: Opened, own_postgres: PostgresServer, where: str
+) -> None:
+    """Whether the request or the answer is lost: every verdict is what it would have been."""
+    proxy, url = way
+    expected, expected_log = await submit(await opened(own_postgres.url(schema="undisturbed")))
+    store = await opened(url)
+    proxy.cut_before, proxy.cut_after = where == "before", where == "after"
+    results, log = await submit(store)
+    assert proxy.cuts == 1
+    assert results == expected
+    check_dense(log)
+    assert [(s.position, s.stream, s.data) for s in log] == [
+        (s.position, s.stream, s.data) for s in expected_log
+    ]
+
+
+async def test_cut_for_good(
+    way: tuple[Proxy, str], opened: Opened, own_postgres: PostgresServer
+) -> None:
+    """When the server cannot be asked in time, the error says that the outcome is unknown."""
+    proxy, url = way
+    store = await opened(url, resolve_timeout_s=0.1)
+    await put(store, write("b"))
+    proxy.cut_after = proxy.closed = True
+    key = Idempotency("k")
+    with pytest.raises(StoreUnavailable, match=r"unknown.*idempotency key"):
+        await store.append([write("a", MARKED)], idempotency=key)
+    with pytest.raises(StoreUnavailable, match="nothing was stored"):
+        await put(store, write("b"))
+    proxy.closed = False
+    again = await store.append([write("a", MARKED)], idempotency=key)
+    assert again.duplicate
+    await check_usable(store, 2)
+
+
+async def test_a_batch_that_was_given_up_comes_no_more(
+    store: PostgresEventStore, postgres_url: str
+) -> None:
+    """A commit that was slow on its way cannot happen after its batch was reported as failed."""
+    await put(store, write("a"))
+    writer = store._writer
+    resolve = "SELECT head_ FROM resolve_batch($1, $2, '{}')"
+    late = (
+        "SELECT * FROM append_events($1, $2, 1, '{z}', '{1}', NULL, NULL, NULL, "
+        "NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{1}', '{0}', '{1}', '{1}', '{T}', '{1}', '{\"\"}', "
+        "ARRAY[''::bytea], ARRAY[''::bytea], NULL, NULL)"
+    )
+    async with store._database.connection() as connection:
+        number = writer._number
+        assert await connection.fetchval(resolve, writer._writer, number) == 0  # it was stored
+        assert await connection.fetchval(resolve, writer._writer, number + 1) is None
+        with pytest.raises(asyncpg.PostgresError, match="not expected"):
+            await connection.execute(late, writer._writer, number + 1)
+        await connection.execute(late, writer._writer, number + 3)
+    writer._number += 3
+    await check_usable(store, 2)
+
+
+async def test_a_writer_that_was_forgotten(store: PostgresEventStore) -> None:
+    """A process whose row was cleaned up goes on under a new name."""
+    await put(store, write("a"))
+    await run(store, "DELETE FROM event_writers")
+    await put(store, write("a", expected=1))
+    await check_usable(store, 2)
+
+
+async def test_connections_broken_under_load(opened: Opened, postgres_url: str) -> None:
+    """When the server ends connections, nobody notices, and nothing is stored twice."""
+    store, other = await opened(), await opened()
+    load = Load(store)
+    tasks = [asyncio.ensure_future(load.caller(number)) for number in range(16)]
+    for _ in range(5):
+        await load.until(len(load.acknowledged) + 100)
+        pid = store._writer._connection.get_server_pid()
+        await run(other, f"SELECT pg_terminate_backend({pid})")
+    await load.until(len(load.acknowledged) + 100)
+    load.stopped = True
+    await asyncio.wait_for(asyncio.gather(*tasks), WAIT_S_MAX)
+    log = await log_of(other)
+    check_dense(log)
+    assert not load.unknown
+    assert len(log) == 2 * len(load.acknowledged)
+
+
+# --- somebody else is in the way ---
+
+
+async def test_an_idle_transaction_holds_the_lock(opened: Opened, postgres_url: str) -> None:
+    """Appends wait no longer than allowed and say what to look for; reading goes on; no gap."""
+    store, other = await opened(lock_timeout_s=0.1), await opened()
+    await put(store, write("a"))
+    pipeline = Pipeline()
+    async with other._database.transaction() as connection:
+        await connection.execute(
+            "SELECT pg_advisory_xact_lock("
+            "(1751474532::bigint << 32) | 'events'::regclass::oid::bigint)"
+        )
+        results = await settled(
+            put(store, write("a")),
+            store.append([write("b")], pipeline=pipeline, idempotency=Idempotency("k")),
+        )
+        assert [type(result) for result in results] == [StoreUnavailable] * 2
+        assert "pg_stat_activity" in str(results[0])
+        assert await store.head() == 1
+    with pytest.raises(PipelineBroken):
+        await store.append([write("b")], pipeline=pipeline)
+    assert await store.outcome("k") is None
+    await check_usable(store, 1)
+
+
+async def test_statement_timeout(own_postgres: PostgresServer, opened: Opened) -> None:
+    """A limit that the administrator set ends the append with an error that names it."""
+    url = own_postgres.url(schema="x")
+    admin = await opened(url)
+    await run(admin, "ALTER ROLE postgres SET statement_timeout = '200ms'")
+    await run(
+        admin,
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN IF NEW.type = ''Slow'' THEN PERFORM pg_sleep(20); END IF; RETURN NEW; END';"
+        "CREATE TRIGGER slow BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION slow()",
+    )
+    store = await opened(url)
+    with pytest.raises(StoreUnavailable, match="statement_timeout"):
+        await put(store, write("a", event("Slow")))
+    await check_usable(store, 0)
+
+
+async def test_no_answer_in_time(opened: Opened) -> None:
+    """An append that the server does not answer in time is found out about, not left open."""
+    admin = await opened()
+    await run(
+        admin,
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN IF NEW.type = ''Slow'' THEN PERFORM pg_sleep(20); END IF; RETURN NEW; END';"
+        "CREATE TRIGGER slow BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION slow()",
+    )
+    store = await opened(command_timeout_s=0.3, lock_timeout_s=0.1, resolve_timeout_s=0.3)
+    with pytest.raises(StoreUnavailable, match="did not answer"):
+        await put(store, write("a", event("Slow")))
+    await run(
+        admin,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE wait_event = 'PgSleep' AND application_name = current_setting('application_name')",
+    )
+    await check_usable(store, 0)
+
+
+async def test_disk_full(store: PostgresEventStore) -> None:
+    """What does not fit fails with `DiskFull` and stores nothing; its neighbours are stored."""
+    await run(
+        store,
+        "CREATE FUNCTION full_() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN IF length(NEW.data) > 9999 THEN RAISE disk_full; END IF; RETURN NEW; END';"
+        "CREATE TRIGGER full_ BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION full_()",
+    )
+    pipeline, big = Pipeline(), event(data=b"x" * 10_000)
+    results = await settled(
+        put(store, write("a", expected=0)),
+        store.append([write("b"), write("c", big)], pipeline=pipeline),
+        store.append([write("b")], pipeline=pipeline),
+        put(store, write("a", expected=1)),
+    )
+    assert [type(result) for result in results] == [Appended, DiskFull, PipelineBroken, Appended]
+    await check_usable(store, 2)
+
+
+async def test_what_cannot_be_stored_fails_alone(store: PostgresEventStore) -> None:
+    """A request of the wrong types is refused with what is wrong; its neighbours are stored."""
+    wrong: list[Any] = [
+        NewEvent("A", 1, "text", b"{}"),  # type: ignore[arg-type]  # that is the point
+        NewEvent("A", 2**70, b"{}", b"{}"),
+        NewEvent("lone \ud800", 1, b"{}", b"{}"),
+        NewEvent("A", 1, b"{}", b"{}", ("\ud800",)),
+        NewEvent(None, 1, b"{}", b"{}"),  # type: ignore[arg-type]  # that is the point
+        "not an event",
+    ]
+    work = [put(store, write("bad", one)) for one in wrong]
+    good = [put(store, write("good", expected=n)) for n in range(6)]
+    results = await settled(*(one for pair in zip(good, work, strict=True) for one in pair))
+    assert [type(result) for result in results[::2]] == [Appended] * 6
+    assert [type(result) for result in results[1::2]] == [InvalidInput] * 6
+    with pytest.raises(InvalidInput):
+        await put(store, write("s" * 100_000 + "".join(map(chr, range(1000, 20_000)))))
+    with pytest.raises(InvalidInput):
+        await store.version("\ud800")
+    await check_usable(store, 6)
+
+
+async def test_overloaded(opened: Opened) -> None:
+    """More appends than may wait are refused at once; those accepted are carried out."""
+    store = await opened(pending_max=10)
+    pipeline = Pipeline()
+    results = await settled(
+        store.append([write("p", expected=0)], pipeline=pipeline),
+        *(put(store, write("a")) for _ in range(30)),
+        store.append([write("p", expected=1)], pipeline=pipeline),
+    )
+    assert [type(result) for result in results] == [Appended] * 10 + [Overloaded] * 22
+    with pytest.raises(PipelineBroken):
+        await store.append([write("p", expected=1)], pipeline=pipeline)
+    await check_usable(store, 10)
+
+
+async def test_newer_schema(store: PostgresEventStore, opened: Opened) -> None:
+    """A schema of a newer version is refused and not touched."""
+    await run(store, "UPDATE headwater_schema SET version = 99")
+    with pytest.raises(SchemaTooNew, match="99"):
+        await opened()
+
+
+async def test_many_conditions_on_one_tag(store: PostgresEventStore) -> None:
+    """Of any number of appends that exclude each other, in any batch, exactly one is stored."""
+    condition = AppendCondition(EVERYTHING, 0)
+    results = await settled(
+        *(store.append([write(f"s{n}")], condition=condition) for n in range(600))
+    )
+    assert [type(result) for result in results].count(Appended) == 1
+    await check_usable(store, 1)
+
+
+async def test_snapshots_of_odd_streams(store: PostgresEventStore) -> None:
+    """Names that PostgreSQL cannot store as they are come back as they were."""
+    kept = Snapshot("nul\0 one\1 both\1\0", 1, "\0", b"\0")
+    await store.save_snapshot(kept)
+    assert await store.load_snapshot(kept.stream) == kept
