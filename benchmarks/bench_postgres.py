@@ -5,20 +5,17 @@ A server of its own, with ``fsync`` on, runs for as long as the benchmarks do; o
 """
 
 import asyncio
-import atexit
-import os
 import time
-import uuid
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
-from tests.postgres_server import PostgresServer
 
 from benchmarks.bank import Account, MoneyWithdrawn, OpenAccount, WithdrawMoney
 from benchmarks.harness import Measured, benchmark
+from benchmarks.postgres import schema
 from headwater._sql.postgres import Database, script
 from headwater.dispatch.interceptors import Validating, logging_commands
 from headwater.dispatch.local import LocalCommandBus
@@ -47,39 +44,11 @@ _INSERT = (
     " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 )
 
-_servers: list[PostgresServer] = []
-
-
-def _server_url() -> str:
-    given = os.environ.get("HEADWATER_POSTGRES_URL")
-    if given:
-        return given
-    if not _servers:
-        server = PostgresServer(durable=True)
-        atexit.register(server.remove)
-        server.start()
-        _servers.append(server)
-    return _servers[0].url()
-
-
-@asynccontextmanager
-async def _schema() -> AsyncIterator[str]:
-    """Give the URL of a schema that is dropped afterwards."""
-    base = _server_url()
-    name = f"bench_{uuid.uuid4().hex}"
-    url = f"{base}{'&' if '?' in base else '?'}schema={name}"
-    yield url
-    database = await Database.open(url, room="bench", migrations=())
-    async with database.connection() as connection:
-        await connection.execute(f"DROP SCHEMA {name} CASCADE")
-        await connection.execute("CHECKPOINT")
-    await database.close()
-
 
 @asynccontextmanager
 async def _bare() -> AsyncIterator[Any]:
     """Give a connection of the bare driver to the same tables."""
-    async with _schema() as url:
+    async with schema() as url:
         script_1 = script("headwater.eventstore", "postgres_schema_1.sql")
         database = await Database.open(url, room="eventstore", migrations=[script_1])
         async with database.connection() as connection:
@@ -89,7 +58,7 @@ async def _bare() -> AsyncIterator[Any]:
 
 @asynccontextmanager
 async def _store() -> AsyncIterator[PostgresEventStore]:
-    async with _schema() as url:
+    async with schema() as url:
         store = await PostgresEventStore.open(url)
         try:
             yield store
