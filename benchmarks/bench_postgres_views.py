@@ -1,6 +1,8 @@
 """Views, projections and the event bus in PostgreSQL against loops of the bare driver."""
 
+import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -22,6 +24,7 @@ from headwater.views.postgres import PostgresViewStore
 from headwater.views.postgres_tables import Table, table
 
 EVENTS = 100_000
+CALLERS = 64
 _TOKEN = "CREATE TABLE token (id integer PRIMARY KEY, position bigint)"
 _SET_TOKEN = (
     "INSERT INTO token VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET position = excluded.position"
@@ -86,6 +89,38 @@ async def upsert() -> Measured:
         elapsed = time.perf_counter() - began
         await store.close()
     return Measured(bench_views.BATCHES * bench_views.KEYS_PER_BATCH / elapsed, peer)
+
+
+@benchmark("views.get.postgres", unit="documents/s", peer="a statement each, bare pool")
+async def get() -> Measured:
+    """Documents by key for 64 callers: what queries over HTTP ask of the store."""
+    keys = [f"account-{n:06}" for n in range(bench_views.GETS)]
+    async with schema() as url:
+        store = await PostgresViewStore.open(url)
+        await store.ensure([AccountView])
+        async with store.transaction() as work:
+            await work.save(bench_views._changed({}, keys))  # noqa: SLF001  # the same documents
+        began = time.perf_counter()
+        await asyncio.gather(*(_get_all(store.get, keys[n::CALLERS]) for n in range(CALLERS)))
+        elapsed = time.perf_counter() - began
+        await store.close()
+        sql, decode = table(AccountView, 1), msgspec.json.Decoder(AccountView).decode
+        database = await Database.open(url, room="bare", migrations=())
+
+        async def bare(_: type[AccountView], key: str) -> AccountView:
+            async with database.connection() as connection:
+                return decode(await connection.fetchval(sql.get, key))
+
+        began = time.perf_counter()
+        await asyncio.gather(*(_get_all(bare, keys[n::CALLERS]) for n in range(CALLERS)))
+        peer = len(keys) / (time.perf_counter() - began)
+        await database.close()
+    return Measured(len(keys) / elapsed, peer)
+
+
+async def _get_all(get_one: Callable[..., Awaitable[Any]], keys: list[str]) -> None:
+    for key in keys:
+        assert await get_one(AccountView, key) is not None
 
 
 async def _fill(store: PostgresEventStore) -> None:

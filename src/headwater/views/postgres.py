@@ -6,6 +6,7 @@ each other only where they touch the same segments or documents.
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
@@ -20,8 +21,9 @@ from headwater.views.api import Segment, ViewPage
 from headwater.views.exclusive import Exclusive
 from headwater.views.model import View
 from headwater.views.postgres_generations import Generations
+from headwater.views.postgres_points import Points
 from headwater.views.postgres_segments import Claim
-from headwater.views.postgres_tables import Table, escape, escape_all
+from headwater.views.postgres_tables import Table, escape_all
 from headwater.views.postgres_transaction import PostgresViewTransaction, finished
 from headwater.views.selection import select
 
@@ -41,6 +43,7 @@ class PostgresViewStore:
         self._database = database
         self._clock = clock
         self._known = Generations()
+        self._points: dict[type[View], Points] = {}
         self._writing = Exclusive(database.name)
         self._doubtful: set[Claim] = set()
         self._closed = False
@@ -88,13 +91,10 @@ class PostgresViewStore:
 
     async def get(self, view: type[V], key: str) -> V | None:
         """See `ViewStore.get`."""
-        stored = escape(key)
-
-        async def point(connection: Any, target: Table) -> Any:
-            document = await connection.fetchval(target.get, stored)
-            return None if document is None else target.kind.decode(document)
-
-        found: V | None = await self._on_table(view, point)
+        points = self._points.get(view)
+        if points is None:
+            points = self._points[view] = Points(functools.partial(self._on_table, view))
+        found: V | None = await points.get(key)
         return found
 
     async def get_many(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:

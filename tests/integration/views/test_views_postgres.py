@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Annotated
+from typing import Annotated, Any
 
 import asyncpg
 import pytest
@@ -161,6 +161,40 @@ async def test_an_activation_meanwhile(store: PostgresViewStore, postgres_url: s
         await work.save([Doc("b")])
     assert await other.count(Doc) == 2
     await other.close()
+
+
+async def test_reads_at_once_share_round_trips(
+    store: PostgresViewStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred reads by key at once take two statements; each gets its own copy and outcome."""
+    await save(store, *(Doc(f"d{n}", "x") for n in range(90)))
+    reads, read = [], store._database.read
+
+    async def counting(work: Any) -> Any:
+        reads.append(work)
+        return await read(work)
+
+    monkeypatch.setattr(store._database, "read", counting)
+    asked = [*(f"d{n}" for n in range(100)), "d1"]
+    found = await asyncio.gather(*(store.get(Doc, key) for key in asked))
+    assert [doc.id if doc else None for doc in found] == [
+        *(f"d{n}" for n in range(90)), *([None] * 10), "d1",
+    ]  # fmt: skip
+    assert found[1] is not found[-1]
+    assert len(reads) == 2
+
+
+async def test_a_cancelled_read_holds_up_nobody(store: PostgresViewStore) -> None:
+    """Whichever of several reads is cancelled, the others are answered."""
+    await save(store, Doc("a"))
+    for cancelled in range(3):
+        reads = [asyncio.create_task(store.get(Doc, "a")) for _ in range(3)]
+        await asyncio.sleep(0)
+        reads[cancelled].cancel()
+        found = await asyncio.gather(*reads, return_exceptions=True)
+        assert isinstance(found.pop(cancelled), asyncio.CancelledError)
+        assert found == [Doc("a")] * 2
+    assert await store.get(Doc, "a") == Doc("a")
 
 
 async def test_names_of_any_length(store: PostgresViewStore) -> None:
