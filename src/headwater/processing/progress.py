@@ -12,8 +12,6 @@ from headwater.processing.sources import Source, close_iterator
 from headwater.processing.tokens import Token, token_of
 from headwater.views import ViewStore
 
-_LINGER_S = 5.0
-
 
 class Progress:
     """The committed tokens of a processor, as far as they are known here.
@@ -129,16 +127,14 @@ class Progress:
         return True
 
     async def _follow(self) -> None:
-        """Look after each change of the store, until nobody has waited for a while."""
+        """Look after each change of the store, as long as somebody waits."""
         changes = self._views.changes()
-        waited = time.monotonic()
         try:
             async for _ in changes:
-                if self._waiting:
-                    waited = time.monotonic()
-                    await self._look_for_all()
-                elif time.monotonic() > waited + _LINGER_S:
+                if not self._waiting:
+                    self._watcher = None  # from here on who waits needs a new one
                     return
+                await self._look_for_all()
         except Exception as error:  # noqa: BLE001  # it belongs to those who wait
             self._fail(error)
         finally:
