@@ -24,6 +24,7 @@ LOST: tuple[type[Exception], ...] = (
     asyncpg.CrashShutdownError,
     asyncpg.IdleSessionTimeoutError,
     asyncpg.InterfaceError,  # the driver's word for a connection that is closed
+    asyncpg.InternalClientError,  # and for one that the server has just ended
     OSError,  # TimeoutError is one, too
     asyncio.IncompleteReadError,
 )
@@ -86,7 +87,10 @@ _UNAVAILABLE: tuple[tuple[Kinds, str], ...] = (
         (asyncpg.PostgresConnectionError, OSError, asyncio.IncompleteReadError),
         "the server cannot be reached ({error}): check that it runs and the URL, or retry later",
     ),
-    (asyncpg.InterfaceError, "the connection broke ({error}): retry"),
+    (
+        (asyncpg.InterfaceError, asyncpg.InternalClientError),
+        "the connection broke ({error}): retry",
+    ),
 )
 _MISSING = (
     asyncpg.UndefinedTableError,
