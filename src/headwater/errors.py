@@ -20,6 +20,8 @@
     │   ├── ConditionFailed           an event that the decision excluded has been stored
     │   ├── PipelineBroken            an earlier append of the same pipeline failed
     │   ├── AggregateExists
+    │   ├── ImportRefused             the events are not those that come next in the store
+    │   ├── StoresDiffer              a copy is not what was copied
     │   └── IdempotencyKeyReused      the same key with another content
     ├── Unauthenticated, Forbidden    401, 403
     ├── TooLarge                      413
@@ -223,6 +225,20 @@ class AggregateExists(Conflict):
     aggregate: str
     id: str
     template = "{aggregate} {id!r} exists already: choose another id"
+
+
+class ImportRefused(Conflict):
+    """What is to be imported does not continue what is stored; nothing of it was stored."""
+
+    reason: str
+    template = "nothing was imported: {reason}"
+
+
+class StoresDiffer(Conflict):
+    """A copy of a store does not have the content of its source."""
+
+    difference: str
+    template = "the stores differ: {difference}"
 
 
 class IdempotencyKeyReused(Conflict):
@@ -447,6 +463,7 @@ __all__ = [
     "Forbidden",
     "HeadwaterError",
     "IdempotencyKeyReused",
+    "ImportRefused",
     "InstanceNotFound",
     "InvalidInput",
     "MalformedMessage",
@@ -464,6 +481,7 @@ __all__ = [
     "StoreCorrupt",
     "StoreError",
     "StoreUnavailable",
+    "StoresDiffer",
     "TokenMismatch",
     "TooLarge",
     "Unauthenticated",

@@ -13,6 +13,7 @@ from headwater.eventstore.api import (
     Pipeline,
     Snapshot,
     StoredEvent,
+    StoredKey,
     StreamWrite,
 )
 
@@ -29,5 +30,6 @@ __all__ = [
     "Pipeline",
     "Snapshot",
     "StoredEvent",
+    "StoredKey",
     "StreamWrite",
 ]

@@ -122,6 +122,14 @@ class Appended(msgspec.Struct, frozen=True):
     duplicate: bool = False
 
 
+class StoredKey(msgspec.Struct, frozen=True):
+    """An idempotency key as it is in the store, with the first (unmarked) outcome."""
+
+    key: str
+    fingerprint: str
+    outcome: Appended
+
+
 class Page(msgspec.Struct, frozen=True):
     """Some events in reading order, and how far the reader has come with them.
 
@@ -251,6 +259,50 @@ class EventStore(Protocol):
 
     async def load_snapshot(self, stream: str) -> Snapshot | None:
         """Return the stream's snapshot, if one is kept."""
+
+    def read_keys(
+        self, *, since: int = 0, page_size: int = 1000
+    ) -> AsyncIterator[tuple[StoredKey, ...]]:
+        """Read the idempotency keys whose outcome's ``last`` is ``since`` or later, in pages.
+
+        In order of the keys (by code points), each once, none of the pages empty. Keys that are
+        stored while this goes on may or may not be among them. For copying a store; there is no
+        index for it, so all keys are looked through.
+
+        Raises:
+            InvalidInput: ``since`` is negative, or the page size is below 1.
+        """
+
+    async def import_events(
+        self, events: Sequence[StoredEvent], *, epoch: str, keys: Sequence[StoredKey] = ()
+    ) -> None:
+        """Store events of another store, exactly as they are there; return when they are on disk.
+
+        For copying a store, from the beginning and in order. Appends go on where the imported
+        events end, and readers are woken as by an append.
+
+        Ordering: the positions must be those that come next, and each event's version the next
+        of its stream; time must not run backwards.
+
+        Atomicity: all events and keys, or nothing, in one step that no append and no other
+        import can come between.
+
+        Epoch: an empty store (no events, no keys) adopts the epoch; any other must have it.
+        Whoever else has the empty store open must open it anew.
+
+        Keys: may come before the events that they belong to. One that is stored already with
+        the same outcome and fingerprint is left as it is.
+
+        Cancellation: wholly carried out, or not at all.
+
+        Raises:
+            ImportRefused: the events are not those that come next, the store has another epoch,
+                or a key is stored with another outcome.
+            InvalidInput: an event or a key cannot be stored.
+            DiskFull: nothing was stored.
+            StoreUnavailable: nothing was stored, or it is unknown whether it was (the reason
+                says which); the head tells.
+        """
 
     async def close(self) -> None:
         """Finish accepted appends, then release everything. Twice is fine."""

@@ -1,9 +1,11 @@
 """What every backend refuses, in the same words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from headwater.errors import HeadwaterError, InvalidInput, PipelineBroken
-from headwater.eventstore.api import StreamWrite
+import msgspec
+
+from headwater.errors import HeadwaterError, ImportRefused, InvalidInput, PipelineBroken
+from headwater.eventstore.api import Appended, StoredEvent, StoredKey, StreamWrite
 
 
 def check_writes(writes: Sequence[StreamWrite]) -> None:
@@ -20,6 +22,80 @@ def check_writes(writes: Sequence[StreamWrite]) -> None:
             reason = f"stream {write.stream!r} occurs twice in one append: join its events"
             raise InvalidInput(reason=reason)
         seen.add(write.stream)
+
+
+def check_epoch(epoch: str, *, stored: str, empty: bool) -> None:
+    """Refuse to import events of one epoch into a store that has another and is not empty.
+
+    Raises:
+        ImportRefused: naming both.
+    """
+    if epoch != stored and not empty:
+        raise ImportRefused(
+            reason=f"the store is of epoch {stored!r}, expected {epoch!r}: use an empty store, or "
+            "the one that the first part was copied to"
+        )
+
+
+def check_import(
+    events: Sequence[StoredEvent], *, head: int, time: int, versions: Mapping[str, int]
+) -> None:
+    """Refuse events that are not those that come next.
+
+    Args:
+        events: to be imported, in order.
+        head: the position of the last event stored.
+        time: when that was recorded.
+        versions: of the events' streams; a stream that is missing has none.
+
+    Raises:
+        ImportRefused: naming the first that is wrong.
+    """
+    present: dict[str, int] = {}
+    for event in events:
+        head += 1
+        if event.position != head:
+            raise ImportRefused(
+                reason=f"an event has position {event.position}, expected {head}, the next of the "
+                "store: read its head and go on from there"
+            )
+        stream = event.stream
+        version = (present[stream] if stream in present else versions.get(stream, 0)) + 1
+        if event.version != version:
+            raise ImportRefused(
+                reason=f"the event at position {head} has version {event.version} of stream "
+                f"{stream!r}, expected {version}: check both stores"
+            )
+        present[stream] = version
+        if event.time < time:
+            raise ImportRefused(
+                reason=f"the event at position {head} was recorded at {event.time}, expected "
+                f"{time} or later, as the one before it: check both stores"
+            )
+        time = event.time
+
+
+def new_keys(
+    keys: Sequence[StoredKey], stored: Mapping[str, tuple[Appended, str]]
+) -> list[StoredKey]:
+    """Return the keys to be imported that are not stored yet, each once.
+
+    Raises:
+        ImportRefused: one is stored with another outcome or fingerprint.
+    """
+    known = dict(stored)
+    new: list[StoredKey] = []
+    for each in keys:
+        content = (msgspec.structs.replace(each.outcome, duplicate=False), each.fingerprint)
+        if each.key not in known:
+            known[each.key] = content
+            new.append(StoredKey(each.key, content[1], content[0]))
+        elif known[each.key] != content:
+            raise ImportRefused(
+                reason=f"idempotency key {each.key!r} is stored with another outcome "
+                f"({known[each.key][0]}): check both stores"
+            )
+    return new
 
 
 def check_range(*, after: int, until: int | None, limit: int | None, page_size: int) -> None:

@@ -27,9 +27,18 @@ from headwater.eventstore.api import (
     Pipeline,
     Snapshot,
     StoredEvent,
+    StoredKey,
     StreamWrite,
 )
-from headwater.eventstore.checks import broken_by, check_range, check_writes, stored_before
+from headwater.eventstore.checks import (
+    broken_by,
+    check_epoch,
+    check_import,
+    check_range,
+    check_writes,
+    new_keys,
+    stored_before,
+)
 from headwater.messages import new_id, now_us
 
 _POSITION: Callable[[StoredEvent], int] = attrgetter("position")
@@ -165,10 +174,46 @@ class MemoryEventStore:
         self._check_open()
         return self._snapshots.get(stream)
 
+    def read_keys(
+        self, *, since: int = 0, page_size: int = 1000
+    ) -> AsyncIterator[tuple[StoredKey, ...]]:
+        """See `EventStore.read_keys`."""
+        check_range(after=since, until=None, limit=None, page_size=page_size)
+        return self._keys(since, page_size)
+
+    async def import_events(
+        self, events: Sequence[StoredEvent], *, epoch: str, keys: Sequence[StoredKey] = ()
+    ) -> None:
+        """See `EventStore.import_events`."""
+        self._check_open()
+        check_epoch(epoch, stored=self._epoch, empty=not self._log and not self._outcomes)
+        time = self._log[-1].time if self._log else 0
+        versions = {event.stream: len(self._streams.get(event.stream, ())) for event in events}
+        check_import(events, head=len(self._log), time=time, versions=versions)
+        outcomes = self._outcomes
+        new = new_keys(keys, {k.key: outcomes[k.key] for k in keys if k.key in outcomes})
+        self._epoch = epoch
+        for event in events:
+            self._streams.setdefault(event.stream, []).append(event)
+            self._log.append(event)
+        self._outcomes.update({key.key: (key.outcome, key.fingerprint) for key in new})
+        self._wake()
+
     async def close(self) -> None:
         """See `EventStore.close`."""
         self._closed = True
         self._wake()
+
+    async def _keys(self, since: int, page_size: int) -> AsyncIterator[tuple[StoredKey, ...]]:
+        self._check_open()
+        found = [
+            StoredKey(key, fingerprint, outcome)
+            for key, (outcome, fingerprint) in sorted(self._outcomes.items())
+            if outcome.last >= since
+        ]
+        for start in range(0, len(found), page_size):
+            self._check_open()
+            yield tuple(found[start : start + page_size])
 
     async def _follow(self, filter: EventFilter, after: int, page_size: int) -> AsyncIterator[Page]:
         woken = asyncio.Event()

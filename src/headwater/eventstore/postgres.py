@@ -18,10 +18,13 @@ from headwater.eventstore.api import (
     Page,
     Pipeline,
     Snapshot,
+    StoredEvent,
+    StoredKey,
     StreamWrite,
 )
 from headwater.eventstore.checks import check_range, check_writes
 from headwater.eventstore.postgres_batch import Append, Refusal, Request, Verdict
+from headwater.eventstore.postgres_import import import_events, keys_page
 from headwater.eventstore.postgres_names import from_text, to_text
 from headwater.eventstore.postgres_read import SQL, PageQuery
 from headwater.eventstore.postgres_writer import Writer, stored_outcomes
@@ -228,6 +231,22 @@ class PostgresEventStore:
         row = await self._database.read(lambda connection: connection.fetchrow(sql, name))
         return Snapshot(stream, row[0], from_text(row[1]), row[2]) if row else None
 
+    def read_keys(
+        self, *, since: int = 0, page_size: int = 1000
+    ) -> AsyncIterator[tuple[StoredKey, ...]]:
+        """See `EventStore.read_keys`."""
+        check_range(after=since, until=None, limit=None, page_size=page_size)
+        return self._keys(since, page_size)
+
+    async def import_events(
+        self, events: Sequence[StoredEvent], *, epoch: str, keys: Sequence[StoredKey] = ()
+    ) -> None:
+        """See `EventStore.import_events`."""
+        self._check_open()
+        await import_events(self._database, events, keys, epoch)
+        self._epoch = epoch
+        self._database.notify()
+
     async def close(self) -> None:
         """See `EventStore.close`."""
         self._closed = True
@@ -301,6 +320,14 @@ class PostgresEventStore:
             yield Page(found.events, high if backwards else low)
             if not left or low >= high:
                 return
+
+    async def _keys(self, since: int, page_size: int) -> AsyncIterator[tuple[StoredKey, ...]]:
+        begin: str | None = ""
+        while begin is not None:
+            work = partial(keys_page, begin=begin, since=since, limit=page_size)
+            found, begin = await self._database.read(work)
+            for start in range(0, len(found), page_size):
+                yield tuple(found[start : start + page_size])
 
     async def _follow(self, query: PageQuery, after: int, page_size: int) -> AsyncIterator[Page]:
         wake = self._database.wake

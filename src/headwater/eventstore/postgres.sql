@@ -53,5 +53,45 @@ SELECT position FROM search WHERE bit = 0;
 -- name: epoch
 SELECT value FROM event_store WHERE name = 'epoch';
 
+-- name: replace_epoch
+UPDATE event_store SET value = $1 WHERE name = 'epoch';
+
+-- name: lock
+-- That of append_events.
+SELECT pg_advisory_xact_lock((1751474532::bigint << 32) | 'events'::regclass::oid::bigint);
+
+-- name: import_state
+SELECT
+    (SELECT value FROM event_store WHERE name = 'epoch'),
+    coalesce(e.position, 0),
+    coalesce(e.time, 0),
+    e.position IS NULL AND NOT EXISTS (SELECT FROM event_keys)
+FROM (VALUES (1)) AS one
+LEFT JOIN LATERAL (
+    SELECT position, time FROM events ORDER BY position DESC LIMIT 1
+) AS e ON true;
+
+-- name: versions
+SELECT array_agg(
+    coalesce((
+        SELECT e.version FROM events AS e
+        WHERE e.stream = s.stream
+        ORDER BY e.version DESC LIMIT 1
+    ), 0)
+    ORDER BY s.number
+)
+FROM unnest($1::text[]) WITH ORDINALITY AS s (stream, number);
+
+-- name: keys
+-- A bounded number of keys is looked through; the last of them comes along, to go on from there.
+WITH scanned AS MATERIALIZED (
+    SELECT * FROM event_keys WHERE key >= $1 ORDER BY key LIMIT $2
+),
+ending AS (SELECT max(key) AS key, count(*) AS scanned FROM scanned)
+SELECT s.key, fingerprint, first, last, time, streams, versions, e.scanned
+FROM scanned AS s CROSS JOIN ending AS e
+WHERE s.last >= $3 OR s.key = e.key
+ORDER BY s.key;
+
 -- name: set_epoch
 INSERT INTO event_store (name, value) VALUES ('epoch', $1) ON CONFLICT DO NOTHING;

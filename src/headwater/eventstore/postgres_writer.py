@@ -177,13 +177,13 @@ class Writer:
 async def stored_outcomes(connection: Any, keys: Sequence[str]) -> dict[str, tuple[Appended, str]]:
     """Return the outcomes stored under some keys, with fingerprints."""
     rows = await connection.fetch(SQL["outcomes"], to_texts(keys))
-    return {
-        from_text(key): (
-            Appended(first, last, at, tuple(from_text(name) for name in streams), tuple(versions)),
-            from_text(fingerprint),
-        )
-        for key, fingerprint, first, last, at, streams, versions in rows
-    }
+    return {from_text(row["key"]): (outcome_of(row), from_text(row["fingerprint"])) for row in rows}
+
+
+def outcome_of(row: Any) -> Appended:
+    """Return the outcome from a row of ``event_keys``."""
+    streams = tuple([from_text(name) for name in row["streams"]])
+    return Appended(row["first"], row["last"], row["time"], streams, tuple(row["versions"]))
 
 
 def _break_pipeline(request: Request, verdict: Verdict) -> None:

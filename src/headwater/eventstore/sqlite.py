@@ -24,6 +24,7 @@ from headwater.eventstore.api import (
     Pipeline,
     Snapshot,
     StoredEvent,
+    StoredKey,
     StreamWrite,
 )
 from headwater.eventstore.checks import check_range, check_writes
@@ -36,6 +37,7 @@ from headwater.eventstore.sqlite_batch import (
     Verdict,
     stored_outcomes,
 )
+from headwater.eventstore.sqlite_import import keys_page
 from headwater.eventstore.sqlite_known import SQL
 from headwater.eventstore.sqlite_read import Found, PageQuery
 from headwater.messages import new_id, now_us
@@ -215,6 +217,26 @@ class SQLiteEventStore:
         )
         return Snapshot(*row) if row else None
 
+    def read_keys(
+        self, *, since: int = 0, page_size: int = 1000
+    ) -> AsyncIterator[tuple[StoredKey, ...]]:
+        """See `EventStore.read_keys`."""
+        check_range(after=since, until=None, limit=None, page_size=page_size)
+        return self._keys(since, page_size)
+
+    async def import_events(
+        self, events: Sequence[StoredEvent], *, epoch: str, keys: Sequence[StoredKey] = ()
+    ) -> None:
+        """See `EventStore.import_events`."""
+        self._check_open()
+
+        def job(writer: apsw.Connection) -> None:
+            self._appender.bring_in(writer, events, keys, epoch)
+            self._epoch = epoch
+            self._database.notify()
+
+        await self._database.submit(job)
+
     async def close(self) -> None:
         """See `EventStore.close`."""
         if not self._closed:
@@ -299,6 +321,18 @@ class SQLiteEventStore:
             yield Page(found.events, high if backwards else low)
             if not left or low >= high:
                 return
+
+    async def _keys(self, since: int, page_size: int) -> AsyncIterator[tuple[StoredKey, ...]]:
+        begin = ""
+        while True:
+            page = await self._database.read(
+                partial(keys_page, begin=begin, since=since, limit=page_size)
+            )
+            if page:
+                yield page
+            if len(page) < page_size:
+                return
+            begin = page[-1].key + "\0"
 
     async def _follow(self, filter: EventFilter, after: int, page_size: int) -> AsyncIterator[Page]:
         wake, pace = self._database.wake, Pace()

@@ -84,5 +84,15 @@ FROM ({selected});
 -- name: epoch
 SELECT value FROM event_store WHERE name = 'epoch';
 
+-- name: replace_epoch
+UPDATE event_store SET value = ? WHERE name = 'epoch';
+
+-- name: has_keys
+SELECT EXISTS (SELECT 1 FROM event_keys);
+
+-- name: keys
+SELECT key, fingerprint, first, last, time, streams, versions FROM event_keys
+WHERE key >= ? AND last >= ? ORDER BY key LIMIT ?;
+
 -- name: set_epoch
 INSERT OR IGNORE INTO event_store VALUES ('epoch', ?);

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import apsw
 
-from headwater._sql.sqlite import roll_back, translate
+from headwater._sql.sqlite import roll_back, transact, translate
 from headwater.errors import HeadwaterError, InvalidInput, StoreUnavailable, Unexpected
+from headwater.eventstore.api import StoredEvent, StoredKey
 from headwater.eventstore.checks import stored_before
 from headwater.eventstore.sqlite_batch import Append, Batch, Request, Verdict
+from headwater.eventstore.sqlite_import import store_as_is
 from headwater.eventstore.sqlite_known import Known
 
 _WRONG_TYPE = (apsw.SQLITE_CONSTRAINT_DATATYPE, apsw.SQLITE_CONSTRAINT_NOTNULL)
@@ -46,6 +48,27 @@ class Appender:
         for request, verdict in zip(requests, verdicts, strict=True):
             _break_pipeline(request, verdict)
         return verdicts
+
+    def bring_in(
+        self,
+        connection: apsw.Connection,
+        events: Sequence[StoredEvent],
+        keys: Sequence[StoredKey],
+        epoch: str,
+    ) -> None:
+        """Store what was read from another store, in a transaction of its own.
+
+        Raises:
+            HeadwaterError: nothing was stored, or (as its reason says) it is unknown.
+        """
+        try:
+            transact(
+                connection, lambda inside: store_as_is(inside, self._known, events, keys, epoch)
+            )
+        except Exception as error:
+            raise _failure(error, self._path) from error
+        finally:
+            self._known.forget()
 
 
 def _break_pipeline(request: Request, verdict: Verdict) -> None:

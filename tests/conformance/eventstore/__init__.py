@@ -2,5 +2,5 @@
 
 import pytest
 
-for part in ("append", "base", "conditions", "follow", "keys", "read"):
+for part in ("append", "base", "conditions", "follow", "import", "keys", "read"):
     pytest.register_assert_rewrite(f"headwater.testing.eventstore_{part}")
