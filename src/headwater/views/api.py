@@ -178,8 +178,10 @@ class ViewStore(Protocol):
         """Begin; commits at the end of the block, rolls back when it raises or is cancelled.
 
         ``generations`` says by view name which generation to work on (default: the active one).
-        Transactions of one store do not overlap, also those of several processes: keep the block
-        short.
+        Transactions of one store do not overlap: keep the block short. Those of several processes
+        do not overlap either, or they wait for each other's segments and loaded documents only
+        (PostgreSQL); a document that each of two wants to make is made by one, and the other ends
+        with `StoreUnavailable`, to be begun again.
 
         Durable against the death of the process when the block has ended. After the death of the
         machine the store may be as it was after an earlier commit: documents and tokens belong

@@ -6,6 +6,7 @@ import pytest
 
 from headwater.cli.system import load_system
 from headwater.errors import ConfigurationError
+from headwater.service.settings import service_settings
 
 BASE = """\
 [system]
@@ -20,6 +21,7 @@ app = "shop.orders:service"
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Return a function that writes headwater.toml."""
     monkeypatch.delenv("HEADWATER_DATA", raising=False)
+    monkeypatch.delenv("HEADWATER_DATABASE", raising=False)
 
     def write(text: str) -> Path:
         path = tmp_path / "headwater.toml"
@@ -126,3 +128,28 @@ def test_the_example_bank_is_a_valid_system():
         "insights": {"query": 1},
     }
     assert system.gateway["port"] == 8080
+
+
+def test_one_database_for_everything(write, monkeypatch):
+    """``database`` carries all stores and the bus, a schema each; a service may differ."""
+    own = '[services.orders.settings]\nviews = "postgresql://other/views?schema=x"\n'
+    file = write(BASE.replace("[services", 'database = "postgresql://db/shop"\n\n[services') + own)
+
+    def urls() -> list[str]:
+        settings = service_settings(load_system(file).settings("orders"), origin="the file")
+        return [settings.url(engine) for engine in ("store", "views", "bus")]
+
+    assert urls() == [
+        "postgresql://db/shop?schema=orders",
+        "postgresql://other/views?schema=x",
+        "postgresql://db/shop?schema=headwater_bus",
+    ]
+    monkeypatch.setenv("HEADWATER_DATABASE", "postgresql:///shop?host=/run/pg")
+    assert urls()[0] == "postgresql:///shop?host=/run/pg&schema=orders"
+
+
+def test_another_bus_stays(write):
+    """A bus that is not a file stays where the file says, whatever carries the stores."""
+    bus = '\n[bus]\nurl = "memory:"\n'
+    file = write(BASE.replace("[services", 'database = "postgresql://db/shop"\n\n[services') + bus)
+    assert load_system(file).settings("orders")["bus"] == "memory:"
