@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import signal
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
@@ -293,8 +292,6 @@ class Runtime:
 _SPREAD_S = 0.2
 """How long clients and the gateway get to hear of a draining instance."""
 
-_SWITCH_S = 0.0005
-
 
 async def serve(
     service: Service,
@@ -312,8 +309,6 @@ async def serve(
     Raises:
         HeadwaterError: the start failed; see `Runtime.start`.
     """
-    # A thread that comes back from the disk waits for a busy event loop only this long, not 5 ms.
-    sys.setswitchinterval(_SWITCH_S)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
