@@ -72,7 +72,7 @@ class PostgresEventStore:
         connect_timeout_s: float = 5.0,
         command_timeout_s: float = 30.0,
         lock_timeout_s: float = 5.0,
-        resolve_timeout_s: float = 10.0,
+        resolve_timeout_s: float = 4.0,
         clock: Callable[[], int] = now_us,
     ) -> Self:
         """Open or make the store in a schema.
@@ -86,7 +86,8 @@ class PostgresEventStore:
             connect_timeout_s: how long to wait for a connection.
             command_timeout_s: how long to wait for an answer.
             lock_timeout_s: how long to wait while another transaction holds the log locked.
-            resolve_timeout_s: how long to find out what became of a commit whose connection broke.
+            resolve_timeout_s: how long to find out what became of a commit whose connection broke;
+                less than a request may take, so that its caller hears 503 and not a time-out.
             clock: gives microseconds UTC.
 
         Raises:
