@@ -22,6 +22,10 @@ _COMMANDS = {
         "headwater.cli.dead_letters:app",
         "Inspect, retry and drop events that could not be handled.",
     ),
+    "copy-store": (
+        "headwater.cli.copy_store:copy_store",
+        "Copy an event store into another one, or compare the two.",
+    ),
     "new": ("headwater.cli.new:new", "Make a new service that runs at once."),
     "version": ("headwater.cli.version:version", "Print the version."),
 }
