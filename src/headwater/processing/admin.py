@@ -206,7 +206,7 @@ class ProcessorAdmin:
             lane = lane_of(queue_of(self.name, generation), sequence)
             try:
                 async with self._views.transaction(
-                    generations=self._generations(generation)
+                    generations=self._generations(generation), synced=self._applier.synced
                 ) as transaction:
                     letter = await first_letter(transaction, lane)
                     if letter is None:

@@ -31,6 +31,7 @@ class Applier:
     views: tuple[type[View], ...] = ()
     shared_views: tuple[type[View], ...] = ()
     replayable: bool = True
+    synced: bool = False  # commits with events must survive the machine, as others hear of them
 
     def __init__(self, source: Source) -> None:
         """Work for a source; ``wake`` and ``count`` are set by who runs it."""
@@ -90,8 +91,14 @@ class Applier:
         """Return in how many seconds there is extra work; None: there is none in sight."""
         return None
 
-    async def do_due(self, transaction: ViewTransaction, indices: Sequence[int]) -> None:
-        """Do the extra work of some segments within their transaction."""
+    def due_synced(self) -> bool:
+        """Whether the commit of the extra work must survive the machine, too."""
+        return self.synced
+
+    async def do_due(
+        self, transaction: ViewTransaction, indices: Sequence[int], *, synced: bool
+    ) -> None:
+        """Do the extra work of some segments within their transaction, which is synced or not."""
 
     def committed(self) -> None:
         """What was done since the last call is durable."""

@@ -51,7 +51,9 @@ class Committer:
         """
         applier = self._applier
         try:
-            async with self._views.transaction(generations=self.generations) as transaction:
+            async with self._views.transaction(
+                generations=self.generations, synced=applier.synced
+            ) as transaction:
                 await transaction.advance(list(lane.segments.values()), token.text)
                 free: Sequence[RawEvent] = events
                 letters: Sequence[DeadLetter] = ()
@@ -63,7 +65,7 @@ class Committer:
                     await applier.apply(transaction, free)
                 due_s = applier.due_s()
                 if due_s is not None and due_s < SOON_S:
-                    await applier.do_due(transaction, list(lane.indices))
+                    await applier.do_due(transaction, list(lane.indices), synced=applier.synced)
                 if letters:
                     await transaction.save(letters)
         except BaseException:
@@ -80,11 +82,15 @@ class Committer:
             ClaimLost, Unavailable: nothing was changed.
         """
         applier = self._applier
+        synced = applier.due_synced()
         try:
-            async with self._views.transaction(generations=self.generations) as transaction:
+            async with self._views.transaction(
+                generations=self.generations, synced=synced
+            ) as transaction:
                 for lane in lanes:
                     await transaction.advance(list(lane.segments.values()), lane.token.text)
-                await applier.do_due(transaction, [i for lane in lanes for i in lane.indices])
+                indices = [i for lane in lanes for i in lane.indices]
+                await applier.do_due(transaction, indices, synced=synced)
         except BaseException:
             applier.rolled_back()
             raise

@@ -52,6 +52,9 @@ class SagaApplier(Applier):
 
     shared_views: tuple[type[View], ...] = (SagaState, PendingCommand, SagaDeadline)
     replayable = False
+    # Commands leave after the commit. Were it lost with the machine, the saga could decide
+    # otherwise next time, as refusals and deadlines do not come in the same order again.
+    synced = True
 
     def __init__(
         self,
@@ -167,15 +170,29 @@ class SagaApplier(Applier):
             due.append(self._outcomes_due - time.monotonic())
         return max(0.0, min(due)) if due else None
 
-    async def do_due(self, transaction: ViewTransaction, indices: Sequence[int]) -> None:
-        """See `Applier.do_due`: remove what was acknowledged, handle refusals and deadlines."""
+    def due_synced(self) -> bool:
+        """See `Applier.due_synced`: acknowledgements may be forgotten, what is decided may not."""
+        refused = any(outcome.error is not None for outcome in self._outcomes)
+        return refused or bool(self._heap and self._heap[0][0] <= self._clock())
+
+    async def do_due(
+        self, transaction: ViewTransaction, indices: Sequence[int], *, synced: bool
+    ) -> None:
+        """See `Applier.do_due`: remove what was acknowledged, handle refusals and deadlines.
+
+        In a transaction that is not synced only the former; the others wait for the next one.
+        """
         mine = set(indices)
-        taken = [outcome for outcome in self._outcomes if outcome.sent.segment in mine]
-        self._outcomes = [o for o in self._outcomes if o.sent.segment not in mine]
+        taken: list[Outcome] = []
+        left: list[Outcome] = []
+        for outcome in self._outcomes:
+            now = outcome.sent.segment in mine and (synced or outcome.error is None)
+            (taken if now else left).append(outcome)
+        self._outcomes = left
         self._taken += taken
         due: list[tuple[float, str, int]] = []
         kept: list[tuple[float, str, int]] = []
-        while self._heap and self._heap[0][0] <= self._clock():
+        while synced and self._heap and self._heap[0][0] <= self._clock():
             entry = heapq.heappop(self._heap)
             (due if entry[2] in mine else kept).append(entry)
         for entry in kept:

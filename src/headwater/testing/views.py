@@ -96,7 +96,8 @@ class ViewStoreConformance(ViewDocuments, ViewFinding, ViewGenerations, ViewClai
         self, store: ViewStore, tmp_path: Path, clock: Clock
     ) -> None:
         """What was committed is there after closing and opening again, if stores share."""
-        await save(store, Person("p", "Rome"))
+        async with store.transaction(synced=True) as work:
+            await work.save([Person("p", "Rome")])
         await store.close()
         again = await self.open_store(tmp_path, clock)
         await again.ensure([Person])

@@ -173,7 +173,7 @@ class ViewStore(Protocol):
         """Return how many documents match (see `find`)."""
 
     def transaction(
-        self, *, generations: Mapping[str, int] | None = None
+        self, *, generations: Mapping[str, int] | None = None, synced: bool = False
     ) -> AbstractAsyncContextManager[ViewTransaction]:
         """Begin; commits at the end of the block, rolls back when it raises or is cancelled.
 
@@ -185,7 +185,9 @@ class ViewStore(Protocol):
 
         Durable against the death of the process when the block has ended. After the death of the
         machine the store may be as it was after an earlier commit: documents and tokens belong
-        together, so processors just read on from there.
+        together, so processors just read on from there. With ``synced`` it is durable against
+        that too, with all commits before it: for what others are told of as soon as the block
+        ends, and what would not come out the same when it is done again.
 
         Cancellation: during the commit itself, the block ends after it, and all is stored.
 

@@ -97,7 +97,10 @@ class MemoryViewStore:
 
     @asynccontextmanager
     async def transaction(
-        self, *, generations: Mapping[str, int] | None = None
+        self,
+        *,
+        generations: Mapping[str, int] | None = None,
+        synced: bool = False,  # noqa: ARG002  # nothing outlives the process
     ) -> AsyncIterator["MemoryViewTransaction"]:
         """See `ViewStore.transaction`."""
         async with self._write():

@@ -144,7 +144,10 @@ class PostgresViewStore:
 
     @contextlib.asynccontextmanager
     async def transaction(
-        self, *, generations: Mapping[str, int] | None = None
+        self,
+        *,
+        generations: Mapping[str, int] | None = None,
+        synced: bool = False,  # noqa: ARG002  # the server syncs every commit
     ) -> AsyncIterator[PostgresViewTransaction]:
         """See `ViewStore.transaction`, and `PostgresViewTransaction` about several processes."""
         async with self._writing:

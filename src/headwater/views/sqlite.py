@@ -148,12 +148,16 @@ class SQLiteViewStore:
 
     @contextlib.asynccontextmanager
     async def transaction(
-        self, *, generations: Mapping[str, int] | None = None
+        self, *, generations: Mapping[str, int] | None = None, synced: bool = False
     ) -> AsyncIterator[SQLiteViewTransaction]:
         """See `ViewStore.transaction`."""
         async with self._writing:
             work = SQLiteViewTransaction(
-                self._writer, self._known, generations or {}, str(self._database.path)
+                self._writer,
+                self._known,
+                generations or {},
+                store=str(self._database.path),
+                synced=synced,
             )
             try:
                 yield work

@@ -30,13 +30,20 @@ class SQLiteViewTransaction:
     """
 
     def __init__(
-        self, writer: Writer, known: Generations, generations: Mapping[str, int], store: str
+        self,
+        writer: Writer,
+        known: Generations,
+        generations: Mapping[str, int],
+        *,
+        store: str,
+        synced: bool,
     ) -> None:
         """Do nothing yet."""
         self._writer = writer
         self._known = known
         self._generations = generations
         self._store = store
+        self._synced = synced
         self._buffer: dict[type[View], dict[str, Row | None]] = {}
         self._buffered = 0
         self._begun = False
@@ -113,7 +120,7 @@ class SQLiteViewTransaction:
             self._writer.commit(connection)
 
         if self._begun or self._buffered:
-            await self._run(last, rows=self._buffered)
+            await self._run(last, rows=self._buffered, waits=self._synced)
         self._ended = True
 
     async def roll_back(self) -> None:
@@ -150,9 +157,12 @@ class SQLiteViewTransaction:
             self._with_table(connection, view, partial(_write, connection, rows))
         self._buffer, self._buffered = {}, 0
 
-    async def _run(self, work: Callable[[apsw.Connection], T], *, rows: int = 1) -> T:
+    async def _run(
+        self, work: Callable[[apsw.Connection], T], *, rows: int = 1, waits: bool = False
+    ) -> T:
         def step(connection: apsw.Connection) -> T:
             if not self._begun:
+                self._writer.sync(connection, wanted=self._synced)
                 connection.execute("BEGIN IMMEDIATE")
                 self._begun = True
             elif not connection.in_transaction:  # a full disk can end it
@@ -160,7 +170,7 @@ class SQLiteViewTransaction:
             return work(connection)
 
         self._check_open()
-        return await self._writer.run(step, rows=rows)
+        return await self._writer.run(step, rows=rows, waits=waits)
 
     def _check_open(self) -> None:
         if self._ended:

@@ -32,6 +32,7 @@ class Writer:
         self._database = database
         self._connection = connection
         self._closed = False
+        self._synced = False
         self._pages = 0
         self._checkpoint_at = _CHECKPOINT_PAGES
         self._checkpoint: asyncio.Future[None] | None = None
@@ -53,13 +54,16 @@ class Writer:
         )
         return cls(database, connection, busy_timeout_s)
 
-    async def run(self, work: Callable[[apsw.Connection], T], *, rows: int = 1) -> T:
+    async def run(
+        self, work: Callable[[apsw.Connection], T], *, rows: int = 1, waits: bool = False
+    ) -> T:
         """Run work; whoever begins a transaction in it ends it.
 
         Args:
             work: what to run. It is run once more, on the thread, when another process holds the
                 lock; that can happen at ``BEGIN`` only, so it must begin with that.
             rows: about how many rows it reads or writes.
+            waits: it waits for the disk, so it must not run on the event loop.
 
         Cancellation: it is finished first.
         """
@@ -67,7 +71,7 @@ class Writer:
             reason = "it has been closed: open it again"
             raise StoreUnavailable(store=str(self._database.path), reason=reason)
         self._check_log()
-        if rows <= _ROWS_AT_ONCE_MAX:
+        if rows <= _ROWS_AT_ONCE_MAX and not waits:
             try:
                 return work(self._connection)
             except apsw.BusyError:
@@ -80,6 +84,7 @@ class Writer:
         """Run work in a transaction of its own."""
 
         def whole(connection: apsw.Connection) -> T:
+            self.sync(connection, wanted=False)
             connection.execute("BEGIN IMMEDIATE")
             try:
                 result = work(connection)
@@ -90,6 +95,12 @@ class Writer:
             return result
 
         return await self.run(whole)
+
+    def sync(self, connection: apsw.Connection, *, wanted: bool) -> None:
+        """Say before a transaction whether its commit, and all before it, are to be on disk."""
+        if wanted is not self._synced:
+            connection.execute(f"PRAGMA synchronous = {'FULL' if wanted else 'NORMAL'}")
+            self._synced = wanted
 
     def commit(self, connection: apsw.Connection) -> None:
         """Commit and wake everybody; roll back when that fails. For use within `run`."""

@@ -63,6 +63,29 @@ async def test_cancelled_while_it_waits_for_the_lock(tmp_path: Path) -> None:
     await store.close()
 
 
+async def test_synced_where_it_is_asked_for(tmp_path: Path) -> None:
+    """A transaction is synced when it asks for that, and the next one only when it does, too."""
+    store = await SQLiteViewStore.open(tmp_path / "views.db")
+    await store.ensure([Doc])
+
+    async def level() -> int:
+        found: int = await store._writer.run(lambda c: c.execute("PRAGMA synchronous").get)
+        return found
+
+    for synced, expected in ((False, 1), (True, 2), (True, 2), (False, 1)):  # 1: NORMAL, 2: FULL
+        async with store.transaction(synced=synced) as work:
+            await work.load(Doc, ["a"])
+            assert await level() == expected
+            await work.save([Doc("a", f"{synced}")])
+        assert await store.get(Doc, "a") == Doc("a", f"{synced}")
+    async with store.transaction(synced=True) as work:
+        await work.save([Doc("b")])
+    assert await level() == 2
+    await store.open_segments("p", count=1, token="", generation=1)
+    assert await level() == 1
+    await store.close()
+
+
 async def test_what_was_saved_is_seen_within_the_transaction(tmp_path: Path) -> None:
     """Reads see all that was saved and deleted before, in order, also beyond what is kept back."""
     store = await SQLiteViewStore.open(tmp_path / "views.db")
