@@ -102,8 +102,8 @@ async def _abreast(
     second: tuple[T, ...] = ()
     async with contextlib.aclosing(left), contextlib.aclosing(right):
         while True:
-            first = first or await anext(left, None) or ()
-            second = second or await anext(right, None) or ()
+            first = first or await _part(left)
+            second = second or await _part(right)
             size = min(len(first), len(second))
             if not size:
                 if first or second:
@@ -111,6 +111,13 @@ async def _abreast(
                 return
             yield first[:size], second[:size]
             first, second = first[size:], second[size:]
+
+
+async def _part(parts: AsyncIterator[tuple[T, ...]]) -> tuple[T, ...]:
+    """Return the next part; nothing at the end."""
+    async for part in parts:
+        return part
+    return ()
 
 
 def _differing_events(
