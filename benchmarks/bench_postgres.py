@@ -67,7 +67,7 @@ async def _store() -> AsyncIterator[PostgresEventStore]:
 
 
 @asynccontextmanager
-async def _bank() -> AsyncIterator[tuple[LocalCommandBus, Repository[Account], PostgresEventStore]]:
+async def bank() -> AsyncIterator[tuple[LocalCommandBus, Repository[Account], PostgresEventStore]]:
     """Give a command bus as a service sets it up, over a new store with all accounts opened."""
     async with _store() as store:
         repository = Repository(Account, store, source="bench")
@@ -123,7 +123,9 @@ async def append_postgres() -> Measured:
         return Measured(EVENTS / (time.perf_counter() - began), peer)
 
 
-async def _rate(bus: LocalCommandBus, *, callers: int, commands: int, accounts: int) -> float:
+async def rate(bus: LocalCommandBus, *, callers: int, commands: int, accounts: int) -> float:
+    """Return how many commands a second so many concurrent callers get answered."""
+
     async def caller(number: int) -> None:
         for step in range(commands // callers):
             await bus.send(WithdrawMoney(f"{(number * 37 + step * 7) % accounts}", 1))
@@ -177,8 +179,8 @@ async def _bare_rate(*, callers: int, commands: int, accounts: int) -> float:
 async def _compare(*, callers: int, commands: int, accounts: int) -> Measured:
     sizes = {"callers": callers, "commands": commands, "accounts": accounts}
     bare = await _bare_rate(**sizes)
-    async with _bank() as (bus, _, _):
-        return Measured(await _rate(bus, **sizes), bare)
+    async with bank() as (bus, _, _):
+        return Measured(await rate(bus, **sizes), bare)
 
 
 _LOOP = "bare asyncpg loop with group commit"
@@ -205,19 +207,21 @@ async def commands_hot_postgres() -> Measured:
 @benchmark("replay.stream.postgres", unit="events/s", peer="bare asyncpg decode loop")
 async def replay_stream_postgres() -> Measured:
     """Rebuild an aggregate of 10,000 events from PostgreSQL, without a snapshot."""
-    async with _bank() as (_, repository, store):
-        encode = msgspec.json.encode
-        events = [
-            NewEvent("MoneyWithdrawn", 1, encode(MoneyWithdrawn("0", 1)), b'{"id":"x"}')
-            for _ in range(REPLAYED)
-        ]
-        await store.append([StreamWrite("Account/long", events)])
+    async with bank() as (_, repository, store):
+        await fill(store)
         bare = await store._database.read(_bare_replay)  # noqa: SLF001  # the same connection
         began = time.perf_counter()
         found = await repository.state("long")
         rate = REPLAYED / (time.perf_counter() - began)
         assert found.state.balance == -REPLAYED
         return Measured(rate, bare)
+
+
+async def fill(store: PostgresEventStore) -> None:
+    """Store a long stream of withdrawals for the account ``long``."""
+    data = msgspec.json.encode(MoneyWithdrawn("0", 1))
+    event = NewEvent("MoneyWithdrawn", 1, data, b'{"id":"x"}')
+    await store.append([StreamWrite("Account/long", [event] * REPLAYED)])
 
 
 async def _bare_replay(connection: Any) -> float:

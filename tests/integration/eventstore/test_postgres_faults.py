@@ -249,8 +249,8 @@ async def test_a_batch_that_was_given_up_comes_no_more(
     resolve = "SELECT head_ FROM resolve_batch($1, $2, '{}')"
     late = (
         "SELECT * FROM append_events($1, $2, 1, '{z}', '{1}', NULL, NULL, NULL, "
-        "NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{1}', '{0}', '{1}', '{1}', '{T}', '{1}', '{\"\"}', "
-        "ARRAY[''::bytea], ARRAY[''::bytea], NULL, NULL)"
+        "NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{1}', '{0}', '{1}', '{1}', '{T}', '{1}', "
+        "ARRAY[''], ARRAY[''::bytea], ARRAY[''::bytea], NULL, NULL)"
     )
     async with store._database.connection() as connection:
         number = writer._number
