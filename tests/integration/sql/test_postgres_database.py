@@ -4,6 +4,7 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -149,7 +150,7 @@ async def test_wrong_password(own_postgres: PostgresServer, admin: asyncpg.Conne
 async def test_wrong_database(postgres_server: str) -> None:
     """A database that does not exist is named."""
     with pytest.raises(StoreUnavailable, match=r'"absent" does not exist.*correct the URL'):
-        await opened(postgres_server.replace("/postgres?", "/absent?"))
+        await opened(urlsplit(postgres_server)._replace(path="/absent").geturl())
 
 
 async def test_missing_rights(own_postgres: PostgresServer, admin: asyncpg.Connection) -> None:
