@@ -22,6 +22,7 @@ _EVENT = (
 _KEY = ("key", "fingerprint", "first", "last", "time", "streams", "versions")
 _WRONG = (
     asyncpg.DataError,
+    asyncpg.NotNullViolationError,
     asyncpg.ProgramLimitExceededError,
     TypeError,
     ValueError,

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from headwater._sql.postgres import Database
-from headwater.errors import ImportRefused, StoreUnavailable
+from headwater.errors import ImportRefused, InvalidInput, StoreUnavailable
 from headwater.eventstore import (
     EventStore,
     Idempotency,
@@ -23,7 +24,7 @@ from headwater.eventstore.compare import compare_stores
 from headwater.eventstore.copy import copy_store
 from headwater.service.engines import open_event_store
 from headwater.testing.eventstore_base import event, log_of, put, write
-from headwater.testing.eventstore_import import keys_of
+from headwater.testing.eventstore_import import key, keys_of, stored
 from tests.postgres_server import PostgresServer
 
 NAMES = ["plain", "nul\0inside", "one\1inside", "Köln/\U0001f600", "quote'\"\\"]
@@ -131,10 +132,10 @@ async def test_empty_store(opened: Open, urls: dict[str, str]) -> None:
 class Failing:
     """A target that is lost at one of its imports, before or after it was stored."""
 
-    def __init__(self, store: EventStore, at: int, *, stored: bool) -> None:
+    def __init__(self, store: EventStore, at: int, *, late: bool) -> None:
         self._store = store
         self._left = at
-        self._stored = stored
+        self._late = late
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -143,22 +144,22 @@ class Failing:
         self, events: Sequence[StoredEvent], *, epoch: str, keys: Sequence[StoredKey] = ()
     ) -> None:
         self._left -= 1
-        if self._left < 0 and not self._stored:
+        if self._left < 0 and not self._late:
             raise StoreUnavailable(store="target", reason="lost")
         await self._store.import_events(events, epoch=epoch, keys=keys)
         if self._left < 0:
             raise StoreUnavailable(store="target", reason="lost")
 
 
-@pytest.mark.parametrize("stored", [False, True])
-async def test_goes_on_wherever_it_was_interrupted(opened: Open, tmp_path, stored: bool) -> None:
+@pytest.mark.parametrize("late", [False, True])
+async def test_goes_on_wherever_it_was_interrupted(opened: Open, late: bool) -> None:
     """Lost at its first import, its second and so on, a copy is complete after another call."""
     source = await opened("memory:")
     await fill(source, 20)
     for at in range(100):
         target = await opened("memory:")
         with contextlib.suppress(StoreUnavailable):
-            await copy_store(source, Failing(target, at, stored=stored), page_size=5)
+            await copy_store(source, Failing(target, at, late=late), page_size=5)
             break
         before = await target.head()
         await source.append((), idempotency=Idempotency(f"late{at}"))
@@ -299,3 +300,21 @@ async def test_manipulations_are_found(
     await database.close()
     found = await compare_stores(source, await opened(urls["postgres"]), page_size=20)
     assert re.search(expected, found.difference), found.difference
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.parametrize(
+    "wrong", [{"type_version": "x"}, {"data": None}, {"stream": "\ud800"}, {"tags": ("\ud800",)}]
+)
+async def test_what_cannot_be_stored(
+    opened: Open, urls: dict[str, str], kind: str, wrong: dict[str, Any]
+) -> None:
+    """An event that the database cannot hold is refused with all that came with it."""
+    store = await opened(urls[kind])
+    good = stored(1, "a", 1)
+    bad = msgspec.structs.replace(stored(2, "b", 1), **wrong)
+    with pytest.raises(InvalidInput):
+        await store.import_events([good, bad], epoch="new", keys=[key("k")])
+    assert (await store.head(), await store.outcome("k"), store.epoch == "new") == (0, None, False)
+    await store.import_events([good], epoch="new", keys=[key("k")])
+    assert await log_of(store) == [good]
