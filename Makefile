@@ -25,7 +25,7 @@ demo-full: $(PLAYGROUND)  ## run the bank on all purchases; BACKEND=postgres
 test: $(VENV)/.dev  ## run all tests; needs no server
 	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
 
-bench: $(VENV)/.dev  ## measure; one benchmark only: make bench ONLY=commands.sqlite
+bench: $(VENV)/.bench  ## measure; one benchmark only: make bench ONLY=commands.sqlite
 	$(BIN)/python -m benchmarks $(ONLY)
 
 lint: $(VENV)/.dev  ## check style
@@ -75,4 +75,8 @@ $(VENV)/.runtime: $(VENV)/.made pyproject.toml requirements/runtime.txt
 
 $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 	$(PIP) install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
+	$(PIP) install --quiet --require-hashes -r requirements/bench.txt
 	@touch $@

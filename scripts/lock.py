@@ -11,6 +11,7 @@ ALL = ("*",)
 FILES = {
     "requirements/runtime.txt": (("gateway",), ("build",)),
     "requirements/dev.txt": (ALL, ("build", "docs", "dev")),
+    "requirements/bench.txt": (ALL, ("build", "docs", "dev", "peers")),
 }
 OPTIONS = (
     "--quiet",
@@ -38,7 +39,7 @@ def wanted(project: dict[str, Any], extras: tuple[str, ...], groups: tuple[str, 
 
 
 def main() -> None:
-    """Write both files; the second agrees with the first."""
+    """Write all files; each agrees with the one before."""
     project = tomllib.loads(Path("pyproject.toml").read_text())
     constraints: list[str] = []
     for output, (extras, groups) in FILES.items():
