@@ -1,13 +1,10 @@
 """Copying a store with real processes: killed, interrupted, refused, and checked."""
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
@@ -73,8 +70,16 @@ def check_completed(source: str, target: str) -> int:
     return began
 
 
-async def killed_in_the_middle(process: subprocess.Popen[str], url: str) -> int:
-    """Hold the copy up in the middle, by the lock it needs, and kill it; return the head."""
+async def ended_in_the_middle(
+    process: subprocess.Popen[str], url: str, number: signal.Signals
+) -> tuple[int, str]:
+    """Send a signal while the copy is held up in the middle, by the lock that it needs.
+
+    The server grants the lock in the order of asking, so the copy cannot finish meanwhile.
+
+    Returns:
+        How many events were copied, and what the process wrote to standard error.
+    """
     base, _, schema = url.rpartition("schema=")
     connection = await asyncpg.connect(
         base.rstrip("?&"), server_settings={"search_path": schema}, timeout=5
@@ -89,65 +94,29 @@ async def killed_in_the_middle(process: subprocess.Popen[str], url: str) -> int:
                     await connection.execute(_LOCK)
                     head = await connection.fetchval("SELECT max(position) FROM events")
                     if head:
-                        process.kill()
-                        process.communicate()
-                        return int(head)
+                        process.send_signal(number)
+                        _, stderr = process.communicate(timeout=WAIT_S_MAX)
+                        return int(head), stderr
     finally:
         await connection.close()
 
 
-def test_killed_in_the_middle(source: str, postgres_url: str) -> None:
-    """After SIGKILL the same command goes on where the first ended, and all is there once."""
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_ended_in_the_middle(source: str, postgres_url: str, number: signal.Signals) -> None:
+    """After a kill, or Ctrl-C, the same command goes on where it ended, and all is there once."""
     process = started(source, postgres_url)
     try:
-        head = asyncio.run(killed_in_the_middle(process, postgres_url))
+        head, stderr = asyncio.run(ended_in_the_middle(process, postgres_url, number))
     finally:
         process.kill()
         process.communicate()
     assert 0 < head < EVENTS
     assert head % PAGE == 0
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+        assert stderr.endswith("interrupted: the same command goes on where this one ended\n")
+        assert "Traceback" not in stderr
     assert check_completed(source, postgres_url) == head
-
-
-@contextlib.contextmanager
-def locked_in_the_middle(file: Path) -> Iterator[int]:
-    """Hold a file locked as soon as some of the events are in it; give how many."""
-    deadline = time.monotonic() + WAIT_S_MAX
-    while not file.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    connection = apsw.Connection(str(file))
-    connection.set_busy_timeout(5000)
-    try:
-        while True:
-            assert time.monotonic() < deadline
-            with contextlib.suppress(apsw.BusyError, apsw.SQLError):  # no table yet
-                connection.execute("BEGIN IMMEDIATE")
-                head = connection.execute("SELECT max(position) FROM events").get
-                if head:
-                    break
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-        yield head
-    finally:
-        connection.close()
-
-
-def test_interrupted_in_the_middle(source: str, tmp_path: Path) -> None:
-    """Ctrl-C ends a copy with a hint and no traceback; the same command goes on."""
-    target = tmp_path / "copy.db"
-    process = started(source, f"sqlite:{target}")
-    try:
-        with locked_in_the_middle(target) as head:
-            process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=WAIT_S_MAX)
-    finally:
-        process.kill()
-    assert process.returncode == 130
-    assert "interrupted: the same command goes on" in stderr
-    assert "Traceback" not in stderr
-    assert 0 < head < EVENTS
-    assert check_completed(source, f"sqlite:{target}") >= head
 
 
 def test_summary_says_how_to_cut_over(source: str, tmp_path: Path) -> None:
