@@ -65,13 +65,20 @@ def _bare_upsert(sql: Table) -> float:
         connection = connect(path)
         for statement in sql.create:
             connection.execute(statement)
+        known = "IN (SELECT value FROM json_each(?))"
+        load = f'SELECT id, document FROM "{sql.name}" WHERE id {known}'
+        columns = "id = excluded.id, holder = excluded.holder, document = excluded.document"
+        save = (
+            f'INSERT INTO "{sql.name}" (id, holder, document) VALUES (?, ?, ?) '
+            f"ON CONFLICT (id) DO UPDATE SET {columns}"
+        )
         started = time.perf_counter()
         for keys in _batches():
             connection.execute("BEGIN IMMEDIATE")
-            rows = connection.execute(sql.load, (encode(keys).decode(),))
+            rows = connection.execute(load, (encode(keys).decode(),))
             views = _changed({key: decode(document) for key, document in rows}, keys)
             values = [(view.id, view.holder, encode(view).decode()) for view in views]
-            connection.executemany(sql.save, values)
+            connection.executemany(save, values)
             connection.execute("COMMIT")
         elapsed = time.perf_counter() - started
         connection.close()

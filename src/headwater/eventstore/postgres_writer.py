@@ -31,6 +31,7 @@ _UNKNOWN = (
 )
 _WRONG = (
     asyncpg.DataError,
+    asyncpg.NotNullViolationError,
     asyncpg.ProgramLimitExceededError,
     TypeError,
     ValueError,
