@@ -7,8 +7,9 @@ from contextlib import AsyncExitStack
 import pytest
 from aiohttp import web
 
-from headwater.client import HttpCaller
+from headwater.client import HttpCaller, connect
 from headwater.discovery import Instance, LocalDiscovery
+from tests.integration.client.customers import Customers
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -121,3 +122,13 @@ async def caller(discovery: LocalDiscovery) -> AsyncIterator[MakeCaller]:
             return made
 
         yield make
+
+
+@pytest.fixture
+async def server(backend: MakeBackend) -> Backend:
+    return await backend()
+
+
+@pytest.fixture
+def customers(server: Backend, caller: MakeCaller) -> Customers:
+    return connect(Customers, caller=caller())

@@ -2,32 +2,20 @@
 
 import asyncio
 import datetime as dt
-import enum
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing
-from typing import Annotated, Protocol
+from typing import Protocol
 
 import msgspec
 import pytest
 from aiohttp import web
 
 from headwater.client import (
-    Body,
-    Header,
     Next,
-    Query,
     Reply,
     Request,
-    Response,
     client,
     connect,
-    delete,
     disconnect,
     get,
-    head,
-    patch,
-    post,
-    put,
 )
 from headwater.discovery import LocalDiscovery
 from headwater.errors import (
@@ -37,98 +25,22 @@ from headwater.errors import (
     HeadwaterError,
     InvalidInput,
     NoInstance,
-    Rejection,
     RemoteError,
     RouteNotFound,
     Unexpected,
 )
 from tests.integration.client.conftest import Backend, MakeBackend, MakeCaller, cut, status
-
-
-class Customer(msgspec.Struct):
-    id: str
-    name: str = ""
-
-
-class Register(msgspec.Struct):
-    name: str
-
-
-class Level(enum.Enum):
-    GOLD = "gold"
-
-
-class TooPoor(Rejection):
-    balance: int
-
-
-@client("shop", path="/customers")
-class Customers(Protocol):
-    @get("/{customer_id}")
-    async def customer(
-        self, customer_id: str, tenant: Annotated[str, Header("x-tenant")] = ""
-    ) -> Customer | None: ...
-
-    @get("/")
-    async def search(
-        self,
-        names: Sequence[str] = (),
-        limit: Annotated[int | None, Query("page-size")] = None,
-        *,
-        active: bool | None = None,
-        since: dt.date | None = None,
-        level: Level | None = None,
-    ) -> list[Customer]: ...
-
-    @post("/")
-    async def register(
-        self, body: Register, key: Annotated[str, Header("idempotency-key")] = ""
-    ) -> Response[Customer]: ...
-
-    @put("/{customer_id}/photo")
-    async def photo(self, customer_id: int, image: Annotated[bytes, Body()]) -> None: ...
-
-    @patch("/{customer_id}")
-    async def rename(
-        self, customer_id: str, names: Annotated[dict[str, str], Body()]
-    ) -> dict[str, str]: ...
-
-    @delete("/{customer_id}")
-    async def remove(self, customer_id: str) -> str: ...
-
-    @get("/{customer_id}/photo")
-    async def image(self, customer_id: str) -> bytes: ...
-
-    @head("/{customer_id}")
-    async def exists(self, customer_id: str) -> Response[None]: ...
-
-    @get("/events", timeout_s=5)
-    def events(self, after: int = 0) -> AsyncGenerator[Customer, None]: ...
-
-
-def json(content: bytes, code: int = 200, **headers: str) -> web.Response:
-    return web.Response(body=content, status=code, content_type="application/json", headers=headers)
-
-
-def answering(content: bytes, code: int = 200):
-    async def answer(_: web.Request) -> web.StreamResponse:
-        return json(content, code)
-
-    return answer
-
-
-def failing(error: HeadwaterError):
-    return answering(msgspec.json.encode(error.to_problem()), error.status)
-
-
-@pytest.fixture
-async def server(backend: MakeBackend) -> Backend:
-    return await backend()
-
-
-@pytest.fixture
-def customers(server: Backend, caller: MakeCaller) -> Customers:
-    return connect(Customers, caller=caller())
+from tests.integration.client.customers import (
+    Customer,
+    Customers,
+    Guarded,
+    Level,
+    Register,
+    TooPoor,
+    answering,
+    failing,
+    json,
+)
 
 
 async def test_get(server: Backend, customers: Customers) -> None:
@@ -287,28 +199,6 @@ async def test_redirect_is_reported(server: Backend, customers: Customers) -> No
         await customers.remove("7")
 
 
-class Offline:
-    """Answers from memory and keeps the cause."""
-
-    def __init__(self, cause: HeadwaterError) -> None:
-        self.cause = cause
-
-    async def one(self, key: str) -> str:
-        return f"{key}: {type(self.cause).__name__}"
-
-    async def feed(self) -> AsyncIterator[Customer]:
-        yield Customer("offline")
-
-
-@client("shop", fallback=Offline)
-class Guarded(Protocol):
-    @get("/{key}")
-    async def one(self, key: str) -> str: ...
-
-    @get("/feed")
-    def feed(self) -> AsyncIterator[Customer]: ...
-
-
 @pytest.mark.parametrize(
     ("handler", "cause"),
     [
@@ -458,93 +348,3 @@ async def test_overrides(server: Backend, caller: MakeCaller) -> None:
     with pytest.raises(RemoteError):
         await connect(Customers, caller=caller(), retries=2).image("7")
     assert len(server.seen) == 3
-
-
-def stream(*parts: bytes, hold: asyncio.Event | None = None, broken: bool = False):
-    async def answer(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        for part in parts:
-            await response.write(part)
-        if hold is not None:
-            await hold.wait()
-        return await cut(request) if broken else response
-
-    return answer
-
-
-EVENTS = (b': hi\n\ndata: {"id":"1"}\n\nda', b'ta: {"id":\ndata: "2"}\n\n', b"event: ping\n\n")
-
-
-async def test_events(server: Backend, customers: Customers) -> None:
-    """A stream yields the data of each event as it comes, and ends when the server ends it."""
-    server.handler = stream(*EVENTS)
-    assert [item async for item in customers.events(after=3)] == [Customer("1"), Customer("2")]
-    assert server.seen[0].raw_path == "/customers/events?after=3"
-    assert server.seen[0].headers["accept"] == "text/event-stream"
-    assert "headwater-timeout-ms" not in server.seen[0].headers
-
-
-async def test_events_at_once(server: Backend, customers: Customers) -> None:
-    """Items arrive while the stream is open; leaving it closes the connection."""
-    server.handler = stream(*EVENTS, hold=asyncio.Event())
-    async with aclosing(customers.events()) as events:
-        assert await asyncio.wait_for(anext(events), 5) == Customer("1")
-    await asyncio.wait_for(server.cancelled.wait(), 5)
-
-
-async def test_events_cancelled(server: Backend, customers: Customers) -> None:
-    """Cancelling the task that reads a stream closes the connection."""
-    server.handler = stream(hold=asyncio.Event())
-
-    async def read() -> None:
-        async for _ in customers.events():
-            pass
-
-    task = asyncio.ensure_future(read())
-    await asyncio.wait_for(server.arrived.wait(), 5)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    await asyncio.wait_for(server.cancelled.wait(), 5)
-
-
-async def test_events_broken(server: Backend, customers: Customers) -> None:
-    """A stream that breaks off raises after the items that came."""
-    server.handler = stream(*EVENTS, broken=True)
-    events = customers.events()
-    assert [await anext(events), await anext(events)] == [Customer("1"), Customer("2")]
-    with pytest.raises(ConnectionLost):
-        await anext(events)
-
-
-async def test_events_malformed(server: Backend, customers: Customers) -> None:
-    """An item that does not fit is a RemoteError."""
-    server.handler = stream(b"data: {}\n\n")
-    with pytest.raises(RemoteError, match="something unexpected"):
-        await anext(customers.events())
-
-
-async def test_events_endless_line(server: Backend, customers: Customers) -> None:
-    """An event that never ends is given up past a megabyte."""
-    server.handler = stream(*[b"data: " + b"x" * 100_000] * 20)
-    with pytest.raises(RemoteError, match="an event past 1048576 bytes"):
-        await anext(customers.events())
-
-
-async def test_events_refused(server: Backend, customers: Customers) -> None:
-    """An error instead of a stream is the same typed error as for a call."""
-    server.handler = failing(TooPoor(balance=1))
-    with pytest.raises(TooPoor):
-        await anext(customers.events())
-
-
-async def test_events_fallback(caller: MakeCaller) -> None:
-    """When no stream can be opened the fallback's is used."""
-    guarded = connect(Guarded, caller=caller(patience_s=0.01))
-    assert [item async for item in guarded.feed()] == [Customer("offline")]
-
-
-async def test_implements(customers: Customers) -> None:
-    """What `connect` returns is an instance of the declared class."""
-    assert type(customers).__mro__[1] is Customers
