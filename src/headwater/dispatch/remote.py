@@ -5,17 +5,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from headwater.client import HttpCaller, Reply, Request
+from headwater.client import HttpCaller, Reply, Request, error_of
 from headwater.discovery import Discovery, Instance
 from headwater.dispatch.api import CommandResult
 from headwater.dispatch.http import HttpForm
 from headwater.dispatch.local import LocalCommandBus, LocalQueryBus
-from headwater.errors import (
-    HeadwaterError,
-    MalformedMessage,
-    UnknownMessage,
-    from_problem,
-)
+from headwater.errors import RemoteError, UnknownMessage
 from headwater.messages import Command, ConsistencyToken, Query, new_id
 from headwater.messages.headers import CONSISTENCY_TOKEN, IDEMPOTENCY_KEY, IF_MATCH
 
@@ -111,8 +106,8 @@ class RemoteCommandBus:
                 retries=self._retries,
             )
         )
-        if reply.status >= 400:
-            raise _error(reply, service)
+        if not 200 <= reply.status < 300:
+            raise error_of(reply, service)
         try:
             return _decode_result(reply.body)
         except msgspec.MsgspecError as error:
@@ -160,8 +155,8 @@ class RemoteQueryBus:
                 retries=self._retries,
             )
         )
-        if reply.status >= 400:
-            raise _error(reply, service)
+        if not 200 <= reply.status < 300:
+            raise error_of(reply, service)
         try:
             answer: R = msgspec.json.decode(reply.body, type=form.kind.answer)
         except msgspec.MsgspecError as error:
@@ -186,16 +181,9 @@ def _form(forms: dict[type, HttpForm], cls: Any) -> HttpForm:
     return form
 
 
-def _error(reply: Reply, service: str) -> HeadwaterError:
-    try:
-        problem = msgspec.json.decode(reply.body)
-    except msgspec.MsgspecError:
-        problem = reply.body[:500].decode(errors="replace")
-    return from_problem(problem, status=reply.status, source=service)
-
-
-def _unreadable(reply: Reply, service: str, error: Exception) -> MalformedMessage:
-    return MalformedMessage(
-        name=f"answer of {service!r} ({reply.instance})",
-        reason=f"{error}: {reply.body[:100].decode(errors='replace')}",
+def _unreadable(reply: Reply, service: str, error: Exception) -> RemoteError:
+    """Return what an answer of another shape is: a fault of the other side, never a refusal."""
+    detail = f"an unreadable answer ({error}): {reply.body[:100].decode(errors='replace')}"
+    return RemoteError(
+        source=f"{service} ({reply.instance})", remote_status=reply.status, detail=detail
     )
