@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -75,6 +76,7 @@ class Repository(Generic[A]):
         source: str,
         cache_size: int = 10_000,
         attempts: int = 25,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Serve one aggregate class.
 
@@ -84,6 +86,7 @@ class Repository(Generic[A]):
             source: the name of the service, for consistency tokens.
             cache_size: how many aggregates stay in memory.
             attempts: how often a command is decided anew after conflicts.
+            clock: seconds, monotonic; measures how long loading takes.
         """
         self.type: StateType = aggregate_type(cls)
         self._cls = cls
@@ -91,6 +94,7 @@ class Repository(Generic[A]):
         self._store = store
         self._source = source
         self._attempts = attempts
+        self._clock = clock
         self._cells = CellCache(cache_size)
         self._loading: dict[str, asyncio.Task[Cell]] = {}
         self._snapshots: set[asyncio.Task[None]] = set()
@@ -183,7 +187,9 @@ class Repository(Generic[A]):
             self._cells.discard(id, cell)  # half-changed
             raise
         cell.version = version = cell.version + len(events)
-        snapshot = self._due_snapshot(cell, stream)
+        every = self._cls.snapshot_every
+        due = every and cell.version - cell.snapshot_version >= every
+        snapshot = self._snapshot(cell, stream) if due else None
         cell.in_flight += 1
         landed = 0
         try:
@@ -260,9 +266,14 @@ class Repository(Generic[A]):
         return await asyncio.shield(task)
 
     async def _load_cell(self, id: str) -> Cell:
+        began = self._clock()
         state, version, snapshot_version = await self._restore(id, until=None)
+        took_ms = (self._clock() - began) * 1000
         cell = Cell(state, version, snapshot_version)
         self._cells.put(id, cell)
+        allowed_ms = self._cls.snapshot_load_ms
+        if allowed_ms and took_ms > allowed_ms and version > snapshot_version:
+            self._save(self._snapshot(cell, self.type.stream(id)))
         return cell
 
     async def _restore(self, id: str, *, until: int | None) -> tuple[A, int, int]:
@@ -279,10 +290,8 @@ class Repository(Generic[A]):
             version = page.events[-1].version if page.events else version
         return state, version, snapshot_version
 
-    def _due_snapshot(self, cell: Cell, stream: str) -> Snapshot | None:
-        every = self._cls.snapshot_every
-        if not every or cell.version - cell.snapshot_version < every:
-            return None
+    def _snapshot(self, cell: Cell, stream: str) -> Snapshot:
+        """Return the state as it is now, to be saved when it is durable."""
         cell.snapshot_version = cell.version
         data = self.type.encode(cell.state)
         return Snapshot(stream, cell.version, self.type.fingerprint, data)

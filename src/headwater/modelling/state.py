@@ -27,13 +27,20 @@ class EventSourced(msgspec.Struct):
 class Aggregate(EventSourced):
     """A consistency boundary around one stream: ``Account/7`` for the account with id 7.
 
-    Fields are the state, and what a snapshot stores. ``id`` is set by the framework. The stream
-    is called like the class unless ``stream_name`` says otherwise; it must never change.
+    Fields are the state, and what a snapshot stores. ``id`` is set by the framework.
+
+    Attributes:
+        stream_name: what the stream is called; like the class when empty. It must never change.
+        snapshot_every: a snapshot is taken whenever so many events came after the last one; 0
+            for never.
+        snapshot_load_ms: a snapshot is taken, too, when loading had to replay events and took
+            longer than so many milliseconds; 0 for never.
     """
 
     id: str = ""
     stream_name: ClassVar[str] = ""
     snapshot_every: ClassVar[int] = 100
+    snapshot_load_ms: ClassVar[float] = 0
 
 
 class DecisionModel(EventSourced):

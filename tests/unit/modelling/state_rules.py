@@ -13,6 +13,7 @@ from headwater.modelling import (
     Aggregate,
     Repository,
     aggregate_type,
+    command_handler,
     event_sourcing_handler,
 )
 from tests.unit.modelling.ledger import Account, Deposit, Deposited, Open
@@ -41,6 +42,42 @@ class SnapshotRules:
         assert snapshot.version == 10
         assert snapshot.fingerprint == aggregate_type(Account).fingerprint
         assert msgspec.json.decode(snapshot.data)["balance"] == 45
+
+    async def test_taken_when_loading_was_slow(self, store: EventStore) -> None:
+        """Loading that took longer than allowed ends in a snapshot, unless nothing was replayed."""
+
+        class Slow(Aggregate):
+            stream_name: ClassVar[str] = "Account"
+            snapshot_every: ClassVar[int] = 0
+            snapshot_load_ms: ClassVar[float] = 50
+            total: int = 0
+
+            @command_handler
+            def deposit(self, command: Deposit) -> Deposited:
+                return Deposited(self.id, command.amount)
+
+            @event_sourcing_handler
+            def deposited(self, event: Deposited) -> None:
+                self.total += event.amount
+
+        async def load_in(seconds: float) -> Snapshot | None:
+            ticks = iter((0.0, seconds))
+            slow = Repository(Slow, store, source="x", clock=lambda: next(ticks))
+            await LocalCommandBus([slow.handlers()]).send(Deposit("7", 10))
+            await slow.close()
+            return await store.load_snapshot("Account/7")
+
+        await put(store, "7", Deposited("7", 1), Deposited("7", 2))
+        assert await load_in(0.050) is None
+        snapshot = await load_in(0.051)
+        assert snapshot is not None
+        assert (snapshot.version, msgspec.json.decode(snapshot.data)["total"]) == (3, 13)
+        await store.save_snapshot(
+            Snapshot("Account/7", 4, snapshot.fingerprint, b'{"id":"7","total":23}')
+        )
+        assert await load_in(1.0) == Snapshot(
+            "Account/7", 4, snapshot.fingerprint, b'{"id":"7","total":23}'
+        )
 
     async def test_used(self, store: EventStore) -> None:
         """A snapshot is where loading starts: earlier events are not read again."""
