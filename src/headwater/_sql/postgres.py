@@ -66,6 +66,7 @@ class Database:
                 "default_transaction_isolation": "read committed",
                 "synchronous_commit": "on",
                 "jit": "off",
+                "enable_seqscan": "off",  # plans made while tables are empty must not read them
                 **settings,
             },
         }

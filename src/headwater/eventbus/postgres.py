@@ -13,7 +13,7 @@ from headwater.eventbus import cloudevents
 from headwater.eventbus.api import BusEvent, Delivery, partition_of
 from headwater.eventbus.checks import check_count, check_subscription
 
-_MIGRATIONS = ("postgres_1.sql",)
+_MIGRATIONS = ("postgres_1.sql", "postgres_append_2.sql")
 _SQL = statements("headwater.eventbus", "postgres_log.sql")
 _COMMIT_EVENTS_MAX = 10_000
 

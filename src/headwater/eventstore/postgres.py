@@ -35,7 +35,7 @@ _EVENTS_MAX = 4096
 _CONDITIONS_MAX = 256  # each is compared with the events of all before it
 _END = 2**63 - 1
 _MIGRATIONS = ("postgres_schema_1.sql", "postgres_append_2.sql", "postgres_resolve_3.sql")
-_SETTINGS = {"enable_seqscan": "off", "enable_bitmapscan": "off"}
+_SETTINGS = {"enable_bitmapscan": "off"}
 
 
 class PostgresEventStore:

@@ -74,6 +74,24 @@ async def test_publishers_of_one_process_share_commits(bus: PostgresEventBus) ->
     assert len(await collect(bus, 200)) == 200
 
 
+async def test_appending_looks_up_what_it_needs(postgres_url: str) -> None:
+    """Publishing never reads through the log, not even while the server has no statistics of it."""
+    bus = await PostgresEventBus.open(postgres_url)
+    for number in range(0, 100, 10):
+        await bus.publish([bus_event(number + n) for n in range(1, 11)])
+    await bus.close()  # its connections say what they have read
+    other = await PostgresEventBus.open(postgres_url)
+    read = (
+        "SELECT seq_tup_read FROM pg_stat_user_tables WHERE n_tup_ins = 100"
+        " AND schemaname = current_schema() AND relname = 'bus_events'"
+    )
+    async with asyncio.timeout(WAIT_S_MAX):
+        while (found := await value(other, read)) is None:
+            pass
+    assert found == 0
+    await other.close()
+
+
 async def test_offsets_become_visible_in_order(bus: PostgresEventBus, postgres_url: str) -> None:
     """While one transaction appends to a partition the next waits, and other partitions go on."""
     other = await PostgresEventBus.open(postgres_url)

@@ -1,0 +1,51 @@
+-- Version 2: appending costs the same however many events the log has.
+--
+-- The plan of the first version, made while the table was empty, read all of it into a hash table
+-- to see whether an event is stored. And each event locked the row of its origin, for a reference
+-- that nothing can break: origins are never deleted.
+ALTER TABLE bus_events DROP CONSTRAINT bus_events_origin_fkey;
+
+CREATE OR REPLACE FUNCTION bus_append(
+    partitions integer[], documents text[], origins integer[], positions bigint[]
+) RETURNS integer LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    chosen  integer;
+    stored  integer;
+    space   integer := hashtext('headwater bus ' || current_schema());
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'bus_append needs a transaction that is READ COMMITTED';
+    END IF;
+    FOR chosen IN SELECT DISTINCT given FROM unnest(partitions) AS given ORDER BY given LOOP
+        PERFORM pg_advisory_xact_lock(space, chosen);
+    END LOOP;
+    WITH fresh AS (
+        SELECT given.*, row_number() OVER (PARTITION BY given.partition ORDER BY given.number) AS n
+        FROM unnest(partitions, documents, origins, positions) WITH ORDINALITY
+             AS given (partition, document, origin, position, number)
+        LEFT JOIN LATERAL ( -- with its LIMIT a look-up for each event, whatever the statistics say
+            SELECT true AS found FROM bus_events AS old
+            WHERE old.origin = given.origin AND old.position = given.position LIMIT 1
+        ) AS old ON true
+        WHERE old.found IS NULL
+    ), ends AS MATERIALIZED (
+        SELECT wanted.partition, (
+            SELECT coalesce(max(old.partition_offset), -1) FROM bus_events AS old
+            WHERE old.partition = wanted.partition
+        ) AS partition_offset
+        FROM (SELECT DISTINCT fresh.partition FROM fresh) AS wanted
+    )
+    INSERT INTO bus_events (partition, partition_offset, document, origin, position)
+    SELECT fresh.partition, ends.partition_offset + fresh.n,
+           fresh.document, fresh.origin, fresh.position
+    FROM fresh JOIN ends ON ends.partition = fresh.partition
+    ORDER BY fresh.number;
+    GET DIAGNOSTICS stored = ROW_COUNT;
+    RETURN stored;
+END
+$$;
