@@ -7,13 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from headwater._http.problems import problem_handlers, problem_response, read_json
+    from headwater._http.problems import problem_handlers, problem_of, read_json
     from headwater._http.server import AsgiServer
 
 _HOMES = {
     "AsgiServer": "headwater._http.server",
     "problem_handlers": "headwater._http.problems",
-    "problem_response": "headwater._http.problems",
+    "problem_of": "headwater._http.problems",
     "read_json": "headwater._http.problems",
 }
 
@@ -25,4 +25,4 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(_HOMES[name]), name)
 
 
-__all__ = ["AsgiServer", "problem_handlers", "problem_response", "read_json"]
+__all__ = ["AsgiServer", "problem_handlers", "problem_of", "read_json"]

@@ -2,8 +2,9 @@
 
 import math
 import uuid
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import structlog
@@ -29,27 +30,26 @@ T = TypeVar("T")
 _log = structlog.get_logger("headwater.http")
 
 
-def problem_handlers(*, limit_bytes: int = 0) -> ExceptionHandlersMap:
-    """Return Litestar exception handlers that turn every exception into a problem document.
+class Problem(NamedTuple):
+    """An error as it is answered; the names of headers are lower-case."""
 
-    Errors of `headwater.errors` keep their status, code and fields. Litestar's own become the
-    nearest of them (404 `RouteNotFound`, 400 `MalformedMessage`, 413 `TooLarge`); 405 keeps its
-    ``Allow`` header. Anything else is logged with its traceback and answered as `Unexpected`,
-    with a reference that is also in the log.
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def problem_handlers(*, limit_bytes: int = 0) -> ExceptionHandlersMap:
+    """Return Litestar exception handlers that answer every exception as `problem_of` says.
 
     Args:
         limit_bytes: the app's body limit, for the message of 413.
     """
 
-    def http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-        return _http_error(request, error, limit_bytes)
+    def answer(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+        status, headers, body = problem_of(error, request.scope, limit_bytes=limit_bytes)
+        return Response(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
-    return {
-        HeadwaterError: _own_error,
-        HTTPException: http,
-        SerializationException: _undecodable,
-        Exception: _unexpected,
-    }
+    return {Exception: answer}
 
 
 async def read_json(request: Request[Any, Any, Any], decoder: JsonDecoder[T], *, name: str) -> T:
@@ -64,47 +64,53 @@ async def read_json(request: Request[Any, Any, Any], decoder: JsonDecoder[T], *,
         raise MalformedMessage(name=name, reason=str(error)) from error
 
 
-def problem_response(
-    error: HeadwaterError, headers: dict[str, str] | None = None
-) -> Response[bytes]:
-    """Return the problem document of an error, with ``Retry-After`` where waiting helps."""
+def problem_of(error: Exception, scope: Any, *, limit_bytes: int = 0) -> Problem:
+    """Return the problem document of any exception that ends a request.
+
+    Errors of `headwater.errors` keep their status, code and fields, and say ``Retry-After`` where
+    waiting helps. Litestar's own become the nearest of them (404 `RouteNotFound`, 400
+    `MalformedMessage`, 413 `TooLarge`); 405 keeps its ``Allow`` header. Anything else is logged
+    with its traceback and answered as `Unexpected`, with a reference that is also in the log.
+
+    Args:
+        error: what was raised.
+        scope: the ASGI scope of the request.
+        limit_bytes: the app's body limit, for the message of 413.
+    """
+    if isinstance(error, HTTPException):
+        return _of_http_error(error, scope, limit_bytes)
+    if isinstance(error, SerializationException):
+        error = MalformedMessage(name="the request", reason=str(error))
+    if isinstance(error, HeadwaterError):
+        return _of_own_error(error)
+    return _unexpected(error, scope)
+
+
+def _of_own_error(error: HeadwaterError, headers: Mapping[str, str] | None = None) -> Problem:
     headers = dict(headers or {})
     if isinstance(error, Unavailable):
-        headers.setdefault("Retry-After", str(max(1, math.ceil(error.retry_after_s))))
+        headers.setdefault("retry-after", str(max(1, math.ceil(error.retry_after_s))))
     if isinstance(error, Unauthenticated):
-        headers.setdefault("WWW-Authenticate", "Bearer")
-    return _response(error.to_problem(), error.status, headers)
+        headers.setdefault("www-authenticate", "Bearer")
+    return Problem(error.status, headers, msgspec.json.encode(error.to_problem()))
 
 
-def _response(problem: dict[str, Any], status: int, headers: dict[str, str]) -> Response[bytes]:
-    return Response(
-        msgspec.json.encode(problem), status_code=status, media_type=MEDIA_TYPE, headers=headers
-    )
-
-
-def _own_error(_: Request[Any, Any, Any], error: HeadwaterError) -> Response[bytes]:
-    return problem_response(error)
-
-
-def _http_error(
-    request: Request[Any, Any, Any], error: HTTPException, limit_bytes: int
-) -> Response[bytes]:
-    headers = dict(error.headers or {})
+def _of_http_error(error: HTTPException, scope: Any, limit_bytes: int) -> Problem:
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    method, path = str(scope["method"]), scope["path"]
     if error.status_code == HTTPStatus.NOT_FOUND:
-        path = request.scope.get("raw_path", b"").decode("latin-1") or request.scope["path"]
-        return problem_response(RouteNotFound(method=str(request.method), path=path), headers)
+        raw = scope.get("raw_path", b"").decode("latin-1")
+        return _of_own_error(RouteNotFound(method=method, path=raw or path), headers)
     if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return problem_response(TooLarge(limit_bytes=limit_bytes), headers)
+        return _of_own_error(TooLarge(limit_bytes=limit_bytes), headers)
     if error.status_code == HTTPStatus.BAD_REQUEST:
-        return problem_response(
-            MalformedMessage(name="the request", reason=_reason(error)), headers
-        )
+        malformed = MalformedMessage(name="the request", reason=_reason(error))
+        return _of_own_error(malformed, headers)
     if error.status_code >= 500 and error.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
-        return _unexpected(request, error)
+        return _unexpected(error, scope)
     phrase = HTTPStatus(error.status_code).phrase
-    detail = f"{request.method} {request.scope['path']}: {error.detail}"
-    allowed = next((headers[name] for name in headers if name.lower() == "allow"), "")
-    if allowed:
+    detail = f"{method} {path}: {error.detail}"
+    if allowed := headers.get("allow"):
         detail = f"{detail}: allowed are {allowed}"
     problem = {
         "type": "about:blank",
@@ -113,7 +119,7 @@ def _http_error(
         "detail": detail,
         "code": phrase.lower().replace(" ", "-"),
     }
-    return _response(problem, error.status_code, headers)
+    return Problem(error.status_code, headers, msgspec.json.encode(problem))
 
 
 def _reason(error: HTTPException) -> str:
@@ -126,20 +132,16 @@ def _reason(error: HTTPException) -> str:
     return "; ".join(found) or error.detail
 
 
-def _undecodable(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    return problem_response(MalformedMessage(name="the request", reason=str(error)))
-
-
-def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+def _unexpected(error: Exception, scope: Any) -> Problem:
     reference = uuid.uuid4().hex[:12]
     _log.error(
         "request failed unexpectedly",
         reference=reference,
-        method=str(request.method),
-        path=request.scope["path"],
+        method=str(scope["method"]),
+        path=scope["path"],
         exc_info=error,
     )
-    return problem_response(Unexpected(reference=reference))
+    return _of_own_error(Unexpected(reference=reference))
 
 
-__all__ = ["MEDIA_TYPE", "problem_handlers", "problem_response", "read_json"]
+__all__ = ["MEDIA_TYPE", "Problem", "problem_handlers", "problem_of", "read_json"]

@@ -1,38 +1,34 @@
 """The HTTP edge: JSON to commands and queries, answers and errors back, health and metrics."""
 
-import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 from litestar import Litestar, Request, Response, get
-from litestar.handlers import HTTPRouteHandler
+from litestar.exceptions import MethodNotAllowedException
+from litestar.handlers import HTTPRouteHandler, WebsocketRouteHandler
 
-from headwater._http import problem_handlers, problem_response
+from headwater._http import problem_handlers, problem_of
+from headwater._http.problems import MEDIA_TYPE
 from headwater.discovery import RouteInfo
-from headwater.dispatch import CommandMessage, QueryMessage
 from headwater.dispatch.http import HttpForm
 from headwater.dispatch.local import LocalCommandBus, LocalQueryBus
-from headwater.errors import DeadlineExceeded, Draining, HeadwaterError, Overloaded, ViewNotFound
-from headwater.messages import ConsistencyToken, Metadata, handling
-from headwater.messages.headers import (
-    CONSISTENCY_TOKEN,
-    IDEMPOTENCY_KEY,
-    expected_version,
-    from_headers,
-)
+from headwater.service.endpoints import Endpoints, respond
 from headwater.service.metrics import Metrics
 from headwater.service.openapi import openapi_page, swagger_assets
+from headwater.service.router import Match, Router, allowed
 from headwater.service.settings import ServiceSettings
 
 _encode = msgspec.json.Encoder().encode
 _JSON = "application/json"
-Answer = Callable[[Request[Any, Any, Any]], Awaitable[Response[bytes]]]
 
 
 class Edge:
-    """The HTTP side of one instance."""
+    """The HTTP side of one instance: an ASGI application.
+
+    Messages are answered by `Endpoints`; all else (health, metrics, documentation, routes of the
+    service's own) by a Litestar application behind them.
+    """
 
     def __init__(
         self,
@@ -59,20 +55,58 @@ class Edge:
             routes: further Litestar handlers.
         """
         self._settings = settings
-        self._commands = commands
-        self._queries = queries
         self._metrics = metrics
         self._problems = problems
         self._lags = lags
         self._document = document
         self._extra = tuple(routes)
-        self.in_progress = 0
-        self.draining = False
+        self._endpoints = Endpoints(settings, commands, queries, metrics)
         self._forms = [
             *(HttpForm(command) for command in commands.commands),
             *(HttpForm(query) for query in queries.queries),
         ]
+        self._handlers = (*self._own_handlers(), *self._extra)
         self.app = self._application()
+        self._router = self._routes()
+
+    @property
+    def draining(self) -> bool:
+        """Whether messages are refused because the instance stops."""
+        return self._endpoints.draining
+
+    @draining.setter
+    def draining(self, value: bool) -> None:
+        self._endpoints.draining = value
+
+    def __call__(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
+        """Answer one ASGI connection."""
+        match = self._router.find(scope) if scope["type"] == "http" else None
+        if match is None:
+            return self.app(scope, receive, send)
+        entry = match.entries.get(scope["method"])
+        if entry is None:
+            return self._other_method(match, scope, receive, send)
+        if entry.endpoint is None:
+            return self.app(scope, receive, send)
+        values = dict(zip(entry.parameters, match.values, strict=True))
+        answering: Awaitable[None] = entry.endpoint(scope, receive, send, values)
+        return answering
+
+    async def _other_method(self, match: Match, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a method that is not declared for a path: OPTIONS, or an error."""
+        if all(entry.endpoint is None for entry in match.entries.values()):
+            await self.app(scope, receive, send)
+            return
+        allow = allowed(match.entries)
+        if scope["method"] == "OPTIONS":
+            headers = [(b"allow", allow.encode())]
+            await send({"type": "http.response.start", "status": 204, "headers": headers})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        error = MethodNotAllowedException(headers={"allow": allow})
+        status, _, body = problem_of(error, scope)
+        told = [(b"allow", allow.encode()), (b"content-type", MEDIA_TYPE.encode())]
+        await respond(send, status, told, body)
 
     def routes(self) -> tuple[RouteInfo, ...]:
         """Return what is served, for discovery."""
@@ -89,107 +123,24 @@ class Edge:
         return (*own, *_extra_routes(self._extra))
 
     def _application(self) -> Litestar:
-        handlers: list[Any] = []
-        for form in self._forms:
-            answer = self._command(form) if form.kind.kind == "command" else self._query(form)
-            handlers.append(
-                HTTPRouteHandler(
-                    path=_litestar_path(form.route.path),
-                    http_method=form.route.method,  # type: ignore[arg-type]  # checked by @route
-                    status_code=200,
-                    include_in_schema=False,
-                    name=form.kind.name,
-                )(answer)
-            )
         return Litestar(
-            route_handlers=[*handlers, *self._own_handlers(), *self._extra],
+            route_handlers=self._handlers,
             exception_handlers=problem_handlers(limit_bytes=self._settings.max_body_bytes),
             request_max_body_size=self._settings.max_body_bytes,
             openapi_config=None,
             logging_config=None,
         )
 
-    def _command(self, form: HttpForm) -> Answer:
-        async def answer(
-            request: Request[Any, Any, Any], metadata: Metadata, deadline: float
-        ) -> Response[bytes]:
-            command = form.command(request.path_params, await request.body())
-            headers = _headers(request)
-            key = headers.get(IDEMPOTENCY_KEY, "")
-            token = headers.get(CONSISTENCY_TOKEN, "")
-            version = expected_version(headers)
-            message = CommandMessage(command, metadata, key, expected_version=version)
-            with handling(metadata, deadline=deadline, token=token):
-                result = await self._commands.dispatch(message)
-            answered = {CONSISTENCY_TOKEN: result.token, "etag": f'"{result.version}"'}
-            return Response(_encode(result), media_type=_JSON, headers=answered)
-
-        return self._guarded(form, answer)
-
-    def _query(self, form: HttpForm) -> Answer:
-        optional = type(None) in get_args(form.kind.answer)
-
-        async def answer(
-            request: Request[Any, Any, Any], metadata: Metadata, deadline: float
-        ) -> Response[bytes]:
-            query = form.query(request.path_params, request.query_params.dict())
-            text = _headers(request).get(CONSISTENCY_TOKEN, "")
-            token = ConsistencyToken.decode(text) if text else None
-            with handling(metadata, deadline=deadline, token=text):
-                found = await self._queries.dispatch(QueryMessage(query, metadata, token))
-            if found is None and not optional:
-                raise ViewNotFound(view=form.kind.name, key=form.kind.target_of(query))
-            return Response(_encode(found), media_type=_JSON)
-
-        return self._guarded(form, answer)
-
-    def _guarded(
-        self,
-        form: HttpForm,
-        answer: Callable[[Request[Any, Any, Any], Metadata, float], Awaitable[Response[bytes]]],
-    ) -> Answer:
-        """Surround an answer with admission, the deadline, problem details and metrics."""
-        note = self._metrics.route(form.route.method, form.route.path)
-        limit = self._settings.max_in_progress
-        longest_s = self._settings.request_timeout_s
-
-        async def guarded(request: Request[Any, Any, Any]) -> Response[bytes]:
-            began = time.perf_counter()
-            self.in_progress += 1
-            try:
-                self._admit(limit)
-                metadata, deadline = from_headers(_headers(request))
-                allowed_s = longest_s
-                if deadline is not None:
-                    allowed_s = min(longest_s, deadline - time.monotonic())
-                try:
-                    async with asyncio.timeout(allowed_s):
-                        ends = time.monotonic() + allowed_s
-                        response = await answer(request, metadata, ends)
-                except TimeoutError:
-                    raise DeadlineExceeded(
-                        action=form.kind.name, timeout_s=max(allowed_s, 0.0)
-                    ) from None
-            except HeadwaterError as error:
-                note(error.status, began)
-                return problem_response(error)
-            except Exception:
-                note(500, began)
-                raise
-            finally:
-                self.in_progress -= 1
-            note(response.status_code or 200, began)
-            return response
-
-        return guarded
-
-    def _admit(self, limit: int) -> None:
-        if self.in_progress > limit:
-            self._metrics.rejected.inc()
-            raise Overloaded(limit=limit)
-        if self.draining:
-            self._metrics.rejected.inc()
-            raise Draining(service=self._settings.service)
+    def _routes(self) -> Router:
+        router = Router()
+        for handler in self._handlers:
+            if isinstance(handler, HTTPRouteHandler):
+                for path in handler.paths:
+                    for method in handler.http_methods:
+                        router.add(method, path, None)
+        for form in self._forms:
+            router.add(form.route.method, form.route.path, self._endpoints.endpoint(form))
+        return router
 
     def _own_handlers(self) -> list[Any]:
         settings = self._settings
@@ -227,25 +178,15 @@ class Edge:
         @get("/metrics", include_in_schema=False)
         async def metrics() -> Response[bytes]:
             kind = "text/plain; version=0.0.4; charset=utf-8"
-            text = self._metrics.exposition(in_progress=self.in_progress, lags=await self._lags())
+            text = self._metrics.exposition(
+                in_progress=self._endpoints.in_progress, lags=await self._lags()
+            )
             return Response(text, media_type=kind)
 
         return [openapi, docs, asset, live, ready, metrics]
 
 
-def _headers(request: Request[Any, Any, Any]) -> dict[str, str]:
-    """Return the first header of each (lower-case) name; Litestar's own mapping costs much more."""
-    pairs = list(request.scope["headers"])[::-1]
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
-
-
-def _litestar_path(template: str) -> str:
-    return template.replace("}", ":str}")
-
-
 def _extra_routes(handlers: Iterable[Any]) -> list[RouteInfo]:
-    from litestar.handlers import WebsocketRouteHandler
-
     found = []
     for handler in handlers:
         for path in sorted(handler.paths):

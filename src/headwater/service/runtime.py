@@ -233,9 +233,7 @@ class Runtime:
             ),
             routes=self.service.routes,
         )
-        self._server = AsgiServer(
-            self.edge.app, settings.host, settings.port, name=settings.instance
-        )
+        self._server = AsgiServer(self.edge, settings.host, settings.port, name=settings.instance)
         await self._server.start()
         self._exit.push_async_callback(self._drain)
 
