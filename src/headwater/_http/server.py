@@ -10,6 +10,7 @@ from typing import Any, Self
 import msgspec
 import uvicorn
 
+from headwater._http.protocol import JoiningProtocol
 from headwater._http.pulse import wait_for
 from headwater.errors import AddressInUse, ConfigurationError, Draining, StartupError
 
@@ -92,7 +93,7 @@ class AsgiServer:
         config = uvicorn.Config(
             self._serve_request,
             interface="asgi3",
-            http="httptools",
+            http=JoiningProtocol,
             ws="websockets-sansio",
             lifespan="on" if self._lifespan else "off",
             log_config=None,
@@ -189,20 +190,20 @@ class _Exchange:
         self._send = send
         self.started = self.streaming = self.finished = False
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             self.started = True
-            self.streaming = any(
-                name.lower() == b"content-type" and value.startswith(b"text/event-stream")
-                for name, value in message.get("headers", ())
-            )
+            for name, value in message.get("headers", ()):
+                if name.lower() == b"content-type" and value.startswith(b"text/event-stream"):
+                    self.streaming = True
         elif self.streaming and not message.get("more_body", False):
             self.finished = True
-        await self._send(message)
+        return self._send(message)
 
-    async def receive(self) -> Message:
-        if not self.streaming:
-            return await self._receive()
+    def receive(self) -> Awaitable[Message]:
+        return self._receive_or_end() if self.streaming else self._receive()
+
+    async def _receive_or_end(self) -> Message:
         message = asyncio.ensure_future(self._receive())
         closing = asyncio.ensure_future(self._closing.wait())
         try:

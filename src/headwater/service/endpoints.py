@@ -222,7 +222,7 @@ async def _body(request: _Request, limit_bytes: int) -> bytes:
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit_bytes:
         raise TooLarge(limit_bytes=limit_bytes)
-    body = b""
+    body: bytes = b""
     while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":
