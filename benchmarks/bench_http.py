@@ -3,6 +3,7 @@
 wrk is a program of its own: Debian's package ``wrk``.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -10,6 +11,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.harness import Measured, benchmark
 
@@ -33,8 +36,16 @@ end
 """
 
 
+class _Load(NamedTuple):
+    """What one run of wrk brought."""
+
+    requests_s: float
+    cpu_us: float
+    """Processor time of the service for each request, in all its threads; Linux only."""
+
+
 @contextmanager
-def _service(role: str) -> Iterator[str]:
+def _service(role: str) -> Iterator[tuple[str, int]]:
     with tempfile.TemporaryDirectory() as data:
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.http_service", data, role],
@@ -49,37 +60,57 @@ def _service(role: str) -> Iterator[str]:
         try:
             url = next((line.strip() for line in lines if line.startswith("http")), "")
             assert url, "the service did not start: python -m benchmarks.http_service DIR all"
-            yield url
+            yield url, process.pid
         finally:
             process.stdin.close()
             process.wait(30)
             process.stdout.close()
 
 
-def _wrk(url: str, script: str) -> float:
+def _wrk(role: str, script: str) -> _Load:
     if shutil.which("wrk") is None:
         raise FileNotFoundError("wrk is not installed: apt-get install wrk")
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+    with _service(role) as (url, pid), tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
         file.write(script)
         file.flush()
         command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}", "-s", file.name, url]
+        before = _cpu_s(pid)
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        used_s = _cpu_s(pid) - before
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
     assert refused is None, output
-    found = re.search(r"Requests/sec:\s+([\d.]+)", output)
-    assert found, output
-    return float(found[1])
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    requests = re.search(r"(\d+) requests in", output)
+    assert rate, output
+    assert requests, output
+    return _Load(float(rate[1]), used_s / int(requests[1]) * 1e6)
+
+
+def _cpu_s(pid: int) -> float:
+    """Return the seconds of processor time that a process has used (proc(5): utime, stime)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @benchmark("http.commands", unit="requests/s", runs=3)
 def http_commands() -> Measured:
     """Durable commands over 1,000 accounts, 64 connections, one service process."""
-    with _service("command") as url:
-        return Measured(_wrk(url, _COMMANDS))
+    return Measured(_wrk("command", _COMMANDS).requests_s)
 
 
 @benchmark("http.queries", unit="requests/s", runs=3)
 def http_queries() -> Measured:
     """Queries by key over 1,000 accounts, 64 connections, one service process."""
-    with _service("all") as url:
-        return Measured(_wrk(url, _QUERIES))
+    return Measured(_wrk("all", _QUERIES).requests_s)
+
+
+@benchmark("http.cpu.commands", unit="µs/request", runs=3)
+def http_cpu_commands() -> Measured:
+    """The processor time of a command: what a busy machine does not blur."""
+    return Measured(_wrk("command", _COMMANDS).cpu_us)
+
+
+@benchmark("http.cpu.queries", unit="µs/request", runs=3)
+def http_cpu_queries() -> Measured:
+    """The processor time of a query."""
+    return Measured(_wrk("all", _QUERIES).cpu_us)

@@ -16,18 +16,6 @@ CAUSATION_ID = "headwater-causation-id"
 TENANT = "headwater-tenant"
 TRACEPARENT = "traceparent"
 
-REQUEST_HEADERS = (
-    IDEMPOTENCY_KEY,
-    IF_MATCH,
-    CONSISTENCY_TOKEN,
-    TIMEOUT_MS,
-    CORRELATION_ID,
-    CAUSATION_ID,
-    TENANT,
-    TRACEPARENT,
-)
-"""All that a request may say about its message."""
-
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 _LENGTH_MAX = 256
 

@@ -27,9 +27,14 @@ from headwater.errors import (
 )
 from headwater.messages import ConsistencyToken, Metadata, handling
 from headwater.messages.headers import (
+    CAUSATION_ID,
     CONSISTENCY_TOKEN,
+    CORRELATION_ID,
     IDEMPOTENCY_KEY,
-    REQUEST_HEADERS,
+    IF_MATCH,
+    TENANT,
+    TIMEOUT_MS,
+    TRACEPARENT,
     expected_version,
     from_headers,
 )
@@ -41,7 +46,21 @@ _encode = msgspec.json.Encoder().encode
 _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", MEDIA_TYPE.encode())
 _TOKEN = CONSISTENCY_TOKEN.encode()
-_WANTED = {name.encode(): name for name in ("content-length", "host", *REQUEST_HEADERS)}
+_WANTED = {
+    name.encode(): name
+    for name in (
+        "content-length",
+        "host",
+        IDEMPOTENCY_KEY,
+        IF_MATCH,
+        CONSISTENCY_TOKEN,
+        TIMEOUT_MS,
+        CORRELATION_ID,
+        CAUSATION_ID,
+        TENANT,
+        TRACEPARENT,
+    )
+}
 _CLIENT_LEFT = 499
 
 Headers = dict[str, str]
