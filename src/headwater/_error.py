@@ -101,3 +101,29 @@ class HeadwaterError(Exception):
 
 
 REGISTRY[HeadwaterError.code] = [HeadwaterError]  # subclasses register themselves
+
+
+def from_problem(problem: Any, *, status: int = 500, source: str = "") -> HeadwaterError:
+    """Return the error that a problem document describes; `RemoteError` when it is not ours.
+
+    Args:
+        problem: the decoded document, of any shape.
+        status: the HTTP status it came with.
+        source: who answered, for the message.
+    """
+    if isinstance(problem, dict):
+        fields = problem.get("fields")
+        known = REGISTRY.get(str(problem.get("code", "")), ())
+        for cls in known:
+            if not isinstance(fields, dict):
+                break
+            try:
+                return cls.from_fields(fields)
+            except (TypeError, NameError, msgspec.ValidationError):
+                pass  # an error of the same name but another shape; if there is no other: remote
+        detail = str(problem.get("detail") or problem.get("title") or problem)[:500]
+        code = str(problem.get("code", ""))
+    else:
+        detail, code = str(problem)[:500], ""
+    remote = REGISTRY["remote-error"][-1]  # the one in errors.py, which is above this file
+    return remote(source=source, remote_status=status, detail=detail, remote_code=code)

@@ -14,6 +14,7 @@
     │   ├── ViewNotFound
     │   ├── InstanceNotFound          the registry has no such instance
     │   ├── ServiceNotFound           nothing is registered under the name
+    │   ├── ChangeNotFound            the settings have no change of this number
     │   └── RouteNotFound
     ├── Conflict                      409
     │   ├── ConcurrencyConflict       the stream has moved on
@@ -22,6 +23,7 @@
     │   ├── AggregateExists
     │   ├── ImportRefused             the events are not those that come next in the store
     │   ├── StoresDiffer              a copy is not what was copied
+    │   ├── SettingsConflict          somebody else has changed the settings meanwhile
     │   └── IdempotencyKeyReused      the same key with another content
     ├── Unauthenticated, Forbidden    401, 403
     ├── TooLarge                      413
@@ -51,36 +53,7 @@ A class states its message as a template over its own fields; the fields cross t
 problem document (RFC 9457), and the same class comes out on the other side.
 """
 
-from typing import Any
-
-import msgspec
-
-from headwater._error import REGISTRY, HeadwaterError
-
-
-def from_problem(problem: Any, *, status: int = 500, source: str = "") -> HeadwaterError:
-    """Return the error that a problem document describes; `RemoteError` when it is not ours.
-
-    Args:
-        problem: the decoded document, of any shape.
-        status: the HTTP status it came with.
-        source: who answered, for the message.
-    """
-    if isinstance(problem, dict):
-        fields = problem.get("fields")
-        known = REGISTRY.get(str(problem.get("code", "")), ())
-        for cls in known:
-            if not isinstance(fields, dict):
-                break
-            try:
-                return cls.from_fields(fields)
-            except (TypeError, NameError, msgspec.ValidationError):
-                pass  # an error of the same name but another shape; if there is no other: remote
-        detail = str(problem.get("detail") or problem.get("title") or problem)[:500]
-        code = str(problem.get("code", ""))
-    else:
-        detail, code = str(problem)[:500], ""
-    return RemoteError(source=source, remote_status=status, detail=detail, remote_code=code)
+from headwater._error import HeadwaterError, from_problem
 
 
 class Rejection(HeadwaterError):
@@ -184,6 +157,17 @@ class ServiceNotFound(NotFound):
     template = "no instance of {service!r} is registered: start one; known are {known}"
 
 
+class ChangeNotFound(NotFound):
+    """The settings have no change of this number."""
+
+    number: int
+    latest: int
+    template = (
+        "there is no change {number} of the settings, the latest is {latest}: "
+        "`headwater config history` lists them"
+    )
+
+
 class Conflict(HeadwaterError):
     """The request contradicts what is stored."""
 
@@ -239,6 +223,18 @@ class StoresDiffer(Conflict):
 
     difference: str
     template = "the stores differ: {difference}"
+
+
+class SettingsConflict(Conflict):
+    """Somebody else has changed the settings meanwhile; nothing was stored."""
+
+    expected: int
+    actual: int
+    author: str
+    template = (
+        "the settings are at change {actual} (by {author}), expected {expected}; nothing was "
+        "stored: fetch them with `headwater config pull`, then push again"
+    )
 
 
 class IdempotencyKeyReused(Conflict):
@@ -448,6 +444,7 @@ __all__ = [
     "AddressInUse",
     "AggregateExists",
     "AggregateNotFound",
+    "ChangeNotFound",
     "CircuitOpen",
     "ClaimLost",
     "CommandRefused",
@@ -477,6 +474,7 @@ __all__ = [
     "RouteNotFound",
     "SchemaTooNew",
     "ServiceNotFound",
+    "SettingsConflict",
     "StartupError",
     "StoreCorrupt",
     "StoreError",

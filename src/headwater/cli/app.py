@@ -22,6 +22,10 @@ _COMMANDS = {
         "headwater.cli.dead_letters:app",
         "Inspect, retry and drop events that could not be handled.",
     ),
+    "config": (
+        "headwater.cli.config:app",
+        "Push, pull and restore settings that are in a database.",
+    ),
     "copy-store": (
         "headwater.cli.copy_store:copy_store",
         "Copy an event store into another one, or compare the two.",

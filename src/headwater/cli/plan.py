@@ -97,7 +97,11 @@ def plan(system: System, ports: Ports) -> list[Part]:
     }
     parts = [
         _platform("discovery", ports.discovery, {}),
-        _platform("config", ports.config, {"directory": str(system.config_directory)}),
+        _platform(
+            "config",
+            ports.config,
+            {"directory": str(system.config_directory), "database": system.config_database},
+        ),
         _platform("gateway", ports.gateway, gateway),
     ]
     for service, section in system.services.items():

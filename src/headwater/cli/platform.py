@@ -15,6 +15,7 @@ from headwater.cli.documents import as_path
 from headwater.cli.logs import configure_logs
 from headwater.cli.run import given_settings
 from headwater.cli.supervised import report, supervised
+from headwater.config import SettingsStore
 from headwater.discovery import DiscoveryClient, DiscoveryServer
 from headwater.errors import ConfigurationError
 from headwater.gateway import Gateway, GatewaySettings
@@ -37,10 +38,14 @@ class DiscoverySettings(_Common, frozen=True, kw_only=True):
 
 
 class ConfigSettings(_Common, frozen=True, kw_only=True):
-    """Settings of ``headwater run config``; ``directory`` holds the configuration files."""
+    """Settings of ``headwater run config``: where the settings files are.
+
+    With the URL of a ``database`` they are there, and those in ``directory`` are its first content.
+    """
 
     port: int = 8888
     directory: Path = Path("config")
+    database: str = ""
 
 
 def run_platform(target: str, flags: Mapping[str, Any]) -> None:
@@ -80,17 +85,38 @@ async def _discovery(flags: Mapping[str, Any]) -> None:
 async def _config(flags: Mapping[str, Any]) -> None:
     settings, _ = _settings(ConfigSettings, flags)
     configure_logs(settings.log_level, settings.log_format)
+    from headwater.config.seed import tell_differences
     from headwater.config.server import ConfigServer
 
-    server = ConfigServer(settings.directory, settings.host, settings.port)
-    async with _until_told() as stop:
-        await server.start()
-        try:
-            report(url=server.url)
-            await stop.wait()
-        finally:
-            await server.stop()
+    source = await _settings_store(settings) if settings.database else settings.directory
+    server = ConfigServer(source, settings.host, settings.port)
+    async with _until_told() as stop, server:
+        told: asyncio.Task[None] | None = None
+        if settings.database and settings.directory.is_dir():
+            differences = tell_differences(settings.directory, lambda: server.repository.state)
+            told = asyncio.create_task(differences)
+        report(url=server.url)
+        await stop.wait()
+        if told is not None:
+            told.cancel()
     _log.info("configuration has stopped")
+
+
+async def _settings_store(settings: ConfigSettings) -> SettingsStore:
+    """Open the database; while it never had settings, it gets those of the directory."""
+    from headwater.config.postgres import PostgresSettingsStore
+    from headwater.config.seed import seed
+
+    store = await PostgresSettingsStore.open(settings.database)
+    try:
+        if settings.directory.is_dir():
+            await seed(store, settings.directory)
+        if not (await store.read()).files:
+            _log.warning("there are no settings yet: `headwater config push DIRECTORY`")
+    except BaseException:
+        await store.close()
+        raise
+    return store
 
 
 async def _gateway(flags: Mapping[str, Any]) -> None:

@@ -19,9 +19,9 @@ def _one() -> dict[Role, int]:
 class SystemSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[system]``; paths are relative to the file. HEADWATER_DATA replaces ``data``.
 
-    ``database`` is the URL of a PostgreSQL database that carries all event stores, view stores
-    and the bus instead of files; HEADWATER_DATABASE replaces it. Without a password in it, the
-    driver takes PGPASSWORD or the password file.
+    ``database`` is the URL of a PostgreSQL database that carries all event stores, view stores,
+    the bus and the configuration instead of files; HEADWATER_DATABASE replaces it. Without a
+    password in it, the driver takes PGPASSWORD or the password file.
     """
 
     name: str
@@ -38,11 +38,15 @@ class DiscoverySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 class ConfigSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[config]``: where the configuration service listens, and what it serves."""
+    """``[config]``: where the configuration service listens, and what it serves.
+
+    ``database`` is that of ``[system]`` when it is not given; empty: the directory is served.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8888
     directory: str = "config"
+    database: str | None = None
     profile: str = "default"
 
 
@@ -82,6 +86,11 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
     bus: BusSection
     services: dict[str, ServiceSection]
     database: str = ""
+
+    @property
+    def config_database(self) -> str:
+        """URL of the database with the configuration; empty when the directory is served."""
+        return self.database if self.config.database is None else self.config.database
 
     def settings(self, service: str) -> dict[str, Any]:
         """Return the settings that the file gives to every instance of a service."""

@@ -6,7 +6,17 @@ The client and the server load their libraries when they are used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from headwater.config.api import Config, ConfigDocument, ConfigSource, Settings
+from headwater.config.api import (
+    Config,
+    ConfigDocument,
+    ConfigSource,
+    Settings,
+    SettingsChange,
+    SettingsFile,
+    SettingsSource,
+    SettingsState,
+    SettingsStore,
+)
 from headwater.config.local import StaticConfig
 
 if TYPE_CHECKING:
@@ -33,5 +43,10 @@ __all__ = [
     "ConfigServer",
     "ConfigSource",
     "Settings",
+    "SettingsChange",
+    "SettingsFile",
+    "SettingsSource",
+    "SettingsState",
+    "SettingsStore",
     "StaticConfig",
 ]

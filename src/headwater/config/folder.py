@@ -1,27 +1,25 @@
-"""Reads a directory of settings files: only whole files, and never a bad one over a good one."""
+"""Settings files in a directory: only whole files are read, and the directory is watched."""
 
+import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import msgspec
+import structlog
+import watchfiles
 
-from headwater.config.files import SUFFIXES, Document, parse
-from headwater.errors import ConfigurationError
+from headwater.config.api import SettingsFile, SettingsState
+from headwater.config.checks import is_settings_file
+from headwater.errors import ConfigurationError, StoreUnavailable
 
+LOOK_AGAIN_S = 2.0
 _READ_ATTEMPTS = 5
 
 Signature = tuple[int, int, int]
 
-
-class SettingsFile(msgspec.Struct, frozen=True):
-    """One file: its last good content, and why its present content is refused, if it is."""
-
-    name: str
-    signature: Signature
-    document: Document | None
-    error: str = ""
+_log = structlog.get_logger("headwater.config")
 
 
 class Scan(msgspec.Struct, frozen=True):
@@ -31,14 +29,13 @@ class Scan(msgspec.Struct, frozen=True):
     sign of a change.
     """
 
-    files: dict[str, SettingsFile]
-    error: str
+    state: SettingsState
     changed: bool
-    wait_s: float
+    wait_s: float = 0.0
 
 
 class Folder:
-    """The files below a directory, by relative name.
+    """Implements `SettingsSource` with the files below a directory, by relative name.
 
     A file is read once its inode, size and time have not changed for ``settle_s``, so that one
     that is being written is not served half; the same holds for its removal. What changes
@@ -66,40 +63,97 @@ class Folder:
         self._settle_s = settle_s
         self._clock = clock
         self._pending: dict[str, tuple[Signature | None, float]] = {}
-        self.files: dict[str, SettingsFile] = {}
-        self.error = ""
+        self._signatures: dict[str, Signature] = {}
+        self._state = SettingsState()
+        self._closed = asyncio.Event()
 
-    def load(self) -> None:
-        """Read everything as it is now."""
-        for name, signature in self._signatures():
-            self.files[name] = self._read(name, signature)
+    @property
+    def name(self) -> str:
+        """See `SettingsSource.name`."""
+        return str(self.directory)
 
-    def scan(self) -> "Scan":
-        """Look at the directory; may run in another thread, one at a time. `take` the result."""
+    async def read(self) -> SettingsState:
+        """See `SettingsSource.read`."""
+        return await asyncio.to_thread(self.load)
+
+    def load(self) -> SettingsState:
+        """Read everything as it is now, without waiting for it to settle.
+
+        Raises:
+            StoreUnavailable: the directory cannot be read.
+        """
         try:
-            found = dict(self._signatures())
+            found = dict(self._look())
+        except OSError as error:
+            reason = f"{error.strerror}: check that it is there and may be read"
+            raise StoreUnavailable(store=self.name, reason=reason) from error
+        self._pending = {}
+        return self._take(found, {name: self._read(name, found) for name in sorted(found)})
+
+    async def follow(self, state: SettingsState) -> AsyncIterator[SettingsState]:
+        """See `SettingsSource.follow`."""
+        while not self._closed.is_set():
+            try:
+                async for _ in watchfiles.awatch(
+                    self.directory,
+                    watch_filter=None,
+                    debounce=50,
+                    step=10,
+                    stop_event=self._closed,
+                    rust_timeout=int(LOOK_AGAIN_S * 1000),
+                    yield_on_timeout=True,  # signs of change get lost on some file systems
+                ):
+                    if (found := await self._settled()) != state:
+                        state = found
+                        yield state
+            except OSError as error:
+                _log.warning("cannot watch the directory, looking again", reason=str(error))
+                if (found := await self._settled()) != state:
+                    state = found
+                    yield state
+                await asyncio.sleep(LOOK_AGAIN_S)
+
+    async def close(self) -> None:
+        """See `SettingsSource.close`."""
+        self._closed.set()
+
+    async def _settled(self) -> SettingsState:
+        scan = await asyncio.to_thread(self.scan)
+        while scan.wait_s > 0:
+            await asyncio.sleep(scan.wait_s)
+            scan = await asyncio.to_thread(self.scan)
+        return scan.state
+
+    def scan(self) -> Scan:
+        """Look at the directory; may run in another thread, one at a time."""
+        before = self._state
+        try:
+            found = dict(self._look())
         except OSError as error:
             reason = f"{self.directory}: {error.strerror}"
-            return Scan(self.files, reason, changed=reason != self.error, wait_s=0.0)
-        now = self._clock()
+            self._state = msgspec.structs.replace(before, error=reason)
+            return Scan(self._state, changed=reason != before.error)
         differing: dict[str, Signature | None] = {
             name: signature
             for name, signature in found.items()
-            if name not in self.files or self.files[name].signature != signature
+            if self._signatures.get(name) != signature
         }
-        differing.update(dict.fromkeys(self.files.keys() - found.keys()))
-        wait_s = self._wait_s(differing, now)
+        differing.update(dict.fromkeys(self._signatures.keys() - found.keys()))
+        wait_s = self._wait_s(differing, self._clock())
         if not differing or wait_s > 0:
-            return Scan(self.files, "", changed=bool(self.error), wait_s=wait_s)
-        files = {name: file for name, file in self.files.items() if name in found}
-        for name, signature in differing.items():
-            if signature is not None:
-                files[name] = self._read(name, signature)
-        return Scan(files, "", changed=True, wait_s=0.0)
+            self._state = msgspec.structs.replace(before, error="")
+            return Scan(self._state, changed=bool(before.error), wait_s=wait_s)
+        files = {
+            name: self._read(name, found) if name in differing else before.files[name]
+            for name in sorted(found)
+        }
+        return Scan(self._take(found, files), changed=True)
 
-    def take(self, scan: "Scan") -> None:
-        """Take over what a scan found."""
-        self.files, self.error = scan.files, scan.error
+    def _take(
+        self, signatures: dict[str, Signature], files: dict[str, SettingsFile]
+    ) -> SettingsState:
+        self._signatures, self._state = signatures, SettingsState(files)
+        return self._state
 
     def _wait_s(self, differing: dict[str, Signature | None], now: float) -> float:
         pending = {}
@@ -109,12 +163,12 @@ class Folder:
         self._pending = pending
         return max((since + self._settle_s - now for _, since in pending.values()), default=0.0)
 
-    def _signatures(self) -> Iterator[tuple[str, Signature]]:
+    def _look(self) -> Iterator[tuple[str, Signature]]:
         for root, folders, names in os.walk(self.directory, onerror=_raise):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(names):
                 path = Path(root, name)
-                if path.suffix in SUFFIXES and not name.startswith("."):
+                if is_settings_file(name):
                     try:
                         stat = path.stat()
                     except FileNotFoundError:
@@ -122,27 +176,24 @@ class Folder:
                     relative = path.relative_to(self.directory).as_posix()
                     yield relative, (stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
-    def _read(self, name: str, signature: Signature) -> SettingsFile:
-        known = self.files.get(name)
-        good = known.document if known else None
+    def _read(self, name: str, signatures: dict[str, Signature]) -> SettingsFile:
+        """Read a file; note the signature of what was read."""
         path = self.directory / name
         try:
             for _ in range(_READ_ATTEMPTS):  # until it did not change while it was read
                 content = path.read_bytes()
                 stat = path.stat()
                 after = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-                if after == signature:
+                if after == signatures[name]:
                     break
-                signature = after
-            return SettingsFile(name, signature, parse(content, name=name))
-        except ConfigurationError as error:
-            return SettingsFile(name, signature, good, str(error))
+                signatures[name] = after
+            return SettingsFile(name, content)
         except OSError as error:
-            return SettingsFile(name, signature, good, f"{name}: {error.strerror}")
+            return SettingsFile(name, b"", error=f"{name}: {error.strerror}")
 
 
 def _raise(error: OSError) -> None:
     raise error
 
 
-__all__ = ["Folder", "Scan", "SettingsFile"]
+__all__ = ["Folder", "Scan"]

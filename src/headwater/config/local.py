@@ -48,9 +48,12 @@ class StaticConfig:
         Raises:
             ConfigurationError: the directory does not exist, or a file is bad.
         """
+        from headwater.config.folder import Folder
         from headwater.config.repository import Repository
 
-        document = Repository(directory, environment=environment).document(app, profiles)
+        folder = Folder(Path(directory))
+        files = Repository(folder.load(), name=folder.name, environment=environment)
+        document = files.document(app, profiles)
         static = cls(name=app, environment=environment)
         static._document = document
         static._binder.take(document)

@@ -1,8 +1,7 @@
 """The configuration service's overview page: files, what is refused, values without secrets."""
 
 from headwater._http.page import Html, document, table, tag
-from headwater.config.folder import SettingsFile
-from headwater.config.repository import Repository
+from headwater.config.repository import Repository, ServedFile
 from headwater.config.tree import MASK, dotted, is_secret, leaves
 
 
@@ -10,7 +9,8 @@ def render(repository: Repository, *, watchers: int) -> str:
     """Return the page as HTML."""
     errors = repository.errors()
     files = repository.files()
-    parts = [tag("p", f"{len(files)} files in {repository.directory}; {watchers} watchers.")]
+    change = f", change {repository.state.change}" if repository.state.change else ""
+    parts = [tag("p", f"{len(files)} files in {repository.name}{change}; {watchers} watchers.")]
     if errors:
         parts.append(tag("h2", "Refused"))
         parts.append(tag("p", "The last good content is served until these are corrected."))
@@ -23,7 +23,7 @@ def render(repository: Repository, *, watchers: int) -> str:
     return document("Headwater configuration", *parts)
 
 
-def _file(file: SettingsFile) -> Html:
+def _file(file: ServedFile) -> Html:
     heading = tag("h2", file.name)
     if file.document is None:
         return Html(heading + tag("p", file.error, "bad"))

@@ -1,22 +1,21 @@
-"""The effective configuration of an application, from a directory of files.
+"""The effective configuration of an application, from settings files.
 
 Strongest first: ``{app}-{profile}`` (the last profile is the strongest), ``application-{profile}``
-(the same), ``{app}``, ``application``. A label is a subdirectory that is used instead of the root;
+(the same), ``{app}``, ``application``. A label is a folder that is used instead of the root;
 a label that does not exist falls back to the root, which the answer says.
 """
 
 import hashlib
 import os
 import re
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from headwater.config.api import ConfigDocument, ConfigSource
-from headwater.config.files import SUFFIXES
-from headwater.config.folder import Folder, Scan, SettingsFile
+from headwater.config.api import ConfigDocument, ConfigSource, SettingsFile, SettingsState
+from headwater.config.checks import same_name_reason, same_names
+from headwater.config.files import SUFFIXES, Document, parse
 from headwater.config.tree import Path as KeyPath
 from headwater.config.tree import Tree, dotted, leaves, merge, resolve
 from headwater.errors import ConfigurationError, InvalidInput
@@ -27,56 +26,69 @@ _REMEMBERED = 1024
 Request = tuple[str, tuple[str, ...], str]
 
 
+class ServedFile(msgspec.Struct, frozen=True):
+    """One file: its last good content, and why its present content is refused, if it is."""
+
+    file: SettingsFile
+    document: Document | None
+    error: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.file.name
+
+
 class Repository:
-    """Answers requests from the files of a `Folder`. One thread at a time."""
+    """Answers requests from the settings files that it was given last. One thread at a time."""
 
     def __init__(
-        self,
-        directory: str | Path,
-        *,
-        environment: Mapping[str, str] | None = None,
-        settle_s: float = 0.1,
+        self, state: SettingsState, *, name: str, environment: Mapping[str, str] | None = None
     ) -> None:
-        """Read the directory.
+        """Answer from these files.
 
         A bad file does not hinder the applications that do not use it; see `document`.
 
         Args:
-            directory: where the files are.
+            state: the files.
+            name: where they are from, for messages.
             environment: variables for placeholders; those of the process when not given.
-            settle_s: a file that changed is read after it was left alone for so long.
-
-        Raises:
-            ConfigurationError: the directory does not exist.
         """
-        self._folder = Folder(Path(directory), settle_s=settle_s)
+        self.name = name
         self._environment = os.environ if environment is None else environment
         self._good: OrderedDict[Request, ConfigDocument] = OrderedDict()
         self._fresh: dict[Request, ConfigDocument] = {}
-        self._folder.load()
+        self._files: dict[str, ServedFile] = {}
+        self.state = SettingsState()
+        self.take(state, self.parse(state))
 
-    @property
-    def directory(self) -> Path:
-        """Where the files are."""
-        return self._folder.directory
+    def parse(self, state: SettingsState) -> dict[str, ServedFile]:
+        """Parse what has changed in the files; may run in another thread. `take` the result."""
+        return {name: self._parsed(file) for name, file in state.files.items()}
 
-    def scan(self) -> Scan:
-        """Look for changes; may run in another thread, one at a time. `take` the result."""
-        return self._folder.scan()
+    def take(self, state: SettingsState, files: dict[str, ServedFile]) -> None:
+        """Answer from these files."""
+        self.state, self._files, self._fresh = state, files, {}
 
-    def take(self, scan: Scan) -> None:
-        """Answer from what a scan found."""
-        self._folder.take(scan)
-        if scan.changed:
-            self._fresh = {}
+    def _parsed(self, file: SettingsFile) -> ServedFile:
+        known = self._files.get(file.name)
+        if known is not None and known.file == file:
+            return known
+        good = known.document if known else None
+        if file.error:
+            return ServedFile(file, good, file.error)
+        try:
+            return ServedFile(file, parse(file.content, name=file.name))
+        except ConfigurationError as error:
+            return ServedFile(file, good, str(error))
 
     def errors(self) -> dict[str, str]:
         """Return why files, or documents that were asked for, are refused at the moment."""
-        found = {name: file.error for name, file in self._folder.files.items() if file.error}
-        if self._folder.error:
-            found[str(self.directory)] = self._folder.error
-        for twice in self._twice():
-            found[twice] = self._twice_reason(twice)
+        found = {name: file.error for name, file in self._files.items() if file.error}
+        if self.state.error:
+            found[self.name] = self.state.error
+        for name, others in self._same_names().items():
+            found[name] = same_name_reason(others)
         for (app, profiles, label), document in list(self._good.items()):
             latest = self.document(app, profiles, label)
             if latest.error and latest.error not in found.values():
@@ -85,9 +97,9 @@ class Repository:
                 )
         return found
 
-    def files(self) -> list[SettingsFile]:
+    def files(self) -> list[ServedFile]:
         """Return all files, by name."""
-        return [self._folder.files[name] for name in sorted(self._folder.files)]
+        return [self._files[name] for name in sorted(self._files)]
 
     def document(self, app: str, profiles: tuple[str, ...] = (), label: str = "") -> ConfigDocument:
         """Return the effective configuration.
@@ -153,37 +165,30 @@ class Repository:
             error=refused,
         )
 
-    def _chosen(self, app: str, profiles: tuple[str, ...], label: str) -> Iterator[SettingsFile]:
+    def _chosen(self, app: str, profiles: tuple[str, ...], label: str) -> Iterator[ServedFile]:
         """Yield the files, weakest first."""
         stems = ["application", app]
         stems += [f"application-{profile}" for profile in profiles]
         stems += [f"{app}-{profile}" for profile in profiles]
-        twice = self._twice()
+        same = self._same_names()
         for stem in dict.fromkeys(stems):
             base = f"{label}/{stem}" if label else stem
             for suffix in SUFFIXES:
-                file = self._folder.files.get(base + suffix)
+                file = self._files.get(base + suffix)
                 if file is None:
                     continue
-                if file.name in twice:
+                if file.name in same:
                     raise ConfigurationError(
-                        subject=file.name, reason=self._twice_reason(file.name)
+                        subject=file.name, reason=same_name_reason(same[file.name])
                     )
                 yield file
 
     def _has_label(self, label: str) -> bool:
         prefix = f"{label}/"
-        return bool(label) and any(name.startswith(prefix) for name in self._folder.files)
+        return bool(label) and any(name.startswith(prefix) for name in self._files)
 
-    def _twice(self) -> set[str]:
-        names = self._folder.files
-        counts = Counter(_stem(name) for name in names)
-        return {name for name in names if counts[_stem(name)] > 1}
-
-    def _twice_reason(self, name: str) -> str:
-        stem = _stem(name)
-        others = [stem + s for s in SUFFIXES if stem + s in self._folder.files and stem + s != name]
-        return f"{', '.join(others)} has the same name: keep one of them"
+    def _same_names(self) -> dict[str, list[str]]:
+        return same_names(self._files)
 
 
 def _checked(app: str, profiles: tuple[str, ...], label: str) -> Request:
@@ -195,10 +200,6 @@ def _checked(app: str, profiles: tuple[str, ...], label: str) -> Request:
                 reason=f"{kind} {text!r} is no name: use letters, digits and . _ - only"
             )
     return app, tuple(dict.fromkeys(profiles)), label
-
-
-def _stem(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix(""))
 
 
 def _failure(origins: Mapping[str, str]) -> Callable[[KeyPath, str], ConfigurationError]:
@@ -216,4 +217,4 @@ def _version(app: str, profiles: tuple[str, ...], label: str, config: Tree) -> s
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-__all__ = ["Repository"]
+__all__ = ["Repository", "ServedFile"]

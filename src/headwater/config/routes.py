@@ -108,6 +108,8 @@ def _pages(repository: Repository, feed: Feed) -> list[ControllerRouterHandler]:
             {
                 "status": "refused" if errors else "good",
                 "errors": errors,
+                "source": repository.name,
+                "change": repository.state.change,
                 "files": [file.name for file in repository.files()],
                 "watchers": feed.watchers,
             }
@@ -119,7 +121,9 @@ def _pages(repository: Repository, feed: Feed) -> list[ControllerRouterHandler]:
 
     @get("/health/ready")
     async def ready() -> Response[bytes]:
-        return json({"status": "ready", "files": len(repository.files())})
+        known = {"status": "ready", "files": len(repository.files())}
+        behind = repository.state.error  # what is known is served: no reason to stay away
+        return json({**known, "behind": behind} if behind else known)
 
     @get("/", media_type=MediaType.HTML)
     async def page() -> str:

@@ -1,4 +1,4 @@
-"""The configuration service: a directory of files behind HTTP, followed as it changes."""
+"""The configuration service: settings files behind HTTP, followed as they change."""
 
 import asyncio
 import contextlib
@@ -7,19 +7,20 @@ from pathlib import Path
 from typing import Self
 
 import structlog
-import watchfiles
 
 from headwater._http.server import AsgiServer
+from headwater.config.api import SettingsSource, SettingsState
+from headwater.config.folder import Folder
 from headwater.config.repository import Repository
 from headwater.config.routes import Feed, make_app
 
-LOOK_AGAIN_S = 2.0
+AGAIN_S = 1.0
 
 _log = structlog.get_logger("headwater.config")
 
 
 class ConfigServer:
-    """Serves one directory on one port of the running event loop.
+    """Serves one directory, or one database, on one port of the running event loop.
 
     Native protocol, version 1 (JSON; errors are problem documents)::
 
@@ -33,7 +34,7 @@ class ConfigServer:
 
     def __init__(
         self,
-        directory: str | Path,
+        source: str | Path | SettingsSource,
         host: str = "127.0.0.1",
         port: int = 0,
         *,
@@ -41,26 +42,31 @@ class ConfigServer:
         heartbeat_s: float = 5.0,
         settle_s: float = 0.1,
     ) -> None:
-        """Read the directory; nothing is bound yet.
+        """Describe the server; nothing is read or bound yet.
 
         Args:
-            directory: where the settings files are.
+            source: where the settings files are: a directory, or another place, which belongs to
+                the server from now on: it is closed with it.
             host: address to listen on.
             port: port to listen on; 0 lets the system choose.
             environment: variables for placeholders; those of the process when not given.
             heartbeat_s: a watch stream is never silent for longer than this.
-            settle_s: a changed file is read after it was left alone for so long.
+            settle_s: a changed file of a directory is read after it was left alone for so long.
 
         Raises:
             ConfigurationError: the directory does not exist.
         """
-        self.repository = Repository(directory, environment=environment, settle_s=settle_s)
+        self._source = (
+            Folder(Path(source), settle_s=settle_s) if isinstance(source, str | Path) else source
+        )
+        self.repository = Repository(
+            SettingsState(), name=self._source.name, environment=environment
+        )
         self._feed = Feed(self.repository, heartbeat_s=heartbeat_s)
         self._server = AsgiServer(
             make_app(self.repository, self._feed), host, port, name="the configuration service"
         )
         self._task: asyncio.Task[None] | None = None
-        self._stop = asyncio.Event()
         self._known_errors: dict[str, str] = {}
 
     @property
@@ -74,26 +80,32 @@ class ConfigServer:
         return self._server.url
 
     async def start(self) -> None:
-        """Serve, and follow the directory; requests are answered when this returns.
+        """Read the files, serve and follow them; requests are answered when this returns.
 
         Raises:
             AddressInUse: another process listens on the port.
             ConfigurationError: the address cannot be used.
+            StoreUnavailable, StoreError: the files cannot be had.
         """
-        await self._server.start()
-        self._report()
-        self._task = asyncio.create_task(self._follow(), name="follow configuration files")
-        _log.info("configuration is up", url=self.url, directory=str(self.repository.directory))
+        try:
+            state = await self._source.read()
+            await self._take(state)
+            await self._server.start()
+        except BaseException:
+            await self._source.close()
+            raise
+        self._task = asyncio.create_task(self._follow(state), name="follow settings files")
+        _log.info("configuration is up", url=self.url, source=self._source.name)
 
     async def stop(self, grace_s: float = 5.0) -> None:
         """End watch streams, let requests finish, stop. Twice is fine."""
         await self._server.stop(grace_s)
         if self._task is not None:
-            self._stop.set()
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
+        await self._source.close()
 
     async def __aenter__(self) -> Self:
         """Start."""
@@ -104,39 +116,29 @@ class ConfigServer:
         """Stop."""
         await self.stop()
 
-    async def _follow(self) -> None:
+    async def _follow(self, state: SettingsState) -> None:
         while True:
             try:
-                async for _ in watchfiles.awatch(
-                    self.repository.directory,
-                    watch_filter=None,
-                    debounce=50,
-                    step=10,
-                    stop_event=self._stop,
-                    rust_timeout=int(LOOK_AGAIN_S * 1000),
-                    yield_on_timeout=True,  # signs of change get lost on some file systems
-                ):
-                    await self._refresh()
-            except OSError as error:
-                _log.warning("cannot watch the directory, looking again", reason=str(error))
-                await self._refresh()
-                await asyncio.sleep(LOOK_AGAIN_S)
+                async with contextlib.aclosing(self._source.follow(state)) as states:  # type: ignore[type-var] # an async generator
+                    async for state in states:  # noqa: PLR1704 # where to go on after a fault
+                        await self._take(state)
+                        self._feed.pulse.beat()
+            except Exception:  # noqa: BLE001 - whatever it was: what is known is served, and again
+                _log.exception("cannot follow the settings, trying again")
+                await asyncio.sleep(AGAIN_S)
 
-    async def _refresh(self) -> None:
-        while True:
-            scan = await asyncio.to_thread(self.repository.scan)
-            self.repository.take(scan)
-            if scan.changed:
-                self._report()
-                self._feed.pulse.beat()
-            if scan.wait_s <= 0:
-                return
-            await asyncio.sleep(scan.wait_s)
+    async def _take(self, state: SettingsState) -> None:
+        self.repository.take(state, await asyncio.to_thread(self.repository.parse, state))
+        self._report()
 
     def _report(self) -> None:
         errors = self.repository.errors()
         for name, reason in errors.items():
-            if self._known_errors.get(name) != reason:
+            if self._known_errors.get(name) == reason:
+                continue
+            if name == self.repository.name:
+                _log.error("out of reach, what is known is served", what=name, reason=reason)
+            else:
                 _log.error("refused, the last good content stays", what=name, reason=reason)
         for name in self._known_errors.keys() - errors.keys():
             _log.info("good again", what=name)
@@ -144,7 +146,7 @@ class ConfigServer:
 
 
 async def serve(
-    directory: str | Path,
+    source: str | Path | SettingsSource,
     host: str = "127.0.0.1",
     port: int = 8888,
     *,
@@ -153,7 +155,7 @@ async def serve(
     """Run the configuration service until the task is cancelled; then drain.
 
     Args:
-        directory: where the settings files are.
+        source: where the settings files are; see `ConfigServer`.
         host: address to listen on.
         port: port to listen on.
         started: called with the base URL once it answers.
@@ -161,8 +163,9 @@ async def serve(
     Raises:
         AddressInUse: another process listens on the port.
         ConfigurationError: the directory or the address cannot be used.
+        StoreUnavailable, StoreError: the files cannot be had.
     """
-    async with ConfigServer(directory, host, port) as server:
+    async with ConfigServer(source, host, port) as server:
         if started is not None:
             started(server.url)
         await asyncio.Event().wait()

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from headwater.config import StaticConfig
+from headwater.config.folder import Folder
 from headwater.config.repository import Repository
 from headwater.errors import ConfigurationError, InvalidInput
 
@@ -28,14 +29,13 @@ class Files:
         temporary.replace(self.directory / name)
 
     def repository(self, **environment: str) -> Repository:
-        repository = Repository(self.directory, environment=environment)
-        repository._folder._clock = lambda: self.now
-        return repository
+        self.folder = Folder(self.directory, clock=lambda: self.now)
+        return Repository(self.folder.load(), name=self.folder.name, environment=environment)
 
     def look(self, repository: Repository, after_s: float = 0.0) -> bool:
         self.now += after_s
-        scan = repository.scan()
-        repository.take(scan)
+        scan = self.folder.scan()
+        repository.take(scan.state, repository.parse(scan.state))
         return scan.changed
 
     def settle(self, repository: Repository) -> bool:
@@ -233,7 +233,7 @@ def test_vanished_directory_keeps_the_old(files: Files) -> None:
 def test_no_directory(tmp_path: Path) -> None:
     """A directory that does not exist is named at once."""
     with pytest.raises(ConfigurationError, match="not a directory: create it or name another"):
-        Repository(tmp_path / "nowhere")
+        Folder(tmp_path / "nowhere")
 
 
 def test_static_config_from_a_directory(files: Files) -> None:
