@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli.conftest import headwater, one_line_error
+from tests.integration.cli.conftest import Up, ask, eventually, headwater, one_line_error
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -162,13 +162,13 @@ def test_no_files(run: Run, tmp_path: Path) -> None:
     assert "not a directory" in one_line_error(run("push", tmp_path / "nowhere"), code=2)
 
 
-def test_read_only_directory(run: Run, mine: Path) -> None:
-    """A directory that cannot be written, as in a container, can be pushed."""
-    mine.chmod(0o555)
-    try:
-        assert "stored as change 1" in good(run("push", mine))
-    finally:
-        mine.chmod(0o755)
+def test_directory_without_a_note(run: Run, mine: Path) -> None:
+    """A directory that cannot be written, as in a container, can be pushed all the same."""
+    (mine / ".headwater-config").mkdir()  # so that no file of that name can be
+    assert "stored as change 1" in good(run("push", mine))
+    (mine / "application.yml").write_text("a: 2\n")
+    assert "was not pulled from it before" in one_line_error(run("push", mine), code=2)
+    assert "stored as change 2" in good(run("push", mine, "--overwrite"))
 
 
 def test_system_without_database(
@@ -190,3 +190,21 @@ def test_database_of_the_system(make_system: Callable[..., Path], postgres_url: 
     assert os.environ.get("HEADWATER_DATABASE") is None
     good(headwater("config", "push", "--file", file))
     assert good(headwater("config", "show", "application.yml", "--file", file)) == "a: 1\n"
+
+
+def test_whole_system_on_a_database(
+    make_system: Callable[..., Path], up: Callable[..., Up], postgres_url: str
+) -> None:
+    """With one line, a system comes up with the settings of its directory, and follows a push."""
+    file = make_system()
+    text = file.read_text().replace("[gateway]", f'database = "{postgres_url}"\n[gateway]')
+    file.write_text(text)
+    settings = file.parent / "config" / "application.yml"
+    settings.write_text("greeting: hello\n")
+    system = up(file)
+    url = f"{system.wait_ready()['config']}/v1/config/counting/default"
+    assert ask(url)[1]["config"] == {"greeting": "hello"}
+    settings.write_text("greeting: servus\n")
+    good(headwater("config", "push", "--file", file))  # it knows what the directory began with
+    eventually("it is served", lambda: ask(url)[1]["config"] == {"greeting": "servus"})
+    assert system.stop() == 0

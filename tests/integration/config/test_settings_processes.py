@@ -114,9 +114,7 @@ async def test_a_change_reaches_the_clients_of_all_servers(postgres_url: str, se
     await store.close()
 
 
-async def test_first_start(
-    tmp_path: Path, postgres_url: str, serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_first_start(tmp_path: Path, postgres_url: str, serve: Serve) -> None:
     """An empty database gets the directory's files as one change, however many servers start."""
     directory = settings_folder(tmp_path)
     (directory / "application.toml").write_text("a = 1\n")
@@ -162,9 +160,7 @@ def test_database_away_at_start(tmp_path: Path, own_postgres: PostgresServer) ->
     own_postgres.stop()
     server = Served(tmp_path, own_postgres.url(), directory=tmp_path)
     assert server.process.wait(WAIT_S_MAX) == 1
-    assert re.search(
-        r"^error: store 'postgresql://.*' is unavailable: the server cannot be reached", server.log
-    ) or re.search(r"error: store .* is unavailable: the server cannot be reached", server.log)
+    assert re.search(r"error: store .* is unavailable: the server cannot be reached", server.log)
     assert "Traceback" not in server.log
 
 
@@ -253,13 +249,12 @@ async def test_pushes_of_several_processes(tmp_path: Path, postgres_url: str) ->
         (copy / f"own{number}.yml").write_text("a: 1\n")
     ends = await asyncio.gather(*(headwater("push", copy) for copy in copies))
     assert sorted(code for code, _ in ends) == [0, 1, 1]
-    for copy, (code, output) in zip(copies, ends, strict=True):
-        if code:
+    for copy, (lost, output) in zip(copies, ends, strict=True):
+        if lost:
             assert "the settings are at change 2 (by " in output
             assert "then push again" in output
-            while code:  # the other loser may be faster
-                assert (await headwater("pull", copy))[0] == 0
-                code, output = await headwater("push", copy)
+            assert (await headwater("pull", copy))[0] == 0
+            assert (await headwater("push", copy))[0] == 0
     assert (await store.read()).contents().keys() == {
         *("accounts.yml", "own0.yml", "own1.yml", "own2.yml")
     }

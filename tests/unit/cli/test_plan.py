@@ -85,6 +85,28 @@ def test_the_gateway_is_told_its_settings(system, tmp_path):
     assert given["data"] == str(tmp_path / "state" / "gateway")
 
 
+@pytest.mark.parametrize(
+    ("system_line", "config_line", "expected"),
+    [
+        ("", "", ""),
+        ('database = "postgresql://db/shop"', "", "postgresql://db/shop"),
+        ('database = "postgresql://db/shop"', 'database = ""', ""),
+        ('database = "postgresql://db/shop"', 'database = "postgresql://x/y"', "postgresql://x/y"),
+        ("", 'database = "postgresql://x/y"', "postgresql://x/y"),
+    ],
+)
+def test_configuration_follows_the_database(tmp_path, system_line, config_line, expected):
+    """The one line for all databases is that of the configuration, unless it has its own."""
+    path = tmp_path / "headwater.toml"
+    text = TOML.replace("[gateway]", f"{system_line}\n[gateway]")
+    path.write_text(text.replace("[config]", f"[config]\n{config_line}"), encoding="utf-8")
+    system = load_system(path)
+    part = next(p for p in plan(system, choose_ports(system, {})) if p.kind == "config")
+    given = settings(part.arguments)
+    assert given["database"] == expected  # also when it is empty: the environment may name one
+    assert given["directory"] == str(tmp_path / "config")
+
+
 def test_ports_of_the_command_line_come_first(system):
     """A port given on the command line replaces the one in the file; 0 chooses distinct ones."""
     with socket.socket() as free:
