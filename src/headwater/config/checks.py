@@ -23,18 +23,26 @@ def check_files(files: Mapping[str, bytes]) -> None:
         ConfigurationError: the first file that is bad, with line and reason.
     """
     for name in files:
-        if not is_settings_file(PurePosixPath(name).name) or not all(
-            map(_PART.fullmatch, name.split("/"))
-        ):
-            known = ", ".join(SUFFIXES)
-            raise ConfigurationError(
-                subject=f"settings file {name!r}",
-                reason=f"is no name: use letters, digits and . _ - in it, and end it with {known}",
-            )
+        check_name(name)
     for name, others in same_names(files).items():
         raise ConfigurationError(subject=name, reason=same_name_reason(others))
     for name in sorted(files):
         parse(files[name], name=name)
+
+
+def check_name(name: str) -> None:
+    """Check that a name is one of a settings file, and cannot leave its directory.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    plain = all(map(_PART.fullmatch, name.split("/")))
+    if not plain or not is_settings_file(PurePosixPath(name).name):
+        known = ", ".join(SUFFIXES)
+        raise ConfigurationError(
+            subject=f"settings file {name!r}",
+            reason=f"is no name: use letters, digits and . _ - in it, and end it with {known}",
+        )
 
 
 def same_names(names: Collection[str]) -> dict[str, list[str]]:
@@ -51,4 +59,4 @@ def same_name_reason(others: Collection[str]) -> str:
     return f"{', '.join(others)} has the same name: keep one of them"
 
 
-__all__ = ["check_files", "is_settings_file", "same_name_reason", "same_names"]
+__all__ = ["check_files", "check_name", "is_settings_file", "same_name_reason", "same_names"]

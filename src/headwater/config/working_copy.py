@@ -13,7 +13,7 @@ import msgspec
 
 from headwater.config.api import SettingsChange, SettingsState, SettingsStore
 from headwater.config.changes import difference, touched
-from headwater.config.checks import check_files
+from headwater.config.checks import check_files, check_name
 from headwater.config.folder import Folder
 from headwater.errors import ChangeNotFound, ConfigurationError
 
@@ -121,6 +121,8 @@ class WorkingCopy:
                 "into an empty directory and edit there, or give up the edits with --overwrite",
             )
         done = difference(mine, merged, number=state.change)
+        for name in touched(done):
+            check_name(name)  # whatever somebody wrote into the database by hand
         for name in (*done.added, *done.changed):
             _write(self.directory / name, merged[name])
         for name in done.removed:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.cli.conftest import Up, ask, eventually, headwater, one_line_error
+from tests.postgres_server import execute
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -153,6 +154,19 @@ def test_restore(run: Run, mine: Path) -> None:
     assert good(run("restore", "1")) == "nothing differs, nothing was stored\n"
     assert "there is no change 8" in one_line_error(run("restore", "8"), code=1)
     assert "is not there at change 1" in one_line_error(run("restore", "1", "x.yml"), code=2)
+
+
+def test_names_that_leave_the_directory(run: Run, mine: Path, postgres_url: str) -> None:
+    """Whatever somebody wrote into the database by hand, nothing outside a directory is written."""
+    good(run("push", mine))
+    schema = postgres_url.partition("schema=")[2]
+    execute(
+        postgres_url,
+        f"INSERT INTO {schema}.config_files VALUES ('../out.yml', 1, 'added', 'a: 1')",
+    )
+    error = one_line_error(run("pull", mine.parent / "hers"), code=2)
+    assert "settings file '../out.yml': is no name" in error
+    assert not (mine.parent / "out.yml").exists()
 
 
 def test_no_files(run: Run, tmp_path: Path) -> None:
