@@ -45,7 +45,8 @@
     │   └── StartupError              something needed at start cannot be reached
     ├── StoreError                    500: the stored data cannot be used
     │   ├── StoreCorrupt
-    │   └── SchemaTooNew
+    │   ├── SchemaTooNew
+    │   └── ShardMismatch         not the shard that it should be
     ├── ClaimLost                     another process owns this segment now
     └── Unexpected                    500: a fault of ours, its details stay in the log
 
@@ -425,6 +426,10 @@ class SchemaTooNew(StoreError):
     )
 
 
+class ShardMismatch(StoreError):
+    """A database is not the shard of a store that its place among the URLs says."""
+
+
 class ClaimLost(HeadwaterError):
     """Another process owns the segment now; the transaction was rolled back."""
 
@@ -475,6 +480,7 @@ __all__ = [
     "SchemaTooNew",
     "ServiceNotFound",
     "SettingsConflict",
+    "ShardMismatch",
     "StartupError",
     "StoreCorrupt",
     "StoreError",

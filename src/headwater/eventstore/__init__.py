@@ -2,6 +2,7 @@
 
 from headwater.eventstore.api import (
     EVERYTHING,
+    WHOLE,
     AppendCondition,
     Appended,
     EventFilter,
@@ -11,14 +12,18 @@ from headwater.eventstore.api import (
     NewEvent,
     Page,
     Pipeline,
+    Shard,
     Snapshot,
     StoredEvent,
     StoredKey,
+    StreamStore,
     StreamWrite,
 )
+from headwater.eventstore.sharded import ShardedEventStore
 
 __all__ = [
     "EVERYTHING",
+    "WHOLE",
     "AppendCondition",
     "Appended",
     "EventFilter",
@@ -28,8 +33,11 @@ __all__ = [
     "NewEvent",
     "Page",
     "Pipeline",
+    "Shard",
+    "ShardedEventStore",
     "Snapshot",
     "StoredEvent",
     "StoredKey",
+    "StreamStore",
     "StreamWrite",
 ]

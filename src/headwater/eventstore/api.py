@@ -1,8 +1,11 @@
-"""The event store port: append, read, follow. These docstrings are the contract of every backend.
+"""The event store ports: append, read, follow. These docstrings are the contract of every backend.
 
-Positions are dense from 1 over the whole store and become visible in order: who has read up to
-position p has seen everything up to p, for ever. Versions are dense from 1 per stream. Recorded
-time never runs backwards along positions.
+An `EventStore` is one log. Positions are dense from 1 over the whole log and become visible in
+order: who has read up to position p has seen everything up to p, for ever. Versions are dense from
+1 per stream. Recorded time never runs backwards along positions.
+
+A `StreamStore` is what those need who ask about streams only: an `EventStore`, or a
+`ShardedEventStore` over several of them, each stream in one.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -92,14 +95,16 @@ class Pipeline:
     Appends submitted with the same pipeline are carried out in the order of submission. After
     one of them fails, or turns out to have been stored before under its idempotency key, every
     later one fails with `PipelineBroken`: what it was decided on never happened. A broken
-    pipeline stays broken; start anew with another one.
+    pipeline stays broken; start anew with another one. In a sharded store it belongs to the shard
+    of its first append.
     """
 
-    __slots__ = ("broken",)
+    __slots__ = ("broken", "shard")
 
     def __init__(self) -> None:
         """Start unbroken."""
         self.broken: HeadwaterError | None = None
+        self.shard: int | None = None
 
 
 class Appended(msgspec.Struct, frozen=True):
@@ -112,6 +117,7 @@ class Appended(msgspec.Struct, frozen=True):
         versions: the version of each write's stream after the append, in the order of the writes.
         streams: the streams of the writes, in their order.
         duplicate: the idempotency key was stored before, and this is the first outcome.
+        shard: the shard whose positions these are; 0 in a store that is not sharded.
     """
 
     first: int
@@ -120,6 +126,7 @@ class Appended(msgspec.Struct, frozen=True):
     streams: tuple[str, ...]
     versions: tuple[int, ...]
     duplicate: bool = False
+    shard: int = 0
 
 
 class StoredKey(msgspec.Struct, frozen=True):
@@ -151,8 +158,26 @@ class Snapshot(msgspec.Struct, frozen=True):
     data: bytes
 
 
-class EventStore(Protocol):
-    """One totally ordered log of events, divided into streams.
+class Shard(msgspec.Struct, frozen=True):
+    """Which part of a store a log is, as the log itself has it stored.
+
+    Attributes:
+        store: identifies the sharded store; empty for a log that is a store by itself.
+        index: its number, from 0.
+        count: of how many.
+    """
+
+    store: str = ""
+    index: int = 0
+    count: int = 1
+
+
+WHOLE = Shard()
+"""A log that is a store by itself."""
+
+
+class StreamStore(Protocol):
+    """Streams of events, each of them in one log.
 
     All methods may be called by several tasks of one event loop at once. Any method raises
     `StoreUnavailable` when the database cannot be reached or is locked beyond the time allowed.
@@ -160,7 +185,14 @@ class EventStore(Protocol):
 
     @property
     def epoch(self) -> str:
-        """Identifies this log; differs after the store was replaced."""
+        """Identifies the store; differs after it, or any of its logs, was replaced."""
+
+    @property
+    def shards(self) -> Sequence["EventStore"]:
+        """The logs, by number: of an `EventStore` itself alone."""
+
+    def shard_of(self, stream: str) -> int:
+        """Return the number of the log that a stream is in, the same for ever."""
 
     async def append(
         self,
@@ -201,6 +233,37 @@ class EventStore(Protocol):
     async def outcome(self, key: str) -> tuple[Appended, str] | None:
         """Return the outcome stored under an idempotency key, and its fingerprint, if any."""
 
+    def read_stream(
+        self,
+        stream: str,
+        *,
+        after: int = 0,
+        until: int | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
+        page_size: int = 1000,
+    ) -> AsyncIterator[Page]:
+        """Read one stream; like `EventStore.read`, with versions instead of positions."""
+
+    async def version(self, stream: str) -> int:
+        """Return the version of a stream; 0 if it does not exist."""
+
+    async def save_snapshot(self, snapshot: Snapshot) -> None:
+        """Keep a snapshot, replacing the stream's of the same or an older version.
+
+        A snapshot older than the one kept is ignored.
+        """
+
+    async def load_snapshot(self, stream: str) -> Snapshot | None:
+        """Return the stream's snapshot, if one is kept."""
+
+    async def close(self) -> None:
+        """Finish accepted appends, then release everything. Twice is fine."""
+
+
+class EventStore(StreamStore, Protocol):
+    """One totally ordered log of events, divided into streams."""
+
     def read(
         self,
         *,
@@ -221,18 +284,6 @@ class EventStore(Protocol):
             InvalidInput: a number is negative, or the page size is below 1.
         """
 
-    def read_stream(
-        self,
-        stream: str,
-        *,
-        after: int = 0,
-        until: int | None = None,
-        backwards: bool = False,
-        limit: int | None = None,
-        page_size: int = 1000,
-    ) -> AsyncIterator[Page]:
-        """Read one stream; like `read`, with versions instead of positions."""
-
     def follow(
         self, *, filter: EventFilter = EVERYTHING, after: int = 0, page_size: int = 1000
     ) -> AsyncIterator[Page]:
@@ -245,20 +296,8 @@ class EventStore(Protocol):
     async def head(self) -> int:
         """Return the position of the last event; 0 for an empty store."""
 
-    async def version(self, stream: str) -> int:
-        """Return the version of a stream; 0 if it does not exist."""
-
     async def position_at(self, time: int) -> int:
         """Return the position of the last event recorded at or before ``time`` (µs UTC); else 0."""
-
-    async def save_snapshot(self, snapshot: Snapshot) -> None:
-        """Keep a snapshot, replacing the stream's of the same or an older version.
-
-        A snapshot older than the one kept is ignored.
-        """
-
-    async def load_snapshot(self, stream: str) -> Snapshot | None:
-        """Return the stream's snapshot, if one is kept."""
 
     def read_keys(
         self, *, since: int = 0, page_size: int = 1000
@@ -304,5 +343,16 @@ class EventStore(Protocol):
                 says which); the head tells.
         """
 
-    async def close(self) -> None:
-        """Finish accepted appends, then release everything. Twice is fine."""
+    async def shard(self) -> Shard | None:
+        """Return which shard this log is; None when that was never settled."""
+
+    async def settle_shard(self, shard: Shard) -> Shard | None:
+        """Store which shard this log is, once and for all; return what is stored now.
+
+        What was settled before stays. A log that has events is settled as a store by itself
+        only: for anything else, whose streams may be elsewhere, None is returned.
+
+        Atomicity: in one step that no append and no other settling can come between.
+
+        Cancellation: settled, or not.
+        """

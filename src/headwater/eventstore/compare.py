@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
-from headwater.eventstore.api import EventStore, StoredEvent, StoredKey
+from headwater.eventstore.api import WHOLE, EventStore, StoredEvent, StoredKey
 from headwater.eventstore.copy import PAGE, Progress, ahead
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ async def compare_stores(
     page_size: int = PAGE,
     progress: Progress = lambda _position, _head: None,
 ) -> Compared:
-    """Compare epoch, all events and all idempotency keys; nothing is changed.
+    """Compare shard, epoch, all events and all idempotency keys; nothing is changed.
 
     Positions must be dense in both, and as many as the head says. What is stored while this goes
     on is not looked at.
@@ -52,7 +52,10 @@ async def compare_stores(
     digest = hashlib.blake2b(digest_size=32)
     events = keys = 0
     difference = ""
-    if source.epoch != target.epoch:
+    shards = [await store.shard() or WHOLE for store in (source, target)]
+    if shards[0] != shards[1]:
+        difference = f"the source is {shards[0]}, the target {shards[1]}"
+    elif source.epoch != target.epoch:
         difference = f"the source is of epoch {source.epoch!r}, the target of {target.epoch!r}"
     else:
         both = (_events(store, until, page_size) for store in (source, target))

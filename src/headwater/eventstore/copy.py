@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from headwater.errors import ImportRefused
-from headwater.eventstore.api import EventStore, StoredEvent
+from headwater.eventstore.api import WHOLE, EventStore, Shard, StoredEvent
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
@@ -46,7 +46,8 @@ async def copy_store(
     """Copy events and idempotency keys up to the source's head, behind what the target has.
 
     The source may be in use meanwhile. Snapshots are left out: they are a cache. The target has
-    the source's epoch then, so that consistency tokens and tracking tokens stay valid.
+    the source's epoch then, so that consistency tokens and tracking tokens stay valid. Of a shard
+    it becomes the same shard, which takes the place of the source.
 
     Cancellation: what was copied stays; another call goes on there.
 
@@ -57,7 +58,10 @@ async def copy_store(
     """
     head = await source.head()
     began = await target.head()
+    shard = await _check_shard(source, target, began=began)
     await _check_beginning(source, target, began=began, head=head)
+    if shard != WHOLE:
+        await target.settle_shard(shard)
     keys = await _copy_keys(source, target, since=began, head=head, page_size=page_size)
     progress(began, head)
     position = began
@@ -94,6 +98,20 @@ async def _check_beginning(
             reason=f"the event at position {began}, the target's last, is another one in the "
             f"source: the target was written to; {remedy}"
         )
+
+
+async def _check_shard(source: EventStore, target: EventStore, *, began: int) -> Shard:
+    """Return the shard that the source is, if it is one; the target is nothing else."""
+    wanted = await source.shard() or WHOLE
+    found = await target.shard()
+    if found is None and (wanted == WHOLE or not began):
+        return wanted
+    if found != wanted:
+        raise ImportRefused(
+            reason=f"the target is {found or WHOLE}, expected {wanted} as the source: use a new "
+            "database, or the one that the first part was copied to"
+        )
+    return wanted
 
 
 async def _event_at(store: EventStore, position: int) -> StoredEvent | None:

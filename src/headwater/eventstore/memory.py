@@ -19,12 +19,15 @@ from headwater.errors import (
 )
 from headwater.eventstore.api import (
     EVERYTHING,
+    WHOLE,
     AppendCondition,
     Appended,
     EventFilter,
+    EventStore,
     Idempotency,
     Page,
     Pipeline,
+    Shard,
     Snapshot,
     StoredEvent,
     StoredKey,
@@ -56,6 +59,7 @@ class MemoryEventStore:
         self._streams: dict[str, list[StoredEvent]] = {}
         self._outcomes: dict[str, tuple[Appended, str]] = {}
         self._snapshots: dict[str, Snapshot] = {}
+        self._shard: Shard | None = None
         self._followers: set[asyncio.Event] = set()
         self._closed = False
 
@@ -63,6 +67,15 @@ class MemoryEventStore:
     def epoch(self) -> str:
         """See `EventStore.epoch`."""
         return self._epoch
+
+    @property
+    def shards(self) -> Sequence[EventStore]:
+        """See `StreamStore.shards`."""
+        return (self,)
+
+    def shard_of(self, stream: str) -> int:  # noqa: ARG002  # all of them
+        """See `StreamStore.shard_of`."""
+        return 0
 
     async def append(
         self,
@@ -198,6 +211,18 @@ class MemoryEventStore:
             self._log.append(event)
         self._outcomes.update({key.key: (key.outcome, key.fingerprint) for key in new})
         self._wake()
+
+    async def shard(self) -> Shard | None:
+        """See `EventStore.shard`."""
+        self._check_open()
+        return self._shard
+
+    async def settle_shard(self, shard: Shard) -> Shard | None:
+        """See `EventStore.settle_shard`."""
+        self._check_open()
+        if self._shard is None and (shard == WHOLE or not self._log):
+            self._shard = shard
+        return self._shard
 
     async def close(self) -> None:
         """See `EventStore.close`."""

@@ -7,16 +7,21 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any, Self
 
+import msgspec
+
 from headwater._sql.postgres import CLOSED, Database, script
 from headwater.errors import HeadwaterError, Overloaded, StoreUnavailable
 from headwater.eventstore.api import (
     EVERYTHING,
+    WHOLE,
     AppendCondition,
     Appended,
     EventFilter,
+    EventStore,
     Idempotency,
     Page,
     Pipeline,
+    Shard,
     Snapshot,
     StoredEvent,
     StoredKey,
@@ -35,6 +40,8 @@ _EVENTS_MAX = 4096
 _CONDITIONS_MAX = 256  # each is compared with the events of all before it
 _END = 2**63 - 1
 _MIGRATIONS = ("postgres_schema_1.sql", "postgres_append_2.sql", "postgres_resolve_3.sql")
+_encode_shard = msgspec.json.Encoder().encode
+_decode_shard = msgspec.json.Decoder(Shard).decode
 _SETTINGS = {"enable_bitmapscan": "off"}
 
 
@@ -123,6 +130,15 @@ class PostgresEventStore:
     def epoch(self) -> str:
         """See `EventStore.epoch`."""
         return self._epoch
+
+    @property
+    def shards(self) -> Sequence[EventStore]:
+        """See `StreamStore.shards`."""
+        return (self,)
+
+    def shard_of(self, stream: str) -> int:  # noqa: ARG002  # all of them
+        """See `StreamStore.shard_of`."""
+        return 0
 
     async def append(
         self,
@@ -247,6 +263,20 @@ class PostgresEventStore:
         await import_events(self._database, events, keys, epoch)
         self._epoch = epoch
         self._database.notify()
+
+    async def shard(self) -> Shard | None:
+        """See `EventStore.shard`."""
+        self._check_open()
+        return await self._database.read(_shard)
+
+    async def settle_shard(self, shard: Shard) -> Shard | None:
+        """See `EventStore.settle_shard`."""
+        self._check_open()
+        text = to_text(_encode_shard(shard).decode())
+        async with self._database.transaction() as connection:
+            await connection.execute(SQL["lock"])
+            await connection.execute(SQL["settle_shard"], text, shard == WHOLE)
+            return await _shard(connection)
 
     async def close(self) -> None:
         """See `EventStore.close`."""
@@ -375,3 +405,8 @@ async def _prepare(database: Database) -> str:
         return str(epoch)
 
     return await database.read(work)
+
+
+async def _shard(connection: Any) -> Shard | None:
+    text = await connection.fetchval(SQL["shard"])
+    return None if text is None else _decode_shard(from_text(text))

@@ -95,3 +95,12 @@ ORDER BY s.key;
 
 -- name: set_epoch
 INSERT INTO event_store (name, value) VALUES ('epoch', $1) ON CONFLICT DO NOTHING;
+
+-- name: shard
+SELECT value FROM event_store WHERE name = 'shard';
+
+-- name: settle_shard
+-- The first one stays; a log with events can only be a store by itself.
+INSERT INTO event_store (name, value)
+SELECT 'shard', $1 WHERE $2 OR NOT EXISTS (SELECT FROM events)
+ON CONFLICT DO NOTHING;

@@ -10,18 +10,22 @@ from pathlib import Path
 from typing import Any, Self
 
 import apsw
+import msgspec
 
 from headwater._sql.sqlite import Database, script, transact
 from headwater._sql.wake import Pace
 from headwater.errors import HeadwaterError, Overloaded, StoreUnavailable
 from headwater.eventstore.api import (
     EVERYTHING,
+    WHOLE,
     AppendCondition,
     Appended,
     EventFilter,
+    EventStore,
     Idempotency,
     Page,
     Pipeline,
+    Shard,
     Snapshot,
     StoredEvent,
     StoredKey,
@@ -46,6 +50,8 @@ _BATCH_MAX = 1024
 _END = 2**63 - 1
 _LIVE_MAX = 64
 _MIGRATIONS = ("sqlite_schema_1.sql",)
+_encode_shard = msgspec.json.Encoder().encode
+_decode_shard = msgspec.json.Decoder(Shard).decode
 
 
 class SQLiteEventStore:
@@ -109,6 +115,15 @@ class SQLiteEventStore:
     def epoch(self) -> str:
         """See `EventStore.epoch`."""
         return self._epoch
+
+    @property
+    def shards(self) -> Sequence[EventStore]:
+        """See `StreamStore.shards`."""
+        return (self,)
+
+    def shard_of(self, stream: str) -> int:  # noqa: ARG002  # all of them
+        """See `StreamStore.shard_of`."""
+        return 0
 
     async def append(
         self,
@@ -236,6 +251,21 @@ class SQLiteEventStore:
             self._database.notify()
 
         await self._database.submit(job)
+
+    async def shard(self) -> Shard | None:
+        """See `EventStore.shard`."""
+        return await self._database.read(_shard)
+
+    async def settle_shard(self, shard: Shard) -> Shard | None:
+        """See `EventStore.settle_shard`."""
+        self._check_open()
+        values = {"shard": _encode_shard(shard).decode(), "whole": shard == WHOLE}
+
+        def work(writer: apsw.Connection) -> Shard | None:
+            writer.execute(SQL["settle_shard"], values).fetchall()
+            return _shard(writer)
+
+        return await self._database.write(work)
 
     async def close(self) -> None:
         """See `EventStore.close`."""
@@ -372,3 +402,8 @@ def _epoch(connection: apsw.Connection) -> str:
         values = (new_id(),)
         transact(connection, lambda inside: inside.execute(SQL["set_epoch"], values).fetchall())
     return str(connection.execute(SQL["epoch"]).get)
+
+
+def _shard(connection: apsw.Connection) -> Shard | None:
+    text = connection.execute(SQL["shard"]).get
+    return None if text is None else _decode_shard(text)

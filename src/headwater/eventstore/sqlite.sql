@@ -96,3 +96,11 @@ WHERE key >= ? AND last >= ? ORDER BY key LIMIT ?;
 
 -- name: set_epoch
 INSERT OR IGNORE INTO event_store VALUES ('epoch', ?);
+
+-- name: shard
+SELECT value FROM event_store WHERE name = 'shard';
+
+-- name: settle_shard
+-- The first one stays; a log with events can only be a store by itself.
+INSERT OR IGNORE INTO event_store
+SELECT 'shard', :shard WHERE :whole OR NOT EXISTS (SELECT 1 FROM events);

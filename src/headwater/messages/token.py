@@ -22,9 +22,9 @@ class ConsistencyToken(msgspec.Struct, frozen=True):
     sources: dict[str, SourceState]
 
     @classmethod
-    def at(cls, source: str, epoch: str, position: int) -> "ConsistencyToken":
-        """Return the token of one position in an unsharded store."""
-        return cls({source: SourceState(epoch, {0: position})})
+    def at(cls, source: str, epoch: str, position: int, *, shard: int = 0) -> "ConsistencyToken":
+        """Return the token of one position, in an unsharded store or in a shard."""
+        return cls({source: SourceState(epoch, {shard: position})})
 
     def encode(self) -> str:
         """Return the token as header-safe text."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from headwater.dispatch import CommandMessage, CommandNext, CommandResult
-from headwater.errors import ConditionFailed, HeadwaterError
+from headwater.errors import ConditionFailed, ConfigurationError, HeadwaterError
 from headwater.eventstore import (
     EVERYTHING,
     AppendCondition,
@@ -17,7 +17,13 @@ from headwater.eventstore import (
 from headwater.messages import Command, ConsistencyToken
 from headwater.modelling.declarations import CommandHandler, events_of
 from headwater.modelling.encoding import first_outcome, idempotency_of, new_events
-from headwater.modelling.state import DecisionModel, check_id, model_type
+from headwater.modelling.state import (
+    Aggregate,
+    DecisionModel,
+    aggregate_type,
+    check_id,
+    model_type,
+)
 
 
 async def load_models(
@@ -44,6 +50,28 @@ async def load_models(
         everything = everything or not boundary.items
     combined = EVERYTHING if everything else EventFilter(tuple(items))
     return tuple(states), AppendCondition(combined, head)
+
+
+def check_shardable(cls: type[Aggregate] | type[DecisionModel]) -> None:
+    """Check that commands are decided by one stream alone, as a sharded store needs.
+
+    Raises:
+        ConfigurationError: it is a decision model, or an aggregate whose handlers ask for some.
+    """
+    if issubclass(cls, Aggregate):
+        kind = aggregate_type(cls)
+        models = {m.__name__: None for h in kind.commands.values() for m in h.models}
+        subject, needs = f"aggregate {kind.name!r}", f"decides by {', '.join(models)}"
+    else:
+        models = {cls.__name__: None}
+        subject, needs = f"decision model {cls.__name__!r}", "is decided by a boundary of tags"
+    if models:
+        reason = (
+            f"{needs}, whose events are in many streams, and the event store is spread over "
+            "several databases, which have no order in common: use one database, or let one "
+            "stream decide"
+        )
+        raise ConfigurationError(subject=subject, reason=reason)
 
 
 class DecisionHandlers:

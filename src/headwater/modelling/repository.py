@@ -24,13 +24,14 @@ from headwater.eventstore import (
     Appended,
     EventStore,
     Snapshot,
+    StreamStore,
     StreamWrite,
 )
 from headwater.messages import Command, ConsistencyToken, Event
 from headwater.modelling.cells import Cell, CellCache
 from headwater.modelling.declarations import CommandHandler, events_of
 from headwater.modelling.encoding import first_outcome, idempotency_of, new_events
-from headwater.modelling.models import load_models
+from headwater.modelling.models import check_shardable, load_models
 from headwater.modelling.state import Aggregate, StateType, aggregate_type, check_id
 
 A = TypeVar("A", bound=Aggregate)
@@ -71,7 +72,7 @@ class Repository(Generic[A]):
     def __init__(
         self,
         cls: type[A],
-        store: EventStore,
+        store: StreamStore,
         *,
         source: str,
         cache_size: int = 10_000,
@@ -87,7 +88,12 @@ class Repository(Generic[A]):
             cache_size: how many aggregates stay in memory.
             attempts: how often a command is decided anew after conflicts.
             clock: seconds, monotonic; measures how long loading takes.
+
+        Raises:
+            ConfigurationError: it decides by decision models, and the store is sharded.
         """
+        if len(store.shards) > 1:
+            check_shardable(cls)
         self.type: StateType = aggregate_type(cls)
         self._cls = cls
         self._decode = msgspec.json.Decoder(cls).decode
@@ -136,7 +142,7 @@ class Repository(Generic[A]):
         models: tuple[Any, ...] = ()
         condition: AppendCondition | None = None
         if handler.models:
-            models, condition = await load_models(self._store, handler.models, command)
+            models, condition = await load_models(self._store.shards[0], handler.models, command)
             cell = self._cells.get(id) or await self._load(id)
         seen = cell.version
         try:
@@ -216,7 +222,7 @@ class Repository(Generic[A]):
         self, cell: Cell, seen: int, message: CommandMessage, id: str, refusal: HeadwaterError
     ) -> CommandResult:
         """Raise the refusal, if the state it was decided on is the stored one."""
-        before = await first_outcome(self._store, message)
+        before = await first_outcome(self._log_of(id), message)
         if before is not None:
             return self._result(id, before)
         await self._check_current(cell, seen, id)
@@ -231,7 +237,8 @@ class Repository(Generic[A]):
         if idempotency is not None:
             unchanged = StreamWrite(self.type.stream(id), ())  # keeps the version for duplicates
             return self._result(id, await self._store.append((unchanged,), idempotency=idempotency))
-        return CommandResult(id, seen, self._token(await self._store.head()))
+        head = await self._log_of(id).head()
+        return CommandResult(id, seen, self._token(id, head))
 
     async def _check_current(self, cell: Cell, seen: int, id: str) -> None:
         """Check that the state at version ``seen`` was the newest when it was decided on.
@@ -251,10 +258,15 @@ class Repository(Generic[A]):
 
     def _result(self, id: str, appended: Appended) -> CommandResult:
         version = appended.versions[0] if appended.versions else 0
-        return CommandResult(id, version, self._token(appended.last), appended.duplicate)
+        return CommandResult(id, version, self._token(id, appended.last), appended.duplicate)
 
-    def _token(self, position: int) -> str:
-        return ConsistencyToken.at(self._source, self._store.epoch, position).encode()
+    def _token(self, id: str, position: int) -> str:
+        shard = self._store.shard_of(self.type.stream(id))
+        epoch = self._store.epoch
+        return ConsistencyToken.at(self._source, epoch, position, shard=shard).encode()
+
+    def _log_of(self, id: str) -> EventStore:
+        return self._store.shards[self._store.shard_of(self.type.stream(id))]
 
     async def _load(self, id: str) -> Cell:
         """Load a cell once, however many commands wait for it."""
@@ -317,12 +329,14 @@ class Repository(Generic[A]):
     ) -> StateAt[A]:
         """Return the state as it is, or as it was at a version, a position or a time (µs UTC).
 
+        In a sharded store a position is one of the shard that the aggregate is in.
+
         Raises:
             AggregateNotFound: there was no event yet.
         """
         until = at_version
         if at_time is not None:
-            at_position = await self._store.position_at(at_time)
+            at_position = await self._log_of(id).position_at(at_time)
         if at_position is not None:
             until = await self._version_at(id, at_position)
         state, version, _ = await self._restore(id, until=until)

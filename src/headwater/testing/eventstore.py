@@ -19,6 +19,7 @@ from headwater.testing.eventstore_follow import FollowConformance
 from headwater.testing.eventstore_import import ImportConformance
 from headwater.testing.eventstore_keys import KeyConformance
 from headwater.testing.eventstore_read import ReadConformance
+from headwater.testing.eventstore_shards import ShardConformance
 
 
 class EventStoreConformance(
@@ -28,6 +29,7 @@ class EventStoreConformance(
     ReadConformance,
     FollowConformance,
     ImportConformance,
+    ShardConformance,
 ):
     """Subclass it, say how to open a store, and whether stores at one place share their log."""
 

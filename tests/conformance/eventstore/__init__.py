@@ -2,5 +2,5 @@
 
 import pytest
 
-for part in ("append", "base", "conditions", "follow", "import", "keys", "read"):
+for part in ("append", "base", "conditions", "follow", "import", "keys", "read", "shards"):
     pytest.register_assert_rewrite(f"headwater.testing.eventstore_{part}")

@@ -13,8 +13,10 @@ import pytest
 from headwater._sql.postgres import Database
 from headwater.errors import ImportRefused, InvalidInput, StoreUnavailable
 from headwater.eventstore import (
+    WHOLE,
     EventStore,
     Idempotency,
+    Shard,
     Snapshot,
     StoredEvent,
     StoredKey,
@@ -103,6 +105,44 @@ async def test_everything_is_copied(
     for store in (source, target):
         assert (await store.append([write("x")], idempotency=Idempotency("alone0"))).duplicate
     assert (await put(target, write("plain/0"))).first == copied.position + 1
+
+
+@pytest.mark.parametrize("another", ["postgres", "sqlite", "memory"])
+async def test_a_copy_of_a_shard_is_that_shard(
+    opened: Open, urls: dict[str, str], another: str
+) -> None:
+    """The copy takes the place of its source; one that is something else already is refused."""
+    source, target = await opened(urls["other"]), await opened(urls[another])
+    await source.settle_shard(Shard("s", 1, 2))
+    await fill(source, 20)
+    await copy_store(source, target)
+    assert await target.shard() == Shard("s", 1, 2)
+    await copy_store(source, target)
+    await check_same(source, target)
+    for mark in (WHOLE, Shard("s", 0, 2), Shard("t", 1, 2)):
+        wrong = await opened("memory:")
+        await wrong.settle_shard(mark)
+        with pytest.raises(ImportRefused, match=r"Shard.*expected Shard\(store='s', index=1"):
+            await copy_store(source, wrong)
+        assert "the source is Shard" in (await compare_stores(source, wrong)).difference
+    alone, shard = await opened("memory:"), await opened("memory:")
+    await shard.settle_shard(Shard("s", 1, 2))
+    epoch = shard.epoch
+    with pytest.raises(ImportRefused, match="the target is Shard"):
+        await copy_store(alone, shard)
+    assert shard.epoch == epoch, "it was not changed"
+
+
+async def test_a_store_by_itself_may_be_settled_before_or_after(opened: Open) -> None:
+    """Whether source and copy have been used as a store by themselves makes no difference."""
+    for settled in ((True, False), (False, True), (True, True), (False, False)):
+        source, target = await opened("memory:"), await opened("memory:")
+        for store, wanted in zip((source, target), settled, strict=True):
+            if wanted:
+                await store.settle_shard(WHOLE)
+        await fill(source, 5)
+        await copy_store(source, target)
+        await check_same(source, target)
 
 
 async def test_digest_is_that_of_the_content(opened: Open, urls: dict[str, str]) -> None:
