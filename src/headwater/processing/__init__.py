@@ -13,7 +13,7 @@ from headwater.processing.declarations import (
 from headwater.processing.message import EventMessage
 from headwater.processing.processor import LaneStatus, LocalStatus, Processor
 from headwater.processing.rebuild import RebuildProgress, rebuild
-from headwater.processing.relay import Relay, RelayStatus
+from headwater.processing.relay import Relay, RelayStatus, relays_of
 from headwater.processing.saga_processor import SagaProcessor, saga_applier
 from headwater.processing.sagas import SagaStatus
 from headwater.processing.settings import ProcessorSettings
@@ -45,6 +45,7 @@ __all__ = [
     "ViewReader",
     "event_handler",
     "rebuild",
+    "relays_of",
     "saga_applier",
     "view_at",
 ]

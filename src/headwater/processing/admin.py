@@ -142,12 +142,8 @@ class ProcessorAdmin:
             await self._begin_anew(active)
             return
         token = await self._source.at(position=position, time_us=time_us)
-        after = max((token.position(name) for name in token.positions), default=0)
-        queue = queue_of(self.name, active)
-        if token.positions:  # a store: letters of older events stay
-            await forget_letters(self._views, queue, after=max(after, 0))
-        else:
-            await forget_letters(self._views, queue, since=token.since)
+        queue = queue_of(self.name, active)  # letters of older events stay
+        await forget_letters(self._views, queue, after=position or 0, since=time_us or 0)
         await self._views.reset(self.name, token=token.text, generation=active)
 
     async def _begin_anew(self, active: int) -> None:

@@ -8,7 +8,7 @@ from headwater.errors import InvalidInput
 from headwater.eventbus import Delivery, EventBus
 from headwater.messages import stable_hash
 from headwater.processing.sources import Measure, RawEvent, SourcePage, close_iterator
-from headwater.processing.tokens import Token
+from headwater.processing.tokens import Token, service_of
 
 
 class BusSource:
@@ -90,7 +90,12 @@ class BusSource:
         return [partition % count for partition in page.partitions]
 
     def name_of(self, event: RawEvent) -> str:
-        """See `Source.name_of`."""
+        """See `Source.name_of`; other programs, whose events have no epoch, name as they like."""
+        source = self.log_of(event)
+        return service_of(source) if getattr(event, "epoch", "") else source
+
+    def log_of(self, event: RawEvent) -> str:
+        """See `Source.log_of`."""
         return getattr(event, "source", "")
 
     def sequence_of(self, event: RawEvent) -> str:
@@ -157,7 +162,7 @@ class BusSource:
         for delivery in deliveries:
             offsets[delivery.partition] = delivery.offset
             event = delivery.event
-            if self.sources is not None and event.source not in self.sources:
+            if self.sources is not None and self.name_of(event) not in self.sources:
                 continue
             marks = positions.setdefault(event.source, {})
             epoch, last = marks.get(delivery.partition, ("", 0))

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from headwater.errors import TokenMismatch
-from headwater.messages import ConsistencyToken, SourceState
+from headwater.messages import ConsistencyToken
 from headwater.processing.bus_source import BusSource
 from headwater.processing.sources import Source, StoreSource
-from headwater.processing.tokens import Token
+from headwater.processing.tokens import Token, log_name
 
 
 class Coverage(Protocol):
@@ -37,12 +37,8 @@ def coverage_of(source: Source) -> Coverage:
     return BusCoverage(source) if isinstance(source, BusSource) else StoreCoverage(source)
 
 
-def _target(state: SourceState) -> int:
-    return max(state.shards.values(), default=0)
-
-
 class StoreCoverage:
-    """For a store: the segment that is furthest behind decides."""
+    """For a store: the segment that is furthest behind decides, in each shard."""
 
     pure = True
 
@@ -67,7 +63,11 @@ class StoreCoverage:
             return 0, 0
         if state.epoch != epoch:
             raise TokenMismatch(source=name, expected=epoch, actual=state.epoch)
-        return min((token.position(name) for token in tokens.values()), default=0), _target(state)
+        for shard, target in state.shards.items():
+            marks = (token.shard_position(name, shard) for token in tokens.values())
+            if (position := min(marks, default=0)) < target:
+                return position, target
+        return 0, 0
 
 
 class BusCoverage:
@@ -88,33 +88,35 @@ class BusCoverage:
 
     def covers(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> bool:
         """See `Coverage.covers`."""
-        return all(self._covers(tokens, name, state) for name, state in self._followed(wanted))
+        return all(self._covers(tokens, *followed) for followed in self._followed(wanted))
 
     async def look(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> None:
         """See `Coverage.look`."""
-        for name, state in self._followed(wanted):
-            seen, target = self._seen(tokens, name, state.epoch), _target(state)
-            noted, _ = self._noted.get((name, state.epoch), (0, {}))
+        for log, epoch, target in self._followed(wanted):
+            seen = self._seen(tokens, log, epoch)
+            noted, _ = self._noted.get((log, epoch), (0, {}))
             if seen >= target > noted:
-                self._noted[name, state.epoch] = (seen, await self._source.bus.end())
+                self._noted[log, epoch] = (seen, await self._source.bus.end())
 
     def gap(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> tuple[int, int]:
         """See `Coverage.gap`."""
-        for name, state in self._followed(wanted):
-            if not self._covers(tokens, name, state):
-                return self._seen(tokens, name, state.epoch), _target(state)
+        for log, epoch, target in self._followed(wanted):
+            if not self._covers(tokens, log, epoch, target):
+                return self._seen(tokens, log, epoch), target
         return 0, 0
 
-    def _followed(self, wanted: ConsistencyToken) -> Iterator[tuple[str, SourceState]]:
+    def _followed(self, wanted: ConsistencyToken) -> Iterator[tuple[str, str, int]]:
+        """Yield name, epoch and wanted position of each log that the bus is followed for."""
         for name, state in wanted.sources.items():
             if self._source.sources is None or name in self._source.sources:
-                yield name, state
+                for shard, target in state.shards.items():
+                    yield log_name(name, shard), state.epoch, target
 
-    def _covers(self, tokens: Mapping[int, Token], name: str, state: SourceState) -> bool:
-        key, target = (name, state.epoch), _target(state)
+    def _covers(self, tokens: Mapping[int, Token], name: str, epoch: str, target: int) -> bool:
+        key = (name, epoch)
         if self._covered.get(key, 0) >= target:
             return True
-        self._check_epoch(tokens, name, state.epoch)
+        self._check_epoch(tokens, name, epoch)
         position, ends = self._noted.get(key, (0, {}))
         if position >= target and _reached(tokens, ends):
             self._covered[key] = position

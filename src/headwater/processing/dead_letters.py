@@ -95,7 +95,7 @@ def _as_bus_event(raw: RawEvent, source: Source) -> BusEvent:
     if isinstance(raw, BusEvent):
         return raw
     return BusEvent(
-        source=source.name_of(raw),
+        source=source.log_of(raw),
         epoch="",
         position=raw.position,
         stream=raw.stream,

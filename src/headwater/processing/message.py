@@ -19,9 +19,9 @@ class EventMessage(msgspec.Struct, Generic[E_co], frozen=True):
         payload: the event, lifted to the current version of its class.
         metadata: who, when and why; its causation is the command that led to the event.
         source: the service that owns the event.
-        position: its position in that service's store.
+        position: its position in that service's store (sharded: in the stream's shard).
         stream: its stream there.
-        version: its version in the stream.
+        version: its version in the stream; together these identify the event.
         time_us: when it was recorded, microseconds since 1970 UTC.
         tags: its tags.
     """

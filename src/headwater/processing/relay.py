@@ -8,12 +8,12 @@ import msgspec
 
 from headwater.errors import ClaimLost, HeadwaterError, Unavailable
 from headwater.eventbus import BusEvent, EventBus
-from headwater.eventstore import EventStore, Page, StoredEvent
+from headwater.eventstore import EventStore, Page, StoredEvent, StreamStore
 from headwater.processing.claims import Claims, ProcessorMember
 from headwater.processing.dead_letters import describe
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
 from headwater.processing.sources import StoreSource, close_iterator
-from headwater.processing.tokens import store_token, token_of
+from headwater.processing.tokens import log_name, store_token, token_of
 from headwater.views import Segment, ViewStore
 
 _log = logging.getLogger(__name__)
@@ -33,6 +33,9 @@ class RelayStatus(msgspec.Struct, frozen=True):
 
 class Relay:
     """Publishes the events of a store, all and in order, on the bus.
+
+    A sharded store has a relay for each of its logs (see `relays_of`), as each has positions of
+    its own, by which subscribers find out what they have seen.
 
     One process at a time holds the claim. The checkpoint, kept in the view store, is the end of
     the contiguous prefix that the bus has confirmed; after an error or a crash it publishes again
@@ -55,8 +58,9 @@ class Relay:
         Args:
             store: where the events are.
             bus: where they go.
-            name: the service that owns the store; the source of the events on the bus.
-            epoch: the store's epoch.
+            name: the service that owns the store (or the name of a shard's log): the source of
+                the events on the bus.
+            epoch: the store's epoch (with shards: of them all), as consistency tokens have it.
             views: where claim and checkpoint are kept.
             owner: names this process.
             settings: how it works.
@@ -213,7 +217,7 @@ class Relay:
         saved = -1
         while saved != self._position:
             saved = self._position
-            token = store_token(self._service, self._epoch, saved)
+            token = store_token(self._service, self._store.epoch, saved)
             async with self._views.transaction() as transaction:
                 await transaction.advance([claim], token.text)
             self._saved = (claim.fence, saved)
@@ -245,3 +249,31 @@ class Relay:
 
     def _well(self) -> None:
         self._tries, self._failure = 0, ""
+
+
+def relays_of(
+    store: StreamStore,
+    bus: EventBus,
+    *,
+    name: str,
+    views: ViewStore,
+    owner: str,
+    settings: ProcessorSettings = DEFAULTS,
+) -> list[Relay]:
+    """Return the relays that publish a store, one for each of its logs; arguments as for `Relay`.
+
+    They are claimed one by one, so that instances share them, and one whose log is away holds up
+    none of the others.
+    """
+    return [
+        Relay(
+            log,
+            bus,
+            name=log_name(name, shard),
+            epoch=store.epoch,
+            views=views,
+            owner=owner,
+            settings=settings,
+        )
+        for shard, log in enumerate(store.shards)
+    ]

@@ -135,7 +135,7 @@ class SagaApplier(Applier):
             if not work.exists(saga):
                 if not handler.starts:
                     continue
-                work.begin(saga, f"{self.source.name_of(raw)}-{raw.position:012d}")
+                work.begin(saga, f"{self.source.log_of(raw)}-{raw.position:012d}")
             try:
                 work.step(saga, decode_metadata(raw.metadata), handler.function, event)
             except Exception as error:

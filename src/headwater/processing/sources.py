@@ -1,15 +1,19 @@
 """What a processor can follow: the local event store, or the event bus."""
 
+from asyncio import gather
 from collections.abc import AsyncIterator, Collection, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
-from headwater.errors import TokenMismatch
+from headwater.errors import InvalidInput, TokenMismatch, Unavailable
 from headwater.eventbus import BusEvent
-from headwater.eventstore import EVERYTHING, EventFilter, EventStore, FilterItem, StoredEvent
+from headwater.eventstore import EVERYTHING, EventFilter, FilterItem, StoredEvent, StreamStore
 from headwater.messages import stable_hash
-from headwater.processing.tokens import Token, store_token
+from headwater.processing.merging import close_iterator, following
+from headwater.processing.tokens import Token, log_name, store_token
+
+__all__ = ["Measure", "RawEvent", "Source", "SourcePage", "StoreSource", "close_iterator"]
 
 RawEvent = StoredEvent | BusEvent
 
@@ -84,6 +88,9 @@ class Source(Protocol):
     def name_of(self, event: RawEvent) -> str:
         """Return the service that owns an event."""
 
+    def log_of(self, event: RawEvent) -> str:
+        """Return the log that the event's position is in; unlike its service unique with it."""
+
     def sequence_of(self, event: RawEvent) -> str:
         """Return what must be handled in order: the event's stream."""
 
@@ -105,14 +112,18 @@ class Source(Protocol):
 
 
 class StoreSource:
-    """The service's own event store. Segments divide by the hash of the stream."""
+    """The service's own event store, all of its shards. Segments divide by the hash of the stream.
+
+    Order is kept within a stream, as each is in one shard; between shards there is none.
+    """
 
     rereads = False
 
-    def __init__(self, store: EventStore, name: str) -> None:
+    def __init__(self, store: StreamStore, name: str) -> None:
         """Follow a store; ``name`` is the service that owns it, as consistency tokens say it."""
         self.store = store
         self.name = name
+        self._count = len(store.shards)
 
     def split(self, wanted: int) -> int:
         """See `Source.split`."""
@@ -124,23 +135,35 @@ class StoreSource:
 
     def start(self) -> Token:
         """See `Source.start`."""
-        return store_token(self.name, self.store.epoch, 0)
+        return self._token([0] * self._count)
 
     async def head(self) -> Token:
         """See `Source.head`."""
-        return store_token(self.name, self.store.epoch, await self.store.head())
+        return self._token(await gather(*(log.head() for log in self.store.shards)))
 
     async def at(self, *, position: int | None = None, time_us: int | None = None) -> Token:
-        """See `Source.at`."""
+        """See `Source.at`.
+
+        Raises:
+            InvalidInput: a position is asked for, and the store is sharded.
+        """
         if time_us is not None:
-            position = await self.store.position_at(time_us - 1)
-        return store_token(self.name, self.store.epoch, max(0, position or 0))
+            before = time_us - 1
+            logs = self.store.shards
+            return self._token(await gather(*(log.position_at(before) for log in logs)))
+        if position and self._count > 1:
+            reason = (
+                f"the event store is spread over {self._count} databases, each with positions of "
+                "its own: go by time, or from the start"
+            )
+            raise InvalidInput(reason=reason)
+        return self._token([max(0, position or 0)] * self._count)
 
     def check(self, token: Token) -> None:
         """See `Source.check`."""
-        epoch, _ = self._mark(token)
-        if epoch != self.store.epoch:
-            raise TokenMismatch(source=self.name, expected=self.store.epoch, actual=epoch)
+        for epoch, _ in token.positions.get(self.name, {}).values():
+            if epoch != self.store.epoch:
+                raise TokenMismatch(source=self.name, expected=self.store.epoch, actual=epoch)
 
     def restrict(
         self,
@@ -163,6 +186,10 @@ class StoreSource:
         """See `Source.name_of`."""
         return self.name
 
+    def log_of(self, event: RawEvent) -> str:
+        """See `Source.log_of`."""
+        return log_name(self.name, self.store.shard_of(event.stream))
+
     def sequence_of(self, event: RawEvent) -> str:
         """See `Source.sequence_of`."""
         return event.stream
@@ -170,53 +197,62 @@ class StoreSource:
     async def follow(
         self, token: Token, *, types: Collection[str], page_size: int
     ) -> AsyncIterator[SourcePage]:
-        """See `Source.follow`."""
-        pages = self.store.follow(
-            filter=_filter(types), after=self._mark(token)[1], page_size=page_size
-        )
+        """See `Source.follow`; a shard that is away holds up none of the others."""
+        positions = self._positions(token)
+        pages = following(self.store.shards, positions, filter=_filter(types), page_size=page_size)
         try:
-            async for page in pages:
-                token = store_token(self.name, self.store.epoch, page.through)
-                yield SourcePage(page.events, token)
+            async for shard, page in pages:
+                positions[shard] = page.through
+                yield SourcePage(page.events, self._token(positions))
         finally:
             await close_iterator(pages)
 
     async def towards(
         self, token: Token, goal: Token, *, types: Collection[str], page_size: int
     ) -> AsyncIterator[SourcePage]:
-        """See `Source.towards`."""
-        until = self._mark(goal)[1]
-        pages = self.store.read(
-            filter=_filter(types),
-            after=self._mark(token)[1],
-            until=until,
-            page_size=page_size,
-        )
-        try:
-            async for page in pages:
-                token = store_token(self.name, self.store.epoch, page.through)
-                yield SourcePage(page.events, token)
-        finally:
-            await close_iterator(pages)
+        """See `Source.towards`; one shard after the other, those that are away last.
+
+        Raises:
+            StoreUnavailable: all is read but what is in shards that are away.
+        """
+        positions = self._positions(token)
+        away: Unavailable | None = None
+        for shard, until in enumerate(self._positions(goal)):
+            if self._count > 1 and positions[shard] >= until:
+                continue
+            pages = self.store.shards[shard].read(
+                filter=_filter(types), after=positions[shard], until=until, page_size=page_size
+            )
+            try:
+                async for page in pages:
+                    positions[shard] = page.through
+                    yield SourcePage(page.events, self._token(positions))
+            except Unavailable as error:
+                away = error
+            finally:
+                await close_iterator(pages)
+        if away is not None:
+            raise away
 
     def reached(self, token: Token, goal: Token) -> bool:
         """See `Source.reached`."""
-        return self._mark(token)[1] >= self._mark(goal)[1]
+        if self._count == 1:
+            return token.shard_position(self.name, 0) >= goal.shard_position(self.name, 0)
+        pairs = zip(self._positions(token), self._positions(goal), strict=True)
+        return all(position >= wanted for position, wanted in pairs)
 
     def measure(self, token: Token, head: Token) -> Measure:
-        """See `Source.measure`."""
-        return Measure(self._mark(token)[1], self._mark(head)[1])
+        """See `Source.measure`; of several shards these are sums."""
+        positions = self._positions(token)
+        heads = map(max, positions, self._positions(head))  # a head may be older than a token
+        return Measure(sum(positions), sum(heads))
 
-    def _mark(self, token: Token) -> tuple[str, int]:
-        return token.positions.get(self.name, {}).get(0, (self.store.epoch, 0))
+    def _token(self, positions: Sequence[int]) -> Token:
+        return store_token(self.name, self.store.epoch, *positions)
+
+    def _positions(self, token: Token) -> list[int]:
+        return [token.shard_position(self.name, shard) for shard in range(self._count)]
 
 
 def _filter(types: Collection[str]) -> EventFilter:
     return EventFilter((FilterItem(types=tuple(types)),)) if types else EVERYTHING
-
-
-async def close_iterator(pages: AsyncIterator[Any]) -> None:
-    """Release what an iterator holds, if it holds anything."""
-    close = getattr(pages, "aclose", None)
-    if close is not None:
-        await close()

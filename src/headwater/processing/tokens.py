@@ -11,8 +11,9 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
     """How far one segment has come.
 
     Attributes:
-        positions: for each source and partition (0 for a store) the epoch and the last position
-            whose effect is in the views; a bus may deliver a position again, it is skipped.
+        positions: for each source and partition (of a store: shard) the epoch and the last
+            position whose effect is in the views; a bus may deliver a position again, it is
+            skipped.
         offsets: for each partition of a bus the last offset read.
         since: events recorded before this time (µs UTC) are skipped; set by a replay of a bus.
         successor: when not 0, nobody works on this generation any more: that one takes over.
@@ -32,6 +33,11 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
         """Return the largest position of a source, 0 when nothing of it was seen."""
         return max((p for _, p in self.positions.get(source, {}).values()), default=0)
 
+    def shard_position(self, source: str, shard: int) -> int:
+        """Return the position of one shard of a store."""
+        marks = self.positions.get(source)
+        return marks[shard][1] if marks and shard in marks else 0
+
 
 _decode = msgspec.json.Decoder(Token).decode
 
@@ -42,6 +48,22 @@ def token_of(text: str) -> Token:
     return _decode(text)
 
 
-def store_token(source: str, epoch: str, position: int) -> Token:
-    """Return the token of a position in an event store."""
-    return Token({source: {0: (epoch, position)}})
+def store_token(source: str, epoch: str, *positions: int) -> Token:
+    """Return the token of a position in an event store, or of one in each of its shards."""
+    if len(positions) == 1:
+        return Token({source: {0: (epoch, positions[0])}})
+    return Token({source: {shard: (epoch, p) for shard, p in enumerate(positions)}})
+
+
+def log_name(service: str, shard: int) -> str:
+    """Return what the log of a shard is called on the bus: ``accounts``, ``accounts/1``, ...
+
+    Positions are counted per log, so each needs a source of its own there. No service has a ``/``
+    in its name.
+    """
+    return f"{service}/{shard}" if shard else service
+
+
+def service_of(source: str) -> str:
+    """Return the service that owns the log of a name."""
+    return source.partition("/")[0]

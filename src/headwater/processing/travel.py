@@ -8,7 +8,7 @@ from headwater.processing.applier import EventFailed
 from headwater.processing.declarations import EventHandlers
 from headwater.processing.projector import applier_of
 from headwater.processing.sources import StoreSource, close_iterator
-from headwater.processing.tokens import store_token
+from headwater.processing.tokens import Token
 from headwater.views import View, ViewStore
 
 V = TypeVar("V", bound=View)
@@ -41,18 +41,33 @@ async def view_at(
         time: up to and including events recorded at this time (aware).
 
     Raises:
-        InvalidInput: not exactly one of position and time is given, or the time is naive.
+        InvalidInput: not exactly one of position and time is given, the time is naive, or the
+            store is sharded and has no common positions.
         HeadwaterError: what a handler raised.
     """
     if (position is None) == (time is None):
         raise InvalidInput(reason="give either a position or a time")
+    time_us: int | None = None
     if time is not None:
         if time.tzinfo is None:
             raise InvalidInput(reason=f"{time.isoformat()} has no time zone: add one, such as Z")
-        position = await source.store.position_at(int(time.timestamp() * 1_000_000))
+        time_us = int(time.timestamp() * 1_000_000) + 1
+    goal = await source.at(position=position, time_us=time_us)
+    return await view_after(projection, view, key, source=source, scratch=scratch, goal=goal)
+
+
+async def view_after(
+    projection: EventHandlers | type[EventHandlers],
+    view: type[V],
+    key: str,
+    *,
+    source: StoreSource,
+    scratch: ViewStore,
+    goal: Token,
+) -> V | None:
+    """Return a view as it was at a token of its source; otherwise as `view_at`."""
     applier = applier_of(projection, source=source, views=scratch)
     await scratch.ensure(applier.views)
-    goal = store_token(source.name, source.store.epoch, position or 0)
     pages = source.towards(source.start(), goal, types=applier.types, page_size=_PAGE)
     try:
         async for page in pages:

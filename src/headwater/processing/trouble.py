@@ -25,7 +25,7 @@ def again_later(
     lane.tries += 1
     delay = settings.back_off(lane.tries)
     if not failure.transient:
-        key: EventId = (applier.source.name_of(event), event.stream, event.position)
+        key: EventId = (applier.source.log_of(event), event.stream, event.position)
         attempts = lane.attempts[key] = lane.attempts.get(key, 0) + 1
         delay = settings.back_off(attempts)
         if attempts >= settings.attempts:

@@ -9,7 +9,7 @@ from headwater.errors import ClaimLost, ConfigurationError, Unavailable
 from headwater.processing.applier import Applier, EventFailed
 from headwater.processing.claims import Claims
 from headwater.processing.committer import Committer
-from headwater.processing.dead_letters import parked_sequences, queue_of
+from headwater.processing.dead_letters import describe, parked_sequences, queue_of
 from headwater.processing.lanes import Lane, Reader
 from headwater.processing.progress import Progress
 from headwater.processing.settings import ProcessorSettings
@@ -244,6 +244,11 @@ class Worker:
         )
         try:
             page = await anext(pages, None)
+        except Unavailable as error:  # perhaps only of one shard: the other lanes go on
+            lane.error = describe(error)
+            lane.tries += 1
+            lane.not_before = time.monotonic() + self._settings.back_off(lane.tries)
+            return
         finally:
             await close_iterator(pages)
         if page is not None:
