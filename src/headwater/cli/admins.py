@@ -13,13 +13,14 @@ from headwater.cli.stores import chosen_services, exists, require, settings_of
 from headwater.cli.system import System, load_system
 from headwater.errors import ConfigurationError
 from headwater.eventbus import EventBus
-from headwater.eventstore import EventStore
+from headwater.eventstore import StreamStore
 from headwater.processing import (
     BusSource,
     ProcessorAdmin,
     Relay,
     Source,
     StoreSource,
+    relays_of,
     saga_applier,
 )
 from headwater.service.service import Service
@@ -35,10 +36,10 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """The processors of some services, and their relays to the bus by service."""
+    """The processors of some services, and their relays to the bus."""
 
     processors: list[Found]
-    relays: dict[str, Relay]
+    relays: list[tuple[str, Relay]]
 
 
 @contextlib.asynccontextmanager
@@ -59,7 +60,7 @@ async def open_admins(file: Path, service: str) -> AsyncIterator[Opened]:
                 subject=str(file), reason=f"nothing is stored in {system.data}: start the system"
             )
     async with contextlib.AsyncExitStack() as resources:
-        opened = Opened([], {})
+        opened = Opened([], [])
         for name in names:
             await _open_service(system, name, resources, opened)
         yield opened
@@ -68,17 +69,19 @@ async def open_admins(file: Path, service: str) -> AsyncIterator[Opened]:
 async def _open_service(
     system: System, name: str, resources: contextlib.AsyncExitStack, opened: Opened
 ) -> None:
-    from headwater.service.engines import open_event_bus, open_event_store, open_view_store
+    from headwater.service.engines import open_event_bus, open_stream_store, open_view_store
 
     settings = settings_of(system, name)
     require(settings.url("views"), subject=f"view store of {name}")
     service = load_service(system.services[name].app, python_path=system.python_path)
     views = await open_view_store(settings.url("views"))
     resources.push_async_callback(views.close)
-    store: EventStore | None = None
+    store: StreamStore | None = None
     bus: EventBus | None = None
-    if (service.aggregates or service.decisions) and exists(settings.url("store")):
-        store = await open_event_store(settings.url("store"))
+    if (service.aggregates or service.decisions) and any(map(exists, settings.stores)):
+        for url in settings.stores:
+            require(url, subject=f"event store of {name}")
+        store = await open_stream_store(settings.stores)
         resources.push_async_callback(store.close)
     if settings.bus and exists(settings.url("bus")):
         bus = await open_event_bus(settings.url("bus"), partitions=settings.partitions)
@@ -87,13 +90,12 @@ async def _open_service(
         Found(name, admin.name, admin) for admin in _admins(service, store, bus, views)
     )
     if store is not None and bus is not None:
-        opened.relays[name] = Relay(
-            store, bus, name=name, epoch=store.epoch, views=views, owner="admin"
-        )
+        relays = relays_of(store, bus, name=name, views=views, owner="admin")
+        opened.relays.extend((name, relay) for relay in relays)
 
 
 def _admins(
-    service: Service, store: EventStore | None, bus: EventBus | None, views: ViewStore
+    service: Service, store: StreamStore | None, bus: EventBus | None, views: ViewStore
 ) -> Iterator[ProcessorAdmin]:
     def source(wanted: str) -> Source | None:
         if wanted == "bus":

@@ -3,18 +3,19 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
 
-from headwater.cli.stores import DEFAULT_FILE, load_stores, open_store
+from headwater.cli.stores import DEFAULT_FILE, load_stores, open_streams
 from headwater.cli.times import show_time
 from headwater.errors import ConfigurationError
 from headwater.eventstore import EVERYTHING, EventFilter, EventStore, FilterItem, StoredEvent
 from headwater.processing.sources import close_iterator
+from headwater.processing.tokens import log_name, service_of
 
 _LAST = 20
 _encode = msgspec.json.Encoder().encode
@@ -78,22 +79,34 @@ def events(
     stores = load_stores(file, service, store)
     item = FilterItem(types=tuple(type or ()), tags=tuple(tag or ()))
     selection = _selection(stream, item, after, limit, stores)
-    width = max(map(len, stores)) if len(stores) > 1 else 0
+    names = [log_name(name, n) for name, urls in stores.items() for n in range(len(urls))]
+    width = max(map(len, names)) if len(names) > 1 else 0
     show = _show_json if json else _line_printer(width)
     asyncio.run(_events(stores, selection, show, follow=follow))
 
 
 def _selection(
-    stream: str, item: FilterItem, after: int | None, limit: int | None, services: Collection[str]
+    stream: str,
+    item: FilterItem,
+    after: int | None,
+    limit: int | None,
+    stores: Mapping[str, Sequence[str]],
 ) -> Selection:
     for option, number in (("--after", after), ("--limit", limit)):
         if number is not None and number < 0:
             raise ConfigurationError(subject=f"{option} {number}", reason="expected 0 or more")
-    if after is not None and len(services) > 1:
-        known = ", ".join(services)
+    if after is not None and len(stores) > 1:
+        known = ", ".join(stores)
         raise ConfigurationError(
             subject="--after",
             reason=f"positions are counted per service: add --service, one of {known}",
+        )
+    shards = max(map(len, stores.values()))
+    if after is not None and not stream and shards > 1:
+        raise ConfigurationError(
+            subject="--after",
+            reason=f"positions are counted per database, and the store is spread over {shards}: "
+            "add --stream, or --store with the URL of one",
         )
     return Selection(
         stream=stream,
@@ -107,15 +120,19 @@ Show = Callable[[str, StoredEvent], None]
 
 
 async def _events(
-    stores: dict[str, str], selection: Selection, show: Show, *, follow: bool
+    stores: dict[str, tuple[str, ...]], selection: Selection, show: Show, *, follow: bool
 ) -> None:
     async with contextlib.AsyncExitStack() as resources:
-        opened = {
-            name: await resources.enter_async_context(
-                open_store(url, subject=f"event store of {name}")
+        opened: dict[str, EventStore] = {}
+        for name, urls in stores.items():
+            store = await resources.enter_async_context(
+                open_streams(urls, subject=f"event store of {name}")
             )
-            for name, url in stores.items()
-        }
+            opened |= {
+                log_name(name, shard): log
+                for shard, log in enumerate(store.shards)
+                if not selection.stream or shard == store.shard_of(selection.stream)
+            }
         heads = {name: await store.head() for name, store in opened.items()}
         if selection.after is None:
             await _show_last(opened, heads, selection, show)
@@ -198,7 +215,8 @@ def _line_printer(width: int) -> Show:
 
 def _show_json(name: str, event: StoredEvent) -> None:
     content: dict[str, Any] = {
-        "service": name,
+        "service": service_of(name),
+        "log": name,
         "position": event.position,
         "time": show_time(event.time),
         "stream": event.stream,

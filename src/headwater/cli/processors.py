@@ -109,7 +109,7 @@ async def _show(file: Path, service: str) -> None:
                     f"[yellow]{segment.lag}[/]" if segment.lag else "0",
                     _count(status) if first else "",
                 )
-        for owner, relay in opened.relays.items():
+        for owner, relay in opened.relays:
             relayed = await relay.status()
             place = f"{relayed.position} of {relayed.head}"
             lag = max(0, relayed.head - relayed.position)

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,15 @@ import msgspec
 
 from headwater.cli.documents import nearest
 from headwater.cli.loading import load_service
-from headwater.cli.stores import DEFAULT_FILE, chosen_services, open_store, settings_of
+from headwater.cli.stores import DEFAULT_FILE, chosen_services, open_streams, settings_of, urls_of
 from headwater.cli.system import System, load_system
 from headwater.cli.times import parse_time, show_time
 from headwater.errors import ConfigurationError, HeadwaterError, ViewNotFound
-from headwater.eventstore import EventStore
+from headwater.eventstore import StreamStore
 from headwater.modelling import Repository, aggregate_type
-from headwater.processing import EventHandlers, StoreSource, view_at
+from headwater.processing import EventHandlers, StoreSource
 from headwater.processing.inspection import handler_table
+from headwater.processing.travel import view_after
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -56,7 +57,7 @@ def state(
     at_version
         After so many of its events (of an aggregate).
     at_position
-        As it was when the store's last event had this position.
+        As it was when the store's last event had this position (sharded: that of its shard).
     at_time
         As it was at this time (ISO 8601; without a zone: UTC).
     service
@@ -74,10 +75,8 @@ def state(
         )
     system = load_system(file)
     subject = _find(system, name, service)
-    url = settings_of(system, subject.service).url("store")
-    if store:
-        url = store if ":" in store else f"sqlite:{store}"
-    asyncio.run(_show(url, subject, id, point))
+    urls = urls_of(store) if store else settings_of(system, subject.service).stores
+    asyncio.run(_show(urls, subject, id, point))
 
 
 def _point(version: int | None, position: int | None, time: str | None) -> Point:
@@ -126,8 +125,8 @@ def _subjects(system: System, owner: str) -> Iterator[Subject]:
             yield Subject(owner, view.__name__, view, projection)
 
 
-async def _show(url: str, subject: Subject, id: str, point: Point) -> None:
-    async with open_store(url, subject=f"event store of {subject.service}") as store:
+async def _show(urls: Sequence[str], subject: Subject, id: str, point: Point) -> None:
+    async with open_streams(urls, subject=f"event store of {subject.service}") as store:
         if subject.projection is None:
             content = await _aggregate(store, subject, id, point)
         else:
@@ -136,7 +135,7 @@ async def _show(url: str, subject: Subject, id: str, point: Point) -> None:
     sys.stdout.write(f"{text}\n")
 
 
-async def _aggregate(store: EventStore, subject: Subject, id: str, point: Point) -> dict[str, Any]:
+async def _aggregate(store: StreamStore, subject: Subject, id: str, point: Point) -> dict[str, Any]:
     repository: Repository[Any] = Repository(subject.kind, store, source=subject.service)
     found = await repository.state(
         id, at_version=point.version, at_position=point.position, at_time=point.time
@@ -146,10 +145,12 @@ async def _aggregate(store: EventStore, subject: Subject, id: str, point: Point)
             subject=f"--at-version {point.version}",
             reason=f"{repository.type.stream(id)} has {found.version} events so far",
         )
+    shard = store.shard_of(repository.type.stream(id))
     return {
         "aggregate": subject.name,
         "id": id,
         "version": found.version,
+        **({"shard": shard} if len(store.shards) > 1 else {}),
         "position": found.position,
         "time": show_time(found.time),
         "state": found.state,
@@ -157,7 +158,7 @@ async def _aggregate(store: EventStore, subject: Subject, id: str, point: Point)
 
 
 async def _view(
-    store: EventStore, subject: Subject, projection: EventHandlers, key: str, point: Point
+    store: StreamStore, subject: Subject, projection: EventHandlers, key: str, point: Point
 ) -> dict[str, Any]:
     from headwater.views.memory import MemoryViewStore
 
@@ -171,17 +172,22 @@ async def _view(
             subject=subject.name,
             reason="is kept from the event bus, which has no past to replay from: ask the service",
         )
-    position = await store.head() if point.position is None else point.position
-    if point.time is not None:
-        position = await store.position_at(point.time)
+    source = StoreSource(store, subject.service)
+    if point.position is None and point.time is None:
+        goal = await source.head()
+    else:
+        after = None if point.time is None else point.time + 1
+        goal = await source.at(position=point.position, time_us=after)
+    positions = [goal.shard_position(source.name, n) for n in range(len(store.shards))]
+    position = positions[0] if len(positions) == 1 else positions
     try:
-        found = await view_at(
+        found = await view_after(
             projection,
             subject.kind,
             key,
-            source=StoreSource(store, subject.service),
+            source=source,
             scratch=MemoryViewStore(),
-            position=position,
+            goal=goal,
         )
     except HeadwaterError:
         raise

@@ -1,15 +1,15 @@
 """Opening what a system stores, for the commands that look into it."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from headwater.cli.documents import nearest
 from headwater.cli.logs import configure_logs
 from headwater.cli.system import System, load_system
 from headwater.errors import ConfigurationError
-from headwater.eventstore import EventStore
-from headwater.service.settings import ServiceSettings, service_settings
+from headwater.eventstore import EventStore, StreamStore
+from headwater.service.settings import ServiceSettings, service_settings, split_urls
 
 DEFAULT_FILE = Path("headwater.toml")
 
@@ -81,20 +81,49 @@ async def open_store(url: str, *, subject: str) -> AsyncIterator[EventStore]:
         await store.close()
 
 
-def load_stores(file: Path, service: str, store: str) -> dict[str, str]:
+@contextlib.asynccontextmanager
+async def open_streams(urls: Sequence[str], *, subject: str) -> AsyncIterator[StreamStore]:
+    """Open the event store of a service, in one database or spread over several, as `open_store`.
+
+    Raises:
+        ShardMismatch: a database is not the shard that its place among the URLs says.
+        Others: as `open_store`.
+    """
+    from headwater.service.engines import open_stream_store
+
+    if len(urls) == 1:  # which is not settled as a store by itself: looking changes nothing
+        async with open_store(urls[0], subject=subject) as log:
+            yield log
+        return
+    configure_logs("error")
+    for url in urls:
+        require(url, subject=subject)
+    store = await open_stream_store(urls)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def urls_of(store: str) -> tuple[str, ...]:
+    """Return the URLs that an option gives, of which the path of a file is one, too."""
+    return tuple([url if ":" in url else f"sqlite:{url}" for url in split_urls(store)])
+
+
+def load_stores(file: Path, service: str, store: str) -> dict[str, tuple[str, ...]]:
     """Return the URLs of event stores by service; with ``store`` only that one.
 
     Raises:
         ConfigurationError: the file or the service is wrong, or nothing is stored yet.
     """
     if store:
-        return {service or "store": store if ":" in store else f"sqlite:{store}"}
+        return {service or "store": urls_of(store)}
     system = load_system(file)
     names = chosen_services(system, service)
-    urls = {name: settings_of(system, name).url("store") for name in names}
+    urls = {name: settings_of(system, name).stores for name in names}
     if service:
         return urls
-    found = {name: url for name, url in urls.items() if exists(url)}
+    found = {name: all_of for name, all_of in urls.items() if any(map(exists, all_of))}
     if not found:
         raise ConfigurationError(
             subject=str(file), reason=f"nothing is stored in {system.data} yet: start the system"

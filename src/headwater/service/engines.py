@@ -1,10 +1,14 @@
 """From URLs to engines; with `testing` and `cli` the only place that knows technologies."""
 
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
+from headwater._sql.postgres_url import Place
 from headwater.errors import ConfigurationError
 from headwater.eventbus import EventBus
-from headwater.eventstore import EventStore
+from headwater.eventstore import EventStore, ShardedEventStore, StreamStore
+from headwater.eventstore.sharded import settle_whole
 from headwater.views import ViewStore
 
 
@@ -20,8 +24,43 @@ def _split(url: str, *, engine: str) -> tuple[str, Path]:
     return scheme, Path(rest)
 
 
+async def open_stream_store(urls: Sequence[str]) -> StreamStore:
+    """Open the event store of a service: in one database, or spread over several.
+
+    Raises:
+        ConfigurationError: no database is named, or one twice.
+        ShardMismatch: a database is not the shard that its place among the URLs says.
+        Others: as `open_event_store`.
+    """
+    again = [url for number, url in enumerate(urls) if url in urls[:number] and url != "memory:"]
+    if not urls or again:
+        reason = f"{_name(again[0])} is named twice" if again else "names no database"
+        raise ConfigurationError(
+            subject="store", reason=f"{reason}: give one URL, or one for each shard"
+        )
+    async with contextlib.AsyncExitStack() as undo:
+        logs = []
+        for url in urls:
+            logs.append(await open_event_store(url))
+            undo.push_async_callback(logs[-1].close)
+        names = [_name(url) for url in urls]
+        opened: StreamStore
+        if len(logs) == 1:
+            opened = await settle_whole(logs[0], name=names[0])
+        else:
+            opened = await ShardedEventStore.open(logs, names=names)
+        undo.pop_all()
+    return opened
+
+
+def _name(url: str) -> str:
+    """Return what a store is called in messages, without user and password."""
+    scheme, _ = _split(url, engine="event store")
+    return Place.parse(url).name if scheme == "postgresql" else url
+
+
 async def open_event_store(url: str) -> EventStore:
-    """Open the event store that a URL names.
+    """Open the one log that a URL names.
 
     Raises:
         ConfigurationError: the URL names no known engine.

@@ -9,17 +9,17 @@ import structlog
 from headwater.dispatch import CommandBus, QueryMessage, QueryNext, query_handlers_of
 from headwater.errors import ConfigurationError, HeadwaterError
 from headwater.eventbus import EventBus
-from headwater.eventstore import EventStore
+from headwater.eventstore import StreamStore
 from headwater.messages import ConsistencyToken, Query
 from headwater.processing import (
     BusSource,
     LocalStatus,
     Processor,
-    Relay,
     RelayStatus,
     SagaProcessor,
     Source,
     StoreSource,
+    relays_of,
 )
 from headwater.service.service import Service
 from headwater.service.settings import ServiceSettings
@@ -48,7 +48,7 @@ class Processors:
         service: Service,
         settings: ServiceSettings,
         *,
-        store: EventStore | None,
+        store: StreamStore | None,
         bus: EventBus | None,
         views: ViewStore,
         commands: CommandBus,
@@ -82,11 +82,7 @@ class Processors:
                     SagaProcessor(saga, source=source, views=views, commands=commands, owner=owner)
                 )
             if store is not None and bus is not None:
-                self._running.append(
-                    Relay(
-                        store, bus, name=service.name, epoch=store.epoch, views=views, owner=owner
-                    )
-                )
+                self._running += relays_of(store, bus, name=service.name, views=views, owner=owner)
 
     def _add(self, processor: Processor) -> None:
         processor.applier.segments = self._settings.segments or processor.applier.segments

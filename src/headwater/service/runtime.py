@@ -26,11 +26,12 @@ from headwater.dispatch.remote import RemoteCommandBus, RemoteQueryBus
 from headwater.dispatch.tracing import tracing
 from headwater.errors import ConfigurationError, HeadwaterError
 from headwater.eventbus import EventBus
-from headwater.eventstore import EventStore
+from headwater.eventstore import StreamStore
 from headwater.messages import now_us
 from headwater.modelling import DecisionHandlers, Repository
+from headwater.modelling.models import check_shardable
 from headwater.service.edge import Edge
-from headwater.service.engines import open_event_bus, open_event_store, open_view_store
+from headwater.service.engines import open_event_bus, open_stream_store, open_view_store
 from headwater.service.late import LateSettings
 from headwater.service.metrics import Metrics
 from headwater.service.openapi import openapi_document
@@ -67,7 +68,7 @@ class Runtime:
         self.settings: ServiceSettings = service_settings(self._given, origin="the command line")
         self._exit = contextlib.AsyncExitStack()
         self._stopping = False
-        self.store: EventStore | None = None
+        self.store: StreamStore | None = None
         self.views: ViewStore | None = None
         self.bus: EventBus | None = None
         self._traced = tracing()
@@ -80,6 +81,7 @@ class Runtime:
             StartupError: configuration or discovery cannot be reached.
             ConfigurationError: a setting is wrong; `AddressInUse`: the port is taken.
             StoreUnavailable, StoreCorrupt, SchemaTooNew: a database cannot be used.
+            ShardMismatch: it is not the shard that its place among the URLs says.
         """
         async with contextlib.AsyncExitStack() as undo:
             self._exit = undo
@@ -147,7 +149,12 @@ class Runtime:
     async def _open_engines(self) -> None:
         service, settings = self.service, self.settings
         if service.aggregates or service.decisions:
-            self.store = await open_event_store(settings.url("store"))
+            if len(settings.stores) > 1:
+                for aggregate in service.aggregates:
+                    check_shardable(aggregate)
+                for model in service.decisions:
+                    check_shardable(model)
+            self.store = await open_stream_store(settings.stores)
             self._exit.push_async_callback(self.store.close)
         if settings.bus:
             self.bus = await open_event_bus(settings.url("bus"), partitions=settings.partitions)
@@ -179,7 +186,7 @@ class Runtime:
                 self._exit.push_async_callback(repository.close)
                 handlers.append(repository.handlers())
             handlers += [
-                DecisionHandlers(model, self.store, source=service.name).handlers()
+                DecisionHandlers(model, self.store.shards[0], source=service.name).handlers()
                 for model in service.decisions
             ]
         self.local_commands = LocalCommandBus(handlers, interceptors=self._command_chain())
@@ -242,7 +249,7 @@ class Runtime:
         found = await self.processors.problems()
         try:
             if self.store is not None:
-                await self.store.head()
+                await asyncio.gather(*(log.head() for log in self.store.shards))
             if self.views is not None:
                 await self.views.segments()
         except HeadwaterError as error:

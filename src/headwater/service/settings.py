@@ -1,5 +1,6 @@
 """What one instance of a service must be told: where it listens and which engines carry it."""
 
+import re
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
@@ -10,6 +11,12 @@ from headwater.errors import ConfigurationError
 from headwater.messages import new_id
 
 Role = Literal["command", "query", "all"]
+_BETWEEN_URLS = re.compile(r"\s*,\s*(?=(?:sqlite|memory|postgres|postgresql):)")
+
+
+def split_urls(text: str) -> list[str]:
+    """Return the URLs in a text, which are separated by commas; a URL may have commas, too."""
+    return _BETWEEN_URLS.split(text.strip())
 
 
 class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,6 +32,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         data: directory for files of embedded engines.
         store, views, bus: engines, as URLs: ``sqlite:<path>``, ``postgresql://...`` or
             ``memory:``; an empty bus means that the service neither publishes nor subscribes.
+            Several URLs of ``store``, as a list or separated by commas, are the shards of one.
         partitions: partitions of a bus that is yet to be made.
         discovery, config: base URLs of those services; empty to run without.
         profiles, label: which configuration to fetch.
@@ -49,7 +57,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     port: int = 0
     advertise: str = ""
     data: str = ".headwater"
-    store: str = "sqlite:{data}/{service}/events.db"
+    store: str | tuple[str, ...] = "sqlite:{data}/{service}/events.db"
     views: str = "sqlite:{data}/{service}/views.db"
     bus: str = ""
     partitions: int = 4
@@ -79,13 +87,21 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         """Whether this instance answers queries."""
         return self.role in ("query", "all")
 
-    def url(self, engine: str) -> str:
-        """Return the URL of ``store``, ``views`` or ``bus`` with its placeholders replaced.
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """The URLs of the event store's shards, in order; one URL when it is not sharded."""
+        texts = (self.store,) if isinstance(self.store, str) else self.store
+        return tuple([self._complete(url, "store") for text in texts for url in split_urls(text)])
+
+    def url(self, engine: Literal["views", "bus"]) -> str:
+        """Return the URL of ``views`` or ``bus`` with its placeholders replaced.
 
         In PostgreSQL a service has a schema of its own, which is named after it, and the bus has
         one for all services, unless the URL says ``?schema=<name>``.
         """
-        text: str = getattr(self, engine)
+        return self._complete(getattr(self, engine), engine)
+
+    def _complete(self, text: str, engine: str) -> str:
         url = text.replace("{data}", self.data).replace("{service}", self.service)
         scheme, _, rest = url.partition("://")
         if scheme not in SCHEMES or "schema" in dict(parse_qsl(urlsplit(url).query)):

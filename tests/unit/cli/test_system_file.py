@@ -137,7 +137,7 @@ def test_one_database_for_everything(write, monkeypatch):
 
     def urls() -> list[str]:
         settings = service_settings(load_system(file).settings("orders"), origin="the file")
-        return [settings.url(engine) for engine in ("store", "views", "bus")]
+        return [*settings.stores, settings.url("views"), settings.url("bus")]
 
     assert urls() == [
         "postgresql://db/shop?schema=orders",
