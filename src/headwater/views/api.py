@@ -103,9 +103,27 @@ class ViewTransaction(Protocol):
         A claim counts as long as nobody else has taken the segment, even after its lease.
 
         Raises:
-            ClaimLost: a segment's fence has risen, or the claim was given back; the whole
-                transaction will be rolled back, and its block raises this at its end even if
-                the caller catches it here.
+            ClaimLost: a segment's fence has risen, the claim was given back, or the segment is
+                not there any more; the whole transaction will be rolled back, and its block
+                raises this at its end even if the caller catches it here.
+        """
+
+    async def segments(self, processor: str, *, generation: int) -> list[Segment]:
+        """Return the segments of a generation, by index, as they are in this transaction.
+
+        Nobody else moves their tokens or takes their claims before the block ends.
+        """
+
+    async def replace_segments(self, segments: Sequence[Segment]) -> None:
+        """Put these in the place of all segments of their generation: a split, or a merge.
+
+        Tokens, owners and leases are stored as given. The fences are set here, above those of
+        the former segments: whoever held one of these has lost it, also one of the same index
+        and count, and may take a new one that was stored in its name with ``restarted``.
+
+        Raises:
+            InvalidInput: these are not all shares of one generation of one processor.
+            ClaimLost: the generation has no segments (it was dropped); as for `advance`.
         """
 
 
@@ -226,7 +244,8 @@ class ViewStore(Protocol):
         """Return the processor's segments of a generation, by index.
 
         They are made with this token if there are none yet; else they are returned as they are,
-        even if they are more or fewer than ``count``.
+        even if they are more or fewer than ``count``. All of a generation are of one count, at
+        any time (see `ViewTransaction.replace_segments`).
         """
 
     async def segments(self, processor: str = "") -> list[Segment]:
@@ -245,7 +264,9 @@ class ViewStore(Protocol):
         life. Should that one still live, it finds its claim lost (the fence has risen).
 
         Returns the claimed segment with its present token, or None when somebody holds it (also
-        somebody of the same name, unless ``restarted``) or it does not exist any more.
+        somebody of the same name, unless ``restarted``) or it does not exist any more. A segment
+        that a running transaction moves on is held, whatever its lease: a store whose
+        transactions overlap answers without waiting for its end.
         """
 
     async def renew(self, segments: Sequence[Segment], *, lease_s: float) -> list[Segment]:

@@ -1,8 +1,9 @@
 """Checks that every view store makes, with the same messages."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from headwater.errors import ConfigurationError, InvalidInput
+from headwater.views.api import Segment
 from headwater.views.model import ViewType
 
 
@@ -54,6 +55,21 @@ def check_droppable(processor: str, generation: int, active: Collection[int]) ->
     if generation in active:
         raise InvalidInput(
             reason=f"generation {generation} of {processor!r} is active: activate another one first"
+        )
+
+
+def check_whole(segments: Sequence[Segment]) -> None:
+    """Refuse segments that do not divide the work of one generation without gap and overlap.
+
+    Raises:
+        InvalidInput: they do not.
+    """
+    wholes = {(s.processor, s.generation, s.count) for s in segments}
+    shares = [(s.index, s.count) for s in segments]
+    if len(wholes) != 1 or sorted(shares) != [(n, len(shares)) for n in range(len(shares))]:
+        raise InvalidInput(
+            reason=f"segments (index, count) {shares} of {len(wholes)} processors, generations or "
+            "counts do not divide the work: give all shares of one generation, each once"
         )
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from headwater.errors import ClaimLost, StoreUnavailable
 from headwater.views.api import Segment, ViewPage
-from headwater.views.checks import check_active, check_droppable, check_shape, missing
+from headwater.views.checks import check_active, check_droppable, check_shape, check_whole, missing
 from headwater.views.exclusive import Exclusive
 from headwater.views.model import View, ViewType, view_type
 from headwater.views.selection import Selection, check_row, cursor_after, order_key, select
@@ -144,11 +144,11 @@ class MemoryViewStore:
     ) -> list[Segment]:
         """See `ViewStore.open_segments`."""
         async with self._write():
-            found = [s for key, s in self._segments.items() if key[:2] == (processor, generation)]
+            found = self.segments_of(processor, generation)
             if not found:
                 found = [Segment(processor, generation, i, count, token) for i in range(count)]
                 self._segments.update({_id(segment): segment for segment in found})
-            return sorted(found, key=_id)
+            return found
 
     async def segments(self, processor: str = "") -> list[Segment]:
         """See `ViewStore.segments`."""
@@ -244,6 +244,18 @@ class MemoryViewStore:
         """Return the active generation of a view type."""
         return self._active_views.get(name, 1)
 
+    def segments_of(self, processor: str, generation: int) -> list[Segment]:
+        """Return the segments of a generation, by index."""
+        found = [s for key, s in self._segments.items() if key[:2] == (processor, generation)]
+        return sorted(found, key=_id)
+
+    def replace(self, segments: Sequence[Segment]) -> None:
+        """Put these in the place of all segments of their generation."""
+        former = self.segments_of(segments[0].processor, segments[0].generation)
+        for segment in former:
+            del self._segments[_id(segment)]
+        self._segments.update({_id(segment): segment for segment in segments})
+
     def apply(
         self, changes: Mapping[TableId, Mapping[str, Row | None]], tokens: Mapping[SegmentId, str]
     ) -> None:
@@ -289,6 +301,7 @@ class MemoryViewTransaction:
         self._generations = generations
         self._changes: dict[TableId, dict[str, Row | None]] = {}
         self._tokens: dict[SegmentId, str] = {}
+        self._replaced: dict[tuple[str, int], list[Segment]] = {}
         self._lost: ClaimLost | None = None
 
     async def load(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
@@ -337,10 +350,39 @@ class MemoryViewTransaction:
         """See `ViewTransaction.advance`."""
         held = {_id(segment) for segment in self._store.held(segments)}
         for segment in segments:
-            if _id(segment) not in held:
+            replaced = (segment.processor, segment.generation) in self._replaced
+            if replaced or _id(segment) not in held:
                 self._lost = ClaimLost(processor=segment.processor, segment=segment.index)
                 raise self._lost
         self._tokens.update(dict.fromkeys(held, token))
+
+    async def segments(self, processor: str, *, generation: int) -> list[Segment]:
+        """See `ViewTransaction.segments`."""
+        replaced = self._replaced.get((processor, generation))
+        if replaced is not None:
+            return list(replaced)
+        return [
+            msgspec.structs.replace(s, token=self._tokens.get(_id(s), s.token))
+            for s in self._store.segments_of(processor, generation)
+        ]
+
+    async def replace_segments(self, segments: Sequence[Segment]) -> None:
+        """See `ViewTransaction.replace_segments`."""
+        check_whole(segments)
+        first = segments[0]
+        former = await self.segments(first.processor, generation=first.generation)
+        if not former:
+            self._lost = ClaimLost(processor=first.processor, segment=first.index)
+            raise self._lost
+        fence = 1 + max(s.fence for s in former)
+        self._tokens = {
+            key: token
+            for key, token in self._tokens.items()
+            if key[:2] != (first.processor, first.generation)
+        }
+        self._replaced[first.processor, first.generation] = [
+            msgspec.structs.replace(s, fence=fence) for s in sorted(segments, key=_id)
+        ]
 
     def commit(self) -> None:
         """Make everything visible.
@@ -350,6 +392,8 @@ class MemoryViewTransaction:
         """
         if self._lost is not None:
             raise self._lost
+        for segments in self._replaced.values():
+            self._store.replace(segments)
         self._store.apply(self._changes, self._tokens)
 
     def _table(self, kind: ViewType) -> tuple[Table, dict[str, Row | None]]:

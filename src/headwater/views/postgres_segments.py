@@ -84,6 +84,36 @@ async def advance(connection: Any, segments: Sequence[Segment], token: str) -> s
     return str(rows[0][4])
 
 
+async def lock_segments(connection: Any, processor: str, generation: int) -> list[Segment]:
+    """Return the segments of a generation, by index; nobody else changes them before the end."""
+    rows = await connection.fetch(_SQL["lock"], processor, generation)
+    return [Segment(*row) for row in rows]
+
+
+async def replace(connection: Any, segments: Sequence[Segment]) -> str:
+    """Put segments in the place of all those of their generation.
+
+    Returns the number of the transaction.
+
+    Raises:
+        ClaimLost: there are none.
+    """
+    first = segments[0]
+    former = await lock_segments(connection, first.processor, first.generation)
+    if not former:
+        raise ClaimLost(processor=first.processor, segment=first.index)
+    fence = 1 + max(segment.fence for segment in former)
+    await drop_segments(connection, first.processor, first.generation, older=False)
+    rows = await connection.fetch(
+        _SQL["put"],
+        *_arrays(segments)[:5],
+        [s.token for s in segments],
+        [s.lease_until for s in segments],
+        fence,
+    )
+    return str(rows[0][0])
+
+
 async def outcome(connection: Any, transaction: str) -> str | None:
     """Return whether a transaction is ``committed``, ``aborted`` or ``in progress``."""
     found: str | None = await connection.fetchval(_SQL["outcome"], transaction)

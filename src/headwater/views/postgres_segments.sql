@@ -20,15 +20,36 @@ INSERT INTO view_segments (processor, generation, number, count, token)
 SELECT $1, $2, number, $3, $4
 FROM generate_series(0, $3 - 1) AS number
 
+-- name: lock
+SELECT processor, generation, number, count, token, owner, lease_until, fence
+FROM view_segments
+WHERE processor = $1 AND generation = $2
+ORDER BY number
+FOR UPDATE
+
+-- name: put
+-- The number of the transaction settles what became of a commit whose answer was lost.
+INSERT INTO view_segments
+       (processor, generation, number, count, owner, token, lease_until, fence)
+SELECT made.*, $8
+FROM unnest($1::text[], $2::integer[], $3::integer[], $4::integer[], $5::text[], $6::text[],
+            $7::double precision[]) AS made
+RETURNING pg_current_xact_id()::text
+
 -- name: claim
--- Without a clock ($7 is null) the database's own counts, which is one for all machines.
+-- Without a clock ($7 is null) the database's own counts, which is one for all machines. A row
+-- that a running transaction has locked is being worked on: it is not waited for.
 UPDATE view_segments
 SET owner = $5,
     lease_until = coalesce($7, extract(epoch FROM clock_timestamp())::double precision) + $6,
     fence = fence + 1
-WHERE processor = $1 AND generation = $2 AND number = $3 AND count = $4
-  AND (owner = '' OR ($8 AND owner = $5)
-       OR lease_until <= coalesce($7, extract(epoch FROM clock_timestamp())::double precision))
+WHERE (processor, generation, number, count) IN (
+    SELECT processor, generation, number, count
+    FROM view_segments
+    WHERE processor = $1 AND generation = $2 AND number = $3 AND count = $4
+      AND (owner = '' OR ($8 AND owner = $5)
+           OR lease_until <= coalesce($7, extract(epoch FROM clock_timestamp())::double precision))
+    FOR UPDATE SKIP LOCKED)
 RETURNING processor, generation, number, count, token, owner, lease_until, fence
 
 -- name: renew

@@ -10,10 +10,10 @@ import asyncpg
 from headwater._sql.postgres_errors import LOST, translate
 from headwater.errors import ClaimLost, HeadwaterError, InvalidInput, StoreError, StoreUnavailable
 from headwater.views.api import Segment, ViewPage
-from headwater.views.checks import missing
+from headwater.views.checks import check_whole, missing
 from headwater.views.model import View, view_type
 from headwater.views.postgres_generations import Generations
-from headwater.views.postgres_segments import Claim, advance, claim_of
+from headwater.views.postgres_segments import Claim, advance, claim_of, lock_segments, replace
 from headwater.views.postgres_tables import Table, escape_all, table, too_long
 from headwater.views.selection import select
 
@@ -163,6 +163,19 @@ class PostgresViewTransaction:
             self._failed = error
             raise
         self.claims += map(claim_of, segments)
+
+    async def segments(self, processor: str, *, generation: int) -> list[Segment]:
+        """See `ViewTransaction.segments`."""
+        return await self._step(lambda: lock_segments(self._connection, processor, generation))
+
+    async def replace_segments(self, segments: Sequence[Segment]) -> None:
+        """See `ViewTransaction.replace_segments`."""
+        check_whole(segments)
+        try:
+            self.number = await self._step(lambda: replace(self._connection, segments))
+        except ClaimLost as error:
+            self._failed = error
+            raise
 
     def end(self) -> None:
         """Refuse further steps.

@@ -27,8 +27,7 @@ def open_segments(
     connection: apsw.Connection, processor: str, *, count: int, token: str, generation: int
 ) -> list[Segment]:
     """Return the segments of a generation, made first if there are none."""
-    which = {"processor": processor, "generation": generation}
-    found = [Segment(*row) for row in connection.execute(_SQL["of_generation"], which)]
+    found = of_generation(connection, processor, generation)
     if not found:
         found = [Segment(processor, generation, n, count, token) for n in range(count)]
         connection.executemany(_SQL["make"], [_bindings(segment) for segment in found])
@@ -90,6 +89,28 @@ def advance(connection: apsw.Connection, segments: Sequence[Segment], token: str
         connection.execute(_SQL["advance"], {**_bindings(segment), "token": token})
         if connection.changes() != 1:
             raise ClaimLost(processor=segment.processor, segment=segment.index)
+
+
+def of_generation(connection: apsw.Connection, processor: str, generation: int) -> list[Segment]:
+    """Return the segments of a generation, by index."""
+    which = {"processor": processor, "generation": generation}
+    return [Segment(*row) for row in connection.execute(_SQL["of_generation"], which)]
+
+
+def replace(connection: apsw.Connection, segments: Sequence[Segment]) -> None:
+    """Put segments in the place of all those of their generation.
+
+    Raises:
+        ClaimLost: there are none.
+    """
+    first = segments[0]
+    former = of_generation(connection, first.processor, first.generation)
+    if not former:
+        raise ClaimLost(processor=first.processor, segment=first.index)
+    fence = 1 + max(segment.fence for segment in former)
+    drop_segments(connection, first.processor, first.generation, older=False)
+    rows = [{**_bindings(s), "lease_until": s.lease_until, "fence": fence} for s in segments]
+    connection.executemany(_SQL["put"], rows)
 
 
 def reset(connection: apsw.Connection, processor: str, *, token: str, generation: int) -> None:

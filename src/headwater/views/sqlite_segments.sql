@@ -19,6 +19,10 @@ ORDER BY number
 INSERT INTO view_segments (processor, generation, number, count, token)
 VALUES (:processor, :generation, :number, :count, :token)
 
+-- name: put
+INSERT INTO view_segments (processor, generation, number, count, token, owner, lease_until, fence)
+VALUES (:processor, :generation, :number, :count, :token, :owner, :lease_until, :fence)
+
 -- name: claim
 UPDATE view_segments
 SET owner = :owner, lease_until = :now + :lease_s, fence = fence + 1

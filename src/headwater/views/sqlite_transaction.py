@@ -8,11 +8,12 @@ import apsw
 
 from headwater._sql.sqlite_connection import roll_back
 from headwater.errors import ClaimLost, StoreError
+from headwater.views import sqlite_segments
 from headwater.views.api import Segment, ViewPage
+from headwater.views.checks import check_whole
 from headwater.views.model import View, view_type
 from headwater.views.selection import select
 from headwater.views.sqlite_generations import Generations
-from headwater.views.sqlite_segments import advance
 from headwater.views.sqlite_tables import Row, Table, rows_of
 from headwater.views.sqlite_writer import Writer
 
@@ -97,10 +98,23 @@ class SQLiteViewTransaction:
 
         def step(connection: apsw.Connection) -> None:
             self._flush(connection)  # errors come in the order of the calls
-            advance(connection, segments, token)
+            sqlite_segments.advance(connection, segments, token)
 
         try:
             await self._run(step, rows=1 + self._buffered)
+        except ClaimLost as error:
+            self._lost = error
+            raise
+
+    async def segments(self, processor: str, *, generation: int) -> list[Segment]:
+        """See `ViewTransaction.segments`."""
+        return await self._run(lambda c: sqlite_segments.of_generation(c, processor, generation))
+
+    async def replace_segments(self, segments: Sequence[Segment]) -> None:
+        """See `ViewTransaction.replace_segments`."""
+        check_whole(segments)
+        try:
+            await self._run(lambda c: sqlite_segments.replace(c, segments), rows=len(segments))
         except ClaimLost as error:
             self._lost = error
             raise

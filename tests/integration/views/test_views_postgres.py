@@ -66,6 +66,20 @@ async def heir(store: PostgresViewStore, segment: Segment) -> Segment:
                 return taken
 
 
+async def test_a_segment_in_a_transaction_is_not_waited_for(
+    store: PostgresViewStore, postgres_url: str
+) -> None:
+    """While a slow transaction works on a segment, others learn at once that it is not free."""
+    other = await PostgresViewStore.open(postgres_url, lock_timeout_s=60)
+    segment = await claimed(store, lease_s=-1)
+    async with store.transaction() as work:
+        await work.advance([segment], "1")
+        async with asyncio.timeout(WAIT_S_MAX):
+            assert await other.claim(segment, owner="heir", lease_s=60) is None
+    assert (await heir(other, segment)).token == "1"
+    await other.close()
+
+
 async def save_and_raise(store: PostgresViewStore, error: Exception) -> None:
     async with store.transaction() as work:
         await work.save([Doc("a")])
