@@ -1,5 +1,7 @@
 """Look after a processor from any process that shares its view store."""
 
+import os
+import socket
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -17,6 +19,7 @@ from headwater.processing.dead_letters import (
 from headwater.processing.declarations import EventHandlers
 from headwater.processing.projector import applier_of
 from headwater.processing.rebuild import Report, rebuild
+from headwater.processing.resizing import SEGMENTS_MAX, resized
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
 from headwater.processing.sources import Source
 from headwater.processing.swap import forget_letters
@@ -72,14 +75,17 @@ class ProcessorAdmin:
         *,
         source: Source,
         views: ViewStore,
-        owner: str = "admin",
+        owner: str = "",
         settings: ProcessorSettings = DEFAULTS,
     ) -> None:
-        """Administer a processor; the arguments are those of `Processor`."""
+        """Administer a processor; the arguments are those of `Processor`.
+
+        An empty ``owner`` is this process.
+        """
         self._applier = applier_of(handlers, source=source, views=views)
         self._source = self._applier.source
         self._views = views
-        self._owner = owner
+        self._owner = owner or f"admin-{socket.gethostname()}-{os.getpid()}"
         self._settings = settings
         self.name = self._applier.name
 
@@ -146,21 +152,61 @@ class ProcessorAdmin:
         await forget_letters(self._views, queue, after=position or 0, since=time_us or 0)
         await self._views.reset(self.name, token=token.text, generation=active)
 
+    async def resize(self, count: int) -> None:
+        """Split or merge: divide the work into so many segments from now on.
+
+        One transaction; processes that work on the processor lose their claims with it, and go
+        on with the new segments, each with its share. No event is left out or handled twice, and
+        order within a stream is kept, also when the segments were not equally far. A rebuild that
+        is under way goes on with as many. Dead letters stay as they are.
+
+        Raises:
+            InvalidInput: the source cannot be divided into so many, or nothing was started yet.
+            StoreUnavailable: the view store is away, or somebody works on a segment for longer
+                than it waits; nothing was changed.
+        """
+        most = self._source.split(SEGMENTS_MAX)
+        if not 1 <= count <= most:
+            reason = f"{self.name} can have 1 to {most} segments, {count} were asked for"
+            raise InvalidInput(reason=reason)
+        await self._ensure()
+        generations = {s.generation for s in await self._views.segments(self.name)}
+        if not generations:
+            reason = f"{self.name} was never started: set how many segments it begins with"
+            raise InvalidInput(reason=reason)
+        for generation in sorted(generations):
+            await self._resize(generation, count)
+
+    async def _resize(self, generation: int, count: int) -> None:
+        async with self._views.transaction(
+            generations=self._generations(generation), synced=self._applier.synced
+        ) as transaction:
+            segments = await transaction.segments(self.name, generation=generation)
+            frozen = any(token_of(s.token).successor for s in segments)
+            if not segments or frozen or len(segments) == count:
+                return
+            await transaction.replace_segments(resized(self._source, segments, count))
+            await self._applier.resized(transaction, len(segments), count)
+
     async def _begin_anew(self, active: int) -> None:
         name, views = self.name, self._applier.views
         following = active + 1
         await self._views.drop_generation(name, following, views)
         await self._views.ensure(views, generation=following)
+        segments = await self._views.segments(name)
+        wanted = sum(s.generation == active for s in segments) or self._applier.segments
         await self._views.open_segments(
             name,
-            count=self._source.split(self._applier.segments),
+            count=self._source.split(wanted),
             token=self._source.start().text,
             generation=following,
         )
         await self._views.activate(name, following, views)
         await forget_letters(self._views, queue_of(name, active))
 
-    async def rebuild(self, *, progress: Report | None = None, join: bool = False) -> int:
+    async def rebuild(
+        self, *, progress: Report | None = None, join: bool = False, segments: int = 0
+    ) -> int:
         """Fill a new generation beside the one in service, then swap; see `rebuild`.
 
         Raises:
@@ -177,6 +223,7 @@ class ProcessorAdmin:
             settings=self._settings,
             progress=progress,
             join=join,
+            segments=segments,
         )
 
     async def letters(self, sequence: str = "") -> AsyncIterator[DeadLetter]:
@@ -194,24 +241,28 @@ class ProcessorAdmin:
         done, the sequence goes on as usual. Cancellation leaves what is done, done.
         """
         await self._ensure()
-        segments = await self._views.segments(self.name)
-        self._applier.count = max((s.count for s in segments), default=1)
         handled = 0
         while True:
             generation = await self._views.generation(self.name)
             lane = lane_of(queue_of(self.name, generation), sequence)
+            letter = await first_letter(self._views, lane)
+            if letter is None:
+                return Retried(handled)
             try:
+                if letter.event is not None:
+                    await self._applier.outside(letter.event)
                 async with self._views.transaction(
                     generations=self._generations(generation), synced=self._applier.synced
                 ) as transaction:
-                    letter = await first_letter(transaction, lane)
-                    if letter is None:
-                        return Retried(handled)
+                    if await first_letter(transaction, lane) != letter:
+                        continue  # somebody else was faster
+                    if not self._applier.replayable:  # commands go to the segment of their saga
+                        segments = await transaction.segments(self.name, generation=generation)
+                        self._applier.count = len(segments) or 1
                     await self._applier.retry(transaction, letter)
                     await transaction.delete(DeadLetter, [letter.id])
             except EventFailed as failure:
                 self._applier.rolled_back()
-                assert letter is not None
                 failed = tried_again(letter, failure.cause)
                 async with self._views.transaction() as transaction:
                     if await transaction.load(DeadLetter, [letter.id]):

@@ -31,6 +31,7 @@ class Applier:
     views: tuple[type[View], ...] = ()
     shared_views: tuple[type[View], ...] = ()
     replayable: bool = True
+    isolated: bool = False  # handlers may take long, outside of the transactions: see `outside`
     synced: bool = False  # commits with events must survive the machine, as others hear of them
 
     def __init__(self, source: Source) -> None:
@@ -56,6 +57,13 @@ class Applier:
         """Return what must be handled in order."""
         return self.source.sequence_of(event)
 
+    async def outside(self, event: RawEvent) -> None:
+        """Run those handlers of an event that take no part in the transaction, before it.
+
+        Raises:
+            EventFailed: one of them failed.
+        """
+
     async def apply(self, transaction: ViewTransaction, events: Sequence[RawEvent]) -> None:
         """Handle events in order.
 
@@ -77,6 +85,9 @@ class Applier:
                 raise
             except Exception as error:
                 raise EventFailed(letter.event, error) from error
+
+    async def resized(self, transaction: ViewTransaction, before: int, count: int) -> None:
+        """Segments are being split or merged in a transaction: move what belongs to them."""
 
     async def claimed(self, views: ViewStore, segments: Sequence[Segment]) -> None:
         """Segments were claimed: load what belongs to them."""

@@ -83,6 +83,29 @@ class BusSource:
             left, offsets={**left.offsets, **right.offsets}, positions=positions
         )
 
+    def least(self, tokens: Sequence[Token]) -> Token:
+        """See `Source.least`; what was delivered last goes with the offset it was read at."""
+        behind: dict[int, Token] = {}
+        for token in tokens:
+            for partition, offset in token.offsets.items():
+                other = behind.get(partition)
+                if other is None or offset < other.offsets[partition]:
+                    behind[partition] = token
+        positions: dict[str, dict[int, tuple[str, int]]] = {}
+        for partition, token in behind.items():
+            for source, marks in token.positions.items():
+                if partition in marks:
+                    positions.setdefault(source, {})[partition] = marks[partition]
+        offsets = {partition: token.offsets[partition] for partition, token in behind.items()}
+        return msgspec.structs.replace(tokens[0], offsets=offsets, positions=positions)
+
+    def passed(self, page: SourcePage, token: Token) -> Sequence[bool]:
+        """See `Source.passed`."""
+        return [
+            offset <= token.offsets.get(partition, -1)
+            for partition, offset in zip(page.partitions, page.offsets, strict=True)
+        ]
+
     def segments_of(self, page: SourcePage, count: int) -> Sequence[int]:
         """See `Source.segments_of`."""
         if self._whole:
@@ -159,6 +182,7 @@ class BusSource:
         positions = {source: dict(marks) for source, marks in token.positions.items()}
         events: list[RawEvent] = []
         partitions: list[int] = []
+        numbers: list[int] = []
         for delivery in deliveries:
             offsets[delivery.partition] = delivery.offset
             event = delivery.event
@@ -172,5 +196,6 @@ class BusSource:
             if event.time >= token.since:
                 events.append(event)
                 partitions.append(delivery.partition)
+                numbers.append(delivery.offset)
         moved = msgspec.structs.replace(token, offsets=offsets, positions=positions)
-        return SourcePage(events, moved, partitions)
+        return SourcePage(events, moved, partitions, numbers)

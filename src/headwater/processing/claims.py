@@ -26,7 +26,7 @@ class ProcessorMember(View):
 class Claims:
     """The segments that this process holds in one generation of one processor.
 
-    ``held`` is what it holds now, ``surplus`` how many of them it should give back at the next
+    ``held`` is what it holds now, ``surplus`` those of them that it should give back at the next
     opportunity. ``revision`` rises whenever ``held`` changes; ``lost`` is set when something was
     taken from us. Used by one event loop.
     """
@@ -46,7 +46,7 @@ class Claims:
         self.generation = 0
         self.count = 0
         self.held: dict[int, Segment] = {}
-        self.surplus = 0
+        self.surplus: frozenset[int] = frozenset()
         self.revision = 0
         self.satisfied = False
         self.lost = asyncio.Event()
@@ -55,13 +55,15 @@ class Claims:
         self._settings = settings
         self._announced = False
         self._restarted = True  # until the first share: a claim of our name is from a former life
+        self._lease_ends = 0.0  # the next one of somebody else; seconds since 1970
         self._renewed_at = 0.0  # monotonic seconds
         self._announced_at = 0.0
 
     async def open(self, generation: int, wanted: int) -> None:
         """Begin to work on a generation, making its segments if there are none.
 
-        Whatever was held in another generation is given back.
+        Whatever was held in another generation is given back. If segments were split or merged,
+        those that were kept for us are taken with the next `share`.
         """
         await self.release_all()
         segments = await self._views.open_segments(
@@ -71,6 +73,7 @@ class Claims:
             generation=generation,
         )
         self.generation, self.count = generation, len(segments)
+        self._restarted = True
         self.revision += 1
 
     async def share(self, segments: Sequence[Segment]) -> None:
@@ -83,31 +86,45 @@ class Claims:
         now = self._settings.clock()
         mine = [s for s in segments if s.generation == self.generation]
         if len(mine) != self.count:
-            return  # the generation was dropped; the next look finds the new one
+            return  # dropped, split or merged; the next look finds the new ones
         owners: dict[str, int] = {self.owner: len(self.held)}
-        for segment in mine:
-            if segment.owner and segment.owner != self.owner and segment.lease_until > now:
-                owners[segment.owner] = owners.get(segment.owner, 0) + 1
+        others = [s for s in mine if s.owner not in {"", self.owner} and s.lease_until > now]
+        self._lease_ends = min((s.lease_until for s in others), default=0.0)
+        for segment in others:
+            owners[segment.owner] = owners.get(segment.owner, 0) + 1
         for member in await self._waiting(now):
             owners.setdefault(member.owner, 0)
         target = self._target(owners)
-        self.surplus = max(0, len(self.held) - target)
-        free = [
-            s
-            for s in mine
-            if s.index not in self.held
-            and (not s.owner or s.lease_until <= now or (self._restarted and s.owner == self.owner))
-        ]
-        await self._claim(free[: max(0, target - len(self.held))])
+        self.surplus = frozenset(sorted(self.held)[target:])
+        left = [s for s in mine if s.index not in self.held]
+        kept = [s for s in left if self._restarted and s.owner == self.owner]
+        free = [s for s in left if s not in kept and (not s.owner or s.lease_until <= now)]
+        await self._claim(kept + free[: max(0, target - len(self.held) - len(kept))])
         self._restarted = False
         self.satisfied = len(self.held) == target and target > 0
         await self._announce(now)
+
+    @property
+    def pause_s(self) -> float:
+        """How long to wait for the next `share`: until a lease ends that nobody renews."""
+        pause = self._settings.renew_s if self.satisfied else self._settings.renew_s / 5
+        ends = self._lease_ends - self._settings.clock()
+        return min(pause, ends) if ends > 0 else pause
 
     def _target(self, owners: dict[str, int]) -> int:
         """Return our share: those who hold most keep what cannot be divided."""
         base, rest = divmod(self.count, len(owners))
         ranked = sorted(owners, key=lambda owner: (-owners[owner], owner))
         return base + (1 if ranked.index(self.owner) < rest else 0)
+
+    def holds(self, segment: Segment) -> bool:
+        """Whether the very claim of a segment is still ours, as far as we know."""
+        now = self.held.get(segment.index)
+        return now is not None and (now.generation, now.count, now.fence) == (
+            segment.generation,
+            segment.count,
+            segment.fence,
+        )
 
     async def _claim(self, segments: Sequence[Segment]) -> None:
         for segment in segments:

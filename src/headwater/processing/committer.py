@@ -6,13 +6,17 @@ from headwater.errors import ClaimLost, ConfigurationError, Unavailable
 from headwater.processing.applier import Applier, EventFailed
 from headwater.processing.claims import Claims
 from headwater.processing.dead_letters import DeadLetter, letter_of, queue_of, still_parked
-from headwater.processing.lanes import Lane
+from headwater.processing.lanes import Lane, event_id
 from headwater.processing.sources import RawEvent
 from headwater.processing.tokens import Token
 from headwater.views import ViewStore, ViewTransaction, view_type
 
 SOON_S = 0.02
 """Extra work that is due by then is done together with events."""
+
+
+class _FreedError(Exception):
+    """A sequence was parked when its handlers outside were to run, and is not any more."""
 
 
 class Committer:
@@ -49,6 +53,38 @@ class Committer:
             ClaimLost: a segment is not ours any more; nothing was changed.
             Unavailable: a store is away; nothing was changed.
         """
+        while True:
+            if self._applier.isolated:
+                await self._outside(lane, events)
+            try:
+                await self._commit(lane, events, token, careful=careful)
+            except _FreedError:
+                continue
+            return
+
+    async def _outside(self, lane: Lane, events: Sequence[RawEvent]) -> None:
+        """Run the handlers that take no part in the transaction; those that have run run no more.
+
+        Nobody waits for them but the segments of the lane.
+        """
+        queue = queue_of(self._applier.name, self._claims.generation)
+        sequences = [self._applier.sequence_of(event) for event in events]
+        behind = await still_parked(self._views, queue, self.parked.intersection(sequences))
+        for event, sequence in zip(events, sequences, strict=True):
+            poison = lane.poison.get(sequence)
+            if poison is not None and poison.event is event:
+                behind.add(sequence)
+            if sequence in behind or event_id(event) in lane.done:
+                continue
+            for segment in lane.segments.values():
+                if not self._claims.holds(segment):
+                    raise ClaimLost(processor=segment.processor, segment=segment.index)
+            await self._applier.outside(event)
+            lane.done.add(event_id(event))
+
+    async def _commit(
+        self, lane: Lane, events: Sequence[RawEvent], token: Token, *, careful: bool
+    ) -> None:
         applier = self._applier
         try:
             async with self._views.transaction(
@@ -59,6 +95,8 @@ class Committer:
                 letters: Sequence[DeadLetter] = ()
                 if self.parked or lane.poison:
                     free, letters = await self._sort(transaction, lane, events)
+                if applier.isolated:
+                    _check_done(lane, free)
                 if careful:
                     await self._one_by_one(transaction, free)
                 elif free:
@@ -134,3 +172,13 @@ class Committer:
                 )
             )
         return free, letters
+
+
+def _check_done(lane: Lane, events: Sequence[RawEvent]) -> None:
+    """Check that no handler outside is still to run.
+
+    Raises:
+        _FreedError: some are.
+    """
+    if any(event_id(event) not in lane.done for event in events):
+        raise _FreedError

@@ -130,21 +130,21 @@ async def letters(
 
 
 async def still_parked(
-    transaction: ViewTransaction, queue: str, sequences: Collection[str]
+    views: ViewReader | ViewTransaction, queue: str, sequences: Collection[str]
 ) -> set[str]:
-    """Return those of the sequences that have letters, as this transaction sees it."""
+    """Return those of the sequences that have letters, as a transaction or a reader sees it."""
     found: set[str] = set()
     for sequence in sequences:
         where = {"lane": lane_of(queue, sequence)}
-        if (await transaction.find(DeadLetter, where=where, limit=1)).items:
+        if (await views.find(DeadLetter, where=where, limit=1)).items:
             found.add(sequence)
     return found
 
 
-async def first_letter(transaction: ViewTransaction, lane: str) -> DeadLetter | None:
+async def first_letter(views: ViewReader | ViewTransaction, lane: str) -> DeadLetter | None:
     """Return the first letter of a lane."""
     items: Sequence[DeadLetter] = (
-        await transaction.find(DeadLetter, where={"lane": lane}, limit=1)
+        await views.find(DeadLetter, where={"lane": lane}, limit=1)
     ).items
     return items[0] if items else None
 

@@ -147,9 +147,15 @@ def kebab(name: str) -> str:
 class EventHandlers:
     """Event handlers that keep no views: free-form methods with the guarantees of a processor.
 
+    A free-form handler that takes a ``ViewTransaction`` runs inside the transaction that moves
+    the token: its effect on views is there exactly once, and everybody waits for it, so it must be
+    quick. One that takes none runs before the transaction and may take its time: only its own
+    segment waits. It is called at least once: again after a crash, or when its segment changed
+    hands meanwhile.
+
     Class options: ``name`` (default: the class name in kebab case), ``segments`` (into how many
-    shares the work is split when the processor is first started), ``source`` (what it follows:
-    the service's own store, or the event bus).
+    shares the work is divided when the processor is first started; later: `ProcessorAdmin.resize`),
+    ``source`` (what it follows: the service's own store, or the event bus).
     """
 
     name: ClassVar[str] = ""

@@ -16,6 +16,11 @@ SKIPPED_S = 0.01
 EventId = tuple[str, str, int]
 
 
+def event_id(event: RawEvent) -> EventId:
+    """Return what identifies an event among all that a processor handles."""
+    return (getattr(event, "source", ""), event.stream, event.position)
+
+
 class Poison(msgspec.Struct, frozen=True):
     """From this event on, its sequence is to be parked."""
 
@@ -29,12 +34,14 @@ class Lane:
 
     ``page`` is a page that failed, already reduced to the lane's own events: it is tried again,
     after ``not_before`` (monotonic seconds), before anything else. ``commit_at`` is when a token
-    is to be committed at the latest that has moved over events of no interest only.
+    is to be committed at the latest that has moved over events of no interest only. ``done`` are
+    the events of a page whose handlers outside of the transaction have run.
     """
 
     __slots__ = (
         "attempts",
         "commit_at",
+        "done",
         "error",
         "not_before",
         "page",
@@ -55,6 +62,7 @@ class Lane:
         self.not_before = 0.0
         self.error = ""
         self.commit_at: float | None = None
+        self.done: set[EventId] = set()
 
     @property
     def indices(self) -> Collection[int]:
@@ -71,6 +79,7 @@ class Lane:
         self.token = token
         self.page = None
         self.attempts.clear()
+        self.done.clear()
         self.poison.clear()
         self.tries = 0
         self.not_before = 0.0

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 
 import msgspec
 
@@ -18,9 +19,10 @@ from headwater.processing.settings import DEFAULTS, ProcessorSettings
 from headwater.processing.sources import Source
 from headwater.processing.swap import Swap
 from headwater.processing.worker import Worker
-from headwater.views import ViewStore
+from headwater.views import Segment, ViewStore
 
 _log = logging.getLogger(__name__)
+_ISOLATED_PAGE_SIZE = 20  # events whose handlers run again when the claim or the process is lost
 _STOP_S = 10.0  # a handler that has not returned by then is cancelled
 
 
@@ -97,16 +99,16 @@ class Processor:
         self._fixed = generation
         self.claims = Claims(self.name, self.source, views, owner=owner, settings=settings)
         self.progress = Progress(self.name, self.source, views)
-        self._worker = Worker(
-            self.applier,
-            views,
-            claims=self.claims,
-            progress=self.progress,
-            settings=settings,
-        )
-        self.applier.wake = self._worker.wake
+        self._workers: dict[int, Worker] = {}  # by segment, if each has its own
+        if self.applier.isolated:
+            size = min(settings.page_size, _ISOLATED_PAGE_SIZE)
+            self._settings = msgspec.structs.replace(settings, page_size=size)
+        else:
+            self._worker(None)
+        self.applier.wake = self._wake_workers
         self._swap = Swap(self.applier, views)
         self._tasks: list[asyncio.Task[None]] = []
+        self._started = False
         self._stopping = False
         self._trouble = ""
 
@@ -123,15 +125,17 @@ class Processor:
         except BaseException:
             await self.stop()
             raise
-        self._tasks = [
-            asyncio.create_task(self._worker.run(), name=f"{self.name} worker"),
-            asyncio.create_task(self._keep_looking(), name=f"{self.name} claims"),
-        ]
+        for worker in self._workers.values():
+            self._tasks.append(asyncio.create_task(worker.run(), name=f"{self.name} worker"))
+        self._started = True
+        self._tasks.append(asyncio.create_task(self._keep_looking(), name=f"{self.name} claims"))
 
     async def stop(self) -> None:
         """Finish the batch at hand, then give the claims back. Twice is fine."""
-        self._stopping = self._worker.stopping = True
-        self._worker.wake()
+        self._stopping = True
+        for worker in self._workers.values():
+            worker.stopping = True
+            worker.wake()
         self.claims.lost.set()
         tasks, self._tasks = self._tasks, []
         if tasks:
@@ -146,7 +150,7 @@ class Processor:
 
     def wake(self) -> None:
         """Look for due work and for changes of claims now, not at the next turn."""
-        self._worker.wake()
+        self._wake_workers()
         self.claims.lost.set()
 
     async def wait_for(self, token: ConsistencyToken, *, timeout_s: float) -> None:
@@ -168,7 +172,8 @@ class Processor:
         """
         head = await self.source.head()
         lanes = []
-        for lane in self._worker.lanes:
+        workers = list(self._workers.values())
+        for lane in [lane for worker in workers for lane in worker.lanes]:
             measure = self.source.measure(lane.token, head)
             lanes.append(
                 LaneStatus(
@@ -183,18 +188,45 @@ class Processor:
             name=self.name,
             generation=self.claims.generation,
             lanes=tuple(lanes),
-            handled=self._worker.committer.handled,
-            parked=len(self._worker.committer.parked),
-            failure=self._worker.failure or self._trouble,
+            handled=sum(worker.committer.handled for worker in workers),
+            parked=len({s for worker in workers for s in worker.committer.parked}),
+            failure=next((w.failure for w in workers if w.failure), self._trouble),
         )
+
+    def _worker(self, only: int | None) -> Worker:
+        """Return a new worker: for all segments here, or for the one of a number."""
+        worker = Worker(
+            self.applier,
+            self.views,
+            claims=self.claims,
+            progress=self.progress,
+            settings=self._settings,
+            only=only,
+        )
+        self._workers[-1 if only is None else only] = worker
+        return worker
+
+    def _staff(self) -> None:
+        """See to it that each segment held has its worker, if a slow one must not hold up others.
+
+        One without work just waits, until its segment comes back.
+        """
+        for index in self.claims.held.keys() - self._workers.keys():
+            worker = self._worker(index)
+            if self._started:
+                name = f"{self.name} worker {index}"
+                self._tasks.append(asyncio.create_task(worker.run(), name=name))
+
+    def _wake_workers(self) -> None:
+        for worker in self._workers.values():
+            worker.wake()
 
     async def _keep_looking(self) -> None:
         lost = self.claims.lost
         while not self._stopping:
-            pause = self._settings.renew_s
             lost.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause if self.claims.satisfied else pause / 5):
+                async with asyncio.timeout(self.claims.pause_s):
                     await lost.wait()
             try:
                 if not self._stopping:
@@ -208,15 +240,25 @@ class Processor:
                     )
                 self._trouble = describe(error)
 
+    def _changed(self, working: int, segments: Sequence[Segment], active: int) -> bool:
+        """Whether other segments are to be worked on than those that the claims know."""
+        if working != self.claims.generation:
+            return True
+        count = sum(s.generation == working for s in segments)
+        if count == 0:  # dropped: a rebuild that was begun anew, or one that became active
+            return working > active
+        return count != self.claims.count
+
     async def _look(self) -> None:
         """See which generation is to be worked on, and take our share of it."""
         active = await self.views.generation(self.name)
         segments = await self.views.segments(self.name)
         successor = 0 if self._fixed else successor_of(segments, active)
         working = self._fixed or successor or active
-        if working != self.claims.generation:
+        if self._changed(working, segments, active):
             await self.views.ensure(self.applier.views, generation=working)
-            await self.claims.open(working, self.applier.segments)
+            wanted = sum(s.generation == active for s in segments) or self.applier.segments
+            await self.claims.open(working, wanted)
             segments = await self.views.segments(self.name)
         await self.claims.share(segments)
         if not self._fixed:
@@ -229,4 +271,6 @@ class Processor:
             self.progress.use(successor, self.claims.count)
         held = list(self.claims.held.values())
         await self.applier.refresh(self.views, held)
-        self._worker.wake()
+        if self.applier.isolated and not self._stopping:
+            self._staff()
+        self._wake_workers()

@@ -25,7 +25,7 @@ class Progress:
         self._name = name
         self._source = source
         self._views = views
-        self._tokens: dict[int, dict[int, Token]] = {}  # by generation and segment
+        self._tokens: dict[tuple[int, int], dict[int, Token]] = {}  # by generation and count
         self._coverage: Coverage = coverage_of(source)
         self._waiting: dict[asyncio.Future[None], ConsistencyToken] = {}
         self._watcher: asyncio.Task[None] | None = None
@@ -37,25 +37,30 @@ class Progress:
     @property
     def tokens(self) -> Mapping[int, Token]:
         """The known tokens of the active generation, by segment."""
-        return self._tokens.get(self.generation, {})
+        return self._tokens.get((self.generation, self.count), {})
 
     def use(self, generation: int, count: int, *, all_local: bool = False) -> None:
         """Say which generation is the active one, how many segments it has, and who has them."""
         if self.all_local and not all_local and self._waiting:
             self._watching()
         self.all_local = all_local
+        if (generation, count) != (self.generation, self.count):
+            self._tokens = {
+                of: tokens
+                for of, tokens in self._tokens.items()
+                if of == (generation, count) or of[0] > generation
+            }
         if generation != self.generation:
-            self._tokens = {g: t for g, t in self._tokens.items() if g >= generation}
             self._coverage = coverage_of(self._source)
         self.generation, self.count = generation, count
         self._notify()
 
-    def moved(self, generation: int, indices: Collection[int], token: Token) -> None:
-        """Note a committed token of some segments."""
-        tokens = self._tokens.setdefault(generation, {})
+    def moved(self, generation: int, count: int, indices: Collection[int], token: Token) -> None:
+        """Note a committed token of some of ``count`` segments."""
+        tokens = self._tokens.setdefault((generation, count), {})
         for index in indices:
             tokens[index] = token
-        if self._waiting and generation == self.generation:
+        if self._waiting and (generation, count) == (self.generation, self.count):
             self._notify()
 
     async def wait_for(self, token: ConsistencyToken, *, timeout_s: float) -> None:
@@ -158,7 +163,7 @@ class Progress:
         """Read the tokens of the active generation from the store."""
         generation = await self._views.generation(self._name)
         segments = [s for s in await self._views.segments(self._name) if s.generation == generation]
-        tokens = self._tokens.setdefault(generation, {})
+        tokens = self._tokens.setdefault((generation, len(segments)), {})
         for segment in segments:
             token = token_of(segment.token)
             if not token.successor:  # one that was replaced keeps what is known of it

@@ -27,9 +27,15 @@ class _Step(msgspec.Struct, frozen=True):
     method: Callable[..., Any]
 
 
+_Free = tuple[tuple[FreeHandler, Callable[..., Any]], ...]
+
+
 class _Plan(msgspec.Struct, frozen=True):
+    """The handlers of an event; those in ``outside`` take no part in the transaction."""
+
     keyed: tuple[_Step, ...]
-    free: tuple[tuple[FreeHandler, Callable[..., Any]], ...]
+    free: _Free
+    outside: _Free
 
 
 class ProjectionApplier(Applier):
@@ -50,6 +56,7 @@ class ProjectionApplier(Applier):
         self._codec = EventCodec(table.events)
         self._plans = _plans(handlers, table)
         self._names = tuple(self._plans)
+        self.isolated = any(plan.outside for plan in self._plans.values())
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -59,6 +66,27 @@ class ProjectionApplier(Applier):
     def wants(self, name: str) -> bool:
         """See `Applier.wants`."""
         return name in self._plans
+
+    async def outside(self, event: RawEvent) -> None:
+        """See `Applier.outside`: free-form handlers that do not take the transaction."""
+        plan = self._plans.get(event.type)
+        if plan is not None and plan.outside:
+            await self.run_free(event, self.decode(event), plan.outside, {})
+
+    async def run_free(
+        self, raw: RawEvent, event: Any, handlers: _Free, given: dict[str, Any]
+    ) -> None:
+        """Run free-form handlers of an event, with what they take besides it and its message."""
+        metadata = decode_metadata(raw.metadata)
+        given["event"] = event
+        for handler, method in handlers:
+            if "message" in handler.arguments:
+                given["message"] = self.message(raw, event, metadata)
+            try:
+                with handling(metadata):
+                    await method(*(given[name] for name in handler.arguments))
+            except Exception as error:
+                raise EventFailed(raw, error) from error
 
     async def apply(self, transaction: ViewTransaction, events: Sequence[RawEvent]) -> None:
         """See `Applier.apply`.
@@ -106,9 +134,11 @@ def _plans(handlers: EventHandlers, table: HandlerTable) -> dict[str, _Plan]:
     plans: dict[str, _Plan] = {}
     for event in table.events:
         kind = message_type(event)
+        free = tuple((h, getattr(handlers, h.method)) for h in table.free.get(event, ()))
         plan = _Plan(
             keyed=tuple(_step(handlers, h, table) for h in table.keyed.get(event, ())),
-            free=tuple((h, getattr(handlers, h.method)) for h in table.free.get(event, ())),
+            free=tuple(f for f in free if "transaction" in f[0].arguments),
+            outside=tuple(f for f in free if "transaction" not in f[0].arguments),
         )
         plans.update(dict.fromkeys((kind.name, *kind.aliases), plan))
     return plans
@@ -187,16 +217,8 @@ class _Batch:
 
     async def run_free(self, raw: RawEvent, plan: _Plan) -> None:
         """Run the free-form handlers of the event added last."""
-        event, metadata = self._last, decode_metadata(raw.metadata)
-        given: dict[str, Any] = {"event": event, "transaction": self._transaction}
-        for handler, method in plan.free:
-            if "message" in handler.arguments:
-                given["message"] = self._applier.message(raw, event, metadata)
-            try:
-                with handling(metadata):
-                    await method(*(given[name] for name in handler.arguments))
-            except Exception as error:
-                raise EventFailed(raw, error) from error
+        given = {"transaction": self._transaction}
+        await self._applier.run_free(raw, self._last, plan.free, given)
 
 
 def _handle(

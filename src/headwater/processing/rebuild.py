@@ -50,13 +50,15 @@ async def rebuild(
     settings: ProcessorSettings = DEFAULTS,
     progress: Report | None = None,
     join: bool = False,
+    segments: int = 0,
 ) -> int:
     """Fill the next generation of a projection's views, make it active, and return its number.
 
     Queries see the old generation all the time, and then the new one, which is at least as far.
     The work is claimed in segments as usual: any number of processes may call this at the same
-    time and share it. Processors in service go on with the new generation by themselves, each
-    with the handlers of its own program: stop those of an older release first.
+    time and share it, each with an ``owner`` of its own. Processors in service go on with the new
+    generation by themselves, each with the handlers of its own program: stop those of an older
+    release first.
 
     Cancellation, or a crash, before the swap changes nothing for readers; call it again to begin
     anew. Once the swap has begun, running processors finish it.
@@ -69,14 +71,16 @@ async def rebuild(
         settings: how it works.
         progress: called about ten times a second, and at the end with ``done``.
         join: help with a rebuild that another process has begun, even if nobody seems to be
-            working on it right now, instead of beginning anew.
+            working on it right now, instead of beginning anew; return when there is none.
+        segments: into how many the new generation is divided; 0: as many as the active one has.
+            It stays at that.
 
     Raises:
         StoreUnavailable: a store is away; during the filling it is waited for instead.
     """
     applier = applier_of(handlers, source=source, views=views)
     rebuilding = _Rebuild(applier, views, settings, progress or (lambda _: None))
-    return await rebuilding.run(owner, join=join)
+    return await rebuilding.run(owner, join=join, count=segments)
 
 
 class _Rebuild:
@@ -92,7 +96,7 @@ class _Rebuild:
         self._began = self._reported = 0.0
         self._first = -1
 
-    async def run(self, owner: str, *, join: bool) -> int:
+    async def run(self, owner: str, *, join: bool, count: int) -> int:
         name, views = self._applier.name, self._views
         active = await views.generation(name)
         wanted = active + 1
@@ -100,9 +104,19 @@ class _Rebuild:
         begun = [s for s in segments if s.generation == wanted]
         now = self._settings.clock()
         alive = any(s.owner and s.lease_until > now for s in begun)
-        if not (join or alive or successor_of(segments, active)):
+        frozen = successor_of(segments, active)
+        if join and not (begun or frozen):
+            return active
+        if not (join or alive or frozen):
             await views.drop_generation(name, wanted, self._applier.views)
         await views.ensure(self._applier.views, generation=wanted)
+        if count:
+            await views.open_segments(
+                name,
+                count=self._source.split(count),
+                token=self._source.start().text,
+                generation=wanted,
+            )
         processor = Processor(
             self._applier,
             source=self._source,

@@ -134,8 +134,7 @@ class Relay:
             self._claimed.set()
 
     async def _keep_looking(self) -> None:
-        pause = self._settings.renew_s
-        while not await self._pause(pause if self.claims.satisfied else pause / 5):
+        while not await self._pause(self.claims.pause_s):
             try:
                 await self._look()
             except Exception as error:  # noqa: BLE001  # whatever it is, look again later

@@ -316,7 +316,7 @@ class SagaApplier(Applier):
     async def refresh(self, views: ViewStore, segments: Sequence[Segment]) -> None:
         """See `Applier.refresh`: an administrator's retry may have stored more."""
         for segment in segments:
-            if segment.index not in self._owned:
+            if segment.index not in self._owned or segment.count != self.count:
                 continue
             where = {"queue": saga_queue(self.name, segment.index, segment.count)}
             stored = await views.count(PendingCommand, where=where)
@@ -350,6 +350,14 @@ class SagaApplier(Applier):
         finally:
             self._gone = None
 
+    async def resized(self, transaction: ViewTransaction, before: int, count: int) -> None:
+        """See `Applier.resized`: commands and deadlines go to the new segments of their sagas."""
+        for index in range(before):
+            where = {"queue": saga_queue(self.name, index, before)}
+            for kind in (PendingCommand, SagaDeadline):
+                while rows := (await transaction.find(kind, where=where, limit=_PAGE)).items:
+                    await transaction.save([_requeued(self.name, row, count) for row in rows])
+
     def dropped(self, indices: Sequence[int]) -> None:
         """See `Applier.dropped`."""
         gone = set(indices)
@@ -380,9 +388,17 @@ class SagaApplier(Applier):
 
     async def retry(self, transaction: ViewTransaction, letter: DeadLetter) -> None:
         """See `Applier.retry`: a command is sent again, a deadline runs again (and is due)."""
-        if letter.kind == "command":
-            await transaction.save([msgspec.json.decode(letter.content, type=PendingCommand)])
-        elif letter.kind == "deadline":
-            await transaction.save([msgspec.json.decode(letter.content, type=SagaDeadline)])
-        else:
+        if letter.kind == "event":
             await super().retry(transaction, letter)
+            return
+        kind: type[PendingCommand | SagaDeadline] = (
+            PendingCommand if letter.kind == "command" else SagaDeadline
+        )
+        row = msgspec.json.decode(letter.content, type=kind)
+        await transaction.save([_requeued(self.name, row, self.count)])
+
+
+def _requeued(processor: str, row: PendingCommand | SagaDeadline, count: int) -> View:
+    """Return a row where the segment of its saga finds it."""
+    queue = saga_queue(processor, segment_of_saga(row.saga, count), count)
+    return msgspec.structs.replace(row, queue=queue)

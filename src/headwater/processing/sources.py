@@ -21,12 +21,13 @@ RawEvent = StoredEvent | BusEvent
 class SourcePage(msgspec.Struct, frozen=True):
     """Some events in order, and the token of whoever has handled them.
 
-    ``partitions`` says for each event of a bus where it came from.
+    ``partitions`` and ``offsets`` say for each event of a bus where it came from.
     """
 
     events: Sequence[RawEvent]
     token: Token
     partitions: Sequence[int] = ()
+    offsets: Sequence[int] = ()
 
 
 class Measure(msgspec.Struct, frozen=True):
@@ -81,6 +82,15 @@ class Source(Protocol):
 
     def join(self, left: Token, right: Token) -> Token | None:
         """Return the token of two lanes as one; None when they are not equally far."""
+
+    def least(self, tokens: Sequence[Token]) -> Token:
+        """Return the token of one segment in the place of several: nothing is left out.
+
+        In each partition it is where the one that is furthest behind there is.
+        """
+
+    def passed(self, page: SourcePage, token: Token) -> Sequence[bool]:
+        """Return for each event of a page whether it is at or before a token."""
 
     def segments_of(self, page: SourcePage, count: int) -> Sequence[int]:
         """Return the segment of each event."""
@@ -177,6 +187,15 @@ class StoreSource:
     def join(self, left: Token, right: Token) -> Token | None:
         """See `Source.join`."""
         return left if left.positions == right.positions else None
+
+    def least(self, tokens: Sequence[Token]) -> Token:
+        """See `Source.least`."""
+        return min(tokens, key=lambda token: self._mark(token)[1])
+
+    def passed(self, page: SourcePage, token: Token) -> Sequence[bool]:
+        """See `Source.passed`."""
+        position = self._mark(token)[1]
+        return [event.position <= position for event in page.events]
 
     def segments_of(self, page: SourcePage, count: int) -> Sequence[int]:
         """See `Source.segments_of`."""

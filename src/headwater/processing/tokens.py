@@ -7,6 +7,17 @@ import msgspec
 _encode = msgspec.json.Encoder().encode
 
 
+class Ahead(msgspec.Struct, frozen=True):
+    """What is known of some shares that are further than a token, after a split or a merge.
+
+    All events of these shares (``indices`` of ``count``) up to ``token`` were handled.
+    """
+
+    count: int
+    indices: tuple[int, ...]
+    token: "Token"
+
+
 class Token(msgspec.Struct, frozen=True, omit_defaults=True):
     """How far one segment has come.
 
@@ -16,12 +27,14 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
             skipped.
         offsets: for each partition of a bus the last offset read.
         since: events recorded before this time (µs UTC) are skipped; set by a replay of a bus.
+        ahead: shares that were further when the segments were split or merged; see `resizing`.
         successor: when not 0, nobody works on this generation any more: that one takes over.
     """
 
     positions: dict[str, dict[int, tuple[str, int]]] = {}
     offsets: dict[int, int] = {}
     since: int = 0
+    ahead: tuple[Ahead, ...] = ()
     successor: int = 0
 
     @property

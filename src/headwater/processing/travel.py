@@ -27,9 +27,9 @@ async def view_at(
 ) -> V | None:
     """Return a view as it was when the projection had handled all events up to a place.
 
-    The projection's handlers run over the events from the first on; free-form handlers too, so
-    keep those from acting on the outside world. An event that fails ends the replay, as the view
-    then cannot be told.
+    The projection's handlers run over the events from the first on; free-form handlers only if
+    they take the transaction, so that nothing happens again in the outside world. An event that
+    fails ends the replay, as the view then cannot be told.
 
     Args:
         projection: the projection that keeps the view (an object of its own, or its class).

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from headwater.errors import ClaimLost, ConfigurationError, Unavailable
 from headwater.processing.applier import Applier, EventFailed
@@ -12,9 +12,10 @@ from headwater.processing.committer import Committer
 from headwater.processing.dead_letters import describe, parked_sequences, queue_of
 from headwater.processing.lanes import Lane, Reader
 from headwater.processing.progress import Progress
+from headwater.processing.resizing import joined, moved, passed
 from headwater.processing.settings import ProcessorSettings
 from headwater.processing.sources import RawEvent, SourcePage, close_iterator
-from headwater.processing.tokens import token_of
+from headwater.processing.tokens import Token, token_of
 from headwater.processing.trouble import Trouble, again_later
 from headwater.views import Segment, ViewStore
 
@@ -37,21 +38,24 @@ class Worker:
         claims: Claims,
         progress: Progress,
         settings: ProcessorSettings,
+        only: int | None = None,
     ) -> None:
-        """Wire up; `run` does the work."""
+        """Wire up; `run` does the work: on what is held, or ``only`` on the segment of a number."""
         self._applier = applier
         self._source = applier.source
         self._views = views
         self._claims = claims
         self._progress = progress
         self._settings = settings
+        self._only = only
         self.committer = Committer(applier, views, claims)
         self.lanes: list[Lane] = []
         self.stopping = False
         self._main: Lane | None = None
         self._reader: Reader | None = None
         self._read_by: Lane | None = None
-        self._seen = (0, 0)  # generation and revision of the claims
+        self._seen = (0, 0, 0)  # generation, count and revision of the claims
+        self._generation = self._count = 0  # of the lanes
         self._wake = asyncio.Event()
         self._trouble = Trouble(applier.name, settings)
 
@@ -124,26 +128,32 @@ class Worker:
         """Bring the lanes in line with the claims."""
         claims = self._claims
         if claims.surplus:
-            given = sorted(claims.held)[-claims.surplus :]
-            claims.surplus = 0
-            await claims.release(given)
-        if self._seen == (claims.generation, claims.revision):
+            given = frozenset(index for index in claims.surplus if self._works_on(index))
+            claims.surplus -= given
+            if given:
+                await claims.release(given)
+        seen = (claims.generation, claims.count, claims.revision)
+        if self._seen == seen:
             return
-        if self._seen[0] != claims.generation:
+        if self._seen[:2] != seen[:2]:
             self._applier.dropped([i for lane in self.lanes for i in lane.indices])
             self.lanes = []
             await self._close_reader()
-        seen = (claims.generation, claims.revision)
+            self._generation, self._count = seen[:2]
         self._prune()
         known = {index for lane in self.lanes for index in lane.indices}
-        await self._take([index for index in sorted(claims.held) if index not in known])
+        held = [claims.held[index] for index in sorted(claims.held) if index not in known]
+        mine = [s for s in held if self._works_on(s.index)]
+        await self._take([s for s in mine if (s.generation, s.count) == seen[:2]])
         self._seen = seen
+
+    def _works_on(self, index: int) -> bool:
+        return self._only is None or index == self._only
 
     def _prune(self) -> None:
         """Drop segments whose claim is not the one they were read under."""
-        held = self._claims.held
         for lane in self.lanes:
-            gone = [i for i, s in lane.segments.items() if not _same_claim(held.get(i), s)]
+            gone = [i for i, s in lane.segments.items() if not self._claims.holds(s)]
             if gone:
                 self._applier.dropped(gone)
                 self._leave(lane, gone)
@@ -157,7 +167,7 @@ class Worker:
     def _lost(self, lane: Lane, index: int) -> None:
         """Drop a segment that somebody else has taken."""
         segment = lane.segments.get(index)
-        if segment is not None and _same_claim(self._claims.held.get(index), segment):
+        if segment is not None and self._claims.holds(segment):
             self._claims.lose([index])
         self._applier.dropped([index])
         self._leave(lane, [index])
@@ -168,28 +178,26 @@ class Worker:
         for index in gone:
             lane.segments.pop(index, None)
         if lane.segments:
-            lane.token = self._source.restrict(lane.token, lane.indices, self._claims.count)
+            lane.token = self._source.restrict(lane.token, lane.indices, self._count)
 
-    async def _take(self, indices: Sequence[int]) -> None:
+    async def _take(self, segments: Sequence[Segment]) -> None:
         """Make lanes of newly claimed segments."""
-        if not indices:
+        if not segments:
             return
-        claims = self._claims
-        segments = [claims.held[index] for index in indices]
-        self._applier.count = claims.count
-        queue = queue_of(self._applier.name, claims.generation)
+        self._applier.count = self._count
+        queue = queue_of(self._applier.name, self._generation)
         self.committer.parked |= await parked_sequences(self._views, queue)
         await self._applier.claimed(self._views, segments)
         for segment in segments:
             token = token_of(segment.token)
             self._source.check(token)
-            token = self._source.restrict(token, {segment.index}, claims.count)
-            self._progress.moved(claims.generation, {segment.index}, token)
+            token = self._source.restrict(token, {segment.index}, self._count)
+            self._moved({segment.index}, token)
             for lane in self.lanes:
-                joined = None if lane.page else self._source.join(lane.token, token)
-                if joined is not None and lane is not self._main:
+                both = None if lane.page else joined(self._source, lane.token, token)
+                if both is not None and lane is not self._main:
                     lane.segments[segment.index] = segment
-                    lane.token = joined
+                    lane.token = both
                     break
             else:
                 self.lanes.append(Lane({segment.index: segment}, token))
@@ -228,10 +236,10 @@ class Worker:
         main = self._main
         if main is None:
             return
-        joined = self._source.join(main.token, lane.token)
-        if joined is not None:
+        both = joined(self._source, main.token, lane.token)
+        if both is not None:
             main.segments.update(lane.segments)
-            main.token = joined
+            main.token = both
             self.lanes.remove(lane)
             if self._source.rereads:
                 await self._close_reader()
@@ -266,7 +274,7 @@ class Worker:
         try:
             while not self.stopping and lane.segments:
                 events = list(page.events) if reduced else self._own(lane, page)
-                token = self._source.restrict(page.token, lane.indices, self._claims.count)
+                token = self._after(lane, page)
                 try:
                     await self.committer.commit(lane, events, token, careful=careful)
                 except EventFailed as failure:
@@ -284,7 +292,7 @@ class Worker:
                     careful = True
                 else:
                     lane.advanced(token)
-                    self._progress.moved(self._claims.generation, lane.indices, token)
+                    self._moved(lane.indices, token)
                     self._trouble.over()
                     done = True
                     return
@@ -300,9 +308,9 @@ class Worker:
         """
         if len(page.events) > _SKIPPED_EVENTS_MAX or self._own(lane, page):
             return False
-        token = self._source.restrict(page.token, lane.indices, self._claims.count)
+        token = self._after(lane, page)
         lane.skipped(token)
-        self._progress.moved(self._claims.generation, lane.indices, token)
+        self._moved(lane.indices, token)
         return True
 
     async def _commit_skipped(self, lanes: Sequence[Lane]) -> None:
@@ -312,19 +320,30 @@ class Worker:
         await self.committer.do_due(lanes)
         for lane in lanes:
             lane.commit_at = None
-            self._progress.moved(self._claims.generation, lane.indices, lane.token)
+            self._moved(lane.indices, lane.token)
         self._trouble.over()
 
+    def _moved(self, indices: Collection[int], token: Token) -> None:
+        self._progress.moved(self._generation, self._count, indices, token)
+
+    def _after(self, lane: Lane, page: SourcePage) -> Token:
+        """Return the token of a lane that has handled a page."""
+        token = self._source.restrict(page.token, lane.indices, self._count)
+        return moved(self._source, lane.token, token)
+
     def _own(self, lane: Lane, page: SourcePage) -> list[RawEvent]:
+        """Return the events of a page that a lane has still to handle."""
         wants = self._applier.wants
-        if len(lane.indices) == self._claims.count:
-            return [event for event in page.events if wants(event.type)]
-        owners = self._applier.segments_of(page, self._claims.count)
-        return [
-            event
-            for event, owner in zip(page.events, owners, strict=True)
-            if owner in lane.indices and wants(event.type)
-        ]
+        events = page.events
+        if lane.token.ahead:
+            done = passed(self._applier, page, lane.token)
+            wanted = [not over and wants(e.type) for e, over in zip(events, done, strict=True)]
+        else:
+            wanted = [wants(event.type) for event in events]
+        if len(lane.indices) != self._count:
+            owners = self._applier.segments_of(page, self._count)
+            wanted = [w and o in lane.indices for w, o in zip(wanted, owners, strict=True)]
+        return [event for event, take in zip(events, wanted, strict=True) if take]
 
     def _set_aside(
         self, lane: Lane, page: SourcePage, failure: EventFailed, *, reduced: bool
@@ -333,19 +352,16 @@ class Worker:
         if reduced:
             again_later(lane, failure, self._applier, self._settings)
             return True
-        owners = self._applier.segments_of(page, self._claims.count)
+        owners = self._applier.segments_of(page, self._count)
         guilty = next(
             owner
             for event, owner in zip(page.events, owners, strict=True)
             if event is failure.event
         )
-        restrict = self._source.restrict
-        token = restrict(lane.token, {guilty}, self._claims.count)
+        token = self._source.restrict(lane.token, {guilty}, self._count)
         alone = Lane({guilty: lane.segments[guilty]}, token)
-        alone.page = SourcePage(
-            self._own(alone, page),
-            restrict(page.token, {guilty}, self._claims.count),
-        )
+        alone.done = set(lane.done)
+        alone.page = SourcePage(self._own(alone, page), self._after(alone, page))
         again_later(alone, failure, self._applier, self._settings)
         self._leave(lane, [guilty])
         self.lanes.append(alone)
@@ -368,7 +384,3 @@ class Worker:
                 while not self.stopping:
                     await self._wake.wait()
                     self._wake.clear()
-
-
-def _same_claim(now: Segment | None, then: Segment) -> bool:
-    return now is not None and (now.generation, now.fence) == (then.generation, then.fence)

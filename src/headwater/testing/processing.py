@@ -153,6 +153,8 @@ class ProjectionScenario:
         try:
             async with views.transaction() as transaction:
                 async for page in store.read():
+                    for raw in page.events:
+                        await applier.outside(raw)
                     await applier.apply(transaction, page.events)
         except EventFailed as failure:
             raise failure.cause from None

@@ -1,4 +1,4 @@
-"""A process that works on the ledger or on the sagas of a place, until it is killed."""
+"""A process that works on the ledger or the sagas of a place, or rebuilds, until it is killed."""
 
 import asyncio
 import sys
@@ -9,7 +9,7 @@ import msgspec
 from headwater.eventstore import EventStore
 from headwater.eventstore.postgres import PostgresEventStore
 from headwater.eventstore.sqlite import SQLiteEventStore
-from headwater.processing import Processor, SagaProcessor, StoreSource
+from headwater.processing import Processor, ProcessorAdmin, SagaProcessor, StoreSource
 from headwater.views import ViewStore
 from headwater.views.postgres import PostgresViewStore
 from headwater.views.sqlite import SQLiteViewStore
@@ -32,6 +32,12 @@ async def main(kind: str, place: str, owner: str) -> None:
     """Work for ever; say when it began."""
     store, views = await open_stores(place)
     source = StoreSource(store, "ledger")
+    if kind == "rebuild":
+        admin = ProcessorAdmin(Ledger, source=source, views=views, owner=owner, settings=SETTINGS)
+        sys.stdout.write("working\n")
+        sys.stdout.flush()
+        await admin.rebuild()
+        return
     if kind == "ledger":
         processor = Processor(Ledger, source=source, views=views, owner=owner, settings=SETTINGS)
     else:
