@@ -1,6 +1,8 @@
-"""``headwater processors``: how far they have come; replay and rebuild."""
+"""``headwater processors``: how far they have come; replay, rebuild, split and merge."""
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 from cyclopts import App
@@ -10,9 +12,11 @@ from headwater.cli.output import console
 from headwater.cli.stores import DEFAULT_FILE
 from headwater.cli.times import parse_time
 from headwater.errors import ConfigurationError
-from headwater.processing import ProcessorStatus
+from headwater.processing import ProcessorStatus, RebuildProgress
 
-app = App(name="processors", help="Show how far processors have come; replay and rebuild them.")
+app = App(
+    name="processors", help="Show how far processors have come; replay, rebuild, split and merge."
+)
 
 _LOOK_S = 0.1
 
@@ -72,19 +76,57 @@ def replay(
 
 
 @app.command
-def rebuild(name: str, *, service: str = "", file: Path = DEFAULT_FILE) -> None:
+def resize(name: str, *, segments: int, service: str = "", file: Path = DEFAULT_FILE) -> None:
+    """Split or merge the segments of a processor; running ones go on with them at once.
+
+    So many processes at most work on a processor at the same time.
+
+    Parameters
+    ----------
+    name
+        The processor; service/name if several services have it.
+    segments
+        How many there are to be.
+    service
+        Only look in this service.
+    file
+        The description of the system.
+    """
+    asyncio.run(_resize(file, service, name, segments))
+
+
+@app.command
+def rebuild(
+    name: str,
+    *,
+    processes: int = 1,
+    segments: int = 0,
+    join: bool = False,
+    service: str = "",
+    file: Path = DEFAULT_FILE,
+) -> None:
     """Build a projection's views anew beside the old ones, then swap.
 
     Parameters
     ----------
     name
         The processor; service/name if several services have it.
+    processes
+        How many processes of this machine share the work.
+    segments
+        Into how many segments the new views are divided; 0: as many as there are.
+    join
+        Help with a rebuild that was begun elsewhere, instead of beginning one.
     service
         Only look in this service.
     file
         The description of the system.
     """
-    asyncio.run(_rebuild(file, service, name))
+    if processes < 1:
+        raise ConfigurationError(
+            subject="processors rebuild", reason=f"--processes must be 1 or more, got {processes}"
+        )
+    asyncio.run(_rebuild(file, service, name, processes, segments, join=join))
 
 
 async def _show(file: Path, service: str) -> None:
@@ -138,6 +180,27 @@ async def _replay(
             )
 
 
+async def _resize(file: Path, service: str, name: str, segments: int) -> None:
+    from rich.progress import Progress
+
+    async with open_admins(file, service) as opened:
+        entry = one(opened, name)
+        before = (await entry.admin.status()).segments
+        await entry.admin.resize(segments)
+        if any(segment.owner for segment in before):
+            with Progress(console=console()) as bar:
+                task = bar.add_task(f"{entry.name}: taken up", total=segments)
+                taken = 0
+                for _ in range(100):
+                    status = await entry.admin.status()
+                    taken = sum(bool(segment.owner) for segment in status.segments)
+                    bar.update(task, completed=taken)
+                    if taken == segments:
+                        break
+                    await asyncio.sleep(_LOOK_S)
+        console().print(f"{entry.name}: {segments} segments, {len(before)} before")
+
+
 async def _runs(entry: Found) -> bool:
     """Whether somebody takes up the segments again, within the time that a look takes."""
     for _ in range(30):
@@ -165,7 +228,9 @@ async def _follow(entry: Found) -> None:
             await asyncio.sleep(_LOOK_S)
 
 
-async def _rebuild(file: Path, service: str, name: str) -> None:
+async def _rebuild(
+    file: Path, service: str, name: str, processes: int, segments: int, *, join: bool
+) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     async with open_admins(file, service) as opened:
@@ -176,14 +241,43 @@ async def _rebuild(file: Path, service: str, name: str) -> None:
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]:,.0f} events/s"),
         )
+        helpers: list[subprocess.Popen[bytes]] = []
         with Progress(*columns, console=console()) as bar:
             task = bar.add_task(entry.name, total=None, rate=0.0)
-            generation = await entry.admin.rebuild(
-                progress=lambda p: bar.update(
+
+            def show(progress: RebuildProgress) -> None:
+                if not helpers and not progress.done:  # it has begun: others can join
+                    helpers.extend(_helper(file, entry) for _ in range(processes - 1))
+                bar.update(
                     task,
-                    total=max(p.head, 1),
-                    completed=max(p.head, 1) if p.done else p.position,
-                    rate=p.events_per_s,
+                    total=max(progress.head, 1),
+                    completed=max(progress.head, 1) if progress.done else progress.position,
+                    rate=progress.events_per_s,
                 )
-            )
+
+            try:
+                generation = await entry.admin.rebuild(progress=show, join=join, segments=segments)
+            finally:
+                await asyncio.to_thread(_end, helpers)
         console().print(f"{entry.name}: generation {generation} is in service")
+
+
+def _helper(file: Path, entry: Found) -> subprocess.Popen[bytes]:
+    """Start a process that joins the rebuild of a processor."""
+    name = f"{entry.service}/{entry.name}"
+    return subprocess.Popen(  # noqa: S603  # our own interpreter and module
+        [
+            *(sys.executable, "-m", "headwater.cli", "processors", "rebuild", name, "--join"),
+            *("--file", str(file), "--service", entry.service),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def _end(helpers: list[subprocess.Popen[bytes]]) -> None:
+    """Let helpers end: what they hold can be taken by others at once then."""
+    for helper in helpers:
+        helper.terminate()
+    for helper in helpers:
+        helper.wait()

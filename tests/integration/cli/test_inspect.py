@@ -213,10 +213,43 @@ def test_a_projection_is_replayed_and_rebuilt_while_it_serves(played):
     assert value_of(f"{gateway}/counters/a") == 6
 
 
+def test_a_processor_is_split_and_merged_while_it_runs(played):
+    """The instances that run take up the new segments, and go on with their work."""
+    gateway = played.status()["gateway"]
+    for count, before in ((5, 2), (2, 5)):
+        flags = ("resize", "counters", "--segments", str(count))
+        result = headwater("processors", *flags, cwd=played.folder)
+        assert result.returncode == 0, result.stderr
+        assert f"counters: {count} segments, {before} before" in result.stdout
+        shown = headwater("processors", cwd=played.folder)
+        assert f"{count - 1} of {count}" in shown.stdout
+        assert "nobody" not in shown.stdout
+    result = headwater("processors", "replay", "counters", "--from-start", cwd=played.folder)
+    assert result.returncode == 0, result.stderr
+    eventually("it works on", lambda: value_of(f"{gateway}/counters/a") == 6)
+
+
+def test_a_rebuild_is_shared_by_processes(played):
+    """Several processes rebuild together, with as many segments as they are told."""
+    flags = ("rebuild", "counters", "--processes", "3", "--segments", "6")
+    result = headwater("processors", *flags, cwd=played.folder)
+    assert result.returncode == 0, result.stderr
+    assert "is in service" in result.stdout
+    assert "5 of 6" in headwater("processors", cwd=played.folder).stdout
+    result = headwater("processors", "rebuild", "counters", "--join", cwd=played.folder)
+    assert result.returncode == 0, result.stderr
+    flags = ("resize", "counters", "--segments", "2")  # as the other tests know it
+    assert headwater("processors", *flags, cwd=played.folder).returncode == 0
+    gateway = played.status()["gateway"]
+    assert value_of(f"{gateway}/counters/a") == 6
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["replay", "counters"], "give one of --from-start"),
+        (["resize", "counters", "--segments", "0"], "can have 1 to 1024 segments, 0 were asked"),
+        (["rebuild", "counters", "--processes", "0"], "--processes must be 1 or more, got 0"),
         (["replay", "counter", "--from-start"], "did you mean 'counters'?"),
         (["rebuild", "nothing"], "does not exist"),
         (["replay", "counters", "--from-time", "noon"], "expected an ISO 8601 time"),
