@@ -189,13 +189,14 @@ class StoreSource:
         return left if left.positions == right.positions else None
 
     def least(self, tokens: Sequence[Token]) -> Token:
-        """See `Source.least`."""
-        return min(tokens, key=lambda token: self._mark(token)[1])
+        """See `Source.least`; in each shard by itself."""
+        every = [self._positions(token) for token in tokens]
+        return self._token([min(of_shard) for of_shard in zip(*every, strict=True)])
 
     def passed(self, page: SourcePage, token: Token) -> Sequence[bool]:
         """See `Source.passed`."""
-        position = self._mark(token)[1]
-        return [event.position <= position for event in page.events]
+        positions, shard_of = self._positions(token), self.store.shard_of
+        return [event.position <= positions[shard_of(event.stream)] for event in page.events]
 
     def segments_of(self, page: SourcePage, count: int) -> Sequence[int]:
         """See `Source.segments_of`."""

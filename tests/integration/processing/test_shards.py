@@ -59,6 +59,11 @@ from tests.integration.processing.test_rebuild import (
     test_rebuild_with_another_shape,
     test_replay_from_the_start_fills_empty_views,
 )
+from tests.integration.processing.test_resize import (
+    test_dead_letters_survive_a_resize,
+    test_owners_keep_their_share,
+    test_resizes_under_load_lose_and_double_nothing,
+)
 from tests.integration.processing.test_sagas import (
     bank,
     test_a_failing_saga_is_parked_alone_and_retried,
@@ -74,15 +79,18 @@ __all__ = [
     "bank",
     "test_a_failing_saga_is_parked_alone_and_retried",
     "test_crash_between_commit_and_sending",
+    "test_dead_letters_survive_a_resize",
     "test_dropping_skips_what_was_parked",
     "test_effects_are_there_once_over_restarts",
     "test_failed_credit_is_compensated",
     "test_frozen_generation_is_finished_by_who_runs",
+    "test_owners_keep_their_share",
     "test_parking_survives_restarts",
     "test_parks_the_stream_and_everything_behind_it",
     "test_rebuild_is_shared",
     "test_rebuild_with_another_shape",
     "test_replay_from_the_start_fills_empty_views",
+    "test_resizes_under_load_lose_and_double_nothing",
     "test_retry_goes_in_order_and_stops_at_the_first_failure",
     "test_takeover_of_a_saga_whose_owner_died",
     "test_transfers_settle_once",
