@@ -96,7 +96,7 @@ def plan(system: System, ports: Ports) -> list[Part]:
         "discovery": ports.url("discovery"),
     }
     parts = [
-        _platform("discovery", ports.discovery, {}),
+        _platform("discovery", ports.discovery, {"database": system.discovery_database}),
         _platform(
             "config",
             ports.config,

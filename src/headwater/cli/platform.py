@@ -16,7 +16,7 @@ from headwater.cli.logs import configure_logs
 from headwater.cli.run import given_settings
 from headwater.cli.supervised import report, supervised
 from headwater.config import SettingsStore
-from headwater.discovery import DiscoveryClient, DiscoveryServer
+from headwater.discovery import DiscoveryClient, DiscoveryServer, RegistryStore
 from headwater.errors import ConfigurationError
 from headwater.gateway import Gateway, GatewaySettings
 
@@ -32,9 +32,13 @@ class _Common(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class DiscoverySettings(_Common, frozen=True, kw_only=True):
-    """Settings of ``headwater run discovery``."""
+    """Settings of ``headwater run discovery``.
+
+    Registries with the URL of the same ``database`` share what they know.
+    """
 
     port: int = 8761
+    database: str = ""
 
 
 class ConfigSettings(_Common, frozen=True, kw_only=True):
@@ -76,10 +80,18 @@ def _settings(kind: type[Any], flags: Mapping[str, Any], *more: str) -> tuple[An
 async def _discovery(flags: Mapping[str, Any]) -> None:
     settings, _ = _settings(DiscoverySettings, flags)
     configure_logs(settings.log_level, settings.log_format)
-    async with _until_told() as stop, DiscoveryServer(settings.host, settings.port) as server:
+    store = await _registry_store(settings.database) if settings.database else None
+    server = DiscoveryServer(settings.host, settings.port, store=store)
+    async with _until_told() as stop, server:
         report(url=server.url)
         await stop.wait()
     _log.info("discovery has stopped")
+
+
+async def _registry_store(url: str) -> RegistryStore:
+    from headwater.discovery.postgres import PostgresRegistryStore
+
+    return await PostgresRegistryStore.open(url)
 
 
 async def _config(flags: Mapping[str, Any]) -> None:

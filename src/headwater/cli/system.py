@@ -20,8 +20,8 @@ class SystemSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """``[system]``; paths are relative to the file. HEADWATER_DATA replaces ``data``.
 
     ``database`` is the URL of a PostgreSQL database that carries all event stores, view stores,
-    the bus and the configuration instead of files; HEADWATER_DATABASE replaces it. Without a
-    password in it, the driver takes PGPASSWORD or the password file.
+    the bus, the registry and the configuration instead of files; HEADWATER_DATABASE replaces it.
+    Without a password in it, the driver takes PGPASSWORD or the password file.
     """
 
     name: str
@@ -31,10 +31,14 @@ class SystemSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class DiscoverySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[discovery]``: where the registry listens."""
+    """``[discovery]``: where the registry listens, and where it keeps what it knows.
+
+    ``database`` is that of ``[system]`` when it is not given; empty: in memory alone.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8761
+    database: str | None = None
 
 
 class ConfigSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -91,6 +95,11 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
     def config_database(self) -> str:
         """URL of the database with the configuration; empty when the directory is served."""
         return self.database if self.config.database is None else self.config.database
+
+    @property
+    def discovery_database(self) -> str:
+        """URL of the database that registries share; empty when there is one in memory."""
+        return self.database if self.discovery.database is None else self.discovery.database
 
     def settings(self, service: str) -> dict[str, Any]:
         """Return the settings that the file gives to every instance of a service."""

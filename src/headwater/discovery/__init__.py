@@ -6,7 +6,17 @@ The client and the server load their libraries when they are used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from headwater.discovery.api import Discovery, Instance, RouteInfo, Status
+from headwater.discovery.api import (
+    Discovery,
+    Entry,
+    Instance,
+    Mark,
+    Record,
+    Records,
+    RegistryStore,
+    RouteInfo,
+    Status,
+)
 from headwater.discovery.local import LocalDiscovery, StaticDiscovery
 
 if TYPE_CHECKING:
@@ -30,8 +40,13 @@ __all__ = [
     "Discovery",
     "DiscoveryClient",
     "DiscoveryServer",
+    "Entry",
     "Instance",
     "LocalDiscovery",
+    "Mark",
+    "Record",
+    "Records",
+    "RegistryStore",
     "RouteInfo",
     "StaticDiscovery",
     "Status",

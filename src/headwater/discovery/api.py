@@ -1,7 +1,7 @@
-"""The discovery port: what an instance registers, and how others locate it."""
+"""The discovery ports: what an instance registers, how others locate it, what registries share."""
 
-from collections.abc import AsyncIterator, Mapping
-from typing import Literal, Protocol
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -97,3 +97,104 @@ class Discovery(Protocol):
 
     async def close(self) -> None:
         """Deregister what is registered and stop. Twice is fine."""
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What the registries on one store know together about an instance.
+
+    Attributes:
+        id: the instance's.
+        instance: as it registered, with its own status; None: it was removed.
+        holder: the registry that decides whether it has expired.
+        override: an operator's status over its own.
+        expired: it was not renewed in time, and is listed as DOWN.
+        doubted: its holder hears nothing of it: whoever does takes over.
+        revision: of its last change in the store; set by the store.
+    """
+
+    id: str
+    instance: Instance | None
+    holder: str
+    override: Status | None = None
+    expired: bool = False
+    doubted: bool = False
+    revision: int = 0
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One change on its way into a store.
+
+    With ``expected`` it is a decision about what the writer has seen: it is stored only while the
+    record is at that revision (0: there is none). Without, it is what somebody asked for: it is
+    stored whatever is there, except when that says the same already. A stored override stays,
+    unless ``overrides``; it goes when the instance is removed.
+    """
+
+    record: Record
+    expected: int | None = None
+    overrides: bool = False
+
+
+class Mark(NamedTuple):
+    """How far a reader has seen which store."""
+
+    store: str
+    revision: int
+
+
+class Records(msgspec.Struct, frozen=True):
+    """What a store answers: the records as they are at a mark, by revision.
+
+    ``complete`` means all instances, without the removed ones; otherwise those that have changed.
+    """
+
+    mark: Mark
+    records: Sequence[Record]
+    complete: bool
+
+
+class RegistryStore(Protocol):
+    """What several registries share, and one finds again after its restart.
+
+    Revisions are dense and become visible in their order: who has read up to one has seen
+    everything up to it. Every wait is bounded, and all methods may be called at the same time.
+
+    All methods but `changed` and `close` raise `StoreUnavailable`, `StoreError` or `DiskFull`
+    while the store cannot be used; each call tries anew.
+    """
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+
+    async def read(self, after: Mark | None) -> Records:
+        """Return what has changed after a mark.
+
+        Everything, when there is no mark, when it is of another store or of this one's future, or
+        when removals since then are forgotten.
+        """
+
+    async def write(self, entries: Sequence[Entry]) -> Mapping[str, int]:
+        """Store changes, at most one of an id; return the new revisions of those stored.
+
+        Atomic, and durable when it returns. Entries do not hinder one another. After an error, or
+        when cancelled, all or nothing was stored; writing the same again does no harm.
+        """
+
+    async def beat(self, server: str) -> Mapping[str, int]:
+        """Give a sign of life; return how many signs each server has given.
+
+        A server that has been silent for a day is forgotten.
+        """
+
+    async def leave(self, server: str) -> None:
+        """Forget a server at once; an unknown one is fine."""
+
+    async def changed(self) -> None:
+        """Return when others may have changed something since the last call.
+
+        Never raises. It may return for no reason, and does within a second or two.
+        """
+
+    async def close(self) -> None:
+        """Release everything; methods raise from then on. Twice is fine."""

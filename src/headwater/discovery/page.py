@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 from headwater._http.page import Html, document, table, tag
 from headwater.discovery.api import Instance
 from headwater.discovery.registry import Registry
+from headwater.discovery.sharing import SharingStatus
 
 
-def render(registry: Registry) -> str:
+def render(registry: Registry, sharing: SharingStatus | None = None) -> str:
     """Return the page as HTML."""
     services = registry.services()
     count = sum(len(instances) for instances in services.values())
@@ -19,6 +20,11 @@ def render(registry: Registry) -> str:
             f"revision {registry.revision}.",
         )
     ]
+    if sharing is not None and sharing.error:
+        known = f"It goes on in memory alone, with {sharing.waiting} changes to be stored: "
+        parts.append(tag("p", known + sharing.error, "bad"))
+    elif sharing is not None:
+        parts.append(tag("p", f"Shared with all registries on {sharing.name}."))
     for service, instances in services.items():
         parts.append(tag("h2", service))
         parts.append(
@@ -38,6 +44,8 @@ def _row(registry: Registry, instance: Instance) -> list[object]:
     since = datetime.fromtimestamp(instance.started / 1_000_000, UTC)
     if lease.expired:
         left = f"ran out; removed in {max(0.0, left_s):.0f} s"
+    elif lease.holder:
+        left = f"{instance.lease_s:g} s, watched by registry {lease.holder}"
     else:
         left = f"{max(0.0, left_s):.1f} of {instance.lease_s:g} s left"
     status = instance.status + (" (set by an operator)" if lease.override else "")

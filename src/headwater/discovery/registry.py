@@ -1,35 +1,37 @@
 """The registry: instances, their leases, and a log of changes by revision. No I/O.
 
-Decision: the registry keeps its state in memory only. It is soft state: every instance repeats its
-registration by itself, at the latest after a third of its lease, so a registry that restarts is
-complete again within that time, and clients keep what they knew meanwhile. A database under it
-would add a dependency to the one service that must start first, and could only restore what may be
-wrong by then. Rejected: SQLite (survives a restart, but with stale entries that need the same
-grace) and replication between registries (clients register with every registry instead).
+It is soft state: every instance repeats its registration by itself, at the latest after a third of
+its lease, so a registry that restarts empty is complete again within that time, and clients keep
+what they knew meanwhile.
 
-A durable backend can still be added outside: `Registry.listen` hands it every `Change`, and
-`Registry.restore` takes back what was stored, with one full lease of grace.
+Several registries can know the same through a store (`headwater.discovery.sharing`). Then each
+instance has one holder, the registry that decides whether it has expired: the one that it
+registered with. Renewals stay where they arrive. A holder that hears nothing of an instance for
+two thirds of its lease doubts it, and another one that does hear of it takes over.
 """
 
 import math
-import re
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Literal
 
 import msgspec
 
-from headwater.discovery.api import Instance, Status
+from headwater.discovery.api import Instance, Record, Status
+from headwater.discovery.checks import check
 from headwater.discovery.table import InstanceTable
-from headwater.errors import InstanceNotFound, MalformedMessage
+from headwater.errors import InstanceNotFound
 
-LEASE_S_MIN, LEASE_S_MAX = 0.05, 3600.0
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+~-]{0,199}")
-_METHOD = re.compile(r"[A-Z]+|\*")
 _LOG_LENGTH = 4096
+_DOUBT = 2 / 3  # of a lease: what is healthy was renewed twice by then
+
+Why = Literal["request", "override", "decision", "expiry"]
+"""What a change to be shared comes from: somebody's request, or the registry itself."""
+
+Tell = Callable[[str, Why, int], None]
+"""Takes the id of an instance, why it changed, and its revision in the store before."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -43,14 +45,25 @@ class Change(msgspec.Struct, frozen=True):
 class Lease(msgspec.Struct):
     """When an instance expires, and what it said of itself.
 
-    ``own`` is the status that the instance registered; ``override`` one that an operator set over
-    it; ``expired`` that it was not renewed in time. The registered status is restored by a renewal.
+    Attributes:
+        deadline: when it expires; means nothing while another registry is its holder.
+        own: the status that the instance registered; a renewal restores it.
+        override: one that an operator set over it.
+        expired: it was not renewed in time.
+        holder: the other registry that decides whether it has expired; empty: this one.
+        heard: when it was last renewed here.
+        doubted: its holder hears nothing of it.
+        known: its revision in the store; 0 when it is not there.
     """
 
     deadline: float
     own: Status
     override: Status | None = None
     expired: bool = False
+    holder: str = ""
+    heard: float = -math.inf
+    doubted: bool = False
+    known: int = 0
 
     @property
     def status(self) -> Status:
@@ -68,7 +81,8 @@ class Registry:
 
     Self-preservation: an instance expires only while the registry itself was watching. After a
     pause of the registry (`expire` was not called for ``pause_s``: the process was stopped, the
-    machine suspended) and after `restore` every instance has one full lease again.
+    machine suspended) every instance has one full lease again, and so has one that is taken over
+    from another registry.
     """
 
     def __init__(
@@ -99,6 +113,8 @@ class Registry:
         self.epoch = uuid.uuid4().hex[:12]
         self.revision = int(wall())
         self._oldest = self.revision  # changes after this revision are in the log
+        self._tell: Tell | None = None
+        self.apart = False  # whether the other registries are out of reach at the moment
 
     def listen(self, listener: Callable[[Change], None]) -> None:
         """Call this at once with each change from now on; it must not raise."""
@@ -120,13 +136,15 @@ class Registry:
         check(instance)
         known, lease = self._table.get(instance.id), self._leases.get(instance.id)
         started = instance.started or (known.started if known else 0) or self._now_us()
-        deadline = self._clock() + instance.lease_s
-        override = lease.override if lease else None
-        self._leases[instance.id] = lease = Lease(deadline, instance.status, override)
-        listed = msgspec.structs.replace(instance, started=started, status=lease.status)
-        if known and msgspec.structs.replace(listed, revision=known.revision) == known:
-            return known
-        return self._put(listed)
+        listed = msgspec.structs.replace(instance, started=started)
+        if known is None or lease is None:
+            self._leases[instance.id] = lease = Lease(0.0, instance.status)
+        elif self._is_renewal(listed, known, lease):
+            return self.renew(instance.id)
+        lease.own, lease.expired, lease.holder = instance.status, False, ""
+        self._heard(listed, lease)
+        self._told(instance.id, "request")
+        return self._list(listed, lease)
 
     def renew(self, id: str) -> Instance:
         """Extend the lease; an expired instance is back with its own status.
@@ -135,9 +153,13 @@ class Registry:
             InstanceNotFound: the registry does not know it (any more): register again.
         """
         instance, lease = self._find(id)
-        lease.deadline = self._clock() + instance.lease_s
-        lease.expired = False
-        return self._show(instance, lease)
+        self._heard(instance, lease)
+        if lease.expired:
+            lease.expired, lease.holder = False, ""
+            self._told(id, "request")
+        elif lease.holder and self.apart:
+            self._hold(id, lease)  # its holder may be gone, and nobody else hears of it
+        return self._list(instance, lease)
 
     def update(self, instance: Instance) -> Instance:
         """Replace a registered instance; this renews it too.
@@ -157,7 +179,8 @@ class Registry:
         """
         instance, lease = self._find(id)
         lease.override = status
-        return self._show(instance, lease)
+        self._told(id, "override")
+        return self._list(instance, lease)
 
     def deregister(self, id: str) -> Instance:
         """Remove an instance and return its last state.
@@ -166,6 +189,7 @@ class Registry:
             InstanceNotFound: the registry does not know it.
         """
         instance, _ = self._find(id)
+        self._told(id, "request")
         self._drop(instance)
         return instance
 
@@ -183,20 +207,105 @@ class Registry:
             assert instance is not None
             if paused and not lease.expired:
                 lease.deadline = max(lease.deadline, now + instance.lease_s)
+            if lease.holder:
+                continue
             if lease.deadline <= now:
+                self._told(id, "expiry")
                 if lease.expired:
                     self._drop(instance)
                     continue
                 lease.expired, lease.deadline = True, now + self._removal_s
-                self._show(instance, lease)
+                self._list(instance, lease)
             due = min(due, lease.deadline)
+            if self._tell is not None and not lease.expired and not lease.doubted:
+                doubtful = lease.deadline - (1 - _DOUBT) * instance.lease_s
+                if doubtful <= now:
+                    lease.doubted = True
+                    self._told(id, "decision")
+                else:
+                    due = min(due, doubtful)
         return due - now
 
-    def restore(self, instances: Iterable[Instance]) -> None:
-        """Take instances of an earlier life; each has one full lease to renew."""
-        for instance in instances:
-            if instance.id not in self._table:
-                self.register(instance)
+    def share(self, tell: Tell) -> None:
+        """Call this at once with each change that other registries must know; it must not raise."""
+        self._tell = tell
+
+    def record(self, id: str, *, server: str) -> Record:
+        """Return what others must know about an instance, present or removed.
+
+        Args:
+            id: the instance's.
+            server: the name of this registry among them.
+        """
+        instance, lease = self._table.get(id), self._leases.get(id)
+        if instance is None or lease is None:
+            return Record(id, None, server)
+        own = msgspec.structs.replace(instance, status=lease.own, revision=0)
+        holder = lease.holder or server
+        return Record(id, own, holder, lease.override, lease.expired, lease.doubted, lease.known)
+
+    def take(self, record: Record, *, server: str) -> None:
+        """List what another registry, or this one, has stored; what is older than known is not.
+
+        An instance that is doubted or expired there, but was renewed here, is held from now on.
+        """
+        lease = self._leases.get(record.id)
+        if lease is not None and record.revision <= lease.known:
+            return
+        instance, now = record.instance, self._clock()
+        if instance is None:
+            self.forget(record.id)
+            return
+        if lease is None:
+            lease = self._leases[record.id] = Lease(now + instance.lease_s, instance.status)
+        if record.expired and not lease.expired:
+            lease.deadline = now + self._removal_s
+        elif lease.expired and not record.expired:
+            lease.deadline = now + instance.lease_s
+        lease.own, lease.override, lease.known = instance.status, record.override, record.revision
+        lease.expired, lease.doubted = record.expired, record.doubted
+        lease.holder = "" if record.holder == server else record.holder
+        fresh = now - lease.heard < _DOUBT * instance.lease_s
+        if lease.holder and fresh and (record.doubted or record.expired):
+            lease.expired, lease.deadline = False, lease.heard + instance.lease_s
+            self._hold(record.id, lease)
+        self._list(instance, lease)
+
+    def settle(self, id: str, revision: int) -> None:
+        """Take note of the revision under which this registry has stored an instance."""
+        lease = self._leases.get(id)
+        if lease is not None:
+            lease.known = max(lease.known, revision)
+
+    def forget(self, id: str) -> None:
+        """Remove an instance that others have removed; an unknown one is fine."""
+        instance = self._table.get(id)
+        if instance is not None:
+            self._drop(instance)
+
+    def holders(self) -> set[str]:
+        """Return the other registries that decide about instances."""
+        return {lease.holder for lease in self._leases.values() if lease.holder}
+
+    def take_over(self, holders: Container[str]) -> int:
+        """Hold the instances of registries that are gone; each has one full lease to renew.
+
+        Returns:
+            how many they are.
+        """
+        taken = [(id, lease) for id, lease in self._leases.items() if lease.holder in holders]
+        for id, lease in taken:
+            self._grant(id, lease)
+            self._hold(id, lease)
+        return len(taken)
+
+    def store_again(self) -> None:
+        """Take all instances for new: the store has lost what it knew."""
+        for id, lease in self._leases.items():
+            if lease.holder:
+                self._grant(id, lease)
+            lease.holder, lease.known = "", 0
+            self._told(id, "override")
 
     def get(self, id: str) -> Instance:
         """Return an instance.
@@ -244,10 +353,34 @@ class Registry:
             raise InstanceNotFound(id=id)
         return instance, self._leases[id]
 
-    def _show(self, instance: Instance, lease: Lease) -> Instance:
-        if instance.status == lease.status:
-            return instance
-        return self._put(msgspec.structs.replace(instance, status=lease.status))
+    def _is_renewal(self, listed: Instance, known: Instance, lease: Lease) -> bool:
+        same = msgspec.structs.replace(listed, status=known.status, revision=known.revision)
+        return same == known and listed.status == lease.own and not lease.expired
+
+    def _heard(self, instance: Instance, lease: Lease) -> None:
+        lease.heard = self._clock()
+        lease.deadline = lease.heard + instance.lease_s
+        lease.doubted = False
+
+    def _grant(self, id: str, lease: Lease) -> None:
+        lease_s = self._find(id)[0].lease_s
+        lease.deadline = self._clock() + (self._removal_s if lease.expired else lease_s)
+
+    def _hold(self, id: str, lease: Lease) -> None:
+        lease.holder, lease.doubted = "", False
+        self._told(id, "decision")
+
+    def _told(self, id: str, why: Why) -> None:
+        if self._tell is not None:
+            self._tell(id, why, self._leases[id].known)
+
+    def _list(self, instance: Instance, lease: Lease) -> Instance:
+        """List an instance with its lease's status; nothing changes when it is listed so."""
+        known = self._table.get(instance.id)
+        shown = msgspec.structs.replace(
+            instance, status=lease.status, revision=known.revision if known else 0
+        )
+        return known if known is not None and shown == known else self._put(shown)
 
     def _put(self, instance: Instance) -> Instance:
         listed = msgspec.structs.replace(instance, revision=self.revision + 1)
@@ -273,34 +406,4 @@ class Registry:
         return int(self._wall() * 1_000_000)
 
 
-def check(instance: Instance) -> None:
-    """Refuse what cannot be a running instance.
-
-    Raises:
-        MalformedMessage: names every wrong field with what it must be.
-    """
-    lease_ok = math.isfinite(instance.lease_s) and LEASE_S_MIN <= instance.lease_s <= LEASE_S_MAX
-    rules = [
-        (_NAME.fullmatch(instance.service), "service", "letters, digits and . _ : @ + ~ - only"),
-        (_NAME.fullmatch(instance.id), "id", "letters, digits and . _ : @ + ~ - only"),
-        (instance.host.strip() and " " not in instance.host, "host", "a host name or address"),
-        (1 <= instance.port <= 65535, "port", "a number from 1 to 65535"),
-        (1 <= instance.weight <= 1_000_000, "weight", "a number from 1 to 1000000"),
-        (lease_ok, "lease_s", f"seconds from {LEASE_S_MIN} to {LEASE_S_MAX:.0f}"),
-        (instance.started >= 0, "started", "microseconds since 1970, or 0"),
-    ]
-    wrong = [
-        f"{name} is {getattr(instance, name)!r}, expected {expected}"
-        for fine, name, expected in rules
-        if not fine
-    ]
-    wrong += [
-        f"route {route.method} {route.path!r}: expected an upper-case method and a path with /"
-        for route in instance.routes
-        if not _METHOD.fullmatch(route.method) or not route.path.startswith("/")
-    ]
-    if wrong:
-        raise MalformedMessage(name=f"instance {instance.id!r}", reason="; ".join(wrong))
-
-
-__all__ = ["Change", "Lease", "Registry", "check"]
+__all__ = ["Change", "Lease", "Registry", "Tell", "Why"]

@@ -1,6 +1,7 @@
 """The registry's HTTP interface: Litestar handlers over a `Registry` and its `Feed`."""
 
 import re
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from headwater.discovery.api import Instance, Status
 from headwater.discovery.feed import Feed, Snapshot
 from headwater.discovery.page import render
 from headwater.discovery.registry import Registry
+from headwater.discovery.sharing import Sharing
 from headwater.errors import InvalidInput, MalformedMessage, ServiceNotFound
 
 LIMIT_BYTES = 1_000_000
@@ -21,6 +23,7 @@ WAIT_S_MAX = 600.0
 INDEX_HEADER = "X-Headwater-Index"
 
 AnyRequest = Request[Any, Any, Any]
+Stored = Callable[[], Awaitable[None]]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)?")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}
@@ -38,10 +41,14 @@ _status_change = msgspec.json.Decoder(StatusChange)
 _encode = msgspec.json.Encoder().encode
 
 
-def make_app(registry: Registry, feed: Feed) -> Litestar:
-    """Return the ASGI app of a registry."""
+def make_app(registry: Registry, feed: Feed, sharing: Sharing | None = None) -> Litestar:
+    """Return the ASGI app of a registry, and of how it shares what it knows."""
     return Litestar(
-        [*_instances(registry), *_services(registry, feed), *_pages(registry, feed)],
+        [
+            *_instances(registry, sharing.settled if sharing is not None else _at_once),
+            *_services(registry, feed),
+            *_pages(registry, feed, sharing),
+        ],
         exception_handlers=problem_handlers(limit_bytes=LIMIT_BYTES),
         request_max_body_size=LIMIT_BYTES,
         openapi_config=None,
@@ -62,11 +69,16 @@ def _id(request: AnyRequest) -> str:
     return id
 
 
-def _instances(registry: Registry) -> list[ControllerRouterHandler]:
+async def _at_once() -> None:
+    """Wait for nothing: there is no store."""
+
+
+def _instances(registry: Registry, stored: Stored) -> list[ControllerRouterHandler]:
     @post("/v1/instances")
     async def register(request: AnyRequest) -> Response[bytes]:
         instance = await read_json(request, _instance, name="the instance")
         listed = registry.register(instance)
+        await stored()
         return _json(listed, 201, {"Location": f"/v1/instances/{listed.id}"})
 
     @get("/v1/instances/{id:str}")
@@ -80,11 +92,14 @@ def _instances(registry: Registry) -> list[ControllerRouterHandler]:
             raise MalformedMessage(
                 name="the instance", reason=f"its id is {instance.id!r}, the path says {id!r}"
             )
-        return _json(registry.update(instance))
+        listed = registry.update(instance)
+        await stored()
+        return _json(listed)
 
     @delete("/v1/instances/{id:str}")
     async def deregister(request: AnyRequest) -> None:
         registry.deregister(_id(request))
+        await stored()
 
     @put("/v1/instances/{id:str}/lease")
     async def renew(request: AnyRequest) -> Response[bytes]:
@@ -93,11 +108,15 @@ def _instances(registry: Registry) -> list[ControllerRouterHandler]:
     @put("/v1/instances/{id:str}/status")
     async def override(request: AnyRequest) -> Response[bytes]:
         change = await read_json(request, _status_change, name="the status")
-        return _json(registry.override(_id(request), change.status))
+        listed = registry.override(_id(request), change.status)
+        await stored()
+        return _json(listed)
 
     @delete("/v1/instances/{id:str}/status", status_code=200)
     async def restore(request: AnyRequest) -> Response[bytes]:
-        return _json(registry.override(_id(request), None))
+        listed = registry.override(_id(request), None)
+        await stored()
+        return _json(listed)
 
     return [register, read, update, deregister, renew, override, restore]
 
@@ -140,10 +159,12 @@ def _services(registry: Registry, feed: Feed) -> list[ControllerRouterHandler]:
     return [services, service, snapshot, watch, prometheus]
 
 
-def _pages(registry: Registry, feed: Feed) -> list[ControllerRouterHandler]:
+def _pages(
+    registry: Registry, feed: Feed, sharing: Sharing | None
+) -> list[ControllerRouterHandler]:
     @get("/", media_type=MediaType.HTML)
     async def page() -> str:
-        return render(registry)
+        return render(registry, sharing.status if sharing is not None else None)
 
     @get("/health/live")
     async def live() -> Response[bytes]:
@@ -158,6 +179,7 @@ def _pages(registry: Registry, feed: Feed) -> list[ControllerRouterHandler]:
                 "revision": registry.revision,
                 "instances": len(registry.all()),
                 "watchers": feed.watchers,
+                "store": sharing.status if sharing is not None else None,
             }
         )
 

@@ -1,4 +1,4 @@
-"""The discovery service: the registry behind HTTP, with its own clock."""
+"""The discovery service: the registry behind HTTP, with its own clock, alone or with others."""
 
 import asyncio
 import contextlib
@@ -9,9 +9,11 @@ import structlog
 
 from headwater._http.pulse import wait_for
 from headwater._http.server import AsgiServer
+from headwater.discovery.api import RegistryStore
 from headwater.discovery.feed import Feed
 from headwater.discovery.registry import Registry
 from headwater.discovery.routes import make_app
+from headwater.discovery.sharing import Sharing
 
 _log = structlog.get_logger("headwater.discovery")
 
@@ -42,6 +44,7 @@ class DiscoveryServer:
         port: int = 0,
         *,
         registry: Registry | None = None,
+        store: RegistryStore | None = None,
         heartbeat_s: float = 5.0,
     ) -> None:
         """Describe the server; nothing is bound yet.
@@ -50,12 +53,17 @@ class DiscoveryServer:
             host: address to listen on.
             port: port to listen on; 0 lets the system choose.
             registry: what it serves; a new, empty one when not given.
+            store: what it shares with other servers; closed when the server stops.
             heartbeat_s: a watch stream is never silent for longer than this.
         """
         self.registry = registry or Registry()
         self._feed = Feed(self.registry, heartbeat_s=heartbeat_s)
+        self.sharing = Sharing(self.registry, store) if store is not None else None
         self._server = AsgiServer(
-            make_app(self.registry, self._feed), host, port, name="the discovery service"
+            make_app(self.registry, self._feed, self.sharing),
+            host,
+            port,
+            name="the discovery service",
         )
         self._timer: asyncio.Task[None] | None = None
 
@@ -72,11 +80,20 @@ class DiscoveryServer:
     async def start(self) -> None:
         """Serve; requests are answered when this returns.
 
+        With a store, what it knows is listed by then, unless it is away.
+
         Raises:
             AddressInUse: another process listens on the port.
             ConfigurationError: the address cannot be used.
         """
-        await self._server.start()
+        try:
+            if self.sharing is not None:
+                await self.sharing.start()
+            await self._server.start()
+        except BaseException:
+            if self.sharing is not None:
+                await self.sharing.stop()
+            raise
         self._timer = asyncio.create_task(self._expire(), name="expire leases")
         _log.info("discovery is up", url=self.url)
 
@@ -89,6 +106,8 @@ class DiscoveryServer:
                 await self._timer
             self._timer = None
             self._feed.close()
+        if self.sharing is not None:
+            await self.sharing.stop()
 
     async def __aenter__(self) -> Self:
         """Start."""
@@ -107,20 +126,25 @@ class DiscoveryServer:
 
 
 async def serve(
-    host: str = "127.0.0.1", port: int = 8761, *, started: Callable[[str], None] | None = None
+    host: str = "127.0.0.1",
+    port: int = 8761,
+    *,
+    store: RegistryStore | None = None,
+    started: Callable[[str], None] | None = None,
 ) -> None:
     """Run the discovery service until the task is cancelled; then drain.
 
     Args:
         host: address to listen on.
         port: port to listen on.
+        store: what it shares with other servers; closed at the end.
         started: called with the base URL once it answers.
 
     Raises:
         AddressInUse: another process listens on the port.
         ConfigurationError: the address cannot be used.
     """
-    async with DiscoveryServer(host, port) as server:
+    async with DiscoveryServer(host, port, store=store) as server:
         if started is not None:
             started(server.url)
         await asyncio.Event().wait()

@@ -151,15 +151,6 @@ def test_pause_gives_everyone_a_full_lease(registry: Registry, clock: Clock) -> 
     assert [i.id for i in registry.live("accounts")] == ["a"]
 
 
-def test_restore_gives_a_full_lease(registry: Registry, clock: Clock) -> None:
-    """Restored instances are live for one lease, and never replace what registered meanwhile."""
-    registry.register(instance("a", version="2"))
-    registry.restore([instance("a", version="1"), instance("b", lease_s=3)])
-    assert [(i.id, i.version) for i in registry.live("accounts")] == [("a", "2"), ("b", "")]
-    pass_time(registry, clock, 3)
-    assert [i.id for i in registry.live("accounts")] == ["a"]
-
-
 def test_changes_since(registry: Registry) -> None:
     """The changes after a known revision are complete; unknown revisions ask for a snapshot."""
     start = registry.revision

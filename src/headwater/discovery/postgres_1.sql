@@ -1,0 +1,93 @@
+-- Version 1 of the tables of the registry.
+
+-- Which store this is, and its latest revision. Its row is also the lock under which all changes
+-- are made: so revisions are dense, and become visible in their order.
+CREATE TABLE registry_state (
+    only_row   boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    store      uuid    NOT NULL DEFAULT gen_random_uuid(),
+    revision   bigint  NOT NULL DEFAULT 0,
+    forgotten  bigint  NOT NULL DEFAULT 0 -- no removal up to this revision is kept
+);
+INSERT INTO registry_state DEFAULT VALUES;
+
+-- A renewal changes nothing here. Removed instances stay for ten minutes, without content.
+CREATE TABLE registry_instances (
+    id        text        COLLATE "C" PRIMARY KEY,
+    revision  bigint      NOT NULL UNIQUE,
+    holder    text        NOT NULL, -- the server that decides whether it has expired
+    content   text,                 -- JSON; null: removed
+    override  text,
+    expired   boolean     NOT NULL,
+    doubted   boolean     NOT NULL,
+    changed   timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX registry_removals ON registry_instances (changed) WHERE content IS NULL;
+
+-- The registries that are alive: each counts on. Not logged, since nobody needs it after a crash.
+CREATE UNLOGGED TABLE registry_servers (
+    server  text        PRIMARY KEY,
+    beats   bigint      NOT NULL,
+    seen    timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Stores those entries that hold, and returns their revisions.
+--
+-- An entry with an expected revision is stored while the record is at that revision. One without
+-- is stored unless it would change nothing. Each statement sees what was committed before it began,
+-- which is after the lock was taken: that needs READ COMMITTED, which is checked.
+CREATE FUNCTION registry_write(
+    ids text[], expecteds bigint[], holders text[], contents text[],
+    overrides text[], overriding boolean[], expireds boolean[], doubteds boolean[]
+) RETURNS TABLE (stored_id text, stored_revision bigint)
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT AS $$
+DECLARE
+    base  bigint;
+    past  bigint;
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'registry_write needs a transaction that is READ COMMITTED';
+    END IF;
+    SELECT revision INTO STRICT base FROM registry_state FOR UPDATE;
+    RETURN QUERY
+    WITH given AS (
+        SELECT wanted.*,
+               CASE WHEN wanted.content IS NULL THEN NULL
+                    WHEN wanted.overriding OR old.content IS NULL THEN wanted.override
+                    ELSE old.override END AS kept,
+               coalesce(old.revision, 0) AS present,
+               old.content AS old_content, old.override AS old_override,
+               old.expired AS old_expired, old.doubted AS old_doubted
+        FROM unnest(ids, expecteds, holders, contents, overrides, overriding, expireds, doubteds)
+             AS wanted (id, expected, holder, content, override, overriding, expired, doubted)
+        LEFT JOIN registry_instances AS old ON old.id = wanted.id
+    ), fresh AS (
+        SELECT given.*, base + row_number() OVER (ORDER BY given.id) AS next
+        FROM given
+        WHERE CASE WHEN given.expected IS NOT NULL THEN given.expected = given.present
+                   WHEN given.content IS NULL THEN given.old_content IS NOT NULL
+                   ELSE (given.content, given.kept, given.expired, given.doubted)
+                        IS DISTINCT FROM (given.old_content, given.old_override,
+                                          given.old_expired, given.old_doubted)
+              END
+    )
+    INSERT INTO registry_instances AS target
+        (id, revision, holder, content, override, expired, doubted)
+    SELECT fresh.id, fresh.next, fresh.holder, fresh.content, fresh.kept, fresh.expired,
+           fresh.doubted
+    FROM fresh
+    ON CONFLICT (id) DO UPDATE SET
+        revision = excluded.revision, holder = excluded.holder, content = excluded.content,
+        override = excluded.override, expired = excluded.expired, doubted = excluded.doubted,
+        changed = clock_timestamp()
+    RETURNING target.id, target.revision;
+    WITH gone AS (
+        DELETE FROM registry_instances AS old
+        WHERE old.content IS NULL AND old.changed < clock_timestamp() - interval '10 minutes'
+        RETURNING old.revision
+    )
+    SELECT max(gone.revision) INTO past FROM gone;
+    UPDATE registry_state AS state SET
+        revision = greatest(state.revision, (SELECT max(i.revision) FROM registry_instances AS i)),
+        forgotten = greatest(state.forgotten, past);
+END
+$$;
