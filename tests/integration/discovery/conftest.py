@@ -15,15 +15,29 @@ from headwater.discovery.server import DiscoveryServer
 
 _PROGRAM = """
 import asyncio, sys
-from headwater.discovery.server import serve
-asyncio.run(serve("127.0.0.1", int(sys.argv[1]), started=lambda url: print("UP", url, flush=True)))
+from headwater.discovery.postgres import PostgresRegistryStore
+from headwater.discovery.registry import Registry
+from headwater.discovery.server import DiscoveryServer
+
+async def main(port, database):
+    store = await PostgresRegistryStore.open(database) if database else None
+    registry = Registry(removal_s=1.0)
+    async with DiscoveryServer(port=port, registry=registry, store=store) as server:
+        print("UP", server.url, flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main(int(sys.argv[1]), sys.argv[2]))
 """
 
 
 class RegistryProcess:
-    """The discovery service as an own process on a port that stays the same over restarts."""
+    """The discovery service as an own process on a port that stays the same over restarts.
 
-    def __init__(self) -> None:
+    It lists an expired instance for one second only.
+    """
+
+    def __init__(self, database: str = "") -> None:
+        self._database = database
         with socket.create_server(("127.0.0.1", 0)) as chosen:
             self.port: int = chosen.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -31,7 +45,8 @@ class RegistryProcess:
 
     async def start(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", _PROGRAM, str(self.port), stdout=asyncio.subprocess.PIPE
+            *(sys.executable, "-c", _PROGRAM, str(self.port), self._database),
+            stdout=asyncio.subprocess.PIPE,
         )
         assert self._process.stdout is not None
         async with asyncio.timeout(20):

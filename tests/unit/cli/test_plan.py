@@ -134,3 +134,12 @@ def test_two_parts_on_one_port_are_refused(system):
     """The same port for two parts is a mistake in the file, not an address in use."""
     with pytest.raises(ConfigurationError, match="gateway and discovery both have port 8761"):
         choose_ports(system, {"gateway": 8761, "discovery": 8761})
+
+
+def test_the_registry_is_told_its_database(tmp_path):
+    """The registry gets the database of the system."""
+    path = tmp_path / "headwater.toml"
+    path.write_text(TOML.replace("[gateway]", 'database = "postgresql:///shop"\n[gateway]', 1))
+    system = load_system(path)
+    discovery = plan(system, choose_ports(system, {}))[0]
+    assert settings(discovery.arguments)["database"] == "postgresql:///shop"

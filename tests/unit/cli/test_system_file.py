@@ -71,7 +71,7 @@ def test_the_environment_can_move_the_data(write, tmp_path, monkeypatch):
         ("[services.orders.settings]\nport = 1\n", 7, "unknown key 'port'"),
         ('[services]\nb = "x"\n', 7, "services.b must be a table"),
         ('[bus]\nurl = "x"\npartitons = 1\n', 8, "did you mean 'partitions'?"),
-        ("[discovery]\nzzz = 1\n", 7, "known are host, port"),
+        ("[discovery]\nzzz = 1\n", 7, "known are database, host, port"),
     ],
 )
 def test_a_typo_is_reported_with_line_key_and_remedy(write, text, line, words):
@@ -153,3 +153,14 @@ def test_another_bus_stays(write):
     bus = '\n[bus]\nurl = "memory:"\n'
     file = write(BASE.replace("[services", 'database = "postgresql://db/shop"\n\n[services') + bus)
     assert load_system(file).settings("orders")["bus"] == "memory:"
+
+
+def test_the_registry_is_in_the_database_too(write, monkeypatch):
+    """The one line holds for the registry, unless ``[discovery]`` says otherwise."""
+    file = write(BASE)
+    assert load_system(file).discovery_database == ""
+    monkeypatch.setenv("HEADWATER_DATABASE", "postgresql:///shop")
+    assert load_system(file).discovery_database == "postgresql:///shop"
+    for own in ("", "postgresql:///other"):
+        file = write(BASE + f'\n[discovery]\ndatabase = "{own}"\n')
+        assert load_system(file).discovery_database == own
