@@ -126,12 +126,14 @@ class Entry(msgspec.Struct, frozen=True):
 
     With ``expected`` it is a decision about what the writer has seen: it is stored only while the
     record is at that revision (0: there is none). Without, it is what somebody asked for: it is
-    stored whatever is there, except when that says the same already. A stored override stays,
-    unless ``overrides``; it goes when the instance is removed.
+    stored whatever is there, except when that says the same already. The stored override stays
+    unless ``overrides``, and everything else stays unless ``registers``; the override of an
+    instance goes when it is removed, and none is set on one that was removed.
     """
 
     record: Record
     expected: int | None = None
+    registers: bool = True
     overrides: bool = False
 
 

@@ -99,6 +99,8 @@ class MemoryRegistryStore:
 def _resulting(entry: Entry, old: Record | None) -> Record | None:
     """Return what an entry makes of a record; None: it is not stored."""
     record = entry.record
+    if old is not None and not entry.registers:
+        record = msgspec.structs.replace(old, override=record.override)
     present = old is not None and old.instance is not None
     if record.instance is None:
         record = msgspec.structs.replace(record, override=None)

@@ -157,9 +157,10 @@ def _row(entry: Entry) -> tuple[Any, ...]:
         record.holder,
         content,
         record.override,
-        entry.overrides,
         record.expired,
         record.doubted,
+        entry.registers,
+        entry.overrides,
     )
 
 

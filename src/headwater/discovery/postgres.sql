@@ -13,7 +13,7 @@ LEFT JOIN registry_instances AS i
 ORDER BY i.revision
 
 -- name: write
-SELECT * FROM registry_write($1, $2, $3, $4, $5, $6, $7, $8)
+SELECT * FROM registry_write($1, $2, $3, $4, $5, $6, $7, $8, $9)
 
 -- name: beat
 WITH own AS (

@@ -37,7 +37,8 @@ CREATE UNLOGGED TABLE registry_servers (
 -- which is after the lock was taken: that needs READ COMMITTED, which is checked.
 CREATE FUNCTION registry_write(
     ids text[], expecteds bigint[], holders text[], contents text[],
-    overrides text[], overriding boolean[], expireds boolean[], doubteds boolean[]
+    overrides text[], expireds boolean[], doubteds boolean[],
+    registering boolean[], overriding boolean[]
 ) RETURNS TABLE (stored_id text, stored_revision bigint)
 LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT AS $$
 DECLARE
@@ -50,29 +51,38 @@ BEGIN
     SELECT revision INTO STRICT base FROM registry_state FOR UPDATE;
     RETURN QUERY
     WITH given AS (
-        SELECT wanted.*,
-               CASE WHEN wanted.content IS NULL THEN NULL
+        SELECT wanted.id, wanted.expected, chosen.*,
+               CASE WHEN chosen.content IS NULL THEN NULL
                     WHEN wanted.overriding OR old.content IS NULL THEN wanted.override
-                    ELSE old.override END AS kept,
+                    ELSE old.override END AS override,
                coalesce(old.revision, 0) AS present,
                old.content AS old_content, old.override AS old_override,
                old.expired AS old_expired, old.doubted AS old_doubted
-        FROM unnest(ids, expecteds, holders, contents, overrides, overriding, expireds, doubteds)
-             AS wanted (id, expected, holder, content, override, overriding, expired, doubted)
+        FROM unnest(ids, expecteds, holders, contents, overrides, expireds, doubteds,
+                    registering, overriding)
+             AS wanted (id, expected, holder, content, override, expired, doubted,
+                        registering, overriding)
         LEFT JOIN registry_instances AS old ON old.id = wanted.id
+        CROSS JOIN LATERAL (
+            SELECT wanted.holder, wanted.content, wanted.expired, wanted.doubted
+            WHERE wanted.registering OR old.id IS NULL
+            UNION ALL
+            SELECT old.holder, old.content, old.expired, old.doubted
+            WHERE NOT wanted.registering AND old.id IS NOT NULL
+        ) AS chosen
     ), fresh AS (
         SELECT given.*, base + row_number() OVER (ORDER BY given.id) AS next
         FROM given
         WHERE CASE WHEN given.expected IS NOT NULL THEN given.expected = given.present
                    WHEN given.content IS NULL THEN given.old_content IS NOT NULL
-                   ELSE (given.content, given.kept, given.expired, given.doubted)
+                   ELSE (given.content, given.override, given.expired, given.doubted)
                         IS DISTINCT FROM (given.old_content, given.old_override,
                                           given.old_expired, given.old_doubted)
               END
     )
     INSERT INTO registry_instances AS target
         (id, revision, holder, content, override, expired, doubted)
-    SELECT fresh.id, fresh.next, fresh.holder, fresh.content, fresh.kept, fresh.expired,
+    SELECT fresh.id, fresh.next, fresh.holder, fresh.content, fresh.override, fresh.expired,
            fresh.doubted
     FROM fresh
     ON CONFLICT (id) DO UPDATE SET

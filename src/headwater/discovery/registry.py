@@ -305,6 +305,7 @@ class Registry:
             if lease.holder:
                 self._grant(id, lease)
             lease.holder, lease.known = "", 0
+            self._told(id, "request")
             self._told(id, "override")
 
     def get(self, id: str) -> Instance:

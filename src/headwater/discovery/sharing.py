@@ -33,6 +33,7 @@ class _Waiting(msgspec.Struct, frozen=True):
     """A change that is to be stored: see `Entry`."""
 
     expected: int | None
+    registers: bool = True
     overrides: bool = False
 
 
@@ -120,9 +121,10 @@ class Sharing:
         asked = old is not None and old.expected is None
         overrides = why == "override" or (old is not None and old.overrides)
         if why in ("request", "override") or (asked and why != "expiry"):
-            self._waiting[id] = _Waiting(None, overrides)
+            registers = why == "request" or (old is not None and old.registers)
+            self._waiting[id] = _Waiting(None, registers, overrides)
         else:
-            self._waiting[id] = _Waiting(known)
+            self._waiting[id] = _Waiting(known, overrides=overrides)
         self._told_count += 1
         self._wake.beat()
 
@@ -194,12 +196,12 @@ class Sharing:
                     # What was asked for is read again instead: an override may have been there.
                     self._registry.settle(id, stored[id])
                     if now is not waiting and now.expected is not None:
-                        self._waiting[id] = _Waiting(stored[id])
+                        self._waiting[id] = _Waiting(stored[id], overrides=now.overrides)
         self._stored_count = upto
 
     def _entry(self, id: str, waiting: _Waiting) -> Entry:
         record = self._registry.record(id, server=self._server)
-        return Entry(record, waiting.expected, waiting.overrides)
+        return Entry(record, waiting.expected, waiting.registers, waiting.overrides)
 
     async def _read(self) -> None:
         page = await self._store.read(self._mark)

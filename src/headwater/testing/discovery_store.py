@@ -210,6 +210,21 @@ class RegistryStoreConformance:
         await other.write([asked()])
         assert (await only(one)).override is None
 
+    async def test_an_override_alone(self, two: Two) -> None:
+        """An override says nothing about the rest, and cannot bring back what was removed."""
+        one, other = two
+        await one.write([asked(version="2", holder="one", doubted=True)])
+        override = Entry(record(holder="two", override="DRAINING"), registers=False, overrides=True)
+        assert await other.write([override]) == {"accounts-1": 2}
+        expected = record(version="2", holder="one", doubted=True, override="DRAINING")
+        assert await only(one) == msgspec.structs.replace(expected, revision=2)
+        assert await other.write([override]) == {}
+        await one.write([removal()])
+        assert await other.write([override]) == {}
+        assert (await one.read(None)).records == []
+        fresh = Entry(record("b", override="DOWN"), registers=False, overrides=True)
+        assert await other.write([fresh]) == {"b": 4}
+
     async def test_signs_of_life(self, two: Two) -> None:
         """Signs of life are counted for each server, and forgotten when it leaves."""
         one, other = two

@@ -194,9 +194,12 @@ async def test_a_killed_registry(start: Start, postgres_url: str, instances: Ins
 async def test_restart_of_all(start: Start, postgres_url: str, instances: Instances) -> None:
     """Registries that are killed and come back know everything at once, operators' words too."""
     one, two = [await start(postgres_url) for _ in range(2)]
-    await instances.register(one.url, "a", LONG_S)
-    await instances("PUT", two.url, "/a/status", {"status": "OUT_OF_SERVICE"})
-    await instances.register(two.url, "b", LONG_S)
+    async with watching(one, two) as views:
+        await instances.register(one.url, "a", LONG_S)
+        await until(lambda: all("a" in v.now for v in views))
+        await instances("PUT", two.url, "/a/status", {"status": "OUT_OF_SERVICE"})
+        await instances.register(two.url, "b", LONG_S)
+        await until(lambda: all(v.now == {"a": "OUT_OF_SERVICE", "b": "UP"} for v in views))
     await one.kill()
     await two.kill()
     await one.start()
@@ -247,6 +250,7 @@ async def test_a_registry_starts_without_its_database(
     one = await start(own_postgres.url())
     await instances.register(one.url, "a", LONG_S)
     await instances("PUT", one.url, "/a/status", {"status": "OUT_OF_SERVICE"})
+    await shared(http, one)
     await asyncio.to_thread(own_postgres.stop)
     two = await start(own_postgres.url())
     assert "cannot be reached" in await error_of(http, two)

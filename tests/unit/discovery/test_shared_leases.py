@@ -201,7 +201,7 @@ def test_a_store_that_lost_everything_is_told_again(registry, clock, told, take)
     pass_time(registry, clock, 5)
     told.clear()
     registry.store_again()
-    assert told == [("a", "override", 0), ("b", "override", 0)]
+    assert told == [(id, why, 0) for id in "ab" for why in ("request", "override")]
     assert registry.holders() == set()
     pass_time(registry, clock, 8.5)
     assert [i.id for i in registry.live("accounts")] == ["a"]
