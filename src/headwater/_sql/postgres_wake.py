@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from headwater._sql.postgres_errors import LOST
@@ -115,7 +116,8 @@ class Wake:
             try:
                 connection = await self._connect()
                 connection.add_termination_listener(lambda _: self._changed.set())
-                await connection.add_listener(self.channel, self._on_notify)
+                own = connection.get_server_pid()
+                await connection.add_listener(self.channel, partial(self._on_notify, own))
                 self.fire()  # something may have happened before we could hear it
                 pause_s = _RETRY_S
                 await self._tell(connection)
@@ -150,8 +152,9 @@ class Wake:
             await self._changed.wait()
             self._changed.clear()
 
-    def _on_notify(self, connection: Any, sender: int, _channel: str, _payload: str) -> None:
-        if sender != connection.get_server_pid():
+    def _on_notify(self, own: int, _connection: Any, sender: int, _channel: str, _: str) -> None:
+        # The connection may be closed by now, so it cannot be asked for its own number.
+        if sender != own:
             self.fire()
 
 

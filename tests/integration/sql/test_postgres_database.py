@@ -11,6 +11,7 @@ import pytest
 
 from headwater._sql.postgres import Database
 from headwater._sql.postgres_url import Place, schema_for
+from headwater._sql.postgres_wake import Wake
 from headwater.errors import ConfigurationError, SchemaTooNew, StoreCorrupt, StoreUnavailable
 from tests.postgres_server import PostgresServer
 
@@ -297,6 +298,28 @@ async def test_wakes_its_own_at_once(database: Database) -> None:
     database.wake.fire()
     await asyncio.wait_for(waiting, WAIT_S_MAX)
     assert database.wake.ticket() != ticket
+
+
+async def test_a_notification_that_comes_with_the_end(database: Database) -> None:
+    """A notification that is read just before the connection is closed wakes without harm."""
+    made: list[asyncpg.Connection] = []
+
+    async def connect() -> asyncpg.Connection:
+        made.append(await database.connect())
+        return made[-1]
+
+    wake = Wake("ending", connect)
+    ticket = wake.ticket()
+    await wake.wait(ticket, timeout_s=WAIT_S_MAX)  # it listens now
+    harmed: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: harmed.append(context))
+    ticket = wake.ticket()
+    made[0]._process_notification(1, wake.channel, "")
+    made[0].terminate()
+    await wake.wait(ticket, timeout_s=WAIT_S_MAX)
+    assert wake.ticket() != ticket
+    assert not harmed
+    await wake.close()
 
 
 async def test_rooms_and_schemas_do_not_wake_each_other(database: Database) -> None:
