@@ -10,7 +10,7 @@ PLAYGROUND := $(VENV)/$(if $(filter postgres,$(BACKEND)),.dev,.runtime)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-full test bench lint format types imports deps docs wheel check changelog \
+.PHONY: help demo demo-full test bench figures lint format types imports deps docs wheel check changelog \
 	lock clean
 
 help:  ## list the goals
@@ -27,6 +27,9 @@ test: $(VENV)/.dev  ## run all tests; needs no server
 
 bench: $(VENV)/.bench  ## measure; one benchmark only: make bench ONLY=commands.sqlite
 	$(BIN)/python -m benchmarks $(ONLY)
+
+figures: $(VENV)/.bench  ## take what make bench measured over into the documentation
+	$(BIN)/python -m benchmarks keep
 
 lint: $(VENV)/.dev  ## check style
 	$(BIN)/ruff check .

@@ -2,7 +2,14 @@
 
 import sys
 
+from benchmarks.figures import draw, keep
 from benchmarks.harness import main
 
+COMMANDS = {"keep": keep, "draw": draw}
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    names = sys.argv[1:]
+    if len(names) == 1 and names[0] in COMMANDS:
+        COMMANDS[names[0]]()
+    else:
+        sys.exit(main(names))

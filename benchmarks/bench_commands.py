@@ -1,66 +1,23 @@
-"""Commands through the in-process bus, durable in SQLite, and replay of one aggregate."""
+"""Commands through the in-process bus, durable in SQLite, and replay, against bare loops."""
 
 import asyncio
 import tempfile
 import time
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import apsw
 import msgspec
 
-from benchmarks.bank import Account, MoneyWithdrawn, OpenAccount, WithdrawMoney
+from benchmarks.bank import MoneyWithdrawn
+from benchmarks.engines import ACCOUNTS, bank, rate
 from benchmarks.harness import Measured, benchmark
 from headwater._sql.sqlite import connect, script
-from headwater.dispatch.interceptors import Validating, logging_commands
-from headwater.dispatch.local import LocalCommandBus
 from headwater.eventstore import NewEvent, StreamWrite
-from headwater.eventstore.sqlite import SQLiteEventStore
-from headwater.modelling import Repository
 
 CALLERS = 256
-ACCOUNTS = 1000
 COMMANDS = 25_600
 REPLAYED = 10_000
-
-
-class Bench:
-    """A command bus as a service sets it up, over a new store."""
-
-    def __init__(self, store: SQLiteEventStore) -> None:
-        self.store = store
-        self.repository = Repository(Account, store, source="bench")
-        self.bus = LocalCommandBus(
-            [self.repository.handlers()], interceptors=[logging_commands, Validating()]
-        )
-
-
-@asynccontextmanager
-async def bench() -> AsyncIterator[Bench]:
-    """Open a store in a new directory, with all accounts opened."""
-    with tempfile.TemporaryDirectory() as directory:
-        store = await SQLiteEventStore.open(Path(directory) / "events.db")
-        one = Bench(store)
-        await asyncio.gather(
-            *(one.bus.send(OpenAccount(f"{n}", "holder")) for n in range(ACCOUNTS))
-        )
-        try:
-            yield one
-        finally:
-            await one.repository.close()
-            await store.close()
-
-
-async def _rate(bus: LocalCommandBus, *, callers: int, commands: int, accounts: int) -> float:
-    async def caller(number: int) -> None:
-        for step in range(commands // callers):
-            await bus.send(WithdrawMoney(f"{(number * 37 + step * 7) % accounts}", 1))
-
-    began = time.perf_counter()
-    await asyncio.gather(*(caller(number) for number in range(callers)))
-    return commands / (time.perf_counter() - began)
 
 
 async def _bare_rate(*, callers: int, commands: int, accounts: int) -> float:
@@ -117,37 +74,42 @@ def _insert(connection: apsw.Connection, rows: list[tuple[object, ...]]) -> None
     connection.execute("COMMIT")
 
 
-@benchmark("commands.sqlite", unit="commands/s", peer="bare asyncio loop with group commit")
+_LOOP = "bare asyncio loop with group commit"
+
+
+@benchmark("commands.sqlite.bare", unit="commands/s", peer=_LOOP)
 async def commands_sqlite() -> Measured:
     """256 concurrent callers over 1,000 accounts, each command durable when answered."""
     sizes = {"callers": CALLERS, "commands": COMMANDS, "accounts": ACCOUNTS}
     bare = await _bare_rate(**sizes)
-    async with bench() as one:
-        return Measured(await _rate(one.bus, **sizes), bare)
+    async with bank("sqlite") as one:
+        return Measured(await rate(one.bus, **sizes), bare)
 
 
-@benchmark("commands.single", unit="commands/s", peer="bare asyncio loop with group commit")
+@benchmark(
+    "commands.single.sqlite.bare", unit="commands/s", peer="bare asyncio loop with group commit"
+)
 async def commands_single() -> Measured:
     """One caller, one command at a time."""
     sizes = {"callers": 1, "commands": 2000, "accounts": ACCOUNTS}
     bare = await _bare_rate(**sizes)
-    async with bench() as one:
-        return Measured(await _rate(one.bus, **sizes), bare)
+    async with bank("sqlite") as one:
+        return Measured(await rate(one.bus, **sizes), bare)
 
 
-@benchmark("commands.hot", unit="commands/s", peer="bare asyncio loop with group commit")
+@benchmark("commands.hot.sqlite", unit="commands/s", peer=_LOOP)
 async def commands_hot() -> Measured:
     """256 callers on one aggregate."""
     sizes = {"callers": CALLERS, "commands": COMMANDS, "accounts": 1}
     bare = await _bare_rate(**sizes)
-    async with bench() as one:
-        return Measured(await _rate(one.bus, **sizes), bare)
+    async with bank("sqlite") as one:
+        return Measured(await rate(one.bus, **sizes), bare)
 
 
-@benchmark("replay.stream", unit="events/s", peer="bare decode loop over the rows")
+@benchmark("replay.stream.sqlite.bare", unit="events/s", peer="bare decode loop over the rows")
 async def replay_stream() -> Measured:
     """Rebuild an aggregate of 10,000 events from SQLite, without a snapshot."""
-    async with bench() as one:
+    async with bank("sqlite") as one:
         encode = msgspec.json.encode
         events = [
             NewEvent("MoneyWithdrawn", 1, encode(MoneyWithdrawn("0", 1)), b'{"id":"x"}')
@@ -156,9 +118,9 @@ async def replay_stream() -> Measured:
         await one.store.append([StreamWrite("Account/long", events)])
         began = time.perf_counter()
         found = await one.repository.state("long")
-        rate = REPLAYED / (time.perf_counter() - began)
+        replayed = REPLAYED / (time.perf_counter() - began)
         assert found.state.balance == -REPLAYED
-        return Measured(rate, await asyncio.to_thread(_bare_replay, events))
+        return Measured(replayed, await asyncio.to_thread(_bare_replay, events))
 
 
 def _bare_replay(events: list[NewEvent]) -> float:

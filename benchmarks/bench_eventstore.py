@@ -146,7 +146,7 @@ def _bare_read(path: Path) -> float:
     return count / elapsed
 
 
-@benchmark("log.read", unit="events/s", peer="bare apsw loop, pages of 1,000 rows")
+@benchmark("log.read.sqlite", unit="events/s", peer="bare apsw loop, pages of 1,000 rows")
 async def log_read() -> Measured:
     """Read a log of 80,000 events in pages of 1,000."""
     with _file() as path:

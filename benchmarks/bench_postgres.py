@@ -13,18 +13,14 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.bank import Account, MoneyWithdrawn, OpenAccount, WithdrawMoney
+from benchmarks.bank import MoneyWithdrawn
+from benchmarks.engines import ACCOUNTS, append_long, bank, bank_over, postgres_store, rate
 from benchmarks.harness import Measured, benchmark
 from benchmarks.postgres import schema
 from headwater._sql.postgres import Database, script
-from headwater.dispatch.interceptors import Validating, logging_commands
-from headwater.dispatch.local import LocalCommandBus
 from headwater.eventstore import NewEvent, StreamWrite
-from headwater.eventstore.postgres import PostgresEventStore
-from headwater.modelling import Repository
 
 CALLERS = 256
-ACCOUNTS = 1000
 COMMANDS = 25_600
 WRITERS = 16
 WRITES = 50
@@ -56,31 +52,6 @@ async def _bare() -> AsyncIterator[Any]:
         await database.close()
 
 
-@asynccontextmanager
-async def _store() -> AsyncIterator[PostgresEventStore]:
-    async with schema() as url:
-        store = await PostgresEventStore.open(url)
-        try:
-            yield store
-        finally:
-            await store.close()
-
-
-@asynccontextmanager
-async def bank() -> AsyncIterator[tuple[LocalCommandBus, Repository[Account], PostgresEventStore]]:
-    """Give a command bus as a service sets it up, over a new store with all accounts opened."""
-    async with _store() as store:
-        repository = Repository(Account, store, source="bench")
-        bus = LocalCommandBus(
-            [repository.handlers()], interceptors=[logging_commands, Validating()]
-        )
-        await asyncio.gather(*(bus.send(OpenAccount(f"{n}", "holder")) for n in range(ACCOUNTS)))
-        try:
-            yield bus, repository, store
-        finally:
-            await repository.close()
-
-
 def _row(position: int, stream: str, version: int) -> tuple[Any, ...]:
     return (*(position, stream, version, "MoneyWithdrawn", 1, 1_700_000_000, "", _DATA, _METADATA),)
 
@@ -110,7 +81,7 @@ async def _bare_append() -> float:
 async def append_postgres() -> Measured:
     """16 concurrent callers, each appending writes of 100 events with an expected version."""
     peer = await _bare_append()
-    async with _store() as store:
+    async with postgres_store() as store:
 
         async def caller(number: int) -> None:
             for write in range(WRITES):
@@ -121,18 +92,6 @@ async def append_postgres() -> Measured:
         began = time.perf_counter()
         await asyncio.gather(*(caller(number) for number in range(WRITERS)))
         return Measured(EVENTS / (time.perf_counter() - began), peer)
-
-
-async def rate(bus: LocalCommandBus, *, callers: int, commands: int, accounts: int) -> float:
-    """Return how many commands a second so many concurrent callers get answered."""
-
-    async def caller(number: int) -> None:
-        for step in range(commands // callers):
-            await bus.send(WithdrawMoney(f"{(number * 37 + step * 7) % accounts}", 1))
-
-    began = time.perf_counter()
-    await asyncio.gather(*(caller(number) for number in range(callers)))
-    return commands / (time.perf_counter() - began)
 
 
 async def _bare_rate(*, callers: int, commands: int, accounts: int) -> float:
@@ -179,20 +138,20 @@ async def _bare_rate(*, callers: int, commands: int, accounts: int) -> float:
 async def _compare(*, callers: int, commands: int, accounts: int) -> Measured:
     sizes = {"callers": callers, "commands": commands, "accounts": accounts}
     bare = await _bare_rate(**sizes)
-    async with bank() as (bus, _, _):
-        return Measured(await rate(bus, **sizes), bare)
+    async with bank("postgres") as one:
+        return Measured(await rate(one.bus, **sizes), bare)
 
 
 _LOOP = "bare asyncpg loop with group commit"
 
 
-@benchmark("commands.postgres", unit="commands/s", peer=_LOOP)
+@benchmark("commands.postgres.bare", unit="commands/s", peer=_LOOP)
 async def commands_postgres() -> Measured:
     """256 concurrent callers over 1,000 accounts, each command durable when answered."""
     return await _compare(callers=CALLERS, commands=COMMANDS, accounts=ACCOUNTS)
 
 
-@benchmark("commands.single.postgres", unit="commands/s", peer=_LOOP)
+@benchmark("commands.single.postgres.bare", unit="commands/s", peer=_LOOP)
 async def commands_single_postgres() -> Measured:
     """One caller, one command at a time."""
     return await _compare(callers=1, commands=1000, accounts=ACCOUNTS)
@@ -204,24 +163,17 @@ async def commands_hot_postgres() -> Measured:
     return await _compare(callers=CALLERS, commands=COMMANDS, accounts=1)
 
 
-@benchmark("replay.stream.postgres", unit="events/s", peer="bare asyncpg decode loop")
+@benchmark("replay.stream.postgres.bare", unit="events/s", peer="bare asyncpg decode loop")
 async def replay_stream_postgres() -> Measured:
     """Rebuild an aggregate of 10,000 events from PostgreSQL, without a snapshot."""
-    async with bank() as (_, repository, store):
-        await fill(store)
+    async with postgres_store() as store, bank_over(store) as one:
+        await append_long(store, REPLAYED)
         bare = await store._database.read(_bare_replay)  # noqa: SLF001  # the same connection
         began = time.perf_counter()
-        found = await repository.state("long")
+        found = await one.repository.state("long")
         rate = REPLAYED / (time.perf_counter() - began)
         assert found.state.balance == -REPLAYED
         return Measured(rate, bare)
-
-
-async def fill(store: PostgresEventStore) -> None:
-    """Store a long stream of withdrawals for the account ``long``."""
-    data = msgspec.json.encode(MoneyWithdrawn("0", 1))
-    event = NewEvent("MoneyWithdrawn", 1, data, b'{"id":"x"}')
-    await store.append([StreamWrite("Account/long", [event] * REPLAYED)])
 
 
 async def _bare_replay(connection: Any) -> float:
@@ -239,7 +191,7 @@ async def _bare_replay(connection: Any) -> float:
 @benchmark("log.read.postgres", unit="events/s", peer="bare asyncpg loop, pages of 1,000 rows")
 async def log_read_postgres() -> Measured:
     """Read a log of 80,000 events in pages of 1,000."""
-    async with _store() as store:
+    async with postgres_store() as store:
         for writer in range(WRITERS):
             await store.append([StreamWrite(f"Account/{writer}", [_EVENT] * (EVENTS // WRITERS))])
         peer = await store._database.read(_bare_read)  # noqa: SLF001  # the same connection

@@ -23,7 +23,7 @@ from headwater.processing import Processor, StoreSource
 from headwater.views.postgres import PostgresViewStore
 from headwater.views.postgres_tables import Table, table
 
-EVENTS = 100_000
+EVENTS = 500_000
 CALLERS = 64
 _TOKEN = "CREATE TABLE token (id integer PRIMARY KEY, position bigint)"
 _SET_TOKEN = (
@@ -137,7 +137,7 @@ async def _fill(store: PostgresEventStore) -> None:
 
 @benchmark("projection.postgres", unit="events/s", peer="bare loop, same pages and commits", runs=3)
 async def projection() -> Measured:
-    """Catch up with 100,000 events of 1,000 accounts, from an empty view store."""
+    """Catch up with 500,000 events of 1,000 accounts, from an empty view store."""
     async with schema() as url:
         store = await PostgresEventStore.open(url)
         await _fill(store)
@@ -148,7 +148,7 @@ async def projection() -> Measured:
         )
         began = time.perf_counter()
         await processor.start()
-        await processor.wait_for(ConsistencyToken.at("bench", store.epoch, EVENTS), timeout_s=60.0)
+        await processor.wait_for(ConsistencyToken.at("bench", store.epoch, EVENTS), timeout_s=120.0)
         rate = EVENTS / (time.perf_counter() - began)
         found = await views.get(Balance, "7")
         await processor.stop()

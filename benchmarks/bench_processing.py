@@ -29,7 +29,7 @@ from headwater.processing import (
 from headwater.views import Key, View
 from headwater.views.sqlite import SQLiteViewStore
 
-EVENTS = 200_000
+EVENTS = 500_000
 ACCOUNTS = 1_000
 PAGE = 2_000
 LIVE = 200
@@ -108,7 +108,7 @@ async def _filled() -> Path:
 
 @benchmark("projection.sqlite", unit="events/s", peer="bare loop, same pages and commits", runs=3)
 async def projection_sqlite() -> Measured:
-    """Catch up with 200,000 events of 1,000 accounts, from an empty view store."""
+    """Catch up with 500,000 events of 1,000 accounts, from an empty view store."""
     path = await _filled()
     with tempfile.TemporaryDirectory() as directory:
         bare = await asyncio.to_thread(_bare, path, Path(directory) / "bare.db")
@@ -119,7 +119,7 @@ async def projection_sqlite() -> Measured:
         )
         began = time.perf_counter()
         await processor.start()
-        await processor.wait_for(ConsistencyToken.at("bench", store.epoch, EVENTS), timeout_s=60.0)
+        await processor.wait_for(ConsistencyToken.at("bench", store.epoch, EVENTS), timeout_s=120.0)
         rate = EVENTS / (time.perf_counter() - began)
         found = await views.get(Balance, "7")
         await processor.stop()

@@ -53,10 +53,16 @@ class Accounts(Projection):
         return await self.views.get(AccountView, query.account_id)
 
 
+def bank_service() -> Service:
+    """Make the service."""
+    return Service("bench", aggregates=[Account], projections=[Accounts])
+
+
 async def main(data: str, role: str) -> None:
     """Serve until standard input ends."""
-    service = Service("bench", aggregates=[Account], projections=[Accounts])
-    async with Runtime(service, {"data": data, "role": role, "log_level": "error"}) as runtime:
+    async with Runtime(
+        bank_service(), {"data": data, "role": role, "log_level": "error"}
+    ) as runtime:
         if runtime.settings.commands:
             sent = (runtime.commands.send(OpenAccount(f"{n}", "holder")) for n in range(ACCOUNTS))
             results = await asyncio.gather(*sent)
