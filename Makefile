@@ -5,13 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 BACKEND ?= sqlite
+POSTGRES_BIN ?=
 # Only the developers' environment has a PostgreSQL server.
 PLAYGROUND := $(VENV)/$(if $(filter postgres,$(BACKEND)),.dev,.runtime)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-full test bench figures lint format types imports deps docs wheel check changelog \
-	lock clean
+.PHONY: help demo demo-full test test-postgres bench figures lint format types imports deps docs wheel \
+	check changelog lock clean
 
 help:  ## list the goals
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +25,10 @@ demo-full: $(PLAYGROUND)  ## run the bank on all purchases; BACKEND=postgres
 
 test: $(VENV)/.dev  ## run all tests; needs no server
 	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
+
+test-postgres: $(VENV)/.dev  ## run what uses PostgreSQL; POSTGRES_BIN=/usr/lib/postgresql/15/bin
+	$(if $(POSTGRES_BIN),HEADWATER_POSTGRES_BIN=$(POSTGRES_BIN)) \
+		$(BIN)/python -m pytest -n $(WORKERS) -m postgres $(TESTS)
 
 bench: $(VENV)/.bench  ## measure; one benchmark only: make bench ONLY=commands.sqlite
 	$(BIN)/python -m benchmarks $(ONLY)

@@ -1,14 +1,26 @@
-"""What holds for all tests: the shipped suites fail as readably as tests do."""
+"""What holds for all tests: the shipped suites fail as readably as tests do, servers are named."""
 
 import signal
 
 import pytest
 
-from tests.postgres_server import own_postgres, postgres_server, postgres_url
+from tests.postgres_server import FIXTURES, own_postgres, postgres_server, postgres_url, version
 
 pytest.register_assert_rewrite("headwater.testing")
 
 # A shell that starts tests in the background lets them ignore Ctrl-C, and so what they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_report_header() -> str:
+    """Say which PostgreSQL the tests use."""
+    return f"server: {version()}"
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark every test that uses a server, so that `-m postgres` leaves none out."""
+    if not FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+        item.add_marker(pytest.mark.postgres)
+
 
 __all__ = ["own_postgres", "postgres_server", "postgres_url"]

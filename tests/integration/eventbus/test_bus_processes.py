@@ -16,13 +16,14 @@ from headwater.eventbus import EventBus
 from headwater.testing.eventbus import START, collect, subscription
 from tests.integration.eventbus.peer_bus import EVENTS, event, open_bus
 from tests.integration.views.processes import peer
+from tests.postgres_server import POSTGRES
 
 SCRIPT = Path(__file__).with_name("peer_bus.py")
 FOREIGN = {"specversion": "1.0", "id": "A-1", "source": "/weather", "type": "rain", "data": [1]}
 INSERT = "INSERT INTO bus_events (partition, partition_offset, document) VALUES (?, ?, ?)"
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", POSTGRES])
 def path(request: pytest.FixtureRequest, tmp_path: str) -> str:
     """A file, or the URL of a schema."""
     if request.param == "sqlite":

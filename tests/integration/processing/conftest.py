@@ -22,6 +22,7 @@ from headwater.views import ViewStore
 from headwater.views.memory import MemoryViewStore
 from headwater.views.postgres import PostgresViewStore
 from headwater.views.sqlite import SQLiteViewStore
+from tests.postgres_server import POSTGRES
 
 # Quick turns, so that tests need not wait for real leases.
 QUICK = ProcessorSettings(
@@ -68,7 +69,7 @@ class Stores:
         await processor.wait_for(self.at(await self.store.head()), timeout_s=10.0)
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
+@pytest.fixture(params=["memory", "sqlite", POSTGRES])
 async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stores]:
     """All backends."""
     clock = Clock()

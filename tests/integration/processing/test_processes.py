@@ -34,6 +34,7 @@ from tests.integration.processing.domain import (
     encode_metadata,
 )
 from tests.integration.processing.worker_process import open_stores
+from tests.postgres_server import POSTGRES
 
 
 class Workers:
@@ -64,7 +65,7 @@ class Workers:
         await process.wait()
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", POSTGRES])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A directory for files, or the URL of a schema."""
     if request.param == "sqlite":

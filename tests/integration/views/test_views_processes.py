@@ -12,6 +12,7 @@ import pytest
 from headwater.views import ViewStore
 from tests.integration.views.peer_views import ROUNDS, Entry, Total, open_views
 from tests.integration.views.processes import peer
+from tests.postgres_server import POSTGRES
 
 SCRIPT = Path(__file__).with_name("peer_views.py")
 
@@ -30,7 +31,7 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", POSTGRES])
 def path(request: pytest.FixtureRequest, tmp_path: str) -> str:
     """A file, or the URL of a schema."""
     if request.param == "sqlite":
