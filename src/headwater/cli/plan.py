@@ -12,6 +12,8 @@ from headwater.errors import AddressInUse, ConfigurationError
 
 Kind = Literal["config", "discovery", "gateway", "instance"]
 
+_MAY_HOLD_PASSWORDS = ("store", "views", "bus")
+
 
 class Ports(msgspec.Struct, frozen=True, kw_only=True):
     """Where the platform listens: host and port of each part."""
@@ -27,7 +29,10 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """One process: what it is, and the arguments of ``headwater`` that start it."""
+    """One process: what it is, and the arguments of ``headwater`` that start it.
+
+    Passwords are in its environment, never in its arguments.
+    """
 
     name: str
     kind: Kind
@@ -129,13 +134,19 @@ def _instance(system: System, ports: Ports, service: str, role: str, number: int
         "config": ports.url("config"),
     }
     values.pop("service")
+    # Everybody on the machine can read arguments, only the same user the environment.
+    hidden = {
+        f"HEADWATER_{name.upper()}": values.pop(name)
+        for name in _MAY_HOLD_PASSWORDS
+        if name in values
+    }
     return Part(
         name=name,
         kind="instance",
         arguments=("run", section.app, *_flags(values)),
         service=service,
         role=role,
-        environment=section.environment,
+        environment={**section.environment, **hidden},
         drain_s=float(section.settings.get("drain_s", 10.0)),
     )
 

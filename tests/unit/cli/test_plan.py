@@ -2,11 +2,14 @@
 
 import socket
 
+import msgspec
 import pytest
 
 from headwater.cli.plan import choose_ports, plan
+from headwater.cli.run import given_settings
 from headwater.cli.system import load_system
 from headwater.errors import AddressInUse, ConfigurationError
+from headwater.service.settings import ServiceSettings
 
 TOML = """\
 [system]
@@ -73,8 +76,21 @@ def test_an_instance_is_told_everything_it_needs(system, tmp_path):
     assert given["config"] == ports.url("config")
     assert given["segments"] == "8"
     assert given["port"] == "0"
-    assert part.environment == {"SHOP": "1"}
+    assert part.environment == {"SHOP": "1", "HEADWATER_BUS": "sqlite:{data}/bus.db"}
     assert part.drain_s == 3.0
+
+
+def test_no_argument_holds_a_password(system):
+    """The databases are told by the environment, which not everybody on the machine can read."""
+    url = "postgresql://me:secret@db/shop"
+    known = msgspec.structs.replace(system, database=url)
+    parts = plan(known, choose_ports(known, {}))
+    assert not any("secret" in text for part in parts for text in part.arguments)
+    told = [part.environment for part in parts if part.kind == "instance"]
+    assert len(told) == 4
+    for environment in told:
+        values = given_settings(ServiceSettings.__struct_fields__, {}, environment)
+        assert values == {"store": url, "views": url, "bus": url}
 
 
 def test_the_gateway_is_told_its_settings(system, tmp_path):
