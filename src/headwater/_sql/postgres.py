@@ -12,7 +12,7 @@ from headwater._sql.postgres_migrations import migrate
 from headwater._sql.postgres_url import Place, schema_for
 from headwater._sql.postgres_wake import Wake
 from headwater._sql.resources import script, statements
-from headwater.errors import StoreUnavailable
+from headwater.errors import StoreError, StoreUnavailable
 
 T = TypeVar("T")
 Work = Callable[[Any], Awaitable[T]]
@@ -169,22 +169,37 @@ class Database:
         Raises:
             DiskFull: nothing was stored.
             StoreUnavailable: nothing was stored, or (as its reason says) it is unknown.
+            StoreError: a statement had failed, though the block went on; nothing was stored.
         """
         async with self.connection() as connection:
-            transaction = connection.transaction(isolation="read_committed")
-            await transaction.start()
+            # Not the driver's transactions: one whose BEGIN is cancelled cannot be rolled back.
             try:
+                await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
                 yield connection
+                await self._commit(connection)
             except BaseException:
-                if not connection.is_closed():
-                    with contextlib.suppress(asyncpg.PostgresError, *LOST):
-                        await transaction.rollback()
+                await self._roll_back(connection)
                 raise
+
+    async def _commit(self, connection: Any) -> None:
+        try:
+            status = await connection.execute("COMMIT")
+        except LOST as error:
+            reason = f"{_reason(error, self.name)}{UNKNOWN}"
+            raise StoreUnavailable(store=self.name, reason=reason) from error
+        if status != "COMMIT":
+            reason = "the transaction failed before its end: nothing was stored"
+            raise StoreError(store=self.name, reason=reason)
+
+    async def _roll_back(self, connection: Any) -> None:
+        """End a transaction that may have begun; a statement that was cancelled ends first."""
+        if not connection.is_closed():
             try:
-                await transaction.commit()
-            except LOST as error:
-                reason = f"{_reason(error, self.name)}{UNKNOWN}"
-                raise StoreUnavailable(store=self.name, reason=reason) from error
+                async with asyncio.timeout(self._connect_timeout_s):
+                    await connection.execute("ROLLBACK")
+            except (asyncpg.PostgresError, *LOST):
+                with contextlib.suppress(asyncpg.InterfaceError):  # it is broken already
+                    connection.terminate()
 
     async def read(self, work: Work[T]) -> T:
         """Run work that only reads on a borrowed connection; once more when that was broken.

@@ -12,7 +12,13 @@ import pytest
 from headwater._sql.postgres import Database
 from headwater._sql.postgres_url import Place, schema_for
 from headwater._sql.postgres_wake import Wake
-from headwater.errors import ConfigurationError, SchemaTooNew, StoreCorrupt, StoreUnavailable
+from headwater.errors import (
+    ConfigurationError,
+    SchemaTooNew,
+    StoreCorrupt,
+    StoreError,
+    StoreUnavailable,
+)
 from tests.postgres_server import PostgresServer
 
 WAIT_S_MAX = 10.0
@@ -242,6 +248,37 @@ async def test_cancelled_transactions_roll_back(database: Database) -> None:
     await inside.wait()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+    assert await count(database) == 0
+
+
+async def test_cancelled_anywhere(postgres_url: str) -> None:
+    """Wherever a transaction is cancelled, its connection goes back to the pool outside of one."""
+    database = await opened(postgres_url, connections=1)
+    complaints: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: complaints.append(what))
+    ended = 0
+    for turns in range(60):
+        task = asyncio.ensure_future(put(database, turns))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        (outcome,) = await asyncio.gather(task, return_exceptions=True)
+        assert outcome is None or isinstance(outcome, asyncio.CancelledError)
+        ended += outcome is None
+        async with database.connection() as connection:
+            assert not connection.is_in_transaction()
+    assert ended <= await count(database)
+    assert complaints == []
+    await database.close()
+
+
+async def test_a_failed_statement_fails_the_block(database: Database) -> None:
+    """When a statement failed nothing is stored, and the block fails even if it went on."""
+    with pytest.raises(StoreError, match="nothing was stored"):  # noqa: PT012  # the block's end
+        async with database.transaction() as connection:
+            await connection.execute("INSERT INTO things VALUES (1, 'x')")
+            with pytest.raises(asyncpg.UniqueViolationError):
+                await connection.execute("INSERT INTO things VALUES (1, 'x')")
     assert await count(database) == 0
 
 
