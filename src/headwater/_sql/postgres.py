@@ -7,7 +7,15 @@ from typing import Any, Self, TypeVar
 
 import asyncpg
 
-from headwater._sql.postgres_errors import CLOSED, LOST, UNKNOWN, translate, translated
+from headwater._sql.postgres_errors import (
+    CLOSED,
+    LOST,
+    UNKNOWN,
+    is_lost,
+    reason_of,
+    translate,
+    translated,
+)
 from headwater._sql.postgres_migrations import migrate
 from headwater._sql.postgres_url import Place, schema_for
 from headwater._sql.postgres_wake import Wake
@@ -184,8 +192,10 @@ class Database:
     async def _commit(self, connection: Any) -> None:
         try:
             status = await connection.execute("COMMIT")
-        except LOST as error:
-            reason = f"{_reason(error, self.name)}{UNKNOWN}"
+        except (asyncpg.PostgresError, *LOST) as error:
+            if not is_lost(error):
+                raise
+            reason = f"{reason_of(error, self.name)}{UNKNOWN}"
             raise StoreUnavailable(store=self.name, reason=reason) from error
         if status != "COMMIT":
             reason = "the transaction failed before its end: nothing was stored"
@@ -263,11 +273,6 @@ async def _leave(connection: Any) -> None:
         await connection.close(timeout=_CLOSE_S_MAX)
 
 
-def _reason(error: Exception, name: str) -> str:
-    failed = translate(error, name)
-    return str(failed.fields().get("reason", failed))
-
-
 __all__ = [
     "CLOSED",
     "LOST",
@@ -275,6 +280,8 @@ __all__ = [
     "Database",
     "Place",
     "Wake",
+    "is_lost",
+    "reason_of",
     "schema_for",
     "script",
     "statements",

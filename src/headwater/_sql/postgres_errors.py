@@ -28,7 +28,10 @@ LOST: tuple[type[Exception], ...] = (
     OSError,  # TimeoutError is one, too
     asyncio.IncompleteReadError,
 )
-"""After these the connection is of no use, and it is unknown what became of a commit."""
+"""After these the connection is of no use, and it is unknown what became of a commit.
+
+So it is after an error of any other kind that ends the session: see `is_lost`.
+"""
 
 Kinds = type[Exception] | tuple[type[Exception], ...]
 
@@ -92,12 +95,26 @@ _UNAVAILABLE: tuple[tuple[Kinds, str], ...] = (
         "the connection broke ({error}): retry",
     ),
 )
-_MISSING = (
-    asyncpg.UndefinedTableError,
-    asyncpg.UndefinedColumnError,
-    asyncpg.UndefinedFunctionError,
-    asyncpg.InvalidSchemaNameError,
+_CORRUPT: tuple[tuple[Kinds, str], ...] = (
+    (
+        (asyncpg.DataCorruptedError, asyncpg.IndexCorruptedError),
+        "the data is damaged ({error}): restore it from a backup",
+    ),
+    (
+        (
+            asyncpg.UndefinedTableError,
+            asyncpg.UndefinedColumnError,
+            asyncpg.UndefinedFunctionError,
+            asyncpg.InvalidSchemaNameError,
+        ),
+        "tables were changed or dropped ({error}): restore them, or use another schema",
+    ),
 )
+
+
+def is_lost(error: BaseException | None) -> bool:
+    """Whether the connection is of no use, and it is unknown what became of a commit."""
+    return isinstance(error, LOST) or getattr(error, "severity_en", "") in {"FATAL", "PANIC"}
 
 
 def translate(error: Exception, store: str) -> HeadwaterError:
@@ -108,21 +125,24 @@ def translate(error: Exception, store: str) -> HeadwaterError:
         store: the database's name in messages; without a password.
     """
     text = str(error).strip() or type(error).__name__
+    if getattr(error, "severity_en", "") == "PANIC":  # such as a full disk during a commit
+        reason = f"the server broke down ({text}): see its log, and retry when it runs again"
+        return StoreUnavailable(store=store, reason=reason)
     if isinstance(error, (asyncpg.DataError, ValueError)):
         return InvalidInput(reason=f"the database cannot take a value: {text}")
     if isinstance(error, asyncpg.DiskFullError):
         return DiskFull(store=store)
-    if isinstance(error, (asyncpg.DataCorruptedError, asyncpg.IndexCorruptedError)):
-        return StoreCorrupt(
-            store=store, reason=f"the data is damaged ({text}): restore it from a backup"
-        )
-    if isinstance(error, _MISSING):
-        reason = f"tables were changed or dropped ({text}): restore them, or use another schema"
-        return StoreCorrupt(store=store, reason=reason)
-    for kinds, reason in _UNAVAILABLE:
-        if isinstance(error, kinds):
-            return StoreUnavailable(store=store, reason=reason.format(error=text))
+    for cls, table in ((StoreCorrupt, _CORRUPT), (StoreUnavailable, _UNAVAILABLE)):
+        for kinds, reason in table:
+            if isinstance(error, kinds):
+                return cls(store=store, reason=reason.format(error=text))
     return StoreError(store=store, reason=f"{type(error).__name__}: {text}")
+
+
+def reason_of(error: Exception, store: str) -> str:
+    """Return what a person should read about an error of the driver, within a longer sentence."""
+    failed = translate(error, store)
+    return str(failed.fields().get("reason", failed))
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 
 import asyncpg
 
-from headwater._sql.postgres import LOST, Database, translate
+from headwater._sql.postgres import LOST, Database, is_lost, reason_of, translate
 from headwater.errors import (
     HeadwaterError,
     InvalidInput,
@@ -125,7 +125,7 @@ class Writer:
             except (asyncpg.PostgresError, *LOST, StoreUnavailable) as error:
                 self._drop()
                 if time.monotonic() > deadline:
-                    raise self._unavailable(lost, _UNKNOWN) from error
+                    raise self._unknown(lost, error) from error
                 await asyncio.sleep(_LOOK_AGAIN_S)
                 continue
             return Answer.of(row) if row["head_"] is not None else None
@@ -155,9 +155,7 @@ class Writer:
         """Whether it is unknown what became of the batch; else it was refused as a whole."""
         if isinstance(error, asyncpg.InterfaceError):  # the driver's word for misuse, too
             return bool(self._connection.is_closed())
-        if isinstance(error, asyncpg.PostgresError) and not isinstance(error, LOST):
-            return error.severity_en in {"FATAL", "PANIC"}
-        return True
+        return is_lost(error) or not isinstance(error, asyncpg.PostgresError)
 
     def _drop(self) -> None:
         if self._connection is not None:
@@ -167,11 +165,19 @@ class Writer:
     async def _stored(self, keys: Sequence[str]) -> dict[str, tuple[Appended, str]]:
         return await self._database.read(lambda reader: stored_outcomes(reader, keys))
 
+    def _unknown(self, lost: Exception, asking: Exception) -> HeadwaterError:
+        """Return the error for a batch that may be stored, as the database cannot be asked."""
+        cause = asking.__cause__ if isinstance(asking, StoreUnavailable) else asking
+        both = [lost, cause] if isinstance(cause, Exception) else [lost]
+        reasons = dict.fromkeys(reason_of(error, self._database.name) for error in both)
+        reason = f"{'; and then '.join(reasons)}{_UNKNOWN}"
+        return StoreUnavailable(store=self._database.name, reason=reason)
+
     def _unavailable(self, error: Exception, suffix: str) -> HeadwaterError:
         failed = translate(error, self._database.name)
         if not isinstance(failed, StoreUnavailable):
             return failed
-        reason = f"{failed.fields().get('reason', failed)}{suffix}"
+        reason = f"{reason_of(error, self._database.name)}{suffix}"
         return StoreUnavailable(store=self._database.name, reason=reason)
 
 

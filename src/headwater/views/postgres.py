@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 import asyncpg
 
 from headwater._sql.postgres import UNKNOWN, Database
-from headwater._sql.postgres_errors import LOST, translated
+from headwater._sql.postgres_errors import LOST, is_lost, translated
 from headwater._sql.resources import script
 from headwater.errors import StoreError, StoreUnavailable
 from headwater.views import postgres_generations, postgres_segments
@@ -272,7 +272,7 @@ class PostgresViewStore:
             with translated(self._database.name):
                 status = await connection.execute("COMMIT")
         except StoreUnavailable as error:
-            if not isinstance(error.__cause__, LOST):
+            if not is_lost(error.__cause__):
                 await _roll_back(connection)
                 raise
             _abandon(connection)  # it may still be committing
