@@ -45,7 +45,13 @@ class PostgresEventBus:
 
     @classmethod
     async def open(
-        cls, url: str, *, partitions: int = 4, schema: str = "headwater_bus", connections: int = 4
+        cls,
+        url: str,
+        *,
+        partitions: int = 4,
+        schema: str = "headwater_bus",
+        connections: int = 4,
+        lock_timeout_s: float = 5.0,
     ) -> Self:
         """Open the bus in a schema, which is made if missing.
 
@@ -54,6 +60,7 @@ class PostgresEventBus:
             partitions: how many; stored when the bus is made.
             schema: used when the URL names none; all services of a system share it.
             connections: how many at most, besides the one for wake-ups.
+            lock_timeout_s: how long to wait while others append to the same partition.
 
         Raises:
             ConfigurationError: the URL is wrong, or the bus has another number of partitions.
@@ -66,6 +73,7 @@ class PostgresEventBus:
             migrations=[script("headwater.eventbus", name) for name in _MIGRATIONS],
             schema=schema,
             connections=connections,
+            lock_timeout_s=lock_timeout_s,
         )
         try:
             await _settle_partitions(database, partitions)

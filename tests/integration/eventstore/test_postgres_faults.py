@@ -88,6 +88,7 @@ class Load:
         self.stopped = False
         self.wanted = 0
         self.reached = asyncio.Event()
+        self.failed = asyncio.Event()
 
     async def caller(self, number: int) -> None:
         keyed = number % 2 == 0
@@ -107,6 +108,7 @@ class Load:
             except ConcurrencyConflict:
                 self.rejected.add(name)
             except StoreUnavailable as error:
+                self.failed.set()
                 (self.unknown if "unknown" in str(error) else self.rejected).add(name)
                 await asyncio.sleep(0)
 
