@@ -4,7 +4,14 @@ import signal
 
 import pytest
 
-from tests.postgres_server import FIXTURES, own_postgres, postgres_server, postgres_url, version
+from tests.postgres_server import (
+    FIXTURES,
+    fresh_postgres,
+    own_postgres,
+    postgres_server,
+    postgres_url,
+    version,
+)
 
 pytest.register_assert_rewrite("headwater.testing")
 
@@ -23,4 +30,4 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.postgres)
 
 
-__all__ = ["own_postgres", "postgres_server", "postgres_url"]
+__all__ = ["fresh_postgres", "own_postgres", "postgres_server", "postgres_url"]
