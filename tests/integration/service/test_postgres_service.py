@@ -94,3 +94,59 @@ async def test_the_server_goes_and_comes(own_postgres: PostgresServer, tmp_path:
                     assert answer.status in {200, 503}, await answer.text()
                     token = answer.headers.get(CONSISTENCY_TOKEN, "")
         assert await stock(http, "a", token) == 8
+
+
+async def test_somebody_left_a_transaction_open(
+    own_postgres: PostgresServer, tmp_path: Path
+) -> None:
+    """While the log is locked commands are answered 503 in time, queries as ever; then both."""
+    url = own_postgres.url()
+    async with (
+        Runtime(make_service(), settings(url, tmp_path)) as running,
+        aiohttp.ClientSession(running.url) as http,
+    ):
+        async with http.post("/items", json={"item_id": "a", "title": "A", "stock": 9}) as made:
+            assert made.status == 200
+        assert await stock(http, "a", await sell(http, "a", 1)) == 8
+        somebody = await asyncpg.connect(url)
+        await somebody.execute("BEGIN; LOCK TABLE shop.events IN SHARE ROW EXCLUSIVE MODE")
+        async with asyncio.timeout(WAIT_S_MAX):
+            async with http.post("/items/a/sales", json={"count": 1}) as answer:
+                assert answer.status == 503, await answer.text()
+                assert "pg_stat_activity" in await answer.text()
+            async with http.get("/items/a") as answer:
+                assert answer.status == 200, await answer.text()
+        await somebody.close()
+        assert await stock(http, "a", await sell(http, "a", 1)) == 7
+
+
+async def test_only_reading_is_allowed(own_postgres: PostgresServer, tmp_path: Path) -> None:
+    """On a standby commands are answered 503 and name the primary; queries are answered."""
+    standby = own_postgres.directory / "data" / "standby.signal"
+    async with (
+        Runtime(make_service(), settings(own_postgres.url(), tmp_path)) as running,
+        aiohttp.ClientSession(running.url) as http,
+    ):
+        async with http.post("/items", json={"item_id": "a", "title": "A", "stock": 9}) as made:
+            assert made.status == 200
+        assert await stock(http, "a", await sell(http, "a", 1)) == 8
+        await asyncio.to_thread(own_postgres.stop)
+        standby.touch()
+        own_postgres.start()
+        async with asyncio.timeout(WAIT_S_MAX):
+            text = ""
+            while "connect to the primary" not in text:  # the first finds its connection broken
+                async with http.post("/items/a/sales", json={"count": 1}) as answer:
+                    assert answer.status == 503, await answer.text()
+                    text = await answer.text()
+            async with http.get("/items/a") as answer:
+                assert answer.status == 200, await answer.text()
+        await asyncio.to_thread(own_postgres.stop)
+        standby.unlink()
+        own_postgres.start()
+        async with asyncio.timeout(WAIT_S_MAX):
+            token = ""
+            while not token:
+                async with http.post("/items/a/sales", json={"count": 1}) as answer:
+                    token = answer.headers.get(CONSISTENCY_TOKEN, "")
+        assert await stock(http, "a", token) == 7
