@@ -4,10 +4,11 @@ Run as a script, it is another process: it takes lines of JSON, and answers with
 """
 
 import asyncio
+import contextlib
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 
@@ -148,7 +149,7 @@ class Order(msgspec.Struct):
     settle: bool = False
 
 
-async def serve() -> None:
+async def serve(answers: TextIO) -> None:
     """Do what the lines say; each but ``send`` is answered with a line: all that was told."""
     loop = asyncio.get_running_loop()
     handle: Handle | None = None
@@ -166,12 +167,13 @@ async def serve() -> None:
             if handle is not None:
                 await handle.close()
             handle = await Handle.open(order.open)
-        sys.stdout.write(f"{msgspec.json.encode(sent).decode()}\n")
-        sys.stdout.flush()
+        answers.write(f"{msgspec.json.encode(sent).decode()}\n")
+        answers.flush()
         sent, tasks = [], []
     if handle is not None:
         await handle.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve())
+    with contextlib.redirect_stdout(sys.stderr):  # where log lines go
+        asyncio.run(serve(sys.__stdout__))

@@ -211,11 +211,6 @@ class HotAggregates(RuleBasedStateMachine):
         for handle in self.handles:
             check_cached(handle, history)
 
-    def _foreign(self, history: Any) -> int:
-        return sum(
-            b'"foreign"' in event.metadata for events in history.values() for event in events
-        )
-
     def teardown(self) -> None:
         if hasattr(self, "handles"):
             self.settle()
