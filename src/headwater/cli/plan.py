@@ -12,7 +12,7 @@ from headwater.errors import AddressInUse, ConfigurationError
 
 Kind = Literal["config", "discovery", "gateway", "instance"]
 
-_MAY_HOLD_PASSWORDS = ("store", "views", "bus")
+_MAY_HOLD_PASSWORDS = ("store", "views", "bus", "database")
 
 
 class Ports(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,9 +117,15 @@ def plan(system: System, ports: Ports) -> list[Part]:
 
 def _platform(kind: Kind, address: tuple[str, int], values: dict[str, Any]) -> Part:
     host, port = address
-    arguments = ("run", kind, *_flags({**values, "host": host, "port": port}))
+    flags, hidden = _told({**values, "host": host, "port": port})
     drain_s = float(values.get("drain_timeout_s", 10.0)) if kind == "gateway" else 3.0
-    return Part(name=kind, kind=kind, arguments=arguments, drain_s=drain_s)
+    return Part(
+        name=kind,
+        kind=kind,
+        arguments=("run", kind, *flags),
+        environment=hidden,
+        drain_s=drain_s,
+    )
 
 
 def _instance(system: System, ports: Ports, service: str, role: str, number: int) -> Part:
@@ -134,16 +140,11 @@ def _instance(system: System, ports: Ports, service: str, role: str, number: int
         "config": ports.url("config"),
     }
     values.pop("service")
-    # Everybody on the machine can read arguments, only the same user the environment.
-    hidden = {
-        f"HEADWATER_{name.upper()}": values.pop(name)
-        for name in _MAY_HOLD_PASSWORDS
-        if name in values
-    }
+    flags, hidden = _told(values)
     return Part(
         name=name,
         kind="instance",
-        arguments=("run", section.app, *_flags(values)),
+        arguments=("run", section.app, *flags),
         service=service,
         role=role,
         environment={**section.environment, **hidden},
@@ -151,9 +152,17 @@ def _instance(system: System, ports: Ports, service: str, role: str, number: int
     )
 
 
-def _flags(values: Mapping[str, Any]) -> list[str]:
+def _told(values: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
+    """Return settings as arguments, and those that may hold a password as environment.
+
+    Everybody on the machine can read the arguments, only the same user the environment.
+    """
     flags: list[str] = []
+    hidden: dict[str, str] = {}
     for name, value in values.items():
         text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-        flags += ["--set", f"{name}={text}"]
-    return flags
+        if name in _MAY_HOLD_PASSWORDS:
+            hidden[f"HEADWATER_{name.upper()}"] = text
+        else:
+            flags += ["--set", f"{name}={text}"]
+    return flags, hidden

@@ -88,9 +88,21 @@ def test_no_argument_holds_a_password(system):
     assert not any("secret" in text for part in parts for text in part.arguments)
     told = [part.environment for part in parts if part.kind == "instance"]
     assert len(told) == 4
+    (config,) = [part.environment for part in parts if part.kind == "config"]
+    assert config == {"HEADWATER_DATABASE": url}
     for environment in told:
         values = given_settings(ServiceSettings.__struct_fields__, {}, environment)
         assert values == {"store": url, "views": url, "bus": url}
+
+
+def test_shards_are_told_as_one_text(system):
+    """Several URLs of a store reach the instance separated by commas."""
+    urls = ["postgresql://me:secret@a/x", "postgresql://me:secret@b/x"]
+    section = msgspec.structs.replace(system.services["stock"], settings={"store": urls})
+    known = msgspec.structs.replace(system, services={"stock": section})
+    part = plan(known, choose_ports(known, {}))[-1]
+    assert part.environment["HEADWATER_STORE"] == ",".join(urls)
+    assert not any("secret" in text for text in part.arguments)
 
 
 def test_the_gateway_is_told_its_settings(system, tmp_path):
@@ -119,7 +131,9 @@ def test_configuration_follows_the_database(tmp_path, system_line, config_line, 
     system = load_system(path)
     part = next(p for p in plan(system, choose_ports(system, {})) if p.kind == "config")
     given = settings(part.arguments)
-    assert given["database"] == expected  # also when it is empty: the environment may name one
+    assert (
+        part.environment["HEADWATER_DATABASE"] == expected
+    )  # also when it is empty: the environment may name one
     assert given["directory"] == str(tmp_path / "config")
 
 
@@ -158,4 +172,4 @@ def test_the_registry_is_told_its_database(tmp_path):
     path.write_text(TOML.replace("[gateway]", 'database = "postgresql:///shop"\n[gateway]', 1))
     system = load_system(path)
     discovery = plan(system, choose_ports(system, {}))[0]
-    assert settings(discovery.arguments)["database"] == "postgresql:///shop"
+    assert discovery.environment["HEADWATER_DATABASE"] == "postgresql:///shop"
