@@ -1,6 +1,7 @@
 """The lifecycle of one instance: everything a service needs, opened in order, closed in reverse."""
 
 import asyncio
+import gc
 import contextlib
 import signal
 from collections.abc import Callable, Mapping
@@ -321,5 +322,7 @@ async def serve(
     async with Runtime(service, given) as runtime:
         if ready is not None:
             ready(runtime)
+        gc.collect()
+        gc.freeze()  # what was made for the start stays: full collections need not look at it
         await stop.wait()
         _log.info("stopping", service=service.name)

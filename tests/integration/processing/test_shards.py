@@ -73,7 +73,7 @@ from tests.integration.processing.test_sagas import (
     test_transfers_settle_once,
     test_two_processes_share_the_sagas,
 )
-from tests.postgres_server import PostgresServer, drop_schema
+from tests.postgres_server import POSTGRES, PostgresServer, drop_schema
 
 __all__ = [
     "bank",
@@ -137,7 +137,7 @@ class ShardedStores(Stores):
         return {view.id: view.balance for view in found}
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", POSTGRES])
 async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ShardedStores]:
     """Three files, or two schemas; nothing of one is in the other."""
     clock = Clock()

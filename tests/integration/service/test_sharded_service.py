@@ -21,7 +21,7 @@ from headwater.service.runtime import Runtime
 from headwater.service.settings import service_settings
 from headwater.views import Key, View
 from tests.integration.service.shop import ItemAdded, ItemSold, make_service
-from tests.postgres_server import PostgresServer, execute
+from tests.postgres_server import POSTGRES, PostgresServer, execute
 
 WAIT_S_MAX = 20.0
 ITEMS = [f"i{number}" for number in range(16)]
@@ -60,7 +60,7 @@ class Stocks(Projection):
         return await self.views.get(Stock, query.item_id)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", POSTGRES])
 def given(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, Any]]:
     """Settings of a shop with two shards, and a bus."""
     common = {
