@@ -1,8 +1,8 @@
 """The lifecycle of one instance: everything a service needs, opened in order, closed in reverse."""
 
 import asyncio
-import gc
 import contextlib
+import gc
 import signal
 from collections.abc import Callable, Mapping
 from typing import Any, Self
