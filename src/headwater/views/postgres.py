@@ -30,9 +30,10 @@ from headwater.views.selection import select
 V = TypeVar("V", bound=View)
 T = TypeVar("T")
 
-_MIGRATIONS = ("postgres_1.sql",)
+_MIGRATIONS = ("postgres_1.sql", "postgres_steps_2.sql")
 _SETTLE_S_MAX = 10.0
 _SETTLE_PAUSE_S = 0.05
+_STEPS_MAX = 4096
 
 
 class PostgresViewStore:
@@ -46,6 +47,7 @@ class PostgresViewStore:
         self._points: dict[type[View], Points] = {}
         self._writing = Exclusive(database.name)
         self._doubtful: set[Claim] = set()
+        self._steps: dict[Claim, int] = {}
         self._closed = False
 
     @classmethod
@@ -156,7 +158,12 @@ class PostgresViewStore:
             connection = await borrowing.__aenter__()
             try:
                 work = PostgresViewTransaction(
-                    self._database.name, connection, self._known, generations or {}, self._doubtful
+                    self._database.name,
+                    connection,
+                    self._known,
+                    generations or {},
+                    doubtful=self._doubtful,
+                    steps=self._steps,
                 )
                 try:
                     with translated(self._database.name):
@@ -281,6 +288,9 @@ class PostgresViewStore:
             if status != "COMMIT":
                 reason = "the transaction failed before its end: nothing was stored"
                 raise StoreError(store=self._database.name, reason=reason)
+        if len(self._steps) > _STEPS_MAX:  # of former claims; without a count nothing is compared
+            self._steps.clear()
+        self._steps |= work.steps
         self._database.notify()
 
     async def _settle(self, work: PostgresViewTransaction, error: StoreUnavailable) -> None:
@@ -293,21 +303,20 @@ class PostgresViewStore:
             StoreUnavailable: nothing was stored, or (as its reason says) it is unknown.
         """
         ends = asyncio.get_running_loop().time() + _SETTLE_S_MAX
-        while work.number and asyncio.get_running_loop().time() < ends:
+        proof, found = work.proof, "in progress"
+        while proof and found == "in progress" and asyncio.get_running_loop().time() < ends:
+            await asyncio.sleep(_SETTLE_PAUSE_S)
             try:
-                found = await self._database.read(
-                    lambda c: postgres_segments.outcome(c, work.number)
-                )
+                found = await self._database.read(lambda c: postgres_segments.outcome(c, proof))
             except StoreUnavailable:
-                found = "in progress"
+                continue
             except StoreError:
                 break  # another database, which never heard of it
-            if found == "committed":
-                return
-            if found == "aborted":
-                raise error
-            await asyncio.sleep(_SETTLE_PAUSE_S)
-        self._doubtful.update(work.claims)
+        if found == "stored":
+            return
+        if found == "not stored":
+            raise error
+        self._doubtful.update(work.steps)
         reason = f"{error.fields().get('reason', error)}{UNKNOWN}"
         raise StoreUnavailable(store=self._database.name, reason=reason) from error
 

@@ -1,7 +1,9 @@
 """Segments in PostgreSQL: tokens, claims, leases and fences. Each function is one statement."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
 
 from headwater._sql.resources import statements
 from headwater.errors import ClaimLost
@@ -11,6 +13,24 @@ _SQL = statements("headwater.views", "postgres_segments.sql")
 
 Claim = tuple[str, int, int, int, int]
 """What identifies a claim: processor, generation, index, count, fence."""
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """What a segment shows once a transaction is stored.
+
+    Either its token has made so many steps under a claim, or it was ``made`` with that fence.
+    """
+
+    processor: str
+    generation: int
+    index: int
+    count: int
+    fence: int
+    steps: int
+    made: bool = False
+
+
+Outcome = Literal["stored", "not stored", "in progress", "unknown"]
 
 
 def claim_of(segment: Segment) -> Claim:
@@ -70,18 +90,27 @@ async def release(connection: Any, segments: Sequence[Segment]) -> None:
     await connection.execute(_SQL["release"], *_arrays(segments))
 
 
-async def advance(connection: Any, segments: Sequence[Segment], token: str) -> str:
-    """Set the token of held segments; return the number of the transaction.
+async def advance(
+    connection: Any, segments: Sequence[Segment], token: str, known: Mapping[Claim, int]
+) -> dict[Claim, int]:
+    """Set the token of held segments; return for each claim how many steps it has made by now.
+
+    Args:
+        connection: in a transaction.
+        segments: with our claims.
+        token: where they are now.
+        known: for claims how many steps they have made before, as far as we know.
 
     Raises:
-        ClaimLost: one of them is not held any more.
+        ClaimLost: one of them is not held any more, or is not where we left it.
     """
-    rows = await connection.fetch(_SQL["advance"], *_arrays(segments), token)
-    moved = {tuple(row)[:4] for row in rows}
+    before = [known.get(claim_of(segment)) for segment in segments]
+    rows = await connection.fetch(_SQL["advance"], *_arrays(segments), token, before)
+    moved = {tuple(row[:5]): int(row[5]) for row in rows}
     for segment in segments:
-        if claim_of(segment)[:4] not in moved:
+        if claim_of(segment) not in moved:
             raise ClaimLost(processor=segment.processor, segment=segment.index)
-    return str(rows[0][4])
+    return moved
 
 
 async def lock_segments(connection: Any, processor: str, generation: int) -> list[Segment]:
@@ -90,10 +119,8 @@ async def lock_segments(connection: Any, processor: str, generation: int) -> lis
     return [Segment(*row) for row in rows]
 
 
-async def replace(connection: Any, segments: Sequence[Segment]) -> str:
-    """Put segments in the place of all those of their generation.
-
-    Returns the number of the transaction.
+async def replace(connection: Any, segments: Sequence[Segment]) -> Proof:
+    """Put segments in the place of all those of their generation; return what will prove it.
 
     Raises:
         ClaimLost: there are none.
@@ -104,20 +131,26 @@ async def replace(connection: Any, segments: Sequence[Segment]) -> str:
         raise ClaimLost(processor=first.processor, segment=first.index)
     fence = 1 + max(segment.fence for segment in former)
     await drop_segments(connection, first.processor, first.generation, older=False)
-    rows = await connection.fetch(
+    await connection.execute(
         _SQL["put"],
         *_arrays(segments)[:5],
         [s.token for s in segments],
         [s.lease_until for s in segments],
         fence,
     )
-    return str(rows[0][0])
+    return Proof(*claim_of(first)[:4], fence, 0, made=True)
 
 
-async def outcome(connection: Any, transaction: str) -> str | None:
-    """Return whether a transaction is ``committed``, ``aborted`` or ``in progress``."""
-    found: str | None = await connection.fetchval(_SQL["outcome"], transaction)
-    return found
+async def outcome(connection: Any, proof: Proof) -> Outcome:
+    """Return what became of a transaction that nobody works on any more."""
+    rows = await connection.fetch(_SQL["settle"], proof.processor, proof.generation)
+    found = {(number, count): (fence, steps) for number, count, fence, steps in rows}
+    fence, steps = found.get((proof.index, proof.count), (None, 0))
+    if proof.made:  # else the former ones are there, or none: it ended while we looked
+        return "stored" if fence else "not stored" if rows else "in progress"
+    if fence is None or fence > proof.fence:
+        return "unknown"  # somebody else has gone on from there
+    return "stored" if fence == proof.fence and steps >= proof.steps else "not stored"
 
 
 async def reset(connection: Any, processor: str, *, token: str, generation: int) -> None:

@@ -28,13 +28,11 @@ ORDER BY number
 FOR UPDATE
 
 -- name: put
--- The number of the transaction settles what became of a commit whose answer was lost.
 INSERT INTO view_segments
        (processor, generation, number, count, owner, token, lease_until, fence)
 SELECT made.*, $8
 FROM unnest($1::text[], $2::integer[], $3::integer[], $4::integer[], $5::text[], $6::text[],
             $7::double precision[]) AS made
-RETURNING pg_current_xact_id()::text
 
 -- name: claim
 -- Without a clock ($7 is null) the database's own counts, which is one for all machines. A row
@@ -73,18 +71,24 @@ WHERE mine.processor = held.processor AND mine.generation = held.generation
   AND mine.owner = held.owner AND mine.fence = held.fence
 
 -- name: advance
--- The number of the transaction settles what became of a commit whose answer was lost.
 UPDATE view_segments AS mine
-SET token = $7
-FROM unnest($1::text[], $2::integer[], $3::integer[], $4::integer[], $5::text[], $6::bigint[])
-     AS held (processor, generation, number, count, owner, fence)
+SET token = $7, steps = mine.steps + 1
+FROM unnest($1::text[], $2::integer[], $3::integer[], $4::integer[], $5::text[], $6::bigint[],
+            $8::bigint[])
+     AS held (processor, generation, number, count, owner, fence, steps)
 WHERE mine.processor = held.processor AND mine.generation = held.generation
   AND mine.number = held.number AND mine.count = held.count
   AND mine.owner = held.owner AND mine.fence = held.fence AND mine.owner <> ''
-RETURNING mine.processor, mine.generation, mine.number, mine.count, pg_current_xact_id()::text
+  AND mine.steps = coalesce(held.steps, mine.steps)
+RETURNING mine.processor, mine.generation, mine.number, mine.count, mine.fence, mine.steps
 
--- name: outcome
-SELECT pg_xact_status($1::text::xid8)
+-- name: settle
+-- The locks are there once whatever was going on with these segments has ended.
+SELECT number, count, fence, steps
+FROM view_segments
+WHERE processor = $1 AND generation = $2
+ORDER BY number
+FOR UPDATE
 
 -- name: reset
 UPDATE view_segments

@@ -1,6 +1,7 @@
 """One transaction of the PostgreSQL view store."""
 
 import asyncio
+from collections import ChainMap
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from types import NoneType
 from typing import Any, TypeVar
@@ -13,7 +14,14 @@ from headwater.views.api import Segment, ViewPage
 from headwater.views.checks import check_whole, missing
 from headwater.views.model import View, view_type
 from headwater.views.postgres_generations import Generations
-from headwater.views.postgres_segments import Claim, advance, claim_of, lock_segments, replace
+from headwater.views.postgres_segments import (
+    Claim,
+    Proof,
+    advance,
+    claim_of,
+    lock_segments,
+    replace,
+)
 from headwater.views.postgres_tables import Table, escape_all, table, too_long
 from headwater.views.selection import select
 
@@ -32,8 +40,8 @@ class PostgresViewTransaction:
     is not locked: load it before changing it if others may change it, too.
 
     Attributes:
-        number: the database's number of this transaction, once a token was set; else empty.
-        claims: those whose tokens it sets.
+        steps: for the claims whose tokens it sets how many steps they have made with it.
+        proof: what will show that it was stored, once it has set a token or made segments.
     """
 
     def __init__(
@@ -42,7 +50,9 @@ class PostgresViewTransaction:
         connection: Any,
         known: Generations,
         generations: Mapping[str, int],
+        *,
         doubtful: Collection[Claim],
+        steps: dict[Claim, int],
     ) -> None:
         """Take part in the transaction that was begun on a connection.
 
@@ -52,6 +62,7 @@ class PostgresViewTransaction:
             known: the active generations.
             generations: those to work on instead.
             doubtful: claims whose last commit may or may not have been stored.
+            steps: how many steps claims have made, as far as it is known.
         """
         self._store = store
         self._connection = connection
@@ -62,9 +73,10 @@ class PostgresViewTransaction:
         self._absent: dict[str, set[str]] = {}  # by table: keys that were not there
         self._failed: HeadwaterError | None = None
         self._ended = False
-        self._steps = 0
-        self.number = ""
-        self.claims: list[Claim] = []
+        self._count = 0
+        self._steps_before = steps
+        self.steps: dict[Claim, int] = {}
+        self.proof: Proof | None = None
 
     async def load(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
         """See `ViewTransaction.load`. Locks what exists."""
@@ -157,12 +169,15 @@ class PostgresViewTransaction:
             if claim_of(segment) in self._doubtful:
                 self._failed = ClaimLost(processor=segment.processor, segment=segment.index)
                 raise self._failed
+        known = ChainMap(self.steps, self._steps_before)
         try:
-            self.number = await self._step(lambda: advance(self._connection, segments, token))
+            moved = await self._step(lambda: advance(self._connection, segments, token, known))
         except ClaimLost as error:
             self._failed = error
             raise
-        self.claims += map(claim_of, segments)
+        self.steps |= moved
+        first = claim_of(segments[0])
+        self.proof = Proof(*first, moved[first])
 
     async def segments(self, processor: str, *, generation: int) -> list[Segment]:
         """See `ViewTransaction.segments`."""
@@ -172,7 +187,7 @@ class PostgresViewTransaction:
         """See `ViewTransaction.replace_segments`."""
         check_whole(segments)
         try:
-            self.number = await self._step(lambda: replace(self._connection, segments))
+            self.proof = await self._step(lambda: replace(self._connection, segments))
         except ClaimLost as error:
             self._failed = error
             raise
@@ -197,7 +212,7 @@ class PostgresViewTransaction:
             failed: HeadwaterError = missing(name, chosen or 1)
             if chosen is None:
                 fresh = await self._retarget(view, target)
-                if fresh is not None and self._steps == 1:
+                if fresh is not None and self._count == 1:
                     return await self._step(lambda: work(fresh))
                 if fresh is not None:
                     reason = f"another generation of {name} was activated: begin again"
@@ -222,7 +237,7 @@ class PostgresViewTransaction:
         if self._ended or not isinstance(self._failed, (ClaimLost, NoneType)):
             reason = "the transaction has ended: use it only inside its block"
             raise StoreError(store=self._store, reason=reason)
-        self._steps += 1
+        self._count += 1
         try:
             return await finished(work())
         except asyncpg.UndefinedTableError:

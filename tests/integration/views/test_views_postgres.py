@@ -12,7 +12,7 @@ from headwater.errors import ClaimLost, InvalidInput, StoreUnavailable
 from headwater.views import Index, Key, Segment, View, postgres
 from headwater.views.postgres import PostgresViewStore
 from tests.integration.views.cutting_proxy import CuttingProxy
-from tests.postgres_server import PostgresServer
+from tests.postgres_server import PostgresServer, execute
 
 WAIT_S_MAX = 20.0
 
@@ -299,6 +299,41 @@ async def test_doubt_ends_the_claim(
     assert again.token == str(stored)
     await work_on(behind, again, 2)
     assert await behind.count(Doc) == stored + 1
+
+
+async def test_lost_commits_end_the_claim(
+    store: PostgresViewStore, postgres_server: str, postgres_url: str
+) -> None:
+    """Whose last commits a failover has lost stores nothing more; the next claim starts there."""
+    segment = await claimed(store)
+    await work_on(store, segment, 1)
+    schema = postgres_url.partition("schema=")[2]
+    lost = f"UPDATE {schema}.view_segments SET token = '0', steps = 0"
+    await asyncio.to_thread(execute, postgres_server, lost)
+    with pytest.raises(ClaimLost):
+        await work_on(store, segment, 2)
+    assert await store.count(Doc) == 1
+    await store.release([segment])
+    again = await claimed(store)
+    assert again.token == "0"
+    await work_on(store, again, 1)
+    await work_on(store, again, 2)
+
+
+async def test_a_split_whose_answer_is_lost_counts(
+    behind: PostgresViewStore, proxy: CuttingProxy
+) -> None:
+    """Whether segments were replaced is found out like what became of a token."""
+    await behind.open_segments("p", count=1, token="0", generation=1)
+    for count, cut in ((2, "after"), (3, "before")):
+        parts = [Segment("p", 1, index, count, "0") for index in range(count)]
+        proxy.cut = cut
+        try:
+            async with behind.transaction() as work:
+                await work.replace_segments(parts)
+        except StoreUnavailable as error:
+            assert cut == "before", error  # noqa: PT017  # the other one must not fail
+        assert [s.count for s in await behind.segments("p")] == [2, 2]
 
 
 async def test_the_server_comes_back(own_postgres: PostgresServer) -> None:
