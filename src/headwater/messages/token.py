@@ -3,6 +3,7 @@
 import base64
 import binascii
 from collections.abc import Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -26,12 +27,15 @@ class ConsistencyToken(msgspec.Struct, frozen=True):
         """Return the token of one position, in an unsharded store or in a shard."""
         return cls({source: SourceState(epoch, {shard: position})})
 
+    @staticmethod
+    def text_at(source: str, epoch: str, position: int, *, shard: int = 0) -> str:
+        """Return ``at(…).encode()``, which every answer to a command has, at less cost."""
+        before, after = _around(source, epoch, shard)
+        return _text(b"%b%d%b" % (before, position, after))
+
     def encode(self) -> str:
         """Return the token as header-safe text."""
-        raw = msgspec.json.encode(
-            [1, {n: [s.epoch, s.shards] for n, s in sorted(self.sources.items())}]
-        )
-        return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+        return _text(_raw(self))
 
     @classmethod
     def decode(cls, text: str) -> "ConsistencyToken":
@@ -61,6 +65,27 @@ class ConsistencyToken(msgspec.Struct, frozen=True):
             else:
                 merged[name] = SourceState(state.epoch, _furthest(mine.shards, state.shards))
         return ConsistencyToken(merged)
+
+
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+
+
+def _text(raw: bytes) -> str:
+    encoded = binascii.b2a_base64(raw, newline=False)
+    return encoded.translate(_URL_SAFE).rstrip(b"=").decode()
+
+
+def _raw(token: ConsistencyToken) -> bytes:
+    return msgspec.json.encode(
+        [1, {n: [s.epoch, s.shards] for n, s in sorted(token.sources.items())}]
+    )
+
+
+@lru_cache(maxsize=256)
+def _around(source: str, epoch: str, shard: int) -> tuple[bytes, bytes]:
+    """Return what stands before the position in a token, and what after it."""
+    before, _, after = _raw(ConsistencyToken.at(source, epoch, 0, shard=shard)).rpartition(b"0")
+    return before, after
 
 
 def _furthest(left: Mapping[int, int], right: Mapping[int, int]) -> dict[int, int]:

@@ -127,6 +127,6 @@ class DecisionHandlers:
             appended = await self._store.append(
                 writes, condition=condition, idempotency=idempotency_of(message)
             )
-        token = ConsistencyToken.at(self._source, self._store.epoch, appended.last).encode()
+        token = ConsistencyToken.text_at(self._source, self._store.epoch, appended.last)
         version = appended.versions[0] if appended.versions else 0
         return CommandResult(id, version, token, appended.duplicate)

@@ -262,8 +262,7 @@ class Repository(Generic[A]):
 
     def _token(self, id: str, position: int) -> str:
         shard = self._store.shard_of(self.type.stream(id))
-        epoch = self._store.epoch
-        return ConsistencyToken.at(self._source, epoch, position, shard=shard).encode()
+        return ConsistencyToken.text_at(self._source, self._store.epoch, position, shard=shard)
 
     def _log_of(self, id: str) -> EventStore:
         return self._store.shards[self._store.shard_of(self.type.stream(id))]

@@ -28,6 +28,13 @@ def test_round_trip(token: ConsistencyToken) -> None:
     assert text.replace("-", "").replace("_", "").isalnum()
 
 
+@given(st.text(), st.text(), st.integers(0, 2**62), st.integers(0, 2000))
+def test_text_of_one_position(source: str, epoch: str, position: int, shard: int) -> None:
+    """The text of one position is that of its token."""
+    text = ConsistencyToken.text_at(source, epoch, position, shard=shard)
+    assert text == ConsistencyToken.at(source, epoch, position, shard=shard).encode()
+
+
 @given(TOKENS)
 def test_encoding_is_canonical(token: ConsistencyToken) -> None:
     """Equal tokens have equal texts, in whatever order they were put together."""
