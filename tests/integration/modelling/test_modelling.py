@@ -1,11 +1,14 @@
-"""The repository and decision models on the event store in PostgreSQL."""
+"""The repository and decision models on the event stores in SQLite and PostgreSQL."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from headwater.eventstore import EventStore
 from headwater.eventstore.postgres import PostgresEventStore
+from headwater.eventstore.sqlite import SQLiteEventStore
+from tests.postgres_server import POSTGRES
 from tests.unit.modelling.repository_rules import (
     CommandRules,
     DecisionRules,
@@ -15,9 +18,12 @@ from tests.unit.modelling.repository_rules import (
 from tests.unit.modelling.state_rules import SnapshotRules, TimeTravelRules
 
 
-@pytest.fixture
-async def store(postgres_url: str) -> AsyncIterator[EventStore]:
-    store = await PostgresEventStore.open(postgres_url)
+@pytest.fixture(params=["sqlite", POSTGRES])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[EventStore]:
+    if request.param == "sqlite":
+        store: EventStore = await SQLiteEventStore.open(tmp_path / "events.db")
+    else:
+        store = await PostgresEventStore.open(request.getfixturevalue("postgres_url"))
     yield store
     await store.close()
 
