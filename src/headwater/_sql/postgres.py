@@ -67,7 +67,7 @@ class Database:
             "command_timeout": command_timeout_s,
             "connection_class": Connection,
             "server_settings": {
-                "search_path": place.schema,
+                "search_path": f'"{place.schema}"',  # quoted: it may be a word of SQL
                 "application_name": f"headwater {place.schema}",
                 "lock_timeout": f"{int(lock_timeout_s * 1000)}",
                 "idle_in_transaction_session_timeout": f"{int(command_timeout_s * 2000)}",

@@ -26,8 +26,8 @@ async def migrate(connection: Any, *, place: Place, room: str, scripts: Sequence
             return
     async with connection.transaction(isolation="read_committed"):
         await connection.execute(_SQL["lock"], place.schema)
-        if not await connection.fetchval(_SQL["has_schema"]):
-            await connection.execute(f"CREATE SCHEMA {place.schema}")  # a plain name, checked
+        if not await connection.fetchval(_SQL["has_schema"], place.schema):
+            await connection.execute(f'CREATE SCHEMA "{place.schema}"')  # a plain name, checked
         await connection.execute(_SQL["create_versions"])
         present = await _version(connection, place, room, scripts)
         for text in scripts[present:]:

@@ -1,5 +1,5 @@
 -- name: has_schema
-SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = current_setting('search_path'));
+SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1);
 
 -- name: has_versions
 SELECT to_regclass('headwater_schema') IS NOT NULL;

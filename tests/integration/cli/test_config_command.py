@@ -209,7 +209,10 @@ def test_database_of_the_system(make_system: Callable[..., Path], postgres_url: 
 def test_whole_system_on_a_database(
     make_system: Callable[..., Path], up: Callable[..., Up], postgres_url: str
 ) -> None:
-    """With one line, a system comes up with the settings of its directory, and follows a push."""
+    """With one line, a system comes up with the settings of its directory, and follows a push.
+
+    What is registered is in the database, too.
+    """
     file = make_system()
     text = file.read_text().replace("[gateway]", f'database = "{postgres_url}"\n[gateway]')
     file.write_text(text)
@@ -221,4 +224,7 @@ def test_whole_system_on_a_database(
     settings.write_text("greeting: servus\n")
     good(headwater("config", "push", "--file", file))  # it knows what the directory began with
     eventually("it is served", lambda: ask(url)[1]["config"] == {"greeting": "servus"})
+    schema = postgres_url.partition("schema=")[2]
+    registered = f"SELECT id FROM {schema}.registry_instances WHERE content IS NOT NULL"
+    assert execute(postgres_url, registered) == "counting-1"
     assert system.stop() == 0

@@ -113,6 +113,17 @@ async def test_a_script_that_fails_changes_nothing(postgres_url: str, database: 
     await again.close()
 
 
+async def test_a_schema_may_be_called_like_a_word_of_sql(postgres_server: str) -> None:
+    """A schema ``right`` is a schema like others."""
+    joint = "&" if "?" in postgres_server else "?"
+    url = f"{postgres_server}{joint}schema=right"
+    database = await Database.open(url, room="test", migrations=["CREATE TABLE one (n integer)"])
+    async with database.connection() as connection:
+        assert await connection.fetchval("SELECT current_schema()") == "right"
+        await connection.execute('DROP SCHEMA "right" CASCADE')
+    await database.close()
+
+
 async def test_schemas_are_separate(postgres_server: str, postgres_url: str) -> None:
     """Two schemas of one database share nothing."""
     one, two = await opened(postgres_url), await opened(f"{postgres_url}_2")
