@@ -103,6 +103,15 @@ class ViewGenerations(ViewStoreSuite):
                 await work.save([Person("p")])
         assert await store.claim(claimed, owner="me", lease_s=1) is None
 
+    async def test_older_segments_are_not_made_again(self, store: ViewStore) -> None:
+        """Who has not heard of an activation opens nothing; other processors are not concerned."""
+        await store.ensure([Person], generation=2)
+        await store.activate("p", 2, [Person])
+        assert await store.open_segments("p", count=2, token="0", generation=1) == []
+        assert await store.segments() == []
+        assert len(await store.open_segments("p", count=2, token="0", generation=2)) == 2
+        assert len(await store.open_segments("other", count=2, token="0", generation=1)) == 2
+
     async def test_a_generation_that_is_not_active_can_be_dropped(self, store: ViewStore) -> None:
         """`drop_generation` removes a rebuild's documents and segments, but no active ones."""
         await save(store, Person("p"))

@@ -245,7 +245,8 @@ class ViewStore(Protocol):
 
         They are made with this token if there are none yet; else they are returned as they are,
         even if they are more or fewer than ``count``. All of a generation are of one count, at
-        any time (see `ViewTransaction.replace_segments`).
+        any time (see `ViewTransaction.replace_segments`). None are made for a generation that is
+        older than the active one.
         """
 
     async def segments(self, processor: str = "") -> list[Segment]:

@@ -145,7 +145,7 @@ class MemoryViewStore:
         """See `ViewStore.open_segments`."""
         async with self._write():
             found = self.segments_of(processor, generation)
-            if not found:
+            if not found and generation >= self._active_processors.get(processor, 1):
                 found = [Segment(processor, generation, i, count, token) for i in range(count)]
                 self._segments.update({_id(segment): segment for segment in found})
             return found

@@ -52,10 +52,9 @@ async def open_segments(
 ) -> list[Segment]:
     """Return the segments of a generation, made first if there are none; under the lock."""
     rows = await connection.fetch(_SQL["of_generation"], processor, generation)
-    if rows:
-        return [Segment(*row) for row in rows]
-    await connection.execute(_SQL["make"], processor, generation, count, token)
-    return [Segment(processor, generation, n, count, token) for n in range(count)]
+    if not rows:
+        rows = await connection.fetch(_SQL["make"], processor, generation, count, token)
+    return [Segment(*row) for row in rows]
 
 
 async def claim(

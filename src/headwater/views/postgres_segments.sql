@@ -19,6 +19,11 @@ ORDER BY number
 INSERT INTO view_segments (processor, generation, number, count, token)
 SELECT $1, $2, number, $3, $4
 FROM generate_series(0, $3 - 1) AS number
+WHERE NOT EXISTS (
+    SELECT FROM view_generations AS active
+    WHERE active.kind = 'processor' AND active.name = $1 AND active.generation > $2
+)
+RETURNING processor, generation, number, count, token, owner, lease_until, fence
 
 -- name: lock
 SELECT processor, generation, number, count, token, owner, lease_until, fence

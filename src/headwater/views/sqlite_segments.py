@@ -29,8 +29,9 @@ def open_segments(
     """Return the segments of a generation, made first if there are none."""
     found = of_generation(connection, processor, generation)
     if not found:
-        found = [Segment(processor, generation, n, count, token) for n in range(count)]
-        connection.executemany(_SQL["make"], [_bindings(segment) for segment in found])
+        wanted = [Segment(processor, generation, n, count, token) for n in range(count)]
+        connection.executemany(_SQL["make"], [_bindings(segment) for segment in wanted])
+        found = of_generation(connection, processor, generation)
     return found
 
 

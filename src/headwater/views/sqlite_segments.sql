@@ -17,7 +17,11 @@ ORDER BY number
 
 -- name: make
 INSERT INTO view_segments (processor, generation, number, count, token)
-VALUES (:processor, :generation, :number, :count, :token)
+SELECT :processor, :generation, :number, :count, :token
+WHERE NOT EXISTS (
+    SELECT 1 FROM view_generations
+    WHERE kind = 'processor' AND name = :processor AND generation > :generation
+)
 
 -- name: put
 INSERT INTO view_segments (processor, generation, number, count, token, owner, lease_until, fence)
