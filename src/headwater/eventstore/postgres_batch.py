@@ -191,10 +191,6 @@ class Batch:
             *((to_texts(self._tag), self._tag_of) if self._tag else (None, None)),
         )
 
-    def stores_something(self, answer: Answer) -> bool:
-        """Whether any append was stored."""
-        return len(answer.failed) < len(self.sent)
-
     def keys_to_look_up(self, answer: Answer) -> list[str]:
         """Return the keys of duplicates whose first append is not of this batch."""
         failed = dict(zip(answer.failed, answer.codes, strict=True))

@@ -82,7 +82,7 @@ class Router:
             if not part:
                 continue
             if encoded:
-                part = unquote(part)  # noqa: PLW2901 - the segment as it is meant
+                part = unquote(part)  # noqa: PLW2901  # the segment as it is meant
             child = node.literals.get(part)
             if child is None:
                 child = node.parameter
