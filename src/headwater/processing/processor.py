@@ -256,7 +256,10 @@ class Processor:
         successor = 0 if self._fixed else successor_of(segments, active)
         working = self._fixed or successor or active
         if self._changed(working, segments, active):
-            await self.views.ensure(self.applier.views, generation=working)
+            if working == active:
+                await self.views.ensure(self.applier.views, processor=self.name)
+            else:
+                await self.views.ensure(self.applier.views, generation=working)
             wanted = sum(s.generation == active for s in segments) or self.applier.segments
             await self.claims.open(working, wanted)
             segments = await self.views.segments(self.name)

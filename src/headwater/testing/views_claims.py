@@ -103,6 +103,37 @@ class ViewGenerations(ViewStoreSuite):
                 await work.save([Person("p")])
         assert await store.claim(claimed, owner="me", lease_s=1) is None
 
+    async def test_older_documents_are_not_made_again(self, store: ViewStore) -> None:
+        """Who has not heard of an activation makes no empty tables, which readers could find."""
+        await store.ensure([Person], generation=2)
+        async with store.transaction(generations={"Person": 2}) as work:
+            await work.save([Person("p")])
+        await store.activate("p", 2, [Person])
+        fresh = other_form("Fresh", id=Annotated[str, Key])
+        await store.ensure([Person, fresh], generation=1)
+        assert await store.get(Person, "p") == Person("p")
+        assert (await store.find(Person)).items == [Person("p")]
+        assert await store.get(fresh, "x") is None
+        with pytest.raises(ConfigurationError, match="generation 1 is not in"):
+            async with store.transaction(generations={"Person": 1}) as work:
+                await work.load(Person, ["p"])
+
+    async def test_a_new_type_joins_its_processor(self, store: ViewStore) -> None:
+        """The views of a processor that was rebuilt can become more; all are of its generation."""
+        fresh = other_form("Fresh", id=Annotated[str, Key])
+        await store.ensure([fresh])
+        await store.activate("p", 3, [])
+        await store.ensure([Person, fresh], processor="other")
+        await store.ensure([fresh], processor="p")
+        await store.ensure([fresh], processor="p")
+        async with store.transaction(generations={"Fresh": 3}) as work:
+            await work.save([fresh("f")])
+        assert await store.get(fresh, "f") == fresh("f")
+        assert await store.count(fresh) == 1
+        await store.ensure([fresh])
+        await store.ensure([fresh], generation=2)
+        assert await store.count(fresh) == 1
+
     async def test_older_segments_are_not_made_again(self, store: ViewStore) -> None:
         """Who has not heard of an activation opens nothing; other processors are not concerned."""
         await store.ensure([Person], generation=2)

@@ -138,10 +138,23 @@ class ViewStore(Protocol):
     then numbers (False as 0, True as 1), then text by code points.
     """
 
-    async def ensure(self, views: Sequence[type[View]], *, generation: int | None = None) -> None:
-        """Make room for view types (tables, indexes) in a generation (None: the active one).
+    async def ensure(
+        self,
+        views: Sequence[type[View]],
+        *,
+        generation: int | None = None,
+        processor: str = "",
+    ) -> None:
+        """Make room for view types (tables, indexes).
 
-        What is there already stays. All of the types or none.
+        What is there already stays. All of the types or none. No room is made in a generation that
+        is older than the active one: it was dropped, and stays so.
+
+        Args:
+            views: the types.
+            generation: in which; None: in the active one of each type.
+            processor: whose views they are. The active generation of a type that is new becomes
+                that of its processor, which may have been rebuilt before.
 
         Raises:
             ConfigurationError: the stored form of a view type has other indexes or another key;

@@ -43,20 +43,30 @@ class MemoryViewStore:
         self._waiting: set[asyncio.Event] = set()
         self._closed = False
 
-    async def ensure(self, views: Sequence[type[View]], *, generation: int | None = None) -> None:
+    async def ensure(
+        self,
+        views: Sequence[type[View]],
+        *,
+        generation: int | None = None,
+        processor: str = "",
+    ) -> None:
         """See `ViewStore.ensure`."""
         async with self._write():
-            for view in views:
-                kind = view_type(view)
-                table = (kind.name, generation or self.active(kind.name))
-                shape = self._shapes.get((table[0].casefold(), table[1]))
-                check_shape(kind, shape, generation=table[1])
-            for view in views:
-                kind = view_type(view)
-                table = (kind.name, generation or self.active(kind.name))
+            fresh = self._active_processors.get(processor, 1)
+            wanted = []
+            for kind in map(view_type, views):
+                now = self._active_views.get(kind.name, 0)
+                chosen = generation or now or fresh
+                if chosen >= now:  # an older one was dropped: stays so
+                    shape = self._shapes.get((kind.name.casefold(), chosen))
+                    check_shape(kind, shape, generation=chosen)
+                    wanted.append((kind, chosen, generation is None and chosen > max(now, 1)))
+            for kind, chosen, activated in wanted:
+                if activated:
+                    self._activate(kind.name, chosen)
                 shape = (kind.name, (kind.key, *kind.indexes))
-                self._shapes[table[0].casefold(), table[1]] = shape
-                self._tables.setdefault(table, {})
+                self._shapes[kind.name.casefold(), chosen] = shape
+                self._tables.setdefault((kind.name, chosen), {})
 
     async def get(self, view: type[V], key: str) -> V | None:
         """See `ViewStore.get`."""
@@ -120,11 +130,10 @@ class MemoryViewStore:
             check_active(processor, generation, self._actives(processor, names))
             for name in names:
                 self.table(name, generation)
-            for table in [t for t in self._tables if t[0] in names and t[1] < generation]:
-                self._drop(table)
             for segment in [s for s in self._segments if s[0] == processor and s[1] < generation]:
                 del self._segments[segment]
-            self._active_views.update(dict.fromkeys(names, generation))
+            for name in names:
+                self._activate(name, generation)
             self._active_processors[processor] = generation
 
     async def drop_generation(
@@ -230,6 +239,11 @@ class MemoryViewStore:
 
     def _actives(self, processor: str, names: Sequence[str]) -> set[int]:
         return {self._active_processors.get(processor, 1), *map(self.active, names)}
+
+    def _activate(self, name: str, generation: int) -> None:
+        for table in [t for t in self._tables if t[0] == name and t[1] < generation]:
+            self._drop(table)
+        self._active_views[name] = generation
 
     def _drop(self, table: TableId) -> None:
         self._tables.pop(table, None)

@@ -84,12 +84,20 @@ class PostgresViewStore:
         )
         return cls(database, clock)
 
-    async def ensure(self, views: Sequence[type[View]], *, generation: int | None = None) -> None:
+    async def ensure(
+        self,
+        views: Sequence[type[View]],
+        *,
+        generation: int | None = None,
+        processor: str = "",
+    ) -> None:
         """See `ViewStore.ensure`."""
         if not await self._database.read_transaction(
-            lambda c: postgres_generations.is_ensured(c, views, generation)
+            lambda c: postgres_generations.is_ensured(c, views, generation, processor)
         ):
-            await self._write(lambda c: postgres_generations.ensure(c, views, generation))
+            await self._write(
+                lambda c: postgres_generations.ensure(c, views, generation, processor)
+            )
 
     async def get(self, view: type[V], key: str) -> V | None:
         """See `ViewStore.get`."""

@@ -1,7 +1,7 @@
 """Generations in PostgreSQL: which are active, which tables there are, finding the right one."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
 import msgspec
@@ -69,17 +69,21 @@ async def active(connection: Any, kind: str, name: str) -> int:
     return int(await connection.fetchval(_SQL["active"], kind, name) or 1)
 
 
-async def is_ensured(connection: Any, views: Sequence[type[View]], generation: int | None) -> bool:
-    """Whether all tables are there.
+async def is_ensured(
+    connection: Any, views: Sequence[type[View]], generation: int | None, processor: str
+) -> bool:
+    """Whether there is nothing to `ensure`.
 
     Raises:
         ConfigurationError: one is there in another form.
     """
-    there = [(await _check(connection, view_type(view), generation))[1] for view in views]
-    return all(there)
+    looks = [await _look(connection, view_type(view), generation, processor) for view in views]
+    return not any(look.create or look.activate for look in looks)
 
 
-async def ensure(connection: Any, views: Sequence[type[View]], generation: int | None) -> None:
+async def ensure(
+    connection: Any, views: Sequence[type[View]], generation: int | None, processor: str
+) -> None:
     """Make the tables and indexes that are missing.
 
     Raises:
@@ -88,13 +92,15 @@ async def ensure(connection: Any, views: Sequence[type[View]], generation: int |
     await lock(connection)
     for view in views:
         kind = view_type(view)
-        chosen, there = await _check(connection, kind, generation)
-        if not there:
-            for statement in table(view, chosen).create:
+        look = await _look(connection, kind, generation, processor)
+        if look.create:
+            for statement in table(view, look.generation).create:
                 await connection.execute(statement)
             columns = msgspec.json.encode((kind.key, *kind.indexes)).decode()
-            folded = kind.name.casefold()
-            await connection.execute(_SQL["add_shape"], folded, chosen, kind.name, columns)
+            shape = (kind.name.casefold(), look.generation, kind.name, columns)
+            await connection.execute(_SQL["add_shape"], *shape)
+        if look.activate:
+            await _activate(connection, kind.name, look.generation)
 
 
 async def activate(
@@ -117,9 +123,7 @@ async def activate(
             raise missing(name, generation)
     await drop_segments(connection, processor, generation, older=True)
     for name in names:
-        for (before,) in await connection.fetch(_SQL["shapes_before"], name.casefold(), generation):
-            await _drop(connection, name, before)
-        await connection.execute(_SQL["set_active"], "view", name, generation)
+        await _activate(connection, name, generation)
     await connection.execute(_SQL["set_active"], "processor", processor, generation)
 
 
@@ -144,12 +148,29 @@ async def _present(connection: Any, processor: str, names: Sequence[str]) -> lis
     return found + [await active(connection, "view", name) for name in names]
 
 
-async def _check(connection: Any, kind: ViewType, generation: int | None) -> tuple[int, bool]:
-    chosen = generation or await active(connection, "view", kind.name)
+class _Look(NamedTuple):
+    """What is to be done for a view type."""
+
+    generation: int
+    create: bool
+    activate: bool
+
+
+async def _look(connection: Any, kind: ViewType, generation: int | None, processor: str) -> _Look:
+    now: int = await connection.fetchval(_SQL["active"], "view", kind.name) or 0
+    chosen = generation or now or await active(connection, "processor", processor)
+    if chosen < now:  # dropped; made again, it would pass for the active one
+        return _Look(chosen, create=False, activate=False)
     row = await connection.fetchrow(_SQL["shape"], kind.name.casefold(), chosen)
     stored = None if row is None else (row[0], _columns(row[1]))
     check_shape(kind, stored, generation=chosen)
-    return chosen, stored is not None
+    return _Look(chosen, stored is None, generation is None and chosen > max(now, 1))
+
+
+async def _activate(connection: Any, name: str, generation: int) -> None:
+    for (before,) in await connection.fetch(_SQL["shapes_before"], name.casefold(), generation):
+        await _drop(connection, name, before)
+    await connection.execute(_SQL["set_active"], "view", name, generation)
 
 
 async def _drop(connection: Any, name: str, generation: int) -> None:

@@ -81,12 +81,18 @@ class SQLiteViewStore:
             raise
         return cls(database, writer, clock)
 
-    async def ensure(self, views: Sequence[type[View]], *, generation: int | None = None) -> None:
+    async def ensure(
+        self,
+        views: Sequence[type[View]],
+        *,
+        generation: int | None = None,
+        processor: str = "",
+    ) -> None:
         """See `ViewStore.ensure`."""
         if not await self._database.read_transaction(
-            lambda reader: sqlite_generations.is_ensured(reader, views, generation)
+            lambda reader: sqlite_generations.is_ensured(reader, views, generation, processor)
         ):
-            await self._write(lambda w: sqlite_generations.ensure(w, views, generation))
+            await self._write(lambda w: sqlite_generations.ensure(w, views, generation, processor))
 
     async def get(self, view: type[V], key: str) -> V | None:
         """See `ViewStore.get`."""

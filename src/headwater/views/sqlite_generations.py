@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import apsw
 import msgspec
@@ -82,18 +82,19 @@ def active(connection: apsw.Connection, kind: str, name: str) -> int:
 
 
 def is_ensured(
-    connection: apsw.Connection, views: Sequence[type[View]], generation: int | None
+    connection: apsw.Connection, views: Sequence[type[View]], generation: int | None, processor: str
 ) -> bool:
-    """Whether all tables are there; a reader can tell.
+    """Whether there is nothing to `ensure`; a reader can tell.
 
     Raises:
         ConfigurationError: one is there in another form.
     """
-    return all(_check(connection, view_type(view), generation)[1] for view in views)
+    looks = [_look(connection, view_type(view), generation, processor) for view in views]
+    return not any(look.create or look.activate for look in looks)
 
 
 def ensure(
-    connection: apsw.Connection, views: Sequence[type[View]], generation: int | None
+    connection: apsw.Connection, views: Sequence[type[View]], generation: int | None, processor: str
 ) -> None:
     """Make the tables and indexes that are missing.
 
@@ -102,12 +103,14 @@ def ensure(
     """
     for view in views:
         kind = view_type(view)
-        chosen, there = _check(connection, kind, generation)
-        if not there:
-            for statement in table(view, chosen).create:
+        look = _look(connection, kind, generation, processor)
+        if look.create:
+            for statement in table(view, look.generation).create:
                 connection.execute(statement)
             columns = msgspec.json.encode((kind.key, *kind.indexes)).decode()
-            connection.execute(_ADD_SHAPE, (kind.name, chosen, kind.name, columns))
+            connection.execute(_ADD_SHAPE, (kind.name, look.generation, kind.name, columns))
+        if look.activate:
+            _activate(connection, kind.name, look.generation)
 
 
 def activate(
@@ -126,10 +129,7 @@ def activate(
     for name in names:
         if connection.execute(_SHAPE, (name, generation)).get is None:
             raise missing(name, generation)
-        older: list[Any] = connection.execute(_SHAPES_BEFORE, (name, generation)).fetchall()
-        for (before,) in older:
-            _drop(connection, name, before)
-        connection.execute(_SET_ACTIVE, ("view", name, generation))
+        _activate(connection, name, generation)
     drop_segments(connection, processor, generation, older=True)
     connection.execute(_SET_ACTIVE, ("processor", processor, generation))
 
@@ -151,12 +151,32 @@ def drop_generation(
     drop_segments(connection, processor, generation, older=False)
 
 
-def _check(connection: apsw.Connection, kind: ViewType, generation: int | None) -> tuple[int, bool]:
-    chosen = generation or active(connection, "view", kind.name)
+class _Look(NamedTuple):
+    """What is to be done for a view type."""
+
+    generation: int
+    create: bool
+    activate: bool
+
+
+def _look(
+    connection: apsw.Connection, kind: ViewType, generation: int | None, processor: str
+) -> _Look:
+    now: int = connection.execute(_ACTIVE, ("view", kind.name)).get or 0
+    chosen = generation or now or active(connection, "processor", processor)
+    if chosen < now:  # dropped; made again, it would pass for the active one
+        return _Look(chosen, create=False, activate=False)
     row = connection.execute(_SHAPE, (kind.name, chosen)).fetchone()
     stored = None if row is None else (row[0], _columns(row[1]))
     check_shape(kind, stored, generation=chosen)
-    return chosen, stored is not None
+    return _Look(chosen, stored is None, generation is None and chosen > max(now, 1))
+
+
+def _activate(connection: apsw.Connection, name: str, generation: int) -> None:
+    older: list[Any] = connection.execute(_SHAPES_BEFORE, (name, generation)).fetchall()
+    for (before,) in older:
+        _drop(connection, name, before)
+    connection.execute(_SET_ACTIVE, ("view", name, generation))
 
 
 def _drop(connection: apsw.Connection, name: str, generation: int) -> None:
