@@ -12,7 +12,7 @@ R = TypeVar("R")
 _encode = msgspec.json.Encoder().encode
 
 
-class CommandResult(msgspec.Struct, frozen=True):
+class CommandResult(msgspec.Struct, frozen=True, gc=False):
     """What a command did, told when it is durable.
 
     Attributes:
@@ -28,7 +28,7 @@ class CommandResult(msgspec.Struct, frozen=True):
     duplicate: bool = False
 
 
-class CommandMessage(msgspec.Struct, frozen=True):
+class CommandMessage(msgspec.Struct, frozen=True, gc=False):
     """A command on its way, with what interceptors and handlers may want to know.
 
     ``fingerprint`` identifies the content as the caller sent it, for the idempotency key: what

@@ -56,7 +56,7 @@ class Validating:
         """Start with no decoders; each is made at the first command of its type."""
         self._decoders: dict[type, Callable[[bytes], Any]] = {}
 
-    async def __call__(self, message: CommandMessage, proceed: CommandNext) -> CommandResult:
+    def __call__(self, message: CommandMessage, proceed: CommandNext) -> Awaitable[CommandResult]:
         """Validate, then proceed.
 
         Raises:
@@ -71,7 +71,7 @@ class Validating:
         except (msgspec.MsgspecError, TypeError) as error:
             name = f"command {message_type(kind).name!r}"
             raise MalformedMessage(name=name, reason=str(error)) from error
-        return await proceed(message)
+        return proceed(message)
 
 
 async def logging_commands(message: CommandMessage, proceed: CommandNext) -> CommandResult:

@@ -65,7 +65,7 @@ class LocalCommandBus:
     ) -> CommandResult:
         """Send a command (see `CommandBus.send`)."""
         metadata = new_metadata()
-        return await self.dispatch(
+        return await self._handled(
             CommandMessage(command, metadata, idempotency_key, expected_version=expected_version)
         )
 
@@ -75,12 +75,15 @@ class LocalCommandBus:
         Raises:
             UnknownMessage: nobody handles it here; and what `CommandBus.send` raises.
         """
+        return await self._handled(message)
+
+    def _handled(self, message: CommandMessage) -> Awaitable[CommandResult]:
         chain = self._chains.get(type(message.command))
         if chain is None:
             raise UnknownMessage(name=message_type(type(message.command)).name)
         if message.idempotency_key and not message.fingerprint:
             message = _with_fingerprint(message)
-        return await chain(message)
+        return chain(message)
 
 
 def _with_fingerprint(message: CommandMessage) -> CommandMessage:

@@ -9,14 +9,17 @@ A `StreamStore` is what those need who ask about streams only: an `EventStore`, 
 """
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 import msgspec
 
 from headwater.errors import HeadwaterError
+from headwater.messages import Event, Metadata, encode_event, encode_metadata, message_type
+
+# Below, ``gc=False``: none of these can be part of a cycle, so the collector need not look at them.
 
 
-class NewEvent(msgspec.Struct, frozen=True):
+class NewEvent(msgspec.Struct, frozen=True, gc=False):
     """An event to be appended, in stored form. ``data`` and ``metadata`` are UTF-8 JSON."""
 
     type: str
@@ -25,8 +28,15 @@ class NewEvent(msgspec.Struct, frozen=True):
     metadata: bytes
     tags: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, event: Event, metadata: Metadata) -> Self:
+        """Return the stored form of an event."""
+        kind = message_type(type(event))
+        data, about = encode_event(event), encode_metadata(metadata)
+        return cls(kind.name, kind.version, data, about, kind.tags_of(event))
 
-class StoredEvent(msgspec.Struct, frozen=True):
+
+class StoredEvent(msgspec.Struct, frozen=True, gc=False):
     """An event as it is in the store. ``time`` is when it was recorded, microseconds UTC."""
 
     position: int
@@ -40,7 +50,7 @@ class StoredEvent(msgspec.Struct, frozen=True):
     metadata: bytes
 
 
-class StreamWrite(msgspec.Struct, frozen=True):
+class StreamWrite(msgspec.Struct, frozen=True, gc=False):
     """Events for one stream.
 
     ``expected`` is the version the stream must be at: 0 for a stream that must not exist yet,
@@ -82,7 +92,7 @@ class AppendCondition(msgspec.Struct, frozen=True):
     after: int
 
 
-class Idempotency(msgspec.Struct, frozen=True):
+class Idempotency(msgspec.Struct, frozen=True, gc=False):
     """A key that is stored with the append; ``fingerprint`` identifies the request's content."""
 
     key: str
@@ -107,7 +117,7 @@ class Pipeline:
         self.shard: int | None = None
 
 
-class Appended(msgspec.Struct, frozen=True):
+class Appended(msgspec.Struct, frozen=True, gc=False):
     """The outcome of an append.
 
     Attributes:

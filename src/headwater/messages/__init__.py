@@ -1,6 +1,11 @@
 """Messages: typed commands, events and queries, their metadata, names, versions and codec."""
 
-from headwater.messages.codec import EncodedEvent, EventCodec, decode_metadata, encode_metadata
+from headwater.messages.codec import (
+    EventCodec,
+    decode_metadata,
+    encode_event,
+    encode_metadata,
+)
 from headwater.messages.hashing import stable_hash
 from headwater.messages.metadata import (
     Context,
@@ -32,7 +37,6 @@ __all__ = [
     "Command",
     "ConsistencyToken",
     "Context",
-    "EncodedEvent",
     "Event",
     "EventCodec",
     "MessageType",
@@ -44,6 +48,7 @@ __all__ = [
     "Target",
     "current",
     "decode_metadata",
+    "encode_event",
     "encode_metadata",
     "handling",
     "message_type",

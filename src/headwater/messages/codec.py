@@ -14,17 +14,8 @@ _decode_any = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_metadata = msgspec.json.Decoder(Metadata).decode
 
 
-class EncodedEvent(msgspec.Struct, frozen=True):
-    """An event in stored form, before it has a place in a stream."""
-
-    type: str
-    version: int
-    tags: tuple[str, ...]
-    data: bytes
-
-
 class EventCodec:
-    """Encodes events, and decodes those of the classes it was given, lifting older versions."""
+    """Decodes events of the classes it was given, lifting older versions."""
 
     def __init__(self, events: Iterable[type[Event]] = ()) -> None:
         """Know these event classes.
@@ -33,7 +24,6 @@ class EventCodec:
             DeclarationError: two classes have the same wire name.
         """
         self._decoders: dict[str, tuple[int, Callable[[bytes], Event], MessageType]] = {}
-        self._kinds: dict[type, MessageType] = {}
         for event in events:
             self.add(event)
 
@@ -49,16 +39,10 @@ class EventCodec:
                     reason=f"wire name {name!r} belongs to {known[2].cls.__name__} already",
                 )
             self._decoders[name] = (kind.version, decoder, kind)
-        self._kinds[event] = kind
 
     def knows(self, name: str) -> bool:
         """Whether events of this wire name can be decoded."""
         return name in self._decoders
-
-    def encode(self, event: Event) -> EncodedEvent:
-        """Return the stored form of an event."""
-        kind = self._kinds.get(type(event)) or message_type(type(event))
-        return EncodedEvent(kind.name, kind.version, kind.tags_of(event), _encode(event))
 
     def decode(self, name: str, version: int, data: bytes) -> Event:
         """Return the event, lifted to the current version of its class.
@@ -96,6 +80,11 @@ class EventCodec:
             )
         lifted: Event = msgspec.convert(content, kind.cls)
         return lifted
+
+
+def encode_event(event: Event) -> bytes:
+    """Return the content of an event as it is stored."""
+    return _encode(event)
 
 
 def encode_metadata(metadata: Metadata) -> bytes:

@@ -15,7 +15,7 @@ import uuid_utils
 from headwater.errors import DeadlineExceeded
 
 
-class Metadata(msgspec.Struct, frozen=True, omit_defaults=True):
+class Metadata(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Who, when and why of one message.
 
     Attributes:

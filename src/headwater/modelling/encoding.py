@@ -1,40 +1,34 @@
 """From what was decided to what is stored: events with their metadata, and idempotency."""
 
-import time
 from collections.abc import Iterable
 
 import msgspec
-import uuid_utils
 
 from headwater.dispatch import CommandMessage
 from headwater.errors import IdempotencyKeyReused
 from headwater.eventstore import Appended, EventStore, Idempotency, NewEvent
-from headwater.messages import Event, EventCodec, Metadata, encode_metadata
-
-_codec = EventCodec()
+from headwater.messages import Event, Metadata, new_id, now_us
 
 
 def new_events(events: Iterable[Event], cause: Metadata) -> list[NewEvent]:
     """Return events in stored form; their metadata names the command as their cause."""
-    now = time.time_ns() // 1000
-    new = []
-    for event in events:
-        encoded = _codec.encode(event)
-        metadata = Metadata(
-            id=str(uuid_utils.uuid7()),
-            correlation_id=cause.correlation_id or cause.id,
-            causation_id=cause.id,
-            time=now,
-            traceparent=cause.traceparent,
-            principal=cause.principal,
-            tenant=cause.tenant,
+    now = now_us()
+    conversation = cause.correlation_id or cause.id
+    return [
+        NewEvent.of(
+            event,
+            Metadata(
+                new_id(),
+                conversation,
+                cause.id,
+                now,
+                cause.traceparent,
+                cause.principal,
+                cause.tenant,
+            ),
         )
-        new.append(
-            NewEvent(
-                encoded.type, encoded.version, encoded.data, encode_metadata(metadata), encoded.tags
-            )
-        )
-    return new
+        for event in events
+    ]
 
 
 def idempotency_of(message: CommandMessage) -> Idempotency | None:

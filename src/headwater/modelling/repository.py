@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
@@ -110,14 +111,10 @@ class Repository(Generic[A]):
         return {command: self._bound(handler) for command, handler in self.type.commands.items()}
 
     def _bound(self, handler: CommandHandler) -> CommandNext:
-        async def handle(message: CommandMessage) -> CommandResult:
-            return await self._handle(handler, message)
-
-        return handle
+        return functools.partial(self._handle, handler)
 
     async def _handle(self, handler: CommandHandler, message: CommandMessage) -> CommandResult:
         id = handler.command.target_of(message.command)
-        check_id(self.type.name, id)
         attempt = 1
         while True:
             try:
@@ -146,7 +143,8 @@ class Repository(Generic[A]):
             cell = self._cells.get(id) or await self._load(id)
         seen = cell.version
         try:
-            self._check_version(cell, message, id)
+            if message.expected_version is not None:
+                self._check_version(cell, message.expected_version, id)
             events = self._decide(handler, cell, command, id, models)
         except HeadwaterError as refusal:
             return await self._confirm_refusal(cell, seen, message, id, refusal)
@@ -154,9 +152,8 @@ class Repository(Generic[A]):
             return await self._confirm_nothing(cell, seen, message, id)
         return await self._store_events(cell, events, message, id, condition)
 
-    def _check_version(self, cell: Cell, message: CommandMessage, id: str) -> None:
-        expected = message.expected_version
-        if expected is not None and expected != cell.version:
+    def _check_version(self, cell: Cell, expected: int, id: str) -> None:
+        if expected != cell.version:
             stream = self.type.stream(id)
             raise ConcurrencyConflict(stream=stream, expected=expected, actual=cell.version)
 
@@ -216,7 +213,7 @@ class Repository(Generic[A]):
                 self._cells.discard(id, cell)
         if snapshot is not None and landed:
             self._save(snapshot)
-        return self._result(id, appended)
+        return self._result(id, stream, appended)
 
     async def _confirm_refusal(
         self, cell: Cell, seen: int, message: CommandMessage, id: str, refusal: HeadwaterError
@@ -224,7 +221,7 @@ class Repository(Generic[A]):
         """Raise the refusal, if the state it was decided on is the stored one."""
         before = await first_outcome(self._log_of(id), message)
         if before is not None:
-            return self._result(id, before)
+            return self._result(id, self.type.stream(id), before)
         await self._check_current(cell, seen, id)
         raise refusal
 
@@ -233,12 +230,14 @@ class Repository(Generic[A]):
     ) -> CommandResult:
         """Answer a command that changes nothing, if the state it saw is the stored one."""
         await self._check_current(cell, seen, id)
+        stream = self.type.stream(id)
         idempotency = idempotency_of(message)
         if idempotency is not None:
-            unchanged = StreamWrite(self.type.stream(id), ())  # keeps the version for duplicates
-            return self._result(id, await self._store.append((unchanged,), idempotency=idempotency))
+            unchanged = StreamWrite(stream, ())  # keeps the version for duplicates
+            appended = await self._store.append((unchanged,), idempotency=idempotency)
+            return self._result(id, stream, appended)
         head = await self._log_of(id).head()
-        return CommandResult(id, seen, self._token(id, head))
+        return CommandResult(id, seen, self._token(stream, head))
 
     async def _check_current(self, cell: Cell, seen: int, id: str) -> None:
         """Check that the state at version ``seen`` was the newest when it was decided on.
@@ -256,19 +255,24 @@ class Repository(Generic[A]):
         self._cells.discard(id, cell)
         raise _StaleError(ConcurrencyConflict(stream=stream, expected=seen, actual=stored))
 
-    def _result(self, id: str, appended: Appended) -> CommandResult:
+    def _result(self, id: str, stream: str, appended: Appended) -> CommandResult:
         version = appended.versions[0] if appended.versions else 0
-        return CommandResult(id, version, self._token(id, appended.last), appended.duplicate)
+        return CommandResult(id, version, self._token(stream, appended.last), appended.duplicate)
 
-    def _token(self, id: str, position: int) -> str:
-        shard = self._store.shard_of(self.type.stream(id))
+    def _token(self, stream: str, position: int) -> str:
+        shard = self._store.shard_of(stream)
         return ConsistencyToken.text_at(self._source, self._store.epoch, position, shard=shard)
 
     def _log_of(self, id: str) -> EventStore:
         return self._store.shards[self._store.shard_of(self.type.stream(id))]
 
     async def _load(self, id: str) -> Cell:
-        """Load a cell once, however many commands wait for it."""
+        """Load a cell once, however many commands wait for it.
+
+        Raises:
+            InvalidInput: there can be no aggregate of such an id.
+        """
+        check_id(self.type.name, id)
         task = self._loading.get(id)
         if task is None:
             task = asyncio.create_task(self._load_cell(id))

@@ -18,8 +18,8 @@ from headwater.errors import (
     HeadwaterError,
     MalformedMessage,
 )
-from headwater.eventstore import EventFilter, StoredEvent
-from headwater.messages import Command, Event, EventCodec, message_type
+from headwater.eventstore import EventFilter, NewEvent, StoredEvent
+from headwater.messages import Command, Event, EventCodec, message_type, new_metadata
 from headwater.modelling import Aggregate, DecisionModel, aggregate_type, model_type
 from headwater.modelling.declarations import CommandHandler, events_of
 from headwater.modelling.state import StateType
@@ -198,8 +198,8 @@ def _stored(events: Iterable[Event]) -> list[StoredEvent]:
     for position, event in enumerate(events, 1):
         codec = EventCodec([type(event)])
         try:
-            encoded = codec.encode(event)
-            back = codec.decode(encoded.type, encoded.version, encoded.data)
+            new = NewEvent.of(event, new_metadata())
+            back = codec.decode(new.type, new.type_version, new.data)
         except (MalformedMessage, TypeError) as error:
             msg = f"{event!r} cannot be stored and read again: {error}"
             raise AssertionError(msg) from error
@@ -211,12 +211,12 @@ def _stored(events: Iterable[Event]) -> list[StoredEvent]:
                 position=position,
                 stream="given",
                 version=position,
-                type=encoded.type,
-                type_version=encoded.version,
+                type=new.type,
+                type_version=new.type_version,
                 time=0,
-                tags=encoded.tags,
-                data=encoded.data,
-                metadata=b"{}",
+                tags=new.tags,
+                data=new.data,
+                metadata=new.metadata,
             )
         )
     return stored

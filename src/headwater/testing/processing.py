@@ -16,7 +16,7 @@ from typing import Any, Generic, Self, TypeVar
 from headwater.errors import HeadwaterError
 from headwater.eventstore import NewEvent, StreamWrite
 from headwater.eventstore.memory import MemoryEventStore
-from headwater.messages import Command, Event, EventCodec, encode_metadata, new_metadata
+from headwater.messages import Command, Event, new_metadata
 from headwater.modelling import Deadline, Effect, Saga, SagaType, saga_type
 from headwater.modelling.saga import Cancel, End, effects_of
 from headwater.processing import EventHandlers, Projection, StoreSource
@@ -139,13 +139,8 @@ class ProjectionScenario:
             Exception: what a handler raised.
         """
         store, views = MemoryEventStore(), MemoryViewStore()
-        codec = EventCodec({type(event) for _, event in self._events})
         for stream, event in self._events:
-            made = codec.encode(event)
-            new = NewEvent(
-                made.type, made.version, made.data, encode_metadata(new_metadata()), made.tags
-            )
-            await store.append([StreamWrite(stream, [new])])
+            await store.append([StreamWrite(stream, [NewEvent.of(event, new_metadata())])])
         if isinstance(self._handlers, Projection):
             self._handlers.views = views
         applier = ProjectionApplier(self._handlers, StoreSource(store, "test"))

@@ -5,7 +5,7 @@ from datetime import timedelta
 from headwater.dispatch.local import LocalCommandBus
 from headwater.errors import HeadwaterError, Rejection
 from headwater.eventstore import EventStore
-from headwater.messages import Command, Event, EventCodec
+from headwater.messages import Command, Event
 from headwater.modelling import (
     Aggregate,
     Cancel,
@@ -65,9 +65,6 @@ class TransferRequested(Event):
 
 class Poked(Event):
     transfer_id: str | None
-
-
-CODEC = EventCodec([TransferRequested, Poked])
 
 
 class Insufficient(Rejection):

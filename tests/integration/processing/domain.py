@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from headwater.eventstore import EventStore, NewEvent, StreamWrite
-from headwater.messages import Event, EventCodec, Metadata, encode_metadata, new_id
+from headwater.messages import Event, EventCodec, new_metadata
 from headwater.processing import EventMessage, Projection, event_handler
 from headwater.views import Index, Key, View, ViewTransaction
 
@@ -96,10 +96,7 @@ class Ledger(Projection):
 
 def stored(event: Event) -> NewEvent:
     """Return an event in stored form."""
-    encoded = CODEC.encode(event)
-    identity = new_id()
-    metadata = encode_metadata(Metadata(id=identity, correlation_id=identity))
-    return NewEvent(encoded.type, encoded.version, encoded.data, metadata, encoded.tags)
+    return NewEvent.of(event, new_metadata())
 
 
 async def append(store: EventStore, stream: str, *events: Event) -> int:

@@ -10,13 +10,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from headwater.eventstore import StreamWrite
+from headwater.eventstore import NewEvent, StreamWrite
 from headwater.messages import ConsistencyToken, new_metadata
 from headwater.processing import Processor, ProcessorAdmin, StoreSource, saga_applier
 from headwater.processing.saga_views import PendingCommand, SagaState
 from headwater.processing.tokens import token_of
 from tests.integration.processing.bank import (
-    CODEC,
     MoneyTransfer,
     Open,
     TransferRequested,
@@ -28,10 +27,8 @@ from tests.integration.processing.domain import (
     Deposited,
     Ledger,
     MonthView,
-    NewEvent,
     Opened,
     append,
-    encode_metadata,
 )
 from tests.integration.processing.worker_process import open_stores
 from tests.postgres_server import POSTGRES
@@ -234,8 +231,7 @@ async def test_transfers_settle_once_over_kills(workers: Workers, place: str) ->
     )
     for number in range(300):
         event = TransferRequested(f"t{number}", f"c{number % 10}", "shop", 7)
-        made = CODEC.encode(event)
-        new = NewEvent(made.type, made.version, made.data, encode_metadata(new_metadata()))
+        new = NewEvent.of(event, new_metadata())
         await store.append([StreamWrite(f"Transfer/{number}", [new])])
         if number == 50:
             await sagas.resize(7)

@@ -8,12 +8,11 @@ import pytest
 
 from headwater.dispatch import CommandResult
 from headwater.errors import NoInstance
-from headwater.eventstore import StreamWrite
+from headwater.eventstore import NewEvent, StreamWrite
 from headwater.messages import Command, current, decode_metadata, new_metadata
 from headwater.processing import ProcessorAdmin, SagaProcessor, StoreSource, saga_applier
 from headwater.processing.saga_views import PendingCommand, SagaDeadline, SagaState
 from tests.integration.processing.bank import (
-    CODEC,
     Credit,
     MoneyTransfer,
     Open,
@@ -23,7 +22,6 @@ from tests.integration.processing.bank import (
     command_bus,
 )
 from tests.integration.processing.conftest import QUICK, Stores, until
-from tests.integration.processing.domain import NewEvent, encode_metadata
 
 
 class Bank:
@@ -78,8 +76,7 @@ class Bank:
 
     async def happened(self, event: TransferRequested | Poked) -> None:
         """Store an event as a transfer service would."""
-        made = CODEC.encode(event)
-        new = NewEvent(made.type, made.version, made.data, encode_metadata(new_metadata()))
+        new = NewEvent.of(event, new_metadata())
         await self.stores.store.append([StreamWrite(f"Transfer/{event.transfer_id}", [new])])
 
     async def balance(self, account: str) -> int:

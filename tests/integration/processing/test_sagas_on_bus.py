@@ -1,18 +1,16 @@
 """Sagas that follow the bus: the store of the accounts and the saga meet only there."""
 
-from headwater.eventstore import StreamWrite
+from headwater.eventstore import NewEvent, StreamWrite
 from headwater.messages import ConsistencyToken, new_metadata
 from headwater.processing import BusSource, Relay, SagaProcessor
 from headwater.processing.saga_views import PendingCommand, SagaState
 from tests.integration.processing.bank import (
-    CODEC,
     MoneyTransfer,
     Open,
     TransferRequested,
     command_bus,
 )
 from tests.integration.processing.conftest import QUICK, Stores, until
-from tests.integration.processing.domain import NewEvent, encode_metadata
 
 
 async def test_transfers_settle_once_over_the_bus(stores: Stores) -> None:
@@ -45,8 +43,7 @@ async def test_transfers_settle_once_over_the_bus(stores: Stores) -> None:
     await bus.send(Open("shop"))
     await bus.send(Open("rich", 1000))
     for number in range(60):
-        made = CODEC.encode(TransferRequested(f"t{number}", "rich", "shop", 3))
-        new = NewEvent(made.type, made.version, made.data, encode_metadata(new_metadata()))
+        new = NewEvent.of(TransferRequested(f"t{number}", "rich", "shop", 3), new_metadata())
         await stores.store.append([StreamWrite(f"Transfer/{number}", [new])])
         if number == 20:
             second = await start("two")
