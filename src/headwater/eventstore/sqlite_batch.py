@@ -111,14 +111,17 @@ class Batch:
         return verdicts
 
     def _learn(self, connection: apsw.Connection, requests: Sequence[Request]) -> None:
-        streams: list[str] = []
+        known = self._known.versions
+        streams: set[str] = set()
         tags: list[str] = []
         types: list[str] = []
         keys: list[str] = []
         for request in requests:
             if type(request) is not Append:
                 continue
-            streams.extend([write.stream for write in request.writes])
+            for write in request.writes:
+                if write.stream not in known:
+                    streams.add(write.stream)
             if request.condition is not None:
                 for item in request.condition.filter.items:
                     tags.extend(item.tags)
