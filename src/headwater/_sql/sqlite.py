@@ -148,6 +148,10 @@ class Database:
         """As `run`, taking its place in the order at once instead of when it is awaited."""
         return self._writer.submit(self._loop, work)
 
+    def post(self, work: Work[None]) -> None:
+        """As `submit`, for work that tells of its end and its errors itself: one wake-up less."""
+        self._writer.post(self._loop, work)
+
     def notify(self) -> None:
         """Wake everybody on this file after a commit: this process and others. Any thread."""
         if threading.get_ident() == self._thread:
@@ -186,12 +190,12 @@ def _snapshot(connection: apsw.Connection, work: Work[T]) -> T:
 
 
 class _Job:
-    """Work, and the future that gets its result."""
+    """Work, and the future that gets its result, if there is one."""
 
     __slots__ = ("_future", "_loop", "_work")
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], work: Work[Any]
+        self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any] | None, work: Work[Any]
     ) -> None:
         self._loop, self._future, self._work = loop, future, work
 
@@ -211,6 +215,8 @@ class _Job:
         self._deliver(None, error)
 
     def _deliver(self, result: Any, error: Exception | None) -> None:
+        if self._future is None:
+            return
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
             self._loop.call_soon_threadsafe(_settle, self._future, result, error)
 
@@ -249,6 +255,9 @@ class _Workers:
         else:
             self._jobs.put(_Job(loop, future, work))
         return future
+
+    def post(self, loop: asyncio.AbstractEventLoop, work: Work[None]) -> None:
+        self._jobs.put(_Job(loop, None, work))
 
     async def stop(self) -> None:
         self._stopped = True

@@ -288,7 +288,7 @@ class SQLiteEventStore:
         self._pending.append(request)
         if not self._draining:
             self._draining = True
-            self._database.submit(self._drain)
+            self._database.post(self._drain)
 
     def _drain(self, connection: apsw.Connection) -> None:
         """Carry out what is waiting, in batches; on the writing thread."""
