@@ -39,10 +39,17 @@ _BATCH_MAX = 1024
 _EVENTS_MAX = 4096
 _CONDITIONS_MAX = 256  # each is compared with the events of all before it
 _END = 2**63 - 1
-_MIGRATIONS = ("postgres_schema_1.sql", "postgres_append_2.sql", "postgres_resolve_3.sql")
+_MIGRATIONS = (
+    "postgres_schema_1.sql",
+    "postgres_append_2.sql",
+    "postgres_resolve_3.sql",
+    "postgres_matching_4.sql",
+    "postgres_append_5.sql",
+)
 _encode_shard = msgspec.json.Encoder().encode
 _decode_shard = msgspec.json.Decoder(Shard).decode
-_SETTINGS = {"enable_bitmapscan": "off"}
+# Events are looked up one by one, not by going through a table to join it.
+_SETTINGS = {"enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 
 
 class PostgresEventStore:

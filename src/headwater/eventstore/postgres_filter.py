@@ -1,4 +1,8 @@
-"""Filters as SQL: by tag first, because tags are selective and types are not."""
+"""Filters as SQL: what an item asks for comes from indexes alone, and costs as its rarest part.
+
+An item with several tags, or tags and types, is an intersection of indexes: see the function
+``matching_positions``.
+"""
 # ruff: noqa: S608  # texts are made of constants and parameter numbers; values are bound
 
 from functools import lru_cache
@@ -21,7 +25,7 @@ def select_events(filter: EventFilter, *, backwards: bool = False) -> tuple[str,
     if not filter.items or FilterItem() in filter.items:
         return _whole("", order), ()
     names = _Names()
-    terms = [term for item in filter.items for term in _terms(item, names)]
+    terms = [term for item in filter.items for term in _terms(item, names, backwards=backwards)]
     if len(terms) > _TERMS_MAX:
         names = _Names()
         wanted = " OR ".join(f"({_test(item, names)})" for item in filter.items)
@@ -59,33 +63,29 @@ class _Names:
         return self._known[text]
 
 
-def _terms(item: FilterItem, names: _Names) -> list[str]:
+def _terms(item: FilterItem, names: _Names, *, backwards: bool) -> list[str]:
     """Return queries for positions whose union is what the item matches."""
-    if not item.tags:
-        return [
-            f"SELECT position FROM events WHERE type = {names.of(kind)} "
-            "AND position > $1 AND position <= $2"
-            for kind in dict.fromkeys(item.types)
-        ]
-    first, *others = dict.fromkeys(item.tags)
-    tests = "".join(f" AND {test}" for test in _tests(others, item.types, names))
-    tagged = f"tag = {names.of(first)} AND position > $1 AND position <= $2"
-    return [f"SELECT position FROM event_tags AS t WHERE {tagged}{tests}"]
-
-
-def _tests(tags: list[str], types: tuple[str, ...], names: _Names) -> list[str]:
-    """Return expressions over the position of ``t``; looked up one by one, not joined."""
-    tests = [
-        f"(SELECT true FROM event_tags AS x WHERE x.tag = {names.of(tag)} "
-        "AND x.position = t.position)"
-        for tag in tags
-    ]
-    if types:
-        kinds = ", ".join(names.of(kind) for kind in dict.fromkeys(types))
-        tests.append(f"(SELECT type FROM events AS e WHERE e.position = t.position) IN ({kinds})")
-    return tests
+    within = "AND position > $1 AND position <= $2"
+    kinds = [names.of(kind) for kind in dict.fromkeys(item.types)]
+    tags = [names.of(tag) for tag in dict.fromkeys(item.tags)]
+    if not tags:
+        return [f"SELECT position FROM events WHERE type = {kind} {within}" for kind in kinds]
+    if len(tags) == 1 and not kinds:
+        return [f"SELECT position FROM event_tags WHERE tag = {tags[0]} {within}"]
+    types = f"ARRAY[{', '.join(kinds)}]" if kinds else "NULL"
+    arguments = f"ARRAY[{', '.join(tags)}], {types}, $1, $2, $3, {backwards}"
+    return [f"SELECT position FROM matching_positions({arguments}) AS f (position)"]
 
 
 def _test(item: FilterItem, names: _Names) -> str:
     """Return an expression over one row of events, for filters with too many terms."""
-    return " AND ".join(_tests(list(item.tags), item.types, names))
+    tests = [
+        f"(SELECT true FROM event_tags AS x WHERE x.tag = {names.of(tag)} "
+        "AND x.position = t.position)"
+        for tag in item.tags
+    ]
+    if item.types:
+        kinds = ", ".join(names.of(kind) for kind in dict.fromkeys(item.types))
+        # Looked up by position, which keeps the index on types out: the range is the better one.
+        tests.append(f"(SELECT type FROM events AS e WHERE e.position = t.position) IN ({kinds})")
+    return " AND ".join(tests)

@@ -1,4 +1,10 @@
-"""Filters as SQL: by tag first, because tags are selective and types are not."""
+"""Filters as SQL: what an item asks for comes from indexes alone, and costs as its rarest part.
+
+An item with several tags, or tags and types, is an intersection of indexes. It is found by
+leaping: each tag in turn, and the types, name their first position from the last one named on,
+and where a whole round names the same position all of them agree. A round moves on past an event
+of each, so there are no more rounds than events of the rarest (and one more for each match).
+"""
 # ruff: noqa: S608  # texts are made of constants and parameter names; values are bound
 
 from functools import lru_cache
@@ -6,6 +12,7 @@ from functools import lru_cache
 from headwater.eventstore.api import EventFilter, FilterItem
 
 _TERMS_MAX = 64
+_POSITION_MAX = 2**63 - 1
 COLUMNS = "position, stream, version, type, type_version, time, tags, data, metadata"
 
 
@@ -22,12 +29,13 @@ def select_events(filter: EventFilter, *, backwards: bool = False) -> tuple[str,
     names = _Names()
     if not filter.items or FilterItem() in filter.items:
         return f"{whole} {end}", {}
-    terms = [term for item in filter.items for term in _terms(item, names)]
+    terms = [term for item in filter.items for term in _terms(item, names, backwards=backwards)]
     if len(terms) > _TERMS_MAX:
         names = _Names()
         wanted = " OR ".join(f"({_test(item, names)})" for item in filter.items)
         return f"{whole} AND ({wanted}) {end}", names.values
-    # Each term comes in order of its index, and a compound with ORDER BY merges them lazily.
+    # Each term comes in order of its index, and a compound with ORDER BY merges them lazily; of
+    # those that leap, there are no more than the limit to be sorted.
     found = " UNION ".join(terms)
     chosen = f"SELECT position FROM ({found} ORDER BY position {order} LIMIT :limit)"
     joined = f"({chosen}) CROSS JOIN events USING (position)"
@@ -36,10 +44,12 @@ def select_events(filter: EventFilter, *, backwards: bool = False) -> tuple[str,
 
 @lru_cache(maxsize=512)
 def find_tagged(item: FilterItem) -> tuple[str, dict[str, str]]:
-    """Return a query for the first position of a range that an item with tags matches, if any."""
+    """Return a query for the first position of a range that an item with tags matches, if any.
+
+    The caller adds ``:low`` (exclusive) and ``:high`` (inclusive).
+    """
     names = _Names()
-    (term,) = _terms(item, names)
-    return f"SELECT min(position) FROM ({term})", names.values
+    return f"SELECT min(position) FROM ({_leap(item, names)} LIMIT 1)", names.values
 
 
 class _Names:
@@ -57,25 +67,48 @@ class _Names:
         return f":{name}"
 
 
-def _terms(item: FilterItem, names: _Names) -> list[str]:
-    """Return queries for positions whose union is what the item matches, each in index order."""
+def _terms(item: FilterItem, names: _Names, *, backwards: bool) -> list[str]:
+    """Return queries for positions whose union is what the item matches, each in reading order."""
+    within = "AND position > :low AND position <= :high"
     if not item.tags:
         return [
-            f"SELECT position FROM events WHERE type = {names.of(kind)} "
-            "AND position > :low AND position <= :high"
+            f"SELECT position FROM events WHERE type = {names.of(kind)} {within}"
             for kind in dict.fromkeys(item.types)
         ]
-    first, *others = dict.fromkeys(item.tags)
-    joins = "".join(
-        f" CROSS JOIN event_tags AS t{n} ON t{n}.tag = {names.of(tag)} "
-        f"AND t{n}.position = t.position"
-        for n, tag in enumerate(others)
+    if len(set(item.tags)) == 1 and not item.types:
+        tag = names.of(item.tags[0])
+        return [f"SELECT position FROM event_tags WHERE tag = {tag} {within}"]
+    return [f"SELECT position FROM ({_leap(item, names, backwards=backwards)} LIMIT :limit)"]
+
+
+def _leap(item: FilterItem, names: _Names, *, backwards: bool = False) -> str:
+    """Return a query for the positions that all tags, and one of the types, have in common.
+
+    Each row of ``leap`` is a round: where the one before ended, and this one. Equal means that
+    all agree; the next round then begins one further.
+    """
+    nearest, ahead, step = ("max", "<=", "-") if backwards else ("min", ">=", "+")
+    begin, going_on = (":high", "> :low") if backwards else (":low + 1", "<= :high")
+
+    def first(where: str, start: str) -> str:
+        return f"(SELECT {nearest}(position) FROM {where} AND position {ahead} {start})"
+
+    end = f"leap.position {step} (leap.position = leap.before)"
+    kinds = [
+        first(f"events WHERE type = {names.of(kind)}", end) for kind in dict.fromkeys(item.types)
+    ]
+    if len(kinds) > 1:
+        nothing = "0" if backwards else str(_POSITION_MAX)
+        end = f"{nearest}({', '.join(f'ifnull({kind}, {nothing})' for kind in kinds)})"
+    elif kinds:
+        (end,) = kinds
+    for tag in dict.fromkeys(item.tags):
+        end = first(f"event_tags WHERE tag = {names.of(tag)}", end)
+    return (
+        f"WITH RECURSIVE leap (before, position) AS (VALUES (0, {begin}) UNION ALL "
+        f"SELECT position, {end} FROM leap WHERE position {going_on}) "
+        "SELECT position FROM leap WHERE position = before"
     )
-    if item.types:
-        kinds = ", ".join(names.of(kind) for kind in dict.fromkeys(item.types))
-        joins += f" CROSS JOIN events AS e ON e.position = t.position AND e.type IN ({kinds})"
-    tagged = f"t.tag = {names.of(first)} AND t.position > :low AND t.position <= :high"
-    return [f"SELECT t.position AS position FROM event_tags AS t{joins} WHERE {tagged}"]
 
 
 def _test(item: FilterItem, names: _Names) -> str:

@@ -2,8 +2,17 @@
 
 import pytest
 
-from headwater.errors import InvalidInput, StoreUnavailable
-from headwater.eventstore import EVERYTHING, EventFilter, EventStore, FilterItem, Page, StoredEvent
+from headwater.errors import ConditionFailed, InvalidInput, StoreUnavailable
+from headwater.eventstore import (
+    EVERYTHING,
+    AppendCondition,
+    EventFilter,
+    EventStore,
+    FilterItem,
+    NewEvent,
+    Page,
+    StoredEvent,
+)
 from headwater.testing.eventstore_base import (
     EventStoreBase,
     event,
@@ -12,6 +21,7 @@ from headwater.testing.eventstore_base import (
     matching,
     pages_of,
     put,
+    settled,
     write,
 )
 
@@ -33,6 +43,36 @@ _FILTERS = (
     EventFilter((*(FilterItem((f"T{n}",)) for n in range(100)), FilterItem(("B",), ("y",)))),
     EventFilter((FilterItem(("A",)), FilterItem())),
 )
+
+
+_COMMON = (
+    matching("all", "even"),
+    matching("even", "all", "third"),
+    matching("even", "odd"),
+    matching("begin", "end"),
+    matching("all", "rare"),
+    matching("rare", "all", types=("A", "B")),
+    matching("all", types=("Rare",)),
+    matching("all", types=("Absent", "Rare", "A")),
+    matching("end", types=("A",)),
+    matching("all", "absent"),
+    EventFilter((FilterItem(("Rare",), ("all",)), FilterItem((), ("even", "end")))),
+)
+
+
+def _longer() -> list[NewEvent]:
+    """Return events some of whose tags and types are everywhere, and others rare or in one part."""
+    return [
+        event(
+            "Rare" if n % 97 == 96 else _KINDS[n % 3],
+            "all",
+            "odd" if n % 2 else "even",
+            *["third"] * (n % 3 == 0),
+            *["rare"] * (n % 101 == 50),
+            "begin" if n < 200 else "end",
+        )
+        for n in range(400)
+    ]
 
 
 async def _fill(store: EventStore, number: int = 60) -> list[StoredEvent]:
@@ -90,6 +130,25 @@ class ReadConformance(EventStoreBase):
                     )
                 )
                 assert found == wanted[::-1]
+
+    @pytest.mark.parametrize("number", range(len(_COMMON)))
+    async def test_filters_on_a_longer_log(self, store: EventStore, number: int) -> None:
+        """What tags and types have in common is found wherever, and however rarely, it occurs."""
+        filter = _COMMON[number]
+        await put(store, write("s", *_longer()))
+        log = await log_of(store)
+        wanted = [stored for stored in log if filter.matches(stored.type, stored.tags)]
+        for size in (3, 1000):
+            pages = await pages_of(store.read(filter=filter, page_size=size))
+            assert [stored for page in pages for stored in page.events] == wanted
+            _check_through(pages, wanted)
+            read = store.read(filter=filter, page_size=size, backwards=True)
+            assert await events_of(read) == wanted[::-1]
+        last = wanted[-1].position if wanted else 0
+        for after in {0, max(last - 1, 0), last, len(log)}:
+            condition = AppendCondition(filter, after)
+            (result,) = await settled(store.append([write("probe")], condition=condition))
+            assert isinstance(result, ConditionFailed) is (after < last)
 
     async def test_limit(self, store: EventStore) -> None:
         """At most ``limit`` events come, and ``through`` says where to go on."""
