@@ -5,7 +5,20 @@ from collections import OrderedDict
 from itertools import islice
 from typing import Any
 
+import msgspec
+
+from headwater.errors import ConcurrencyConflict
 from headwater.eventstore import Pipeline
+
+_CONTENDED = 100  # decisions for which a cell counts as contended after a conflict
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A durable state in encoded form, to go on from when the cell's own came to nothing."""
+
+    data: bytes
+    version: int
+    snapshot_version: int
 
 
 class Cell:
@@ -13,12 +26,16 @@ class Cell:
 
     ``state`` and ``version`` are as of the last event decided, which may not be on disk yet;
     ``durable`` is the version known to be on disk. When the pipeline breaks, the state contains
-    something that never happened, and the cell is thrown away.
+    something that never happened, and the cell is thrown away. What was ``kept`` before remains
+    true: only the events after it have to be read. To keep costs as much as the state is large,
+    so only those are kept that were contended not long ago, by another process.
     """
 
     __slots__ = (
+        "contended",
         "durable",
         "in_flight",
+        "kept",
         "pipeline",
         "snapshot_version",
         "state",
@@ -26,7 +43,9 @@ class Cell:
         "waiters",
     )
 
-    def __init__(self, state: Any, version: int, snapshot_version: int) -> None:
+    def __init__(
+        self, state: Any, version: int, snapshot_version: int, *, contended: bool = False
+    ) -> None:
         """Begin with a durable state."""
         self.state = state
         self.version = version
@@ -35,6 +54,21 @@ class Cell:
         self.pipeline = Pipeline()
         self.in_flight = 0
         self.waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self.contended = _CONTENDED if contended else 0
+        self.kept: Kept | None = None
+
+    def keep(self, data: bytes) -> None:
+        """Keep the state, which is durable, in encoded form."""
+        self.contended -= 1
+        self.kept = Kept(data, self.version, self.snapshot_version)
+
+    def kept_despite(self, conflict: Exception) -> Kept | None:
+        """Return what was kept, unless a snapshot is newer or the stream was never that long."""
+        if self.kept is None or self.kept.snapshot_version < self.snapshot_version:
+            return None
+        why = self.pipeline.broken or conflict
+        shorter = isinstance(why, ConcurrencyConflict) and 0 <= why.actual < self.kept.version
+        return None if shorter else self.kept
 
     async def settled(self, version: int) -> bool:
         """Wait until a version is durable; return False when the pipeline broke instead."""

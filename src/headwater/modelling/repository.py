@@ -29,7 +29,7 @@ from headwater.eventstore import (
     StreamWrite,
 )
 from headwater.messages import Command, ConsistencyToken, Event
-from headwater.modelling.cells import Cell, CellCache
+from headwater.modelling.cells import Cell, CellCache, Kept
 from headwater.modelling.declarations import CommandHandler, events_of
 from headwater.modelling.encoding import first_outcome, idempotency_of, new_events
 from headwater.modelling.models import check_shardable, load_models
@@ -55,9 +55,10 @@ class StateAt(msgspec.Struct, Generic[A], frozen=True):
 class _StaleError(Exception):
     """A decision was made on something that is not, or will never be, what is stored."""
 
-    def __init__(self, conflict: Conflict) -> None:
+    def __init__(self, conflict: Conflict, cell: Cell) -> None:
         super().__init__(str(conflict))
         self.conflict = conflict
+        self.cell = cell
 
 
 class Repository(Generic[A]):
@@ -66,8 +67,8 @@ class Repository(Generic[A]):
     Within a process the commands of one aggregate form a pipeline: the next is decided on the
     state that the one before leaves, though that is not on disk yet, and all join the next group
     commit; none is acknowledged before it is durable. Between processes writing is optimistic:
-    whoever finds the stream moved on reloads it and decides again. A refusal is only passed on
-    when the state it was decided on proves to be what is stored.
+    whoever finds the stream moved on reads what is new and decides again. A refusal is only
+    passed on when the state it was decided on proves to be what is stored.
     """
 
     def __init__(
@@ -116,32 +117,36 @@ class Repository(Generic[A]):
     async def _handle(self, handler: CommandHandler, message: CommandMessage) -> CommandResult:
         id = handler.command.target_of(message.command)
         attempt = 1
+        stale: _StaleError | None = None
         while True:
             try:
-                return await self._attempt(handler, message, id)
-            except _StaleError as stale:
+                return await self._attempt(handler, message, id, stale)
+            except _StaleError as error:
                 if attempt >= self._attempts:
-                    raise stale.conflict from None
+                    raise error.conflict from None
+                stale = error
             attempt += 1
             if attempt > 3:  # others keep winning: give them room
                 await asyncio.sleep(0.001 * attempt)
 
     async def _attempt(
-        self, handler: CommandHandler, message: CommandMessage, id: str
+        self, handler: CommandHandler, message: CommandMessage, id: str, stale: _StaleError | None
     ) -> CommandResult:
-        """Decide and store once.
+        """Decide and store once; ``stale`` is what the attempt before came to.
 
         Raises:
             _StaleError: it was decided on a state that proved not to be the stored one.
         """
         command = message.command
-        cell = self._cells.get(id) or await self._load(id)
+        cell = self._cells.get(id) or await self._load(id, stale)
         models: tuple[Any, ...] = ()
         condition: AppendCondition | None = None
         if handler.models:
             models, condition = await load_models(self._store.shards[0], handler.models, command)
-            cell = self._cells.get(id) or await self._load(id)
+            cell = self._cells.get(id) or await self._load(id, stale)
         seen = cell.version
+        if cell.contended and seen == cell.durable:
+            self._keep(cell)
         try:
             if message.expected_version is not None:
                 self._check_version(cell, message.expected_version, id)
@@ -205,7 +210,7 @@ class Repository(Generic[A]):
             if not appended.duplicate:
                 landed = version
         except (ConcurrencyConflict, ConditionFailed, PipelineBroken) as conflict:
-            raise _StaleError(conflict) from conflict
+            raise _StaleError(conflict, cell) from conflict
         finally:
             cell.landed(landed)
             self._cells.trim()
@@ -214,6 +219,12 @@ class Repository(Generic[A]):
         if snapshot is not None and landed:
             self._save(snapshot)
         return self._result(id, stream, appended)
+
+    def _keep(self, cell: Cell) -> None:
+        """Keep a cell's durable state; if it cannot be encoded, it is loaded instead."""
+        if cell.kept is None or cell.kept.version < cell.version:
+            with contextlib.suppress(msgspec.MsgspecError, TypeError, ValueError, OverflowError):
+                cell.keep(self.type.encode(cell.state))
 
     async def _confirm_refusal(
         self, cell: Cell, seen: int, message: CommandMessage, id: str, refusal: HeadwaterError
@@ -253,7 +264,7 @@ class Repository(Generic[A]):
             if stored == seen or (stored <= cell.version and await cell.settled(stored)):
                 return
         self._cells.discard(id, cell)
-        raise _StaleError(ConcurrencyConflict(stream=stream, expected=seen, actual=stored))
+        raise _StaleError(ConcurrencyConflict(stream=stream, expected=seen, actual=stored), cell)
 
     def _result(self, id: str, stream: str, appended: Appended) -> CommandResult:
         version = appended.versions[0] if appended.versions else 0
@@ -266,7 +277,7 @@ class Repository(Generic[A]):
     def _log_of(self, id: str) -> EventStore:
         return self._store.shards[self._store.shard_of(self.type.stream(id))]
 
-    async def _load(self, id: str) -> Cell:
+    async def _load(self, id: str, stale: _StaleError | None) -> Cell:
         """Load a cell once, however many commands wait for it.
 
         Raises:
@@ -275,35 +286,49 @@ class Repository(Generic[A]):
         check_id(self.type.name, id)
         task = self._loading.get(id)
         if task is None:
-            task = asyncio.create_task(self._load_cell(id))
+            task = asyncio.create_task(self._load_cell(id, stale))
             self._loading[id] = task
             task.add_done_callback(lambda _: self._loading.pop(id, None))
         return await asyncio.shield(task)
 
-    async def _load_cell(self, id: str) -> Cell:
+    async def _load_cell(self, id: str, stale: _StaleError | None) -> Cell:
         began = self._clock()
-        state, version, snapshot_version = await self._restore(id, until=None)
+        kept = stale.cell.kept_despite(stale.conflict) if stale else None
+        state, version, snapshot_version = await self._restore(id, until=None, kept=kept)
         took_ms = (self._clock() - began) * 1000
-        cell = Cell(state, version, snapshot_version)
+        cell = Cell(state, version, snapshot_version, contended=stale is not None)
         self._cells.put(id, cell)
         allowed_ms = self._cls.snapshot_load_ms
         if allowed_ms and took_ms > allowed_ms and version > snapshot_version:
             self._save(self._snapshot(cell, self.type.stream(id)))
         return cell
 
-    async def _restore(self, id: str, *, until: int | None) -> tuple[A, int, int]:
+    async def _restore(
+        self, id: str, *, until: int | None, kept: Kept | None = None
+    ) -> tuple[A, int, int]:
+        """Return the state from what was kept or a snapshot on, its version, and the snapshot's."""
         stream = self.type.stream(id)
+        if kept is not None:
+            with contextlib.suppress(msgspec.MsgspecError):
+                state = self._decode(kept.data)
+                version = await self._replay(state, stream, kept.version)
+                return state, version, kept.snapshot_version
         state, version = self._cls(id=id), 0
         snapshot = await self._store.load_snapshot(stream)
         usable = snapshot is not None and snapshot.fingerprint == self.type.fingerprint
         if snapshot is not None and usable and (until is None or snapshot.version <= until):
             with contextlib.suppress(msgspec.MsgspecError):
                 state, version = self._decode(snapshot.data), snapshot.version
-        snapshot_version = version
+        return state, await self._replay(state, stream, version, until=until), version
+
+    async def _replay(
+        self, state: A, stream: str, version: int, *, until: int | None = None
+    ) -> int:
+        """Change a state by the events after its version, and return the version it has then."""
         async for page in self._store.read_stream(stream, after=version, until=until):
             self.type.replay(state, page.events)
             version = page.events[-1].version if page.events else version
-        return state, version, snapshot_version
+        return version
 
     def _snapshot(self, cell: Cell, stream: str) -> Snapshot:
         """Return the state as it is now, to be saved when it is durable."""

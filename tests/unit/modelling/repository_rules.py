@@ -1,6 +1,7 @@
 """Rules of the repository and of decision models, for every event store."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from headwater.errors import (
     IdempotencyKeyReused,
     InvalidInput,
 )
-from headwater.eventstore import EventStore, StoredEvent, StreamWrite
+from headwater.eventstore import EventStore, Page, Snapshot, StoredEvent, StreamWrite
+from headwater.eventstore.memory import MemoryEventStore
 from headwater.messages import ConsistencyToken, Metadata, decode_metadata
 from headwater.modelling import DecisionHandlers, Repository
 from headwater.modelling.encoding import new_events
@@ -31,6 +33,7 @@ from tests.unit.modelling.ledger import (
     Insufficient,
     Misbehave,
     Open,
+    Opened,
     ReserveEmail,
     Withdraw,
 )
@@ -54,6 +57,25 @@ async def put(store: EventStore, id: str, *events: Any) -> None:
     """Store events as another process would."""
     stored = new_events(events, Metadata(id="foreign"))
     await store.append([StreamWrite(f"Account/{id}", stored)])
+
+
+class Reads:
+    """A store that notes what is read of streams."""
+
+    def __init__(self, store: EventStore) -> None:
+        self.store = store
+        self.made: list[tuple[Any, ...]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    def read_stream(self, stream: str, **options: Any) -> AsyncIterator[Page]:
+        self.made.append(("read_stream", stream, options["after"]))
+        return self.store.read_stream(stream, **options)
+
+    async def load_snapshot(self, stream: str) -> Snapshot | None:
+        self.made.append(("load_snapshot", stream))
+        return await self.store.load_snapshot(stream)
 
 
 class CommandRules:
@@ -272,6 +294,41 @@ class PipelineRules:
         with pytest.raises(Insufficient) as refusal:
             await bus.send(Withdraw("7", 4))
         assert refusal.value.balance == 3
+
+    async def test_conflict_reads_what_is_new(self, store: EventStore) -> None:
+        """Where another process interferes again and again, only its events are read."""
+        reads = Reads(store)
+        bus = bus_on(reads)
+        await bus.send(Open("7"))
+        for _ in range(2):
+            await put(store, "7", Deposited("7", 10))
+            await bus.send(Withdraw("7", 1))
+        await put(store, "7", Deposited("7", 3), Deposited("7", 4))
+        reads.made.clear()
+        outcomes = await asyncio.gather(
+            bus.send(Withdraw("7", 19)),  # which cannot be decided on what was known
+            bus.send(Withdraw("7", 5)),
+            bus.send(Withdraw("7", 1)),
+        )
+        assert reads.made == [("read_stream", "Account/7", 5)]
+        assert sorted(outcome.version for outcome in outcomes) == [8, 9, 10]
+        with pytest.raises(Insufficient) as refusal:
+            await bus.send(Withdraw("7", 1))
+        assert refusal.value.balance == 0
+
+    async def test_shorter_stream_than_known(self, store: EventStore) -> None:
+        """A stream that is shorter than it was (restored, say) is read from its beginning."""
+        stores = [store, MemoryEventStore()]
+        switch = Reads(store)
+        bus = bus_on(switch)
+        await bus.send(Open("7"))
+        await put(store, "7", Deposited("7", 10))
+        await bus.send(Withdraw("7", 1))
+        switch.store = stores[1]
+        await put(stores[1], "7", Opened("7"), Deposited("7", 5))
+        result = await bus.send(Withdraw("7", 5))
+        assert (result.version, await stores[1].version("Account/7")) == (3, 3)
+        await stores[1].close()
 
     async def test_broken_pipeline_is_decided_again(self, store: EventStore) -> None:
         """When an append fails, all that was decided on it is decided again on the true state."""
