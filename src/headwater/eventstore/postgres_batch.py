@@ -27,7 +27,7 @@ from headwater.eventstore.postgres_names import to_text, to_texts
 _CONFLICT, _CONDITION, _DUPLICATE, _REUSED, _BROKEN = range(1, 6)
 _encode = msgspec.json.Encoder().encode
 
-Stored = Mapping[str, tuple[Appended, str]]
+Stored = Mapping[str, tuple[Appended, str] | HeadwaterError]
 
 
 class Append:
@@ -80,6 +80,10 @@ class Answer(msgspec.Struct, frozen=True):
         """Return the answer from its row."""
         head, time, *arrays = row
         return cls(head, time, *(array or [] for array in arrays))
+
+
+NOTHING_SENT = Answer(0, 0, [], [], [], [], [])
+"""Of a batch of which every request was refused before."""
 
 
 class Batch:
@@ -210,7 +214,7 @@ class Batch:
 
         Args:
             answer: of the database.
-            stored: the outcomes of `keys_to_look_up`.
+            stored: the outcomes of `keys_to_look_up`, or why they could not be looked up.
         """
         failures = dict(
             zip(
@@ -288,8 +292,10 @@ class Batch:
         assert append.idempotency is not None
         if code == _REUSED:
             return IdempotencyKeyReused(key=append.idempotency.key)
-        outcome, _ = known[append.idempotency.key]
-        return msgspec.structs.replace(outcome, duplicate=True)
+        found = known[append.idempotency.key]
+        if isinstance(found, HeadwaterError):
+            return type(found)(**found.fields())
+        return msgspec.structs.replace(found[0], duplicate=True)
 
 
 def _note(

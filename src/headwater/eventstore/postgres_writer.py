@@ -18,7 +18,14 @@ from headwater.errors import (
 )
 from headwater.eventstore.api import Appended
 from headwater.eventstore.checks import stored_before
-from headwater.eventstore.postgres_batch import Answer, Append, Batch, Request, Verdict
+from headwater.eventstore.postgres_batch import (
+    NOTHING_SENT,
+    Answer,
+    Append,
+    Batch,
+    Request,
+    Verdict,
+)
 from headwater.eventstore.postgres_names import from_text, to_texts
 from headwater.eventstore.postgres_read import SQL
 from headwater.messages import new_id
@@ -29,6 +36,7 @@ _NOTHING = "; nothing was stored"
 _UNKNOWN = (
     "; it is unknown whether it was stored: an idempotency key finds out, or look into the log"
 )
+_STORED_BEFORE = "; it was stored before under its idempotency key, which finds out the outcome"
 _WRONG = (
     asyncpg.DataError,
     asyncpg.NotNullViolationError,
@@ -56,11 +64,15 @@ class Writer:
 
     async def carry_out(self, requests: Sequence[Request]) -> list[Verdict]:
         """Return the verdict of each request; those that succeeded are on disk."""
+        answer: Answer | None = None
         try:
-            verdicts = await self._commit(requests)
+            batch = Batch(requests)
+            answer = await self._send(batch) if batch.sent else NOTHING_SENT
+            verdicts = await self._verdicts(batch, answer)
         except Exception as error:  # noqa: BLE001  # belongs to those who asked
-            if len(requests) > 1 and not isinstance(error, (StoreUnavailable, StoreCorrupt)):
-                # One of them may be at fault (of a wrong type, say): it alone shall fail.
+            failed = _failure(error, self._database.name)
+            # What was answered is stored, and never sent again.
+            if answer is None and len(requests) > 1 and _may_be_one(error, failed):
                 return [(await self.carry_out([request]))[0] for request in requests]
             verdicts = [_failure(error, self._database.name) for _ in requests]
         for request, verdict in zip(requests, verdicts, strict=True):
@@ -74,13 +86,20 @@ class Writer:
                 await self._connection.close(timeout=1.0)
             self._connection = None
 
-    async def _commit(self, requests: Sequence[Request]) -> list[Verdict]:
-        batch = Batch(requests)
-        if not batch.sent:
-            return batch.verdicts(Answer(0, 0, [], [], [], [], []), {})
-        answer = await self._send(batch)
+    async def _verdicts(self, batch: Batch, answer: Answer) -> list[Verdict]:
+        """Return the verdicts of a batch that was answered.
+
+        Those that were stored before fail when their first outcome cannot be looked up.
+        """
         keys = batch.keys_to_look_up(answer) if answer.failed else []
-        stored = await self._stored(keys) if keys else {}
+        if not keys:
+            return batch.verdicts(answer, {})
+        try:
+            stored = await self._database.read(lambda reader: stored_outcomes(reader, keys))
+        except HeadwaterError as error:
+            reason = f"{error.fields().get('reason', error)}{_STORED_BEFORE}"
+            unread = StoreUnavailable(store=self._database.name, reason=reason)
+            return batch.verdicts(answer, dict.fromkeys(keys, unread))
         return batch.verdicts(answer, stored)
 
     async def _send(self, batch: Batch) -> Answer:
@@ -162,9 +181,6 @@ class Writer:
             self._connection.terminate()
             self._connection = None
 
-    async def _stored(self, keys: Sequence[str]) -> dict[str, tuple[Appended, str]]:
-        return await self._database.read(lambda reader: stored_outcomes(reader, keys))
-
     def _unknown(self, lost: Exception, asking: Exception) -> HeadwaterError:
         """Return the error for a batch that may be stored, as the database cannot be asked."""
         cause = asking.__cause__ if isinstance(asking, StoreUnavailable) else asking
@@ -201,6 +217,16 @@ def _break_pipeline(request: Request, verdict: Verdict) -> None:
         pipeline.broken = verdict
     elif verdict.duplicate and isinstance(request, Append):
         pipeline.broken = stored_before(request.idempotency.key if request.idempotency else "")
+
+
+def _may_be_one(error: Exception, failed: HeadwaterError) -> bool:
+    """Whether one request may be at fault for what a batch failed with; it alone shall fail then.
+
+    Not when the database is away or locked: to wait for it again with each would take for ever.
+    """
+    if isinstance(error, (asyncpg.QueryCanceledError, asyncpg.OutOfMemoryError)):
+        return True
+    return not isinstance(failed, (StoreUnavailable, StoreCorrupt))
 
 
 def _failure(error: Exception, name: str) -> HeadwaterError:

@@ -31,6 +31,7 @@ from headwater.eventstore import (
     StoredEvent,
 )
 from headwater.eventstore.postgres import PostgresEventStore
+from headwater.eventstore.postgres_read import SQL
 from headwater.testing.eventstore_base import event, log_of, put, settled, write
 from tests.integration.eventstore.cutting import Proxy, proxied
 from tests.integration.eventstore.test_postgres_processes import check_dense
@@ -315,6 +316,34 @@ async def test_an_idle_transaction_holds_the_lock(opened: Opened, postgres_url: 
         await store.append([write("b")], pipeline=pipeline)
     assert await store.outcome("k") is None
     await check_usable(store, 1)
+
+
+async def test_many_wait_for_a_lock_together(opened: Opened) -> None:
+    """Appends that were refused because the log is locked are not tried one by one again."""
+    store, other = await opened(lock_timeout_s=0.5), await opened()
+    await put(store, write("a"))
+    async with other._database.transaction() as connection:
+        await connection.execute(SQL["lock"])
+        async with asyncio.timeout(WAIT_S_MAX):  # 100 times 0.5 s are more
+            results = await settled(*(put(store, write("a")) for _ in range(100)))
+    assert {type(result) for result in results} == {StoreUnavailable}
+    await check_usable(store, 1)
+
+
+async def test_outcomes_that_cannot_be_read(opened: Opened) -> None:
+    """When it cannot be read what became of a key before, that harms no append beside it."""
+    store = await opened(readers=1, connect_timeout_s=0.5)
+    before = await store.append([write("a")], idempotency=Idempotency("k"))
+    async with store._database.connection():  # the only one there is for reading
+        results = await settled(
+            store.append([write("a")], idempotency=Idempotency("k")),
+            put(store, write("b", expected=0)),
+        )
+    assert [type(result) for result in results] == [StoreUnavailable, Appended]
+    assert "stored before" in str(results[0])
+    again = await store.append([write("a")], idempotency=Idempotency("k"))
+    assert (again.first, again.duplicate) == (before.first, True)
+    await check_usable(store, 2)
 
 
 async def test_statement_timeout(own_postgres: PostgresServer, opened: Opened) -> None:
