@@ -10,7 +10,7 @@ from typing import Any, Self
 import msgspec
 
 from headwater._sql.postgres import CLOSED, Database, script
-from headwater.errors import HeadwaterError, Overloaded, StoreUnavailable
+from headwater.errors import HeadwaterError, InvalidInput, Overloaded, StoreUnavailable
 from headwater.eventstore.api import (
     EVERYTHING,
     WHOLE,
@@ -37,6 +37,8 @@ from headwater.messages import new_id, now_us
 
 _BATCH_MAX = 1024
 _EVENTS_MAX = 4096
+_BYTES_MAX = 8 << 20
+_APPEND_BYTES_MAX = 512 << 20  # the server takes no message of 1 GiB
 _CONDITIONS_MAX = 256  # each is compared with the events of all before it
 _END = 2**63 - 1
 _MIGRATIONS = (
@@ -163,6 +165,7 @@ class PostgresEventStore:
         self._check_open()
         try:
             check_writes(writes)
+            events, size = _extent_of(writes)
             if self._accepted >= self._pending_max:
                 raise Overloaded(limit=self._pending_max)
         except HeadwaterError as error:
@@ -170,7 +173,9 @@ class PostgresEventStore:
                 self._enqueue(Refusal(error, pipeline))
             raise
         future: asyncio.Future[Appended] = self._loop.create_future()
-        self._enqueue(Append(writes, condition, idempotency, pipeline, future))
+        self._enqueue(
+            Append(writes, condition, idempotency, pipeline, future, events=events, size=size)
+        )
         return await future
 
     async def outcome(self, key: str) -> tuple[Appended, str] | None:
@@ -385,19 +390,39 @@ class PostgresEventStore:
 def _next_batch(pending: deque[Request]) -> list[Request]:
     """Take what fits into a transaction, at least one."""
     batch: list[Request] = []
-    events = conditions = 0
+    events = size = conditions = 0
     while (
         pending
         and len(batch) < _BATCH_MAX
         and events < _EVENTS_MAX
+        and size < _BYTES_MAX
         and conditions < _CONDITIONS_MAX
     ):
         request = pending.popleft()
         batch.append(request)
         if isinstance(request, Append):
-            events += sum([len(write.events) for write in request.writes])
+            events += request.events
+            size += request.size
             conditions += request.condition is not None
     return batch
+
+
+def _extent_of(writes: Sequence[StreamWrite]) -> tuple[int, int]:
+    """Return how many events there are in some writes, and their bytes.
+
+    Raises:
+        InvalidInput: they are not what they should be, or more than can be sent in one step.
+    """
+    try:
+        sizes = [len(e.data) + len(e.metadata) for write in writes for e in write.events]
+        count = sum([len(write.events) for write in writes])
+    except (TypeError, AttributeError) as error:
+        reason = f"what was to be appended cannot be stored: {error}"
+        raise InvalidInput(reason=reason) from error
+    if (size := sum(sizes)) > _APPEND_BYTES_MAX:
+        reason = f"an append has {size} bytes, at most {_APPEND_BYTES_MAX} can be sent: split it"
+        raise InvalidInput(reason=reason)
+    return count, size
 
 
 async def _prepare(database: Database) -> str:

@@ -31,9 +31,9 @@ Stored = Mapping[str, tuple[Appended, str] | HeadwaterError]
 
 
 class Append:
-    """An append that waits for its place in a transaction."""
+    """An append that waits for its place in a transaction; ``size`` are its events' bytes."""
 
-    __slots__ = ("condition", "future", "idempotency", "pipeline", "writes")
+    __slots__ = ("condition", "events", "future", "idempotency", "pipeline", "size", "writes")
 
     def __init__(
         self,
@@ -42,12 +42,17 @@ class Append:
         idempotency: Idempotency | None,
         pipeline: Pipeline | None,
         future: asyncio.Future[Appended],
+        *,
+        events: int,
+        size: int,
     ) -> None:
         self.writes = writes
         self.condition = condition
         self.idempotency = idempotency
         self.pipeline = pipeline
         self.future = future
+        self.events = events
+        self.size = size
 
 
 class Refusal:

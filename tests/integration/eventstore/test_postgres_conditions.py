@@ -65,7 +65,9 @@ async def test_condition(connection: Any, item: FilterItem, matching: int) -> No
     """An append under a condition does not look at the other events of a frequent tag."""
     condition = AppendCondition(EventFilter((item,)), 0)
     future = asyncio.get_running_loop().create_future()
-    batch = Batch([Append([write("new", event())], condition, None, None, future)])
+    batch = Batch(
+        [Append([write("new", event())], condition, None, None, future, events=1, size=0)]
+    )
     await connection.execute(SQL["register"], "w", 0)
     rows, entries = await entries_read(connection, SQL["append"], "w", 1, *batch.arguments(0))
     assert rows[0]["codes_"] == ([2] if matching else None)

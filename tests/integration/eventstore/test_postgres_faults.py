@@ -29,6 +29,7 @@ from headwater.eventstore import (
     Pipeline,
     Snapshot,
     StoredEvent,
+    StreamWrite,
 )
 from headwater.eventstore.postgres import PostgresEventStore
 from headwater.eventstore.postgres_read import SQL
@@ -422,6 +423,19 @@ async def test_what_cannot_be_stored_fails_alone(store: PostgresEventStore) -> N
     with pytest.raises(InvalidInput):
         await store.version("\ud800")
     await check_usable(store, 6)
+
+
+async def test_large_events(store: PostgresEventStore) -> None:
+    """Events that are large together go in several steps; too much for one step is refused."""
+    data = b'"' + b"x" * (2 << 20) + b'"'
+    await asyncio.gather(*(put(store, write(f"{n}", event(data=data))) for n in range(12)))
+    batches = "SELECT batch FROM event_writers"
+    assert await store._database.read(lambda connection: connection.fetchval(batches)) >= 3
+    with pytest.raises(InvalidInput, match="split it"):
+        await put(store, write("a", *[event(data=data)] * 300))
+    with pytest.raises(InvalidInput):
+        await put(store, StreamWrite("a", iter([event()])))  # type: ignore[arg-type]  # that is the point
+    await check_usable(store, 12)
 
 
 async def test_overloaded(opened: Opened) -> None:
