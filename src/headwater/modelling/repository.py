@@ -145,7 +145,7 @@ class Repository(Generic[A]):
             models, condition = await load_models(self._store.shards[0], handler.models, command)
             cell = self._cells.get(id) or await self._load(id, stale)
         seen = cell.version
-        if cell.contended and seen == cell.durable:
+        if cell.contended and seen == cell.durable and cell.pipeline.broken is None:
             self._keep(cell)
         try:
             if message.expected_version is not None:
@@ -191,8 +191,10 @@ class Repository(Generic[A]):
         try:
             for event in events:
                 self.type.apply(cell.state, event)
-        except BaseException:
-            self._cells.discard(id, cell)  # half-changed
+        except BaseException as error:
+            # Half-changed: whoever has got hold of it must not decide on it, either.
+            cell.pipeline.broken = PipelineBroken(cause=repr(error))
+            self._cells.discard(id, cell)
             raise
         cell.version = version = cell.version + len(events)
         every = self._cls.snapshot_every

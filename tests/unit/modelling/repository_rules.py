@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -19,7 +19,14 @@ from headwater.errors import (
 from headwater.eventstore import EventStore, Page, Snapshot, StoredEvent, StreamWrite
 from headwater.eventstore.memory import MemoryEventStore
 from headwater.messages import ConsistencyToken, Metadata, decode_metadata
-from headwater.modelling import DecisionHandlers, Repository
+from headwater.modelling import (
+    Aggregate,
+    DecisionHandlers,
+    Events,
+    Repository,
+    command_handler,
+    event_sourcing_handler,
+)
 from headwater.modelling.encoding import new_events
 from tests.unit.modelling.ledger import (
     Account,
@@ -36,6 +43,7 @@ from tests.unit.modelling.ledger import (
     Opened,
     ReserveEmail,
     Withdraw,
+    Withdrawn,
 )
 
 
@@ -315,6 +323,37 @@ class PipelineRules:
         with pytest.raises(Insufficient) as refusal:
             await bus.send(Withdraw("7", 1))
         assert refusal.value.balance == 0
+
+    async def test_events_that_cannot_be_applied(self, store: EventStore) -> None:
+        """A command whose events cannot be applied has no effect on those that wait beside it."""
+
+        class Fragile(Aggregate):
+            stream_name: ClassVar[str] = "Account"
+            balance: int = 0
+
+            @command_handler
+            def deposit(self, command: Deposit) -> Events:
+                return [Deposited(self.id, command.amount), Deposited(self.id, -1)]
+
+            @command_handler
+            def withdraw(self, command: Withdraw) -> Withdrawn:
+                if command.amount > self.balance:
+                    raise Insufficient(balance=self.balance, amount=command.amount)
+                return Withdrawn(self.id, command.amount)
+
+            @event_sourcing_handler
+            def deposited(self, event: Deposited) -> None:
+                if event.amount < 0:
+                    raise ArithmeticError(event.amount)
+                self.balance += event.amount
+
+        await put(store, "7", Opened("7"))
+        bus = LocalCommandBus([Repository(Fragile, store, source="accounts").handlers()])
+        outcomes = await asyncio.gather(  # both wait for the aggregate to be loaded
+            bus.send(Deposit("7", 5)), bus.send(Withdraw("7", 5)), return_exceptions=True
+        )
+        assert [type(outcome) for outcome in outcomes] == [ArithmeticError, Insufficient]
+        assert await types_of(store) == ["Opened"]
 
     async def test_shorter_stream_than_known(self, store: EventStore) -> None:
         """A stream that is shorter than it was (restored, say) is read from its beginning."""
