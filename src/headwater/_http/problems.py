@@ -1,6 +1,11 @@
-"""Every error leaves an HTTP edge as a problem document (RFC 9457)."""
+"""Every error leaves an HTTP edge as a problem document (RFC 9457).
+
+What a store's error says of its place (host, schema, path, user) is for the log; a caller is told
+what kind of store it is, what became of its request, and what to do.
+"""
 
 import math
+import time
 import uuid
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -14,9 +19,12 @@ from litestar.types import ExceptionHandlersMap
 from msgspec.json import Decoder as JsonDecoder
 
 from headwater.errors import (
+    DiskFull,
     HeadwaterError,
     MalformedMessage,
     RouteNotFound,
+    StoreError,
+    StoreUnavailable,
     TooLarge,
     Unauthenticated,
     Unavailable,
@@ -28,6 +36,18 @@ MEDIA_TYPE = "application/problem+json"
 T = TypeVar("T")
 
 _log = structlog.get_logger("headwater.http")
+
+_REPEAT_S = 1.0  # while a store is away every request fails: the log says it once in a while
+_told: dict[str, float] = {}
+_TOLD_MAX = 100
+
+_OUTCOMES = {  # what the reason of a store's error says about the request: see the event store
+    "unknown whether": (
+        "it is unknown whether the change was stored: send it again with the same Idempotency-Key"
+    ),
+    "stored before": "this was stored before: send it again to be told the outcome",
+    "nothing was stored": "nothing was stored: retry",
+}
 
 
 class Problem(NamedTuple):
@@ -68,7 +88,8 @@ def problem_of(error: Exception, scope: Any, *, limit_bytes: int = 0) -> Problem
     """Return the problem document of any exception that ends a request.
 
     Errors of `headwater.errors` keep their status, code and fields, and say ``Retry-After`` where
-    waiting helps. Litestar's own become the nearest of them (404 `RouteNotFound`, 400
+    waiting helps; those of a store name its kind instead of its place, which is in the log.
+    Litestar's own become the nearest of them (404 `RouteNotFound`, 400
     `MalformedMessage`, 413 `TooLarge`); 405 keeps its ``Allow`` header. Anything else is logged
     with its traceback and answered as `Unexpected`, with a reference that is also in the log.
 
@@ -81,15 +102,52 @@ def problem_of(error: Exception, scope: Any, *, limit_bytes: int = 0) -> Problem
         return _of_http_error(error, scope, limit_bytes)
     if isinstance(error, SerializationException):
         error = MalformedMessage(name="the request", reason=str(error))
+    if isinstance(error, (StoreUnavailable, DiskFull, StoreError)):
+        _tell(error, scope)
+        error = _without_place(error)
     if isinstance(error, HeadwaterError):
         return _of_own_error(error)
     return _unexpected(error, scope)
 
 
+def _without_place(error: StoreUnavailable | DiskFull | StoreError) -> HeadwaterError:
+    """Return an error of the same class that says nothing about where the store is."""
+    fields = error.fields()
+    reason = str(fields.get("reason", ""))
+    store = str(error.store)
+    if store.startswith(("postgresql:", "postgres:")):
+        fields["store"] = "PostgreSQL"
+    elif "/" in store or "." in store:
+        fields["store"] = "SQLite"
+    if isinstance(error, StoreUnavailable):
+        found = [text for words, text in _OUTCOMES.items() if words in reason]
+        told = f"{found[0] if found else 'retry'}, after {_seconds(error)} s"
+        fields["reason"] = f"it cannot be used at the moment; {told}"
+    elif reason:
+        fields["reason"] = "what is stored cannot be used: whoever runs it finds why in the log"
+    return type(error)(**fields)
+
+
+def _tell(error: HeadwaterError, scope: Any) -> None:
+    """Log an error of a store whole; the same one at most once in a while."""
+    text, now = str(error), time.monotonic()
+    if now - _told.get(text, -math.inf) < _REPEAT_S:
+        return
+    if len(_told) >= _TOLD_MAX:
+        _told.clear()
+    _told[text] = now
+    method, path = str(scope["method"]), scope["path"]
+    _log.warning("store failed", method=method, path=path, code=error.code, error=text)
+
+
+def _seconds(error: Unavailable) -> int:
+    return max(1, math.ceil(error.retry_after_s))
+
+
 def _of_own_error(error: HeadwaterError, headers: Mapping[str, str] | None = None) -> Problem:
     headers = dict(headers or {})
     if isinstance(error, Unavailable):
-        headers.setdefault("retry-after", str(max(1, math.ceil(error.retry_after_s))))
+        headers.setdefault("retry-after", str(_seconds(error)))
     if isinstance(error, Unauthenticated):
         headers.setdefault("www-authenticate", "Bearer")
     return Problem(error.status, headers, msgspec.json.encode(error.to_problem()))

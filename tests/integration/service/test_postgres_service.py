@@ -1,14 +1,23 @@
 """A service whose events, views and bus are all in PostgreSQL."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import asyncpg
+import pytest
+from structlog.testing import capture_logs
 
+from headwater.client import HttpCaller
+from headwater.discovery import Instance, RouteInfo, StaticDiscovery
+from headwater.dispatch.remote import RemoteCommandBus
+from headwater.errors import StoreUnavailable
+from headwater.messages import Command
 from headwater.messages.headers import CONSISTENCY_TOKEN
 from headwater.service.runtime import Runtime
-from tests.integration.service.shop import make_service
+from tests.integration.service.shop import SellItem, make_service
 from tests.postgres_server import PostgresServer
 
 WAIT_S_MAX = 20.0
@@ -30,6 +39,32 @@ async def stock(http: aiohttp.ClientSession, item: str, token: str) -> int:
     async with http.get(f"/items/{item}", headers={CONSISTENCY_TOKEN: token}) as answer:
         assert answer.status == 200, await answer.text()
         return int((await answer.json())["stock"])
+
+
+def check_discreet(text: str, server: PostgresServer) -> None:
+    """A caller is told what kind of store is away, and nothing about where it is."""
+    assert "PostgreSQL" in text
+    assert not [
+        word for word in (server.directory.name, str(server.port), "schema") if word in text
+    ]
+
+
+def said(logs: Sequence[Mapping[str, Any]]) -> str:
+    return "\n".join(str(entry.get("error", "")) for entry in logs)
+
+
+async def send_from_elsewhere(running: Runtime, command: Command) -> None:
+    """Send a command as another service does."""
+    routes = (RouteInfo("POST", "/items/{item_id}/sales", "command", "SellItem", "item_id"),)
+    port = int(running.url.rpartition(":")[2])
+    discovery = StaticDiscovery(
+        {"shop": [Instance("shop", "s1", "127.0.0.1", port, routes=routes)]}
+    )
+    caller = HttpCaller(discovery)
+    try:
+        await RemoteCommandBus(caller, discovery, retries=0).send(command)
+    finally:
+        await caller.close()
 
 
 async def test_everything_in_one_database(own_postgres: PostgresServer, tmp_path: Path) -> None:
@@ -82,10 +117,18 @@ async def test_the_server_goes_and_comes(own_postgres: PostgresServer, tmp_path:
         async with http.post("/items", json={"item_id": "a", "title": "A", "stock": 9}) as made:
             assert made.status == 200
         await asyncio.to_thread(own_postgres.kill)
-        async with http.post("/items/a/sales", json={"count": 1}) as answer:
-            assert answer.status == 503, await answer.text()
-        async with http.get("/items/a") as answer:
-            assert answer.status == 503, await answer.text()
+        with capture_logs() as logs:
+            async with http.post("/items/a/sales", json={"count": 1}) as answer:
+                assert answer.status == 503, await answer.text()
+                check_discreet(await answer.text(), own_postgres)
+            async with http.get("/items/a") as answer:
+                assert answer.status == 503, await answer.text()
+                check_discreet(await answer.text(), own_postgres)
+        assert "schema=shop" in said(logs)
+        async with http.get("/health/ready") as answer:  # which is for those who run it
+            assert "schema=shop" in await answer.text()
+        with pytest.raises(StoreUnavailable, match=r"'PostgreSQL'.*retry"):
+            await send_from_elsewhere(running, SellItem("a", 1))
         own_postgres.start()
         async with asyncio.timeout(WAIT_S_MAX):
             token = ""
@@ -111,9 +154,11 @@ async def test_somebody_left_a_transaction_open(
         somebody = await asyncpg.connect(url)
         await somebody.execute("BEGIN; LOCK TABLE shop.events IN SHARE ROW EXCLUSIVE MODE")
         async with asyncio.timeout(WAIT_S_MAX):
-            async with http.post("/items/a/sales", json={"count": 1}) as answer:
-                assert answer.status == 503, await answer.text()
-                assert "pg_stat_activity" in await answer.text()
+            with capture_logs() as logs:
+                async with http.post("/items/a/sales", json={"count": 1}) as answer:
+                    assert answer.status == 503, await answer.text()
+                    check_discreet(await answer.text(), own_postgres)
+            assert "pg_stat_activity" in said(logs)
             async with http.get("/items/a") as answer:
                 assert answer.status == 200, await answer.text()
         await somebody.close()
@@ -121,7 +166,7 @@ async def test_somebody_left_a_transaction_open(
 
 
 async def test_only_reading_is_allowed(own_postgres: PostgresServer, tmp_path: Path) -> None:
-    """On a standby commands are answered 503 and name the primary; queries are answered."""
+    """On a standby commands are answered 503 and the log names the primary; queries work."""
     standby = own_postgres.directory / "data" / "standby.signal"
     async with (
         Runtime(make_service(), settings(own_postgres.url(), tmp_path)) as running,
@@ -134,11 +179,11 @@ async def test_only_reading_is_allowed(own_postgres: PostgresServer, tmp_path: P
         standby.touch()
         own_postgres.start()
         async with asyncio.timeout(WAIT_S_MAX):
-            text = ""
-            while "connect to the primary" not in text:  # the first finds its connection broken
-                async with http.post("/items/a/sales", json={"count": 1}) as answer:
-                    assert answer.status == 503, await answer.text()
-                    text = await answer.text()
+            with capture_logs() as logs:  # the first finds its connection broken
+                while "connect to the primary" not in said(logs):
+                    async with http.post("/items/a/sales", json={"count": 1}) as answer:
+                        assert answer.status == 503, await answer.text()
+                        check_discreet(await answer.text(), own_postgres)
             async with http.get("/items/a") as answer:
                 assert answer.status == 200, await answer.text()
         await asyncio.to_thread(own_postgres.stop)
