@@ -1,9 +1,10 @@
 """Filters as SQL: what an item asks for comes from indexes alone, and costs as its rarest part.
 
-An item with several tags, or tags and types, is an intersection of indexes. It is found by
-leaping: each tag in turn, and the types, name their first position from the last one named on,
-and where a whole round names the same position all of them agree. A round moves on past an event
-of each, so there are no more rounds than events of the rarest (and one more for each match).
+An item with several tags, or tags and types, is an intersection of indexes. Of its first tag some
+events are looked at one by one, which is fastest while many of them match. From there on the
+search leaps: each tag in turn, and the types, name their first position from the last one named
+on, and where a whole round names the same position all of them agree. A round moves on past an
+event of each, so there are no more rounds than events of the rarest (and one more for each match).
 """
 # ruff: noqa: S608  # texts are made of constants and parameter names; values are bound
 
@@ -13,6 +14,7 @@ from headwater.eventstore.api import EventFilter, FilterItem
 
 _TERMS_MAX = 64
 _POSITION_MAX = 2**63 - 1
+_NEAR_PAGE, _NEAR_ONE = 4096, 64  # events looked at one by one: for a page, for one position
 COLUMNS = "position, stream, version, type, type_version, time, tags, data, metadata"
 
 
@@ -49,7 +51,8 @@ def find_tagged(item: FilterItem) -> tuple[str, dict[str, str]]:
     The caller adds ``:low`` (exclusive) and ``:high`` (inclusive).
     """
     names = _Names()
-    return f"SELECT min(position) FROM ({_leap(item, names)} LIMIT 1)", names.values
+    common = _common(item, names, near=_NEAR_ONE, limit="1")
+    return f"SELECT min(position) FROM ({common})", names.values
 
 
 class _Names:
@@ -78,17 +81,46 @@ def _terms(item: FilterItem, names: _Names, *, backwards: bool) -> list[str]:
     if len(set(item.tags)) == 1 and not item.types:
         tag = names.of(item.tags[0])
         return [f"SELECT position FROM event_tags WHERE tag = {tag} {within}"]
-    return [f"SELECT position FROM ({_leap(item, names, backwards=backwards)} LIMIT :limit)"]
+    common = _common(item, names, near=_NEAR_PAGE, limit=":limit", backwards=backwards)
+    return [f"SELECT position FROM ({common})"]
 
 
-def _leap(item: FilterItem, names: _Names, *, backwards: bool = False) -> str:
-    """Return a query for the positions that all tags, and one of the types, have in common.
+def _common(
+    item: FilterItem, names: _Names, *, near: int, limit: str, backwards: bool = False
+) -> str:
+    """Return a query for the positions that all tags, and one of the types, have in common."""
+    first, *others = dict.fromkeys(item.tags)
+    order = "DESC" if backwards else "ASC"
+    of_first = (
+        f"SELECT position FROM event_tags WHERE tag = {names.of(first)} "
+        f"AND position > :low AND position <= :high ORDER BY position {order}"
+    )
+    joins = "".join(
+        f" CROSS JOIN event_tags AS t{n} ON t{n}.tag = {names.of(tag)} "
+        f"AND t{n}.position = t.position"
+        for n, tag in enumerate(others)
+    )
+    if item.types:
+        kinds = ", ".join(names.of(kind) for kind in dict.fromkeys(item.types))
+        joins += f" CROSS JOIN events AS e ON e.position = t.position AND e.type IN ({kinds})"
+    one_by_one = f"SELECT t.position AS position FROM ({of_first} LIMIT {near}) AS t{joins}"
+    seen = f"({of_first} LIMIT 1 OFFSET {near - 1})"  # the last of them, if there are as many
+    begin = f"ifnull({seen} - 1, :low)" if backwards else f"ifnull({seen}, :high) + 1"
+    leaping = _leap(item, names, begin, backwards=backwards)
+    return (
+        f"SELECT position FROM ({one_by_one} LIMIT {limit}) "
+        f"UNION ALL SELECT position FROM ({leaping} LIMIT {limit}) LIMIT {limit}"
+    )
+
+
+def _leap(item: FilterItem, names: _Names, begin: str, *, backwards: bool) -> str:
+    """Return a query for those positions from one on, found by leaping.
 
     Each row of ``leap`` is a round: where the one before ended, and this one. Equal means that
     all agree; the next round then begins one further.
     """
     nearest, ahead, step = ("max", "<=", "-") if backwards else ("min", ">=", "+")
-    begin, going_on = (":high", "> :low") if backwards else (":low + 1", "<= :high")
+    going_on = "> :low" if backwards else "<= :high"
 
     def first(where: str, start: str) -> str:
         return f"(SELECT {nearest}(position) FROM {where} AND position {ahead} {start})"
@@ -105,7 +137,7 @@ def _leap(item: FilterItem, names: _Names, *, backwards: bool = False) -> str:
     for tag in dict.fromkeys(item.tags):
         end = first(f"event_tags WHERE tag = {names.of(tag)}", end)
     return (
-        f"WITH RECURSIVE leap (before, position) AS (VALUES (0, {begin}) UNION ALL "
+        f"WITH RECURSIVE leap (before, position) AS (VALUES (-1, {begin}) UNION ALL "
         f"SELECT position, {end} FROM leap WHERE position {going_on}) "
         "SELECT position FROM leap WHERE position = before"
     )
