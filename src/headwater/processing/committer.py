@@ -1,6 +1,7 @@
 """One transaction of a lane: park what is poisoned, apply the rest, move the token on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from headwater.errors import ClaimLost, ConfigurationError, Unavailable
 from headwater.processing.applier import Applier, EventFailed
@@ -9,7 +10,7 @@ from headwater.processing.dead_letters import DeadLetter, letter_of, queue_of, s
 from headwater.processing.lanes import Lane, event_id
 from headwater.processing.sources import RawEvent
 from headwater.processing.tokens import Token
-from headwater.views import ViewStore, ViewTransaction, view_type
+from headwater.views import Segment, ViewStore, ViewTransaction, view_type
 
 SOON_S = 0.02
 """Extra work that is due by then is done together with events."""
@@ -125,8 +126,8 @@ class Committer:
             async with self._views.transaction(
                 generations=self.generations, synced=synced
             ) as transaction:
-                for lane in lanes:
-                    await transaction.advance(list(lane.segments.values()), lane.token.text)
+                for token, segments in _in_order(lanes):
+                    await transaction.advance(segments, token)
                 indices = [i for lane in lanes for i in lane.indices]
                 await applier.do_due(transaction, indices, synced=synced)
         except BaseException:
@@ -172,6 +173,19 @@ class Committer:
                 )
             )
         return free, letters
+
+
+def _in_order(lanes: Sequence[Lane]) -> Iterator[tuple[str, list[Segment]]]:
+    """Yield the segments of lanes by index, with their tokens; who stand in a row, together.
+
+    Whoever locks several segments does so in this order, so that nobody waits for each other.
+    """
+    all_of_them = sorted(
+        ((segment, lane.token.text) for lane in lanes for segment in lane.segments.values()),
+        key=lambda one: one[0].index,
+    )
+    for token, row in groupby(all_of_them, key=lambda one: one[1]):
+        yield token, [segment for segment, _ in row]
 
 
 def _check_done(lane: Lane, events: Sequence[RawEvent]) -> None:

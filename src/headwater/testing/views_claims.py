@@ -153,13 +153,45 @@ class ViewGenerations(ViewStoreSuite):
             await work.save([Person("half")])
         with pytest.raises(InvalidInput, match="generation 1 of 'p' is active"):
             await store.drop_generation("p", 1, [Person])
-        await store.drop_generation("p", 2, [Person])
-        await store.drop_generation("p", 2, [Person])
+        assert await store.drop_generation("p", 2, [Person])
+        assert await store.drop_generation("p", 2, [Person])
         assert await store.segments("p") == [kept]
         assert await store.get(Person, "p") == Person("p")
         await store.ensure([Person], generation=2)
         async with store.transaction(generations={"Person": 2}) as work:
             assert await work.load(Person, ["half"]) == {}
+
+    async def test_a_generation_that_somebody_works_on_is_not_dropped(
+        self, store: ViewStore, clock: Clock
+    ) -> None:
+        """While a lease lasts `drop_generation` leaves all as it is, and says so."""
+        made = await store.open_segments("p", count=2, token="0", generation=2)
+        await store.ensure([Person], generation=2)
+        held = await claim(store, made[1])
+        assert not await store.drop_generation("p", 2, [Person])
+        async with store.transaction(generations={"Person": 2}) as work:
+            await work.advance([held], "1")
+            await work.save([Person("half")])
+        clock.now += 10
+        assert await store.drop_generation("p", 2, [Person])
+        assert await store.segments("p") == []
+
+    async def test_a_claim_on_what_was_dropped_stays_lost(
+        self, store: ViewStore, clock: Clock
+    ) -> None:
+        """Segments that are made again do not take a claim from before for one from after."""
+        (made,) = await store.open_segments("p", count=1, token="0", generation=2)
+        before = await claim(store, made, owner="a")
+        clock.now += 10
+        assert await store.drop_generation("p", 2, [])
+        (made,) = await store.open_segments("p", count=1, token="0", generation=2)
+        after = await claim(store, made, owner="a")
+        assert after.fence > before.fence
+        with pytest.raises(ClaimLost):
+            async with store.transaction() as work:
+                await work.advance([before], "9")
+        assert await store.renew([before], lease_s=1) == []
+        assert await store.segments("p") == [after]
 
 
 class ViewClaims(ViewStoreSuite):

@@ -46,7 +46,7 @@ class Segment(msgspec.Struct, frozen=True):
         token: how far it has come; opaque to the store (the processor's own JSON text).
         owner: who holds the claim, empty when nobody does.
         lease_until: when the claim ends, seconds since 1970 UTC.
-        fence: rises with every change of owner.
+        fence: rises with every change of owner, also over a `ViewStore.drop_generation`.
     """
 
     processor: str
@@ -242,9 +242,10 @@ class ViewStore(Protocol):
 
     async def drop_generation(
         self, processor: str, generation: int, views: Sequence[type[View]]
-    ) -> None:
+    ) -> bool:
         """Remove a generation that is not active, its documents and its segments.
 
+        Returns whether it is gone: nothing is removed while somebody holds one of the segments.
         What is not there is ignored.
 
         Raises:

@@ -39,6 +39,7 @@ class MemoryViewStore:
         self._active_views: dict[str, int] = {}
         self._active_processors: dict[str, int] = {}
         self._segments: dict[SegmentId, Segment] = {}
+        self._fences: dict[str, int] = {}  # of processors: the highest one of dropped segments
         self._writing = Exclusive(_NAME)
         self._waiting: set[asyncio.Event] = set()
         self._closed = False
@@ -138,15 +139,21 @@ class MemoryViewStore:
 
     async def drop_generation(
         self, processor: str, generation: int, views: Sequence[type[View]]
-    ) -> None:
+    ) -> bool:
         """See `ViewStore.drop_generation`."""
         names = [view_type(view).name for view in views]
         async with self._write():
             check_droppable(processor, generation, self._actives(processor, names))
+            former, now = self.segments_of(processor, generation), self._clock()
+            if any(segment.owner and segment.lease_until > now for segment in former):
+                return False
             for name in names:
                 self._drop((name, generation))
-            for segment in [s for s in self._segments if s[:2] == (processor, generation)]:
-                del self._segments[segment]
+            for segment in former:
+                del self._segments[_id(segment)]
+            fences = [segment.fence for segment in former]
+            self._fences[processor] = max(self._fences.get(processor, 0), *fences, 0)
+            return True
 
     async def open_segments(
         self, processor: str, *, count: int, token: str, generation: int
@@ -155,7 +162,11 @@ class MemoryViewStore:
         async with self._write():
             found = self.segments_of(processor, generation)
             if not found and generation >= self._active_processors.get(processor, 1):
-                found = [Segment(processor, generation, i, count, token) for i in range(count)]
+                fence = self._fences.get(processor, 0)
+                found = [
+                    Segment(processor, generation, i, count, token, fence=fence)
+                    for i in range(count)
+                ]
                 self._segments.update({_id(segment): segment for segment in found})
             return found
 

@@ -30,7 +30,7 @@ from headwater.views.selection import select
 V = TypeVar("V", bound=View)
 T = TypeVar("T")
 
-_MIGRATIONS = ("postgres_1.sql", "postgres_steps_2.sql")
+_MIGRATIONS = ("postgres_1.sql", "postgres_steps_2.sql", "postgres_fences_3.sql")
 _SETTLE_S_MAX = 10.0
 _SETTLE_PAUSE_S = 0.05
 _STEPS_MAX = 4096
@@ -197,10 +197,12 @@ class PostgresViewStore:
 
     async def drop_generation(
         self, processor: str, generation: int, views: Sequence[type[View]]
-    ) -> None:
+    ) -> bool:
         """See `ViewStore.drop_generation`."""
-        await self._write(
-            lambda c: postgres_generations.drop_generation(c, processor, generation, views)
+        return await self._write(
+            lambda c: postgres_generations.drop_generation(
+                c, processor, generation, views, now=self._now()
+            )
         )
 
     async def open_segments(
@@ -242,9 +244,12 @@ class PostgresViewStore:
 
     async def reset(self, processor: str, *, token: str, generation: int) -> None:
         """See `ViewStore.reset`."""
-        await self._write(
-            lambda c: postgres_segments.reset(c, processor, token=token, generation=generation)
-        )
+
+        async def work(connection: Any) -> None:
+            await postgres_generations.lock(connection)
+            await postgres_segments.reset(connection, processor, token=token, generation=generation)
+
+        await self._write(work)
 
     async def changes(self) -> AsyncIterator[None]:
         """See `ViewStore.changes`."""

@@ -9,7 +9,7 @@ import msgspec
 from headwater._sql.resources import statements
 from headwater.views.checks import check_active, check_droppable, check_shape, missing
 from headwater.views.model import View, ViewType, view_type
-from headwater.views.postgres_segments import drop_segments
+from headwater.views.postgres_segments import drop_idle, drop_older
 from headwater.views.postgres_tables import Table, table, table_name
 
 T = TypeVar("T")
@@ -121,16 +121,21 @@ async def activate(
     for name in names:
         if await connection.fetchrow(_SQL["shape"], name.casefold(), generation) is None:
             raise missing(name, generation)
-    await drop_segments(connection, processor, generation, older=True)
+    await drop_older(connection, processor, generation)
     for name in names:
         await _activate(connection, name, generation)
     await connection.execute(_SQL["set_active"], "processor", processor, generation)
 
 
 async def drop_generation(
-    connection: Any, processor: str, generation: int, views: Sequence[type[View]]
-) -> None:
-    """Remove a generation that is not active.
+    connection: Any,
+    processor: str,
+    generation: int,
+    views: Sequence[type[View]],
+    *,
+    now: float | None,
+) -> bool:
+    """Remove a generation that is not active and that nobody works on; return whether it is gone.
 
     Raises:
         InvalidInput: it is active.
@@ -138,9 +143,10 @@ async def drop_generation(
     await lock(connection)
     names = sorted(view_type(view).name for view in views)
     check_droppable(processor, generation, await _present(connection, processor, names))
-    await drop_segments(connection, processor, generation, older=False)
-    for name in names:
+    gone = await drop_idle(connection, processor, generation, now=now)
+    for name in names if gone else ():
         await _drop(connection, name, generation)
+    return gone
 
 
 async def _present(connection: Any, processor: str, names: Sequence[str]) -> list[int]:

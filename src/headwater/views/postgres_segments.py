@@ -1,4 +1,4 @@
-"""Segments in PostgreSQL: tokens, claims, leases and fences. Each function is one statement."""
+"""Segments in PostgreSQL: tokens, claims, leases and fences."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -104,7 +104,8 @@ async def advance(
         ClaimLost: one of them is not held any more, or is not where we left it.
     """
     before = [known.get(claim_of(segment)) for segment in segments]
-    rows = await connection.fetch(_SQL["advance"], *_arrays(segments), token, before)
+    sql = _SQL["advance" if len(segments) == 1 else "advance_several"]
+    rows = await connection.fetch(sql, *_arrays(segments), token, before)
     moved = {tuple(row[:5]): int(row[5]) for row in rows}
     for segment in segments:
         if claim_of(segment) not in moved:
@@ -113,13 +114,18 @@ async def advance(
 
 
 async def lock_segments(connection: Any, processor: str, generation: int) -> list[Segment]:
-    """Return the segments of a generation, by index; nobody else changes them before the end."""
+    """Return the segments of a generation, by index; nobody else changes them before the end.
+
+    Under the lock: segments that others are just replacing would not be found.
+    """
     rows = await connection.fetch(_SQL["lock"], processor, generation)
     return [Segment(*row) for row in rows]
 
 
 async def replace(connection: Any, segments: Sequence[Segment]) -> Proof:
     """Put segments in the place of all those of their generation; return what will prove it.
+
+    Under the lock.
 
     Raises:
         ClaimLost: there are none.
@@ -129,7 +135,7 @@ async def replace(connection: Any, segments: Sequence[Segment]) -> Proof:
     if not former:
         raise ClaimLost(processor=first.processor, segment=first.index)
     fence = 1 + max(segment.fence for segment in former)
-    await drop_segments(connection, first.processor, first.generation, older=False)
+    await connection.execute(_SQL["drop"], first.processor, first.generation)
     await connection.execute(
         _SQL["put"],
         *_arrays(segments)[:5],
@@ -153,13 +159,26 @@ async def outcome(connection: Any, proof: Proof) -> Outcome:
 
 
 async def reset(connection: Any, processor: str, *, token: str, generation: int) -> None:
-    """Set all tokens of a generation and end its claims."""
+    """Set all tokens of a generation and end its claims; under the lock."""
+    await lock_segments(connection, processor, generation)
     await connection.execute(_SQL["reset"], processor, generation, token)
 
 
-async def drop_segments(connection: Any, processor: str, generation: int, *, older: bool) -> None:
-    """Remove the segments of a generation, or of all before it."""
-    await connection.execute(_SQL["drop_older" if older else "drop"], processor, generation)
+async def drop_older(connection: Any, processor: str, generation: int) -> None:
+    """Remove the segments of all generations before one; under the lock."""
+    await connection.execute(_SQL["lock_older"], processor, generation)
+    await connection.execute(_SQL["drop_older"], processor, generation)
+
+
+async def drop_idle(connection: Any, processor: str, generation: int, *, now: float | None) -> bool:
+    """Remove the segments of a generation unless somebody holds one; under the lock."""
+    former = await lock_segments(connection, processor, generation)
+    if await connection.fetchval(_SQL["held"], processor, generation, now):
+        return False
+    await connection.execute(_SQL["drop"], processor, generation)
+    if former:
+        await connection.execute(_SQL["keep_fence"], processor, max(s.fence for s in former))
+    return True
 
 
 def _arrays(segments: Sequence[Segment]) -> list[list[Any]]:

@@ -1,3 +1,7 @@
+-- Whoever locks several rows does so in order of the key, so that no two transactions wait for each
+-- other: an UPDATE by itself takes them as they lie in the table. What changes which rows there are
+-- holds the lock of `postgres_generations.sql` before.
+
 -- name: all
 SELECT processor, generation, number, count, token, owner, lease_until, fence
 FROM view_segments
@@ -16,8 +20,11 @@ WHERE processor = $1 AND generation = $2
 ORDER BY number
 
 -- name: make
-INSERT INTO view_segments (processor, generation, number, count, token)
-SELECT $1, $2, number, $3, $4
+-- Fences go on above those of segments that were dropped.
+INSERT INTO view_segments (processor, generation, number, count, token, fence)
+SELECT $1, $2, number, $3, $4, coalesce(
+    (SELECT dropped.fence FROM view_generations AS dropped
+     WHERE dropped.kind = 'processor' AND dropped.name = $1), 0)
 FROM generate_series(0, $3 - 1) AS number
 WHERE NOT EXISTS (
     SELECT FROM view_generations AS active
@@ -31,6 +38,12 @@ FROM view_segments
 WHERE processor = $1 AND generation = $2
 ORDER BY number
 FOR UPDATE
+
+-- name: held
+SELECT EXISTS (
+    SELECT FROM view_segments
+    WHERE processor = $1 AND generation = $2 AND owner <> ''
+      AND lease_until > coalesce($3, extract(epoch FROM clock_timestamp())::double precision))
 
 -- name: put
 INSERT INTO view_segments
@@ -56,26 +69,38 @@ WHERE (processor, generation, number, count) IN (
 RETURNING processor, generation, number, count, token, owner, lease_until, fence
 
 -- name: renew
+WITH locked AS (
+    SELECT mine.processor, mine.generation, mine.number, mine.count
+    FROM unnest($1::text[], $2::integer[], $3::integer[], $4::integer[], $5::text[], $6::bigint[])
+         AS held (processor, generation, number, count, owner, fence)
+    JOIN view_segments AS mine USING (processor, generation, number, count, owner, fence)
+    WHERE mine.owner <> ''
+    ORDER BY mine.processor, mine.generation, mine.number, mine.count
+    FOR NO KEY UPDATE OF mine)
 UPDATE view_segments AS mine
 SET lease_until = coalesce($8, extract(epoch FROM clock_timestamp())::double precision) + $7
-FROM unnest($1::text[], $2::integer[], $3::integer[], $4::integer[], $5::text[], $6::bigint[])
-     AS held (processor, generation, number, count, owner, fence)
-WHERE mine.processor = held.processor AND mine.generation = held.generation
-  AND mine.number = held.number AND mine.count = held.count
-  AND mine.owner = held.owner AND mine.fence = held.fence AND mine.owner <> ''
+FROM locked
+WHERE mine.processor = locked.processor AND mine.generation = locked.generation
+  AND mine.number = locked.number AND mine.count = locked.count
 RETURNING mine.processor, mine.generation, mine.number, mine.count, mine.token, mine.owner,
           mine.lease_until, mine.fence
 
 -- name: release
+WITH locked AS (
+    SELECT mine.processor, mine.generation, mine.number, mine.count
+    FROM unnest($1::text[], $2::integer[], $3::integer[], $4::integer[], $5::text[], $6::bigint[])
+         AS held (processor, generation, number, count, owner, fence)
+    JOIN view_segments AS mine USING (processor, generation, number, count, owner, fence)
+    ORDER BY mine.processor, mine.generation, mine.number, mine.count
+    FOR NO KEY UPDATE OF mine)
 UPDATE view_segments AS mine
 SET owner = '', lease_until = 0.0
-FROM unnest($1::text[], $2::integer[], $3::integer[], $4::integer[], $5::text[], $6::bigint[])
-     AS held (processor, generation, number, count, owner, fence)
-WHERE mine.processor = held.processor AND mine.generation = held.generation
-  AND mine.number = held.number AND mine.count = held.count
-  AND mine.owner = held.owner AND mine.fence = held.fence
+FROM locked
+WHERE mine.processor = locked.processor AND mine.generation = locked.generation
+  AND mine.number = locked.number AND mine.count = locked.count
 
 -- name: advance
+-- One segment; several at once: `advance_several`.
 UPDATE view_segments AS mine
 SET token = $7, steps = mine.steps + 1
 FROM unnest($1::text[], $2::integer[], $3::integer[], $4::integer[], $5::text[], $6::bigint[],
@@ -85,6 +110,23 @@ WHERE mine.processor = held.processor AND mine.generation = held.generation
   AND mine.number = held.number AND mine.count = held.count
   AND mine.owner = held.owner AND mine.fence = held.fence AND mine.owner <> ''
   AND mine.steps = coalesce(held.steps, mine.steps)
+RETURNING mine.processor, mine.generation, mine.number, mine.count, mine.fence, mine.steps
+
+-- name: advance_several
+WITH locked AS (
+    SELECT mine.processor, mine.generation, mine.number, mine.count
+    FROM unnest($1::text[], $2::integer[], $3::integer[], $4::integer[], $5::text[], $6::bigint[],
+                $8::bigint[])
+         AS held (processor, generation, number, count, owner, fence, steps)
+    JOIN view_segments AS mine USING (processor, generation, number, count, owner, fence)
+    WHERE mine.owner <> '' AND mine.steps = coalesce(held.steps, mine.steps)
+    ORDER BY mine.processor, mine.generation, mine.number, mine.count
+    FOR NO KEY UPDATE OF mine)
+UPDATE view_segments AS mine
+SET token = $7, steps = mine.steps + 1
+FROM locked
+WHERE mine.processor = locked.processor AND mine.generation = locked.generation
+  AND mine.number = locked.number AND mine.count = locked.count
 RETURNING mine.processor, mine.generation, mine.number, mine.count, mine.fence, mine.steps
 
 -- name: settle
@@ -100,6 +142,13 @@ UPDATE view_segments
 SET token = $3, owner = '', lease_until = 0.0, fence = fence + 1
 WHERE processor = $1 AND generation = $2
 
+-- name: lock_older
+SELECT
+FROM view_segments
+WHERE processor = $1 AND generation < $2
+ORDER BY generation, number, count
+FOR UPDATE
+
 -- name: drop_older
 DELETE FROM view_segments
 WHERE processor = $1 AND generation < $2
@@ -107,3 +156,8 @@ WHERE processor = $1 AND generation < $2
 -- name: drop
 DELETE FROM view_segments
 WHERE processor = $1 AND generation = $2
+
+-- name: keep_fence
+INSERT INTO view_generations (kind, name, generation, fence) VALUES ('processor', $1, 1, $2)
+ON CONFLICT (kind, name)
+DO UPDATE SET fence = greatest(view_generations.fence, excluded.fence)

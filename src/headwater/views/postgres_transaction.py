@@ -13,7 +13,7 @@ from headwater.errors import ClaimLost, HeadwaterError, InvalidInput, StoreError
 from headwater.views.api import Segment, ViewPage
 from headwater.views.checks import check_whole, missing
 from headwater.views.model import View, view_type
-from headwater.views.postgres_generations import Generations
+from headwater.views.postgres_generations import Generations, lock
 from headwater.views.postgres_segments import (
     Claim,
     Proof,
@@ -181,13 +181,23 @@ class PostgresViewTransaction:
 
     async def segments(self, processor: str, *, generation: int) -> list[Segment]:
         """See `ViewTransaction.segments`."""
-        return await self._step(lambda: lock_segments(self._connection, processor, generation))
+
+        async def work() -> list[Segment]:
+            await lock(self._connection)
+            return await lock_segments(self._connection, processor, generation)
+
+        return await self._step(work)
 
     async def replace_segments(self, segments: Sequence[Segment]) -> None:
         """See `ViewTransaction.replace_segments`."""
         check_whole(segments)
+
+        async def work() -> Proof:
+            await lock(self._connection)
+            return await replace(self._connection, segments)
+
         try:
-            self.proof = await self._step(lambda: replace(self._connection, segments))
+            self.proof = await self._step(work)
         except ClaimLost as error:
             self._failed = error
             raise

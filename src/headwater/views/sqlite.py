@@ -29,7 +29,7 @@ from headwater.views.sqlite_writer import Writer
 V = TypeVar("V", bound=View)
 T = TypeVar("T")
 
-_MIGRATIONS = ("sqlite_1.sql",)
+_MIGRATIONS = ("sqlite_1.sql", "sqlite_fences_2.sql")
 _DIRECT_KEYS_MAX = 20
 
 
@@ -185,10 +185,12 @@ class SQLiteViewStore:
 
     async def drop_generation(
         self, processor: str, generation: int, views: Sequence[type[View]]
-    ) -> None:
+    ) -> bool:
         """See `ViewStore.drop_generation`."""
-        await self._write(
-            lambda w: sqlite_generations.drop_generation(w, processor, generation, views)
+        return await self._write(
+            lambda w: sqlite_generations.drop_generation(
+                w, processor, generation, views, now=self._clock()
+            )
         )
 
     async def open_segments(

@@ -9,7 +9,7 @@ import msgspec
 
 from headwater.views.checks import check_active, check_droppable, check_shape, missing
 from headwater.views.model import View, ViewType, view_type
-from headwater.views.sqlite_segments import drop_segments
+from headwater.views.sqlite_segments import drop_idle, drop_older
 from headwater.views.sqlite_tables import Table, table, table_name
 
 T = TypeVar("T")
@@ -130,14 +130,19 @@ def activate(
         if connection.execute(_SHAPE, (name, generation)).get is None:
             raise missing(name, generation)
         _activate(connection, name, generation)
-    drop_segments(connection, processor, generation, older=True)
+    drop_older(connection, processor, generation)
     connection.execute(_SET_ACTIVE, ("processor", processor, generation))
 
 
 def drop_generation(
-    connection: apsw.Connection, processor: str, generation: int, views: Sequence[type[View]]
-) -> None:
-    """Remove a generation that is not active.
+    connection: apsw.Connection,
+    processor: str,
+    generation: int,
+    views: Sequence[type[View]],
+    *,
+    now: float,
+) -> bool:
+    """Remove a generation that is not active and that nobody works on; return whether it is gone.
 
     Raises:
         InvalidInput: it is active.
@@ -146,9 +151,10 @@ def drop_generation(
     present = [active(connection, "processor", processor)]
     present += [active(connection, "view", name) for name in names]
     check_droppable(processor, generation, present)
-    for name in names:
+    gone = drop_idle(connection, processor, generation, now=now)
+    for name in names if gone else ():
         _drop(connection, name, generation)
-    drop_segments(connection, processor, generation, older=False)
+    return gone
 
 
 class _Look(NamedTuple):

@@ -109,7 +109,8 @@ def replace(connection: apsw.Connection, segments: Sequence[Segment]) -> None:
     if not former:
         raise ClaimLost(processor=first.processor, segment=first.index)
     fence = 1 + max(segment.fence for segment in former)
-    drop_segments(connection, first.processor, first.generation, older=False)
+    which = {"processor": first.processor, "generation": first.generation}
+    connection.execute(_SQL["drop"], which)
     rows = [{**_bindings(s), "lease_until": s.lease_until, "fence": fence} for s in segments]
     connection.executemany(_SQL["put"], rows)
 
@@ -120,12 +121,23 @@ def reset(connection: apsw.Connection, processor: str, *, token: str, generation
     connection.execute(_SQL["reset"], which)
 
 
-def drop_segments(
-    connection: apsw.Connection, processor: str, generation: int, *, older: bool
-) -> None:
-    """Remove the segments of a generation, or of all before it."""
+def drop_older(connection: apsw.Connection, processor: str, generation: int) -> None:
+    """Remove the segments of all generations before one."""
     which = {"processor": processor, "generation": generation}
-    connection.execute(_SQL["drop_older" if older else "drop"], which)
+    connection.execute(_SQL["drop_older"], which)
+
+
+def drop_idle(connection: apsw.Connection, processor: str, generation: int, *, now: float) -> bool:
+    """Remove the segments of a generation unless somebody holds one."""
+    former = of_generation(connection, processor, generation)
+    if any(segment.owner and segment.lease_until > now for segment in former):
+        return False
+    which = {"processor": processor, "generation": generation}
+    connection.execute(_SQL["drop"], which)
+    if former:
+        highest = {"processor": processor, "fence": max(segment.fence for segment in former)}
+        connection.execute(_SQL["keep_fence"], highest)
+    return True
 
 
 def _bindings(segment: Segment) -> dict[str, Any]:

@@ -16,8 +16,10 @@ WHERE processor = :processor AND generation = :generation
 ORDER BY number
 
 -- name: make
-INSERT INTO view_segments (processor, generation, number, count, token)
-SELECT :processor, :generation, :number, :count, :token
+-- Fences go on above those of segments that were dropped.
+INSERT INTO view_segments (processor, generation, number, count, token, fence)
+SELECT :processor, :generation, :number, :count, :token, coalesce(
+    (SELECT fence FROM view_generations WHERE kind = 'processor' AND name = :processor), 0)
 WHERE NOT EXISTS (
     SELECT 1 FROM view_generations
     WHERE kind = 'processor' AND name = :processor AND generation > :generation
@@ -71,3 +73,8 @@ WHERE processor = :processor AND generation < :generation
 -- name: drop
 DELETE FROM view_segments
 WHERE processor = :processor AND generation = :generation
+
+-- name: keep_fence
+INSERT INTO view_generations (kind, name, generation, fence)
+VALUES ('processor', :processor, 1, :fence)
+ON CONFLICT (kind, name) DO UPDATE SET fence = max(fence, excluded.fence)
