@@ -2,15 +2,19 @@
 
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
-from headwater.errors import InvalidInput
+from headwater.errors import ConfigurationError, InvalidInput
 from headwater.processing.applier import Applier, EventFailed
+from headwater.processing.claims import successor_of
 from headwater.processing.dead_letters import (
     DeadLetter,
     first_letter,
+    forget_former,
+    forget_letters,
+    forget_older,
     lane_of,
     letters,
     queue_of,
@@ -22,9 +26,11 @@ from headwater.processing.rebuild import Report, rebuild
 from headwater.processing.resizing import SEGMENTS_MAX, resized
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
 from headwater.processing.sources import Source
-from headwater.processing.swap import forget_letters
-from headwater.processing.tokens import token_of
+from headwater.processing.swap import activated
+from headwater.processing.tokens import Token, token_of
 from headwater.views import ViewStore, view_type
+
+_TRIES = 3
 
 
 class SegmentStatus(msgspec.Struct, frozen=True):
@@ -97,11 +103,13 @@ class ProcessorAdmin:
         """
         await self._ensure()
         head = await self._source.head()
-        active = await self._views.generation(self.name)
+        segments = await self._views.segments(self.name)
+        active = await self._views.generation(self.name)  # after them: what it has is among them
+        working = successor_of(segments, active) or active
         found = []
-        for segment in await self._views.segments(self.name):
+        for segment in segments:
             token = token_of(segment.token)
-            if segment.generation != active:
+            if segment.generation != working:
                 continue
             token = self._source.restrict(token, {segment.index}, segment.count)
             measure = self._source.measure(token, head)
@@ -136,21 +144,77 @@ class ProcessorAdmin:
         follow its `status` for progress.
 
         Raises:
-            InvalidInput: it is a saga, both are given, or the source cannot be read from there.
+            InvalidInput: it is a saga, both are given, the source cannot be read from there, or a
+                rebuild has just begun its swap (a replay from the start overtakes it).
         """
         if position is not None and time_us is not None:
             raise InvalidInput(reason="replay from a position or from a time, not from both")
         if not self._applier.replayable:
             raise InvalidInput(reason=f"{self.name} is a saga: its commands cannot be unsent")
         await self._ensure()
-        active = await self._views.generation(self.name)
         if position is None and time_us is None:
-            await self._begin_anew(active)
+            await self._begin_anew()
             return
         token = await self._source.at(position=position, time_us=time_us)
-        queue = queue_of(self.name, active)  # letters of older events stay
-        await forget_letters(self._views, queue, after=position or 0, since=time_us or 0)
-        await self._views.reset(self.name, token=token.text, generation=active)
+
+        def again(letter: DeadLetter) -> bool:  # letters of older events stay
+            event = letter.event
+            return event is None or (
+                event.position > (position or 0) and event.time >= (time_us or 0)
+            )
+
+        while True:
+            active = await self._views.generation(self.name)
+            begun = await self._go_back(active, token, again)
+            if begun or await self._views.generation(self.name) == active:
+                return
+
+    async def _begin_anew(self) -> None:
+        """Make an empty generation active."""
+        tries = 0
+        while True:
+            following = await self._following()
+            try:
+                await activated(self._applier, self._views, following)
+                break
+            except ConfigurationError:  # a rebuild took it for one that was given up
+                tries += 1
+                if tries == _TRIES:
+                    raise
+        await forget_older(self._views, self.name, following)
+
+    async def _following(self) -> int:
+        """Make room in a generation that nobody has used, so as to meet no rebuild; return it."""
+        segments = await self._views.segments(self.name)
+        active = await self._views.generation(self.name)
+        following = 1 + max([active, *(segment.generation for segment in segments)])
+        wanted = sum(s.generation == active for s in segments) or self._applier.segments
+        await forget_former(self._views, self.name, following)
+        await self._views.open_segments(
+            self.name,
+            count=self._source.split(wanted),
+            token=self._source.start().text,
+            generation=following,
+        )
+        await self._views.ensure(self._applier.views, generation=following)
+        return following
+
+    async def _go_back(
+        self, active: int, token: Token, again: Callable[[DeadLetter], bool]
+    ) -> bool:
+        """Set all tokens of the active generation; return whether there are any."""
+        async with self._views.transaction() as transaction:
+            segments = await transaction.segments(self.name, generation=active)
+            if successor_of(segments, active):
+                reason = f"{self.name} is being swapped for a rebuilt one: replay when that is done"
+                raise InvalidInput(reason=reason)
+            if segments:
+                queue = queue_of(self.name, active)
+                await forget_letters(transaction, {"queue": queue}, again)
+                free = {"token": token.text, "owner": "", "lease_until": 0.0}
+                freed = [msgspec.structs.replace(segment, **free) for segment in segments]
+                await transaction.replace_segments(freed)
+            return bool(segments)
 
     async def resize(self, count: int) -> None:
         """Split or merge: divide the work into so many segments from now on.
@@ -170,12 +234,14 @@ class ProcessorAdmin:
             reason = f"{self.name} can have 1 to {most} segments, {count} were asked for"
             raise InvalidInput(reason=reason)
         await self._ensure()
-        generations = {s.generation for s in await self._views.segments(self.name)}
-        if not generations:
+        done: set[int] = set()
+        while left := {s.generation for s in await self._views.segments(self.name)} - done:
+            for generation in sorted(left):
+                await self._resize(generation, count)
+            done |= left
+        if not done:
             reason = f"{self.name} was never started: set how many segments it begins with"
             raise InvalidInput(reason=reason)
-        for generation in sorted(generations):
-            await self._resize(generation, count)
 
     async def _resize(self, generation: int, count: int) -> None:
         async with self._views.transaction(
@@ -187,22 +253,6 @@ class ProcessorAdmin:
                 return
             await transaction.replace_segments(resized(self._source, segments, count))
             await self._applier.resized(transaction, len(segments), count)
-
-    async def _begin_anew(self, active: int) -> None:
-        name, views = self.name, self._applier.views
-        following = active + 1
-        await self._views.drop_generation(name, following, views)
-        await self._views.ensure(views, generation=following)
-        segments = await self._views.segments(name)
-        wanted = sum(s.generation == active for s in segments) or self._applier.segments
-        await self._views.open_segments(
-            name,
-            count=self._source.split(wanted),
-            token=self._source.start().text,
-            generation=following,
-        )
-        await self._views.activate(name, following, views)
-        await forget_letters(self._views, queue_of(name, active))
 
     async def rebuild(
         self, *, progress: Report | None = None, join: bool = False, segments: int = 0
@@ -254,11 +304,11 @@ class ProcessorAdmin:
                 async with self._views.transaction(
                     generations=self._generations(generation), synced=self._applier.synced
                 ) as transaction:
+                    # So nobody parks more behind the letter before it is gone.
+                    segments = await transaction.segments(self.name, generation=generation)
                     if await first_letter(transaction, lane) != letter:
                         continue  # somebody else was faster
-                    if not self._applier.replayable:  # commands go to the segment of their saga
-                        segments = await transaction.segments(self.name, generation=generation)
-                        self._applier.count = len(segments) or 1
+                    self._applier.count = len(segments) or 1  # sagas: whose their commands are
                     await self._applier.retry(transaction, letter)
                     await transaction.delete(DeadLetter, [letter.id])
             except EventFailed as failure:
@@ -278,9 +328,11 @@ class ProcessorAdmin:
         """
         await self._ensure()
         dropped = 0
-        lane = lane_of(queue_of(self.name, await self._views.generation(self.name)), sequence)
+        generation = await self._views.generation(self.name)
+        lane = lane_of(queue_of(self.name, generation), sequence)
         while True:
             async with self._views.transaction() as transaction:
+                await transaction.segments(self.name, generation=generation)  # nobody parks more
                 found = (await transaction.find(DeadLetter, where={"lane": lane})).items
                 gone = [one.id for one in found if letter in {"", one.id}]
                 await transaction.delete(DeadLetter, gone)

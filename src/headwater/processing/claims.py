@@ -53,6 +53,7 @@ class Claims:
         self._source = source
         self._views = views
         self._settings = settings
+        self._lost: dict[int, Segment] = {}  # claims that we were told are lost
         self._announced = False
         self._restarted = True  # until the first share: a claim of our name is from a former life
         self._lease_ends = 0.0  # the next one of somebody else; seconds since 1970
@@ -97,9 +98,10 @@ class Claims:
         target = self._target(owners)
         self.surplus = frozenset(sorted(self.held)[target:])
         left = [s for s in mine if s.index not in self.held]
-        kept = [s for s in left if self._restarted and s.owner == self.owner]
+        kept = [s for s in left if s.owner == self.owner and self._is_former(s)]
         free = [s for s in left if s not in kept and (not s.owner or s.lease_until <= now)]
-        await self._claim(kept + free[: max(0, target - len(self.held) - len(kept))])
+        await self._claim(kept, restarted=True)
+        await self._claim(free[: max(0, target - len(self.held))])
         self._restarted = False
         self.satisfied = len(self.held) == target and target > 0
         await self._announce(now)
@@ -126,17 +128,34 @@ class Claims:
             segment.fence,
         )
 
-    async def _claim(self, segments: Sequence[Segment]) -> None:
+    def _is_former(self, segment: Segment) -> bool:
+        """Whether a claim of our name that we do not work under need not be waited for.
+
+        It is from a former life, or was kept for us in a split or merge; or the store still has it
+        although it was lost, as when the server's last commits were lost in a failover.
+        """
+        lost = self._lost.get(segment.index)
+        return self._restarted or (
+            lost is not None
+            and (lost.generation, lost.count, lost.fence)
+            == (segment.generation, segment.count, segment.fence)
+        )
+
+    async def _claim(self, segments: Sequence[Segment], *, restarted: bool = False) -> None:
         for segment in segments:
             claimed = await self._views.claim(
                 segment,
                 owner=self.owner,
                 lease_s=self._settings.lease_s,
-                restarted=self._restarted,
+                restarted=restarted,
             )
-            if claimed is not None:
-                self.held[claimed.index] = claimed
-                self.revision += 1
+            if claimed is None:
+                continue
+            if token_of(claimed.token).successor:  # frozen since we looked: nobody works on it
+                await self._views.release([claimed])
+                continue
+            self.held[claimed.index] = claimed
+            self.revision += 1
 
     async def _renew(self) -> None:
         before = dict(self.held)
@@ -156,8 +175,10 @@ class Claims:
     def lose(self, indices: Collection[int]) -> None:
         """Note that segments are not ours any more."""
         for index in indices:
-            if self.held.pop(index, None) is not None:
+            lost = self.held.pop(index, None)
+            if lost is not None:
                 _log.info("%s: segment %d was taken over", self.processor, index)
+                self._lost[index] = lost
                 self.lost.set()
         self.revision += 1
 

@@ -1,7 +1,7 @@
 """Dead letters: events whose sequence is parked, kept in order beside the views."""
 
-from collections.abc import AsyncIterator, Collection, Sequence
-from typing import Annotated
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from typing import Annotated, Any
 
 import msgspec
 
@@ -10,7 +10,7 @@ from headwater.eventbus import BusEvent
 from headwater.messages import now_us
 from headwater.processing.declarations import ViewReader
 from headwater.processing.sources import RawEvent, Source
-from headwater.views import Index, Key, View, ViewTransaction
+from headwater.views import Index, Key, Range, View, ViewStore, ViewTransaction
 
 PAGE = 500
 
@@ -147,6 +147,39 @@ async def first_letter(views: ViewReader | ViewTransaction, lane: str) -> DeadLe
         await views.find(DeadLetter, where={"lane": lane}, limit=1)
     ).items
     return items[0] if items else None
+
+
+async def forget_letters(
+    transaction: ViewTransaction, where: Mapping[str, Any], gone: Callable[[DeadLetter], bool]
+) -> None:
+    """Remove letters, those of a selection that ``gone`` picks."""
+    cursor = ""
+    while True:
+        page = await transaction.find(DeadLetter, where=where, limit=PAGE, cursor=cursor)
+        await transaction.delete(DeadLetter, [letter.id for letter in page.items if gone(letter)])
+        cursor = page.next
+        if not cursor:
+            return
+
+
+async def forget_older(views: ViewStore, processor: str, generation: int) -> None:
+    """Remove the letters of all generations before one; nobody parks any there any more."""
+    queues = Range(f"{processor}@0", f"{processor}@:")  # all that go on with a digit
+
+    def older(letter: DeadLetter) -> bool:
+        name, _, number = letter.queue.rpartition("@")
+        return name == processor and int(number) < generation
+
+    async with views.transaction() as transaction:
+        await forget_letters(transaction, {"queue": queues}, older)
+
+
+async def forget_former(views: ViewStore, processor: str, generation: int) -> None:
+    """Remove the letters of a former attempt at a generation, before its segments are made."""
+    async with views.transaction() as transaction:
+        if not await transaction.segments(processor, generation=generation):
+            queue = queue_of(processor, generation)
+            await forget_letters(transaction, {"queue": queue}, lambda _: True)
 
 
 def tried_again(letter: DeadLetter, error: BaseException) -> DeadLetter:

@@ -11,7 +11,7 @@ from headwater.errors import HeadwaterError, Unavailable
 from headwater.messages import ConsistencyToken
 from headwater.processing.applier import Applier
 from headwater.processing.claims import Claims, ProcessorMember, successor_of
-from headwater.processing.dead_letters import DeadLetter, describe
+from headwater.processing.dead_letters import DeadLetter, describe, forget_former
 from headwater.processing.declarations import EventHandlers
 from headwater.processing.progress import Progress
 from headwater.processing.projector import applier_of
@@ -251,15 +251,17 @@ class Processor:
 
     async def _look(self) -> None:
         """See which generation is to be worked on, and take our share of it."""
-        active = await self.views.generation(self.name)
         segments = await self.views.segments(self.name)
+        active = await self.views.generation(self.name)  # after them: what it has is among them
         successor = 0 if self._fixed else successor_of(segments, active)
         working = self._fixed or successor or active
+        if working != active:  # each time, as others may have dropped it to begin anew
+            await self.views.ensure(self.applier.views, generation=working)
         if self._changed(working, segments, active):
             if working == active:
                 await self.views.ensure(self.applier.views, processor=self.name)
             else:
-                await self.views.ensure(self.applier.views, generation=working)
+                await forget_former(self.views, self.name, working)
             wanted = sum(s.generation == active for s in segments) or self.applier.segments
             await self.claims.open(working, wanted)
             segments = await self.views.segments(self.name)
@@ -270,7 +272,7 @@ class Processor:
                 sum(s.generation == active for s in segments),
                 all_local=working == active and 0 < len(self.claims.held) == self.claims.count,
             )
-        if successor and await self._swap.finish(segments, active, successor):
+        if successor and await self._swap.finish(segments, successor):
             self.progress.use(successor, self.claims.count)
         held = list(self.claims.held.values())
         await self.applier.refresh(self.views, held)

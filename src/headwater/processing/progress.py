@@ -40,7 +40,12 @@ class Progress:
         return self._tokens.get((self.generation, self.count), {})
 
     def use(self, generation: int, count: int, *, all_local: bool = False) -> None:
-        """Say which generation is the active one, how many segments it has, and who has them."""
+        """Say which generation is the active one, how many segments it has, and who has them.
+
+        Who has looked before a swap, and says so after it, is not listened to.
+        """
+        if generation < self.generation:
+            return
         if self.all_local and not all_local and self._waiting:
             self._watching()
         self.all_local = all_local
@@ -80,7 +85,8 @@ class Progress:
         self._waiting[reached] = token
         try:
             async with asyncio.timeout(timeout_s):
-                if not (self.all_local and self._coverage.pure):
+                complete = 0 < self.count <= len(self.tokens)
+                if not (self.all_local and complete and self._coverage.pure):
                     await self._ask()
                 await reached
         except TimeoutError:
@@ -161,8 +167,9 @@ class Progress:
 
     async def look(self) -> None:
         """Read the tokens of the active generation from the store."""
-        generation = await self._views.generation(self._name)
-        segments = [s for s in await self._views.segments(self._name) if s.generation == generation]
+        found = await self._views.segments(self._name)
+        generation = await self._views.generation(self._name)  # after: what it has is among them
+        segments = [s for s in found if s.generation == generation]
         tokens = self._tokens.setdefault((generation, len(segments)), {})
         for segment in segments:
             token = token_of(segment.token)

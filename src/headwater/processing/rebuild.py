@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import msgspec
 
+from headwater.errors import InvalidInput
 from headwater.processing.applier import Applier
 from headwater.processing.claims import successor_of
+from headwater.processing.dead_letters import DeadLetter, forget_former
 from headwater.processing.declarations import EventHandlers
 from headwater.processing.processor import Processor
 from headwater.processing.projector import applier_of
@@ -54,6 +56,7 @@ async def rebuild(
 ) -> int:
     """Fill the next generation of a projection's views, make it active, and return its number.
 
+    (That of a later one, if a replay or another rebuild has overtaken this one meanwhile.)
     Queries see the old generation all the time, and then the new one, which is at least as far.
     The work is claimed in segments as usual: any number of processes may call this at the same
     time and share it, each with an ``owner`` of its own. Processors in service go on with the new
@@ -98,19 +101,13 @@ class _Rebuild:
 
     async def run(self, owner: str, *, join: bool, count: int) -> int:
         name, views = self._applier.name, self._views
-        active = await views.generation(name)
-        wanted = active + 1
-        segments = await views.segments(name)
-        begun = [s for s in segments if s.generation == wanted]
-        now = self._settings.clock()
-        alive = any(s.owner and s.lease_until > now for s in begun)
-        frozen = successor_of(segments, active)
-        if join and not (begun or frozen):
+        active, begun = await self._begun(join=join)
+        if join and not begun:
             return active
-        if not (join or alive or frozen):
-            await views.drop_generation(name, wanted, self._applier.views)
-        await views.ensure(self._applier.views, generation=wanted)
+        wanted = active + 1
         if count:
+            await views.ensure([DeadLetter])
+            await forget_former(views, name, wanted)
             await views.open_segments(
                 name,
                 count=self._source.split(count),
@@ -132,14 +129,35 @@ class _Rebuild:
             await anext(changes)
             while not await self._finished(active, wanted):
                 try:
-                    await asyncio.wait_for(anext(changes), self._settings.renew_s)
+                    async with asyncio.timeout(self._settings.renew_s):  # loses no cancellation
+                        await anext(changes)
                 except TimeoutError:  # that ended the iterator
                     changes = views.changes()
                     await anext(changes)
         finally:
             await close_iterator(changes)
             await processor.stop()
-        return wanted
+        return await views.generation(name)
+
+    async def _begun(self, *, join: bool) -> tuple[int, bool]:
+        """Return the active generation, and whether the next one has been begun.
+
+        Unless we are to join, what somebody began and does not work on any more is dropped.
+        """
+        name, views = self._applier.name, self._views
+        while True:
+            segments = await views.segments(name)
+            active = await views.generation(name)
+            frozen = bool(successor_of(segments, active))
+            if join or frozen:
+                return active, frozen or any(s.generation == active + 1 for s in segments)
+            try:
+                return active, not await views.drop_generation(
+                    name, active + 1, self._applier.views
+                )
+            except InvalidInput:
+                if await views.generation(name) == active:
+                    raise
 
     async def _finished(self, active: int, wanted: int) -> bool:
         """Swap as soon as the new generation is there; tell how far it is."""
@@ -155,7 +173,9 @@ class _Rebuild:
                 return False
             await self._swap.freeze(active, wanted)
             segments = await views.segments(name)
-        if await self._swap.finish(segments, active, wanted):
+            if not successor_of(segments, active):
+                return False  # others have swapped meanwhile: look again
+        if await self._swap.finish(segments, wanted):
             await self._tell(wanted, segments, done=True)
             return True
         return False

@@ -155,10 +155,12 @@ class Relay:
             if not self.claims.held:
                 await self._claimed.wait()
                 continue
+            claim = self.claims.held[0]
             try:
-                await self._publish_all(self.claims.held[0])
+                await self._publish_all(claim)
             except ClaimLost:
-                self.claims.lose([0])
+                if self._held(claim):  # else it is claimed anew already
+                    self.claims.lose([0])
             except Exception as error:  # noqa: BLE001  # publish again from the checkpoint
                 self._failed(error)
                 await self._pause(self._settings.back_off(self._tries))

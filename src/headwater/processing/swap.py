@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from headwater.errors import InvalidInput
 from headwater.processing.applier import Applier
-from headwater.processing.dead_letters import PAGE, DeadLetter, queue_of
+from headwater.processing.dead_letters import forget_older
 from headwater.processing.tokens import Token, token_of
 from headwater.views import Segment, ViewStore
 
@@ -25,22 +26,42 @@ class Swap:
         self._goal: tuple[int, Token] | None = None
 
     async def freeze(self, active: int, successor: int) -> None:
-        """Stop all work on the active generation; readers go on to see it."""
-        token = Token(successor=successor).text
-        await self._views.reset(self._applier.name, token=token, generation=active)
+        """Stop all work on the active generation; readers go on to see it.
 
-    async def finish(self, segments: Sequence[Segment], active: int, successor: int) -> bool:
+        Does nothing if it is not the active one any more.
+        """
+        name, token = self._applier.name, Token(successor=successor).text
+        # If nobody has begun to work on it yet, nobody shall.
+        await self._views.open_segments(name, count=1, token=token, generation=active)
+        await self._views.reset(name, token=token, generation=active)
+
+    async def finish(self, segments: Sequence[Segment], successor: int) -> bool:
         """Make the successor of a frozen generation active if it has come far enough.
 
-        Returns whether it is active now.
+        Returns whether it is active now. The letters of the frozen one, which nobody can park any
+        more, are removed before, so that whoever ends in between leaves none.
         """
         if self._goal is None or self._goal[0] != successor:
             self._goal = (successor, await self._source.head())
         if not reached(self._applier, segments, successor, self._goal[1]):
             return False
-        await self._views.activate(self._applier.name, successor, self._applier.views)
-        await forget_letters(self._views, queue_of(self._applier.name, active))
-        return True
+        await forget_older(self._views, self._applier.name, successor)
+        return await activated(self._applier, self._views, successor)
+
+
+async def activated(applier: Applier, views: ViewStore, generation: int) -> bool:
+    """Make a generation active; return whether it is: not if a later one is active by now.
+
+    Raises:
+        InvalidInput: one of its views has a later one.
+    """
+    try:
+        await views.activate(applier.name, generation, applier.views)
+    except InvalidInput:
+        if await views.generation(applier.name) <= generation:
+            raise
+        return False
+    return True
 
 
 def reached(applier: Applier, segments: Sequence[Segment], generation: int, goal: Token) -> bool:
@@ -50,23 +71,3 @@ def reached(applier: Applier, segments: Sequence[Segment], generation: int, goal
     return bool(mine) and all(
         source.reached(source.restrict(token_of(s.token), {s.index}, s.count), goal) for s in mine
     )
-
-
-async def forget_letters(views: ViewStore, queue: str, *, after: int = 0, since: int = 0) -> None:
-    """Remove the dead letters of a queue: of events after a position, recorded since a time."""
-    cursor = ""
-    while True:
-        async with views.transaction() as transaction:
-            page = await transaction.find(
-                DeadLetter, where={"queue": queue}, limit=PAGE, cursor=cursor
-            )
-            gone = [
-                letter.id
-                for letter in page.items
-                if letter.event is None
-                or (letter.event.position > after and letter.event.time >= since)
-            ]
-            await transaction.delete(DeadLetter, gone)
-        cursor = page.next
-        if not cursor:
-            return

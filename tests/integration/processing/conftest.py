@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -46,12 +46,28 @@ class Clock:
 class Stores:
     """An event store, a view store and a bus, and processors that are stopped at the end."""
 
-    def __init__(self, clock: Clock, store: EventStore, views: ViewStore, bus: EventBus) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        store: EventStore,
+        views: ViewStore,
+        bus: EventBus,
+        open_views: Callable[[], Awaitable[ViewStore]] | None = None,
+    ) -> None:
         self.clock = clock
         self.store = store
         self.views = views
         self.bus = bus
         self.started: list[Processor] = []
+        self.opened = [views]
+        self._open_views = open_views
+
+    async def another(self) -> ViewStore:
+        """Open the view store once more, as another process does (in memory: the same one)."""
+        if self._open_views is None:
+            return self.views
+        self.opened.append(await self._open_views())
+        return self.opened[-1]
 
     @property
     def source(self) -> StoreSource:
@@ -78,24 +94,35 @@ async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         made = Stores(clock, MemoryEventStore(), views, MemoryEventBus(partitions=8))
     elif request.param == "postgres":
         url: str = request.getfixturevalue("postgres_url")
+
+        def open_views() -> Awaitable[ViewStore]:
+            return PostgresViewStore.open(url, clock=clock)
+
         made = Stores(
             clock,
             await PostgresEventStore.open(url),
-            await PostgresViewStore.open(url, clock=clock),
+            await open_views(),
             await PostgresEventBus.open(url, partitions=8),
+            open_views,
         )
     else:
+
+        def open_file() -> Awaitable[ViewStore]:
+            return SQLiteViewStore.open(tmp_path / "views.db", clock=clock)
+
         made = Stores(
             clock,
             await SQLiteEventStore.open(tmp_path / "events.db"),
-            await SQLiteViewStore.open(tmp_path / "views.db", clock=clock),
+            await open_file(),
             await SQLiteEventBus.open(tmp_path / "bus.db", partitions=8),
+            open_file,
         )
     yield made
     for processor in made.started:
         await processor.stop()
     await made.bus.close()
-    await made.views.close()
+    for opened in made.opened:
+        await opened.close()
     await made.store.close()
 
 
