@@ -21,8 +21,8 @@ POISON = 666
 class Faulty:
     """A view store whose transactions fail now and then, before or in their midst."""
 
-    def __init__(self, stores: Stores, chance: random.Random) -> None:
-        self._views: Any = stores.views
+    def __init__(self, views: Any, chance: random.Random) -> None:
+        self._views = views
         self._chance = chance
         self.on = True
 
@@ -53,7 +53,7 @@ async def die(processor: Processor) -> None:
 async def test_views_agree_with_the_log(stores: Stores, seed: int) -> None:
     """Whatever happened, each event had its effect once, or waits as a dead letter in order."""
     chance = random.Random(seed)  # not for secrets
-    views = Faulty(stores, chance)
+    views = Faulty(stores.views, chance)
     accounts = [f"a{number}" for number in range(12)]
     expected: Counter[str] = Counter()
     for name in accounts:
