@@ -16,7 +16,6 @@ import importlib.util
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -28,6 +27,8 @@ from urllib.parse import urlencode
 
 import asyncpg
 import pytest
+
+from tests.ports import HeldPort
 
 _WAIT_S_MAX = 30.0
 _PR_SET_PDEATHSIG = 1
@@ -85,7 +86,8 @@ class PostgresServer:
             self._as = {"user": _UNPRIVILEGED, "group": _UNPRIVILEGED, "extra_groups": []}
             os.chown(self.directory, _UNPRIVILEGED, _UNPRIVILEGED)
             self._binaries = self._binaries if like else self._readable(self._binaries)
-        self.port = _free_port()
+        self._port = HeldPort()
+        self.port = self._port.number
         self._process: subprocess.Popen[bytes] | None = None
         self._settings = {
             "max_connections": "200",
@@ -175,6 +177,7 @@ class PostgresServer:
     def remove(self) -> None:
         """Stop it and delete its files."""
         self.stop()
+        self._port.release()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def url(self, *, database: str = "postgres", tcp: bool = False, **options: str) -> str:
@@ -183,13 +186,6 @@ class PostgresServer:
             return f"postgresql://postgres@127.0.0.1:{self.port}/{database}?{urlencode(options)}"
         place = {"host": str(self.directory), "port": str(self.port), **options}
         return f"postgresql://postgres@/{database}?{urlencode(place)}"
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def _end_with_parent() -> None:

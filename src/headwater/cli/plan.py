@@ -1,8 +1,9 @@
 """From a system to the processes that make it up, and the ports they need."""
 
-import contextlib
 import socket
+import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any, Literal
 
 import msgspec
@@ -43,8 +44,11 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     drain_s: float = 0.0
 
 
-def choose_ports(system: System, given: Mapping[str, int | None]) -> Ports:
+def choose_ports(system: System, given: Mapping[str, int | None], *, held: ExitStack) -> Ports:
     """Return the ports of the platform: given on the command line, else in the file; 0 is chosen.
+
+    On Linux sockets that do not listen hold them until ``held`` is closed, so that the system gives
+    none of them to another process before a part is started, or while it is started again.
 
     Raises:
         AddressInUse: another process listens on one.
@@ -56,7 +60,7 @@ def choose_ports(system: System, given: Mapping[str, int | None]) -> Ports:
         "config": (system.config.host, system.config.port),
     }
     chosen: dict[str, tuple[str, int]] = {}
-    with contextlib.ExitStack() as held:
+    with ExitStack() as bound:
         for part, (host, configured) in wanted.items():
             own = given.get(part)
             port = configured if own is None else own
@@ -66,11 +70,13 @@ def choose_ports(system: System, given: Mapping[str, int | None]) -> Ports:
                         subject=str(system.file),
                         reason=f"{other} and {part} both have port {port}: change one",
                     )
-            chosen[part] = (host, _free(host, port, held))
+            chosen[part] = (host, _hold(host, port, bound))
+        if sys.platform == "linux":  # elsewhere nobody could listen beside them
+            held.push(bound.pop_all())
     return Ports(**chosen)
 
 
-def _free(host: str, port: int, held: contextlib.ExitStack) -> int:
+def _hold(host: str, port: int, held: ExitStack) -> int:
     """Return the port if it is free; hold it so that the next choice differs."""
     sock = held.enter_context(
         socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
@@ -78,7 +84,6 @@ def _free(host: str, port: int, held: contextlib.ExitStack) -> int:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
-        sock.listen(1)
     except OverflowError as error:
         raise ConfigurationError(
             subject=f"{host}:{port}", reason="a port is a number from 0 to 65535"

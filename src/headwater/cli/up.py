@@ -66,8 +66,9 @@ async def _up(
 
     configure_logs("error")
     system = load_system(file)
-    ports = choose_ports(system, given)
-    with _only_one(system.data):
+    with contextlib.ExitStack() as held:
+        ports = choose_ports(system, given, held=held)
+        held.enter_context(_only_one(system.data))
         parts = plan(system, ports)
         output = Output([part.name for part in parts])
         supervisor = Supervisor(

@@ -21,13 +21,7 @@ from tests.integration.cli.conftest import (
     one_line_error,
     value_of,
 )
-
-
-def closed_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+from tests.ports import HeldPort
 
 
 class Foreground:
@@ -173,20 +167,12 @@ def test_a_module_that_fails_names_file_and_line(tmp_path, source, words):
 @pytest.mark.parametrize("part", ["discovery", "config"])
 def test_a_start_without_its_platform_fails_clearly(tmp_path, part):
     """An instance that cannot reach discovery or configuration does not start, and says so."""
-    url = f"http://127.0.0.1:{closed_port()}"
-    result = headwater(
-        "run",
-        "counting:service",
-        "--port",
-        "0",
-        f"--{part}",
-        url,
-        "--set",
-        "start_timeout_s=0.5",
-        "--set",
-        f"data={tmp_path}",
-        cwd=SAMPLE,
-    )
+    with HeldPort() as nobody:
+        url = f"http://127.0.0.1:{nobody}"
+        arguments = ["--port", "0", f"--{part}", url, "--set", "start_timeout_s=0.5"]
+        result = headwater(
+            "run", "counting:service", *arguments, "--set", f"data={tmp_path}", cwd=SAMPLE
+        )
     assert url in one_line_error(result, code=2)
 
 

@@ -1,15 +1,17 @@
 """Real aiohttp servers in this process, that count what arrives."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import pytest
 from aiohttp import web
 
-from headwater.client import HttpCaller, connect
+from headwater.client import HttpCaller, attempts, connect, http, instances
 from headwater.discovery import Instance, LocalDiscovery
 from tests.integration.client.customers import Customers
+from tests.ports import HeldPort
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -45,7 +47,8 @@ class Backend:
         self.cancelled = asyncio.Event()
         self.running = 0
         self.most_running = 0
-        self.port = 0
+        self._port = HeldPort()  # for the case that it stops and comes back
+        self.port = self._port.number
         self._runner: web.AppRunner | None = None
 
     @property
@@ -58,11 +61,14 @@ class Backend:
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
-        self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
+
+    async def close(self) -> None:
+        await self.stop()
+        self._port.release()
 
     def instance(self, **changes: object) -> Instance:
         fields = {"service": "shop", "id": self.name, "host": "127.0.0.1", "port": self.port}
@@ -103,7 +109,7 @@ async def backend(discovery: LocalDiscovery) -> AsyncIterator[MakeBackend]:
         ) -> Backend:
             made = Backend(name, handler)
             await made.start()
-            stack.push_async_callback(made.stop)
+            stack.push_async_callback(made.close)
             if register:
                 await discovery.register(made.instance())
             return made
@@ -122,6 +128,26 @@ async def caller(discovery: LocalDiscovery) -> AsyncIterator[MakeCaller]:
             return made
 
         yield make
+
+
+class Clock:
+    """The time as the client sees it, and what the test adds to it instead of waiting."""
+
+    added = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.added
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Eject for a minute, so that no pause of the machine ends it, and let the test put it on."""
+    clock = Clock()
+    for module in (attempts, http, instances):
+        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(instances, "EJECT_S", 60.0)
+    monkeypatch.setattr(instances, "EJECT_S_MAX", 60.0)
+    return clock
 
 
 @pytest.fixture

@@ -119,6 +119,7 @@ async def test_nobody_accepts(backend: MakeBackend, caller: MakeCaller) -> None:
         await caller().call(request("POST"))
 
 
+@pytest.mark.usefixtures("clock")
 async def test_unreachable_url(backend: MakeBackend, caller: MakeCaller) -> None:
     """A call that kept trying to connect says so; only further calls find the circuit open."""
     server = await backend(register=False)
@@ -166,10 +167,10 @@ async def test_deadline_of_the_context(backend: MakeBackend, caller: MakeCaller)
     """The deadline of the work that makes the call comes before the call's own time-out."""
     server = await backend(never)
     started = time.monotonic()
-    with handling(Metadata(id="1"), deadline=started + 0.2), pytest.raises(DeadlineExceeded):
+    with handling(Metadata(id="1"), deadline=started + 1), pytest.raises(DeadlineExceeded):
         await caller().call(request(timeout_s=60.0, retries=0))
     assert time.monotonic() - started < 5
-    assert int(server.seen[0].headers["headwater-timeout-ms"]) <= 200
+    assert int(server.seen[0].headers["headwater-timeout-ms"]) <= 1000
 
 
 async def test_deadline_passed_before(backend: MakeBackend, caller: MakeCaller) -> None:
@@ -190,8 +191,8 @@ async def test_attempts_share_the_time(backend: MakeBackend, caller: MakeCaller)
 async def test_unsafe_has_all_the_time(backend: MakeBackend, caller: MakeCaller) -> None:
     """A POST that hangs is abandoned at its time-out and not sent again."""
     server = await backend(never)
-    with pytest.raises(DeadlineExceeded, match=r"POST shop/x did not finish within 0\.200 s"):
-        await caller().call(request("POST", timeout_s=0.2))
+    with pytest.raises(DeadlineExceeded, match=r"POST shop/x did not finish within 1\.000 s"):
+        await caller().call(request("POST", timeout_s=1.0))
     assert len(server.seen) == 1
     await asyncio.wait_for(server.cancelled.wait(), 5)
 

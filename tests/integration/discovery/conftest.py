@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 
@@ -12,6 +11,7 @@ import aiohttp
 import pytest
 
 from headwater.discovery.server import DiscoveryServer
+from tests.ports import HeldPort
 
 _PROGRAM = """
 import asyncio, sys
@@ -38,8 +38,8 @@ class RegistryProcess:
 
     def __init__(self, database: str = "") -> None:
         self._database = database
-        with socket.create_server(("127.0.0.1", 0)) as chosen:
-            self.port: int = chosen.getsockname()[1]
+        self._held = HeldPort()
+        self.port = self._held.number
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: asyncio.subprocess.Process | None = None
 
@@ -65,6 +65,10 @@ class RegistryProcess:
         await self._process.communicate()
         self._process = None
 
+    async def close(self) -> None:
+        await self.kill()
+        self._held.release()
+
 
 async def until(condition: Callable[[], object], within_s: float = 10.0) -> None:
     """Return when a condition holds; fail when it does not in time."""
@@ -78,7 +82,7 @@ async def process() -> AsyncIterator[RegistryProcess]:
     process = RegistryProcess()
     await process.start()
     yield process
-    await process.kill()
+    await process.close()
 
 
 @pytest.fixture

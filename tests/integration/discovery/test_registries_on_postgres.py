@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from headwater.discovery import Instance
+from headwater.discovery import Instance, postgres
 from headwater.discovery.client import DiscoveryClient
 from headwater.discovery.postgres import PostgresRegistryStore
 from headwater.discovery.server import DiscoveryServer
@@ -95,7 +95,7 @@ async def start() -> AsyncIterator[Start]:
 
         async def started(database: str) -> RegistryProcess:
             process = RegistryProcess(database)
-            stack.push_async_callback(process.kill)
+            stack.push_async_callback(process.close)
             await process.start()
             return process
 
@@ -344,8 +344,11 @@ async def test_renewals_write_nothing(
     assert await asyncio.to_thread(execute, postgres_url, versions) == before
 
 
-async def test_clear_errors_at_the_start(own_postgres: PostgresServer) -> None:
+async def test_clear_errors_at_the_start(
+    own_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A wrong user, database or right, or a newer schema, ends the start with its reason."""
+    monkeypatch.setattr(postgres, "_WAIT_S", 60.0)  # one that is slow counts as away
     await asyncio.to_thread(execute, own_postgres.url(), "CREATE ROLE guest LOGIN")
     url = own_postgres.url()
     for wrong, reason in (

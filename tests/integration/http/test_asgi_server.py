@@ -1,7 +1,6 @@
 """The server that runs every HTTP edge, over real sockets."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -14,6 +13,7 @@ from headwater._http.problems import problem_handlers, read_json
 from headwater._http.server import AsgiServer
 from headwater._http.sse import HEADERS, MEDIA_TYPE, encode_event
 from headwater.errors import AddressInUse, ConfigurationError, Rejection, StartupError
+from tests.ports import HeldPort
 
 _NUMBERS = msgspec.json.Decoder(dict[str, int])
 
@@ -123,14 +123,12 @@ async def test_failing_lifespan() -> None:
         msg = "no database"
         raise OSError(msg)
 
-    with socket.create_server(("127.0.0.1", 0)) as chosen:
-        port = chosen.getsockname()[1]
     app = Litestar([], on_startup=[fail], openapi_config=None, logging_config=None)
-    with pytest.raises(StartupError):
-        await AsgiServer(app, port=port, lifespan=True).start()
-    free = AsgiServer(make_app(Gate()), port=port)
-    await free.start()
-    await free.stop()
+    with HeldPort() as port:
+        with pytest.raises(StartupError):
+            await AsgiServer(app, port=port, lifespan=True).start()
+        async with AsgiServer(make_app(Gate()), port=port):
+            pass
 
 
 async def test_stop_lets_requests_finish(gate: Gate, http: aiohttp.ClientSession) -> None:

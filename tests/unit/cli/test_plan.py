@@ -1,15 +1,19 @@
 """From a system to processes and ports."""
 
+import errno
 import socket
+from collections.abc import Mapping
+from contextlib import ExitStack
 
 import msgspec
 import pytest
 
-from headwater.cli.plan import choose_ports, plan
+from headwater.cli.plan import Ports, choose_ports, plan
 from headwater.cli.run import given_settings
-from headwater.cli.system import load_system
+from headwater.cli.system import System, load_system
 from headwater.errors import AddressInUse, ConfigurationError
 from headwater.service.settings import ServiceSettings
+from tests.ports import HeldPort
 
 TOML = """\
 [system]
@@ -42,6 +46,12 @@ def system(tmp_path):
     return load_system(path)
 
 
+def chosen(system: System, given: Mapping[str, int | None] | None = None) -> Ports:
+    """Return ports that are not held."""
+    with ExitStack() as held:
+        return choose_ports(system, given or {}, held=held)
+
+
 def settings(arguments):
     """Return the --set values of a part's arguments."""
     values = [arguments[i + 1] for i, a in enumerate(arguments) if a == "--set"]
@@ -50,7 +60,7 @@ def settings(arguments):
 
 def test_every_instance_and_platform_service_is_a_part(system):
     """A part per platform service and per instance, named after service, role and number."""
-    parts = plan(system, choose_ports(system, {}))
+    parts = plan(system, chosen(system))
     names = [part.name for part in parts]
     assert names == [
         "discovery",
@@ -65,7 +75,7 @@ def test_every_instance_and_platform_service_is_a_part(system):
 
 def test_an_instance_is_told_everything_it_needs(system, tmp_path):
     """An instance gets its role, name, data, addresses and the settings of its service."""
-    ports = choose_ports(system, {})
+    ports = chosen(system)
     part = next(p for p in plan(system, ports) if p.name == "orders-command-2")
     assert part.arguments[:2] == ("run", "shop.orders:service")
     given = settings(part.arguments)
@@ -84,7 +94,7 @@ def test_no_argument_holds_a_password(system):
     """The databases are told by the environment, which not everybody on the machine can read."""
     url = "postgresql://me:secret@db/shop"
     known = msgspec.structs.replace(system, database=url)
-    parts = plan(known, choose_ports(known, {}))
+    parts = plan(known, chosen(known))
     assert not any("secret" in text for part in parts for text in part.arguments)
     told = [part.environment for part in parts if part.kind == "instance"]
     assert len(told) == 4
@@ -100,14 +110,14 @@ def test_shards_are_told_as_one_text(system):
     urls = ["postgresql://me:secret@a/x", "postgresql://me:secret@b/x"]
     section = msgspec.structs.replace(system.services["stock"], settings={"store": urls})
     known = msgspec.structs.replace(system, services={"stock": section})
-    part = plan(known, choose_ports(known, {}))[-1]
+    part = plan(known, chosen(known))[-1]
     assert part.environment["HEADWATER_STORE"] == ",".join(urls)
     assert not any("secret" in text for text in part.arguments)
 
 
 def test_the_gateway_is_told_its_settings(system, tmp_path):
     """The gateway gets its section of the file, and keeps its files below the system's data."""
-    part = next(p for p in plan(system, choose_ports(system, {})) if p.kind == "gateway")
+    part = next(p for p in plan(system, chosen(system)) if p.kind == "gateway")
     given = settings(part.arguments)
     assert given["retries"] == "1"
     assert given["data"] == str(tmp_path / "state" / "gateway")
@@ -129,7 +139,7 @@ def test_configuration_follows_the_database(tmp_path, system_line, config_line, 
     text = TOML.replace("[gateway]", f"{system_line}\n[gateway]")
     path.write_text(text.replace("[config]", f"[config]\n{config_line}"), encoding="utf-8")
     system = load_system(path)
-    part = next(p for p in plan(system, choose_ports(system, {})) if p.kind == "config")
+    part = next(p for p in plan(system, chosen(system)) if p.kind == "config")
     given = settings(part.arguments)
     assert (
         part.environment["HEADWATER_DATABASE"] == expected
@@ -139,14 +149,24 @@ def test_configuration_follows_the_database(tmp_path, system_line, config_line, 
 
 def test_ports_of_the_command_line_come_first(system):
     """A port given on the command line replaces the one in the file; 0 chooses distinct ones."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    ports = choose_ports(system, {"gateway": port})
+    with HeldPort() as port:
+        ports = chosen(system, {"gateway": port})
     assert ports.gateway == ("127.0.0.1", port)
-    chosen = {ports.gateway[1], ports.discovery[1], ports.config[1]}
-    assert len(chosen) == 3
-    assert 0 not in chosen
+    numbers = {ports.gateway[1], ports.discovery[1], ports.config[1]}
+    assert len(numbers) == 3
+    assert 0 not in numbers
+
+
+def test_ports_are_held(system):
+    """A part can listen on its port, again and again, and the system gives it to nobody else."""
+    with ExitStack() as held:
+        address = choose_ports(system, {}, held=held).discovery
+        for _ in range(2):
+            with socket.create_server(address), socket.create_connection(address):
+                pass
+            with socket.socket() as other, pytest.raises(OSError, match="in use") as caught:
+                other.bind(address)
+            assert caught.value.errno == errno.EADDRINUSE
 
 
 def test_a_port_in_use_is_reported_before_anything_starts(system):
@@ -156,14 +176,16 @@ def test_a_port_in_use_is_reported_before_anything_starts(system):
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(AddressInUse) as caught:
-            choose_ports(system, {"config": port})
+            chosen(system, {"config": port})
     assert caught.value.port == port
 
 
 def test_two_parts_on_one_port_are_refused(system):
     """The same port for two parts is a mistake in the file, not an address in use."""
-    with pytest.raises(ConfigurationError, match="gateway and discovery both have port 8761"):
-        choose_ports(system, {"gateway": 8761, "discovery": 8761})
+    with HeldPort() as port:
+        words = f"gateway and discovery both have port {port}"
+        with pytest.raises(ConfigurationError, match=words):
+            chosen(system, {"gateway": port, "discovery": port})
 
 
 def test_the_registry_is_told_its_database(tmp_path):
@@ -171,5 +193,5 @@ def test_the_registry_is_told_its_database(tmp_path):
     path = tmp_path / "headwater.toml"
     path.write_text(TOML.replace("[gateway]", 'database = "postgresql:///shop"\n[gateway]', 1))
     system = load_system(path)
-    discovery = plan(system, choose_ports(system, {}))[0]
+    discovery = plan(system, chosen(system))[0]
     assert discovery.environment["HEADWATER_DATABASE"] == "postgresql:///shop"
