@@ -26,8 +26,8 @@ if ! make_it; then
     package=$("$python" -c 'import sys; print(f"python3.{sys.version_info[1]}-venv")')
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
         echo "headwater: installing $package, which $python -m venv needs" >&2
-        { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install "$package"; } \
-            >/dev/null 2>&1 || fail "$package cannot be installed: install it by hand"
+        sh "$(dirname "$0")/apt-install.sh" "$package" ||
+            fail "$package cannot be installed: install it by hand"
     fi
     make_it || fail "'$python -m venv' does not work: on Debian or Ubuntu, apt install $package"
 fi
