@@ -1,5 +1,7 @@
 """What holds for all tests: the shipped suites fail as readably as tests do, servers are named."""
 
+import os
+import re
 import signal
 
 import pytest
@@ -14,6 +16,11 @@ from tests.postgres_server import (
 )
 
 pytest.register_assert_rewrite("headwater.testing")
+
+# Settings of whoever runs the tests are not for the programs under test: only ours are kept.
+_FOREIGN = re.compile(r"(?i)HEADWATER_(?!POSTGRES_|BENCH_)|PG[A-Z]|.*_PROXY$|(FORCE|NO)_COLOR$")
+for _name in filter(_FOREIGN.match, list(os.environ)):
+    del os.environ[_name]
 
 # A shell that starts tests in the background lets them ignore Ctrl-C, and so what they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
