@@ -282,14 +282,14 @@ async def test_refused_configuration_changes_nothing(
     assert gateway.status().rejected == ""
 
 
-async def test_stop_lets_requests_finish(gateway, registry, upstream, http):
+async def test_stop_lets_requests_finish(settings, registry, upstream, http):
     """Stop waits for requests in progress, and tells load balancers that it is not ready."""
     one = await upstream("one")
     await registry.put(one.instance())
-    await routed(gateway, accounts=1)
-    url = gateway.url
-    running = asyncio.create_task(http.get(f"{url}/slow?s=1"))
-    async with aiohttp.ClientSession() as other:
+    patient = msgspec.structs.replace(settings, drain_timeout_s=60.0)
+    async with Gateway(patient, registry) as gateway, aiohttp.ClientSession() as other:
+        url = gateway.url
+        running = asyncio.create_task(http.get(f"{url}/slow"))
         await until(lambda: _busy(other, gateway))
         stopping = asyncio.create_task(gateway.stop())
 
@@ -299,10 +299,11 @@ async def test_stop_lets_requests_finish(gateway, registry, upstream, http):
                     assert (await answer.json(content_type=None))["code"] == "draining"
                 return answer.status == 503
 
-        await until(not_ready, within_s=0.9)
-    async with await running as answer:
-        assert (answer.status, await answer.json()) == (200, {"name": "one"})
-    await stopping
+        await until(not_ready)
+        assert not running.done()
+        async with other.get(f"http://127.0.0.1:{one.port}/leave"), await running as answer:
+            assert (answer.status, await answer.json()) == (200, {"name": "one"})
+        await stopping
 
 
 async def _busy(session, gateway) -> bool:

@@ -10,6 +10,7 @@ from aiohttp import WSMsgType, web
 
 NAME = sys.argv[1]
 SEEN: dict[str, int] = {}
+LEAVE = asyncio.Event()
 
 
 async def echo(request: web.Request) -> web.Response:
@@ -29,9 +30,18 @@ async def echo(request: web.Request) -> web.Response:
 
 
 async def slow(request: web.Request) -> web.Response:
-    """Answer after a number of seconds."""
-    await asyncio.sleep(float(request.query["s"]))
+    """Answer after a number of seconds, or when somebody asks for ``/leave``."""
+    if "s" in request.query:
+        await asyncio.sleep(float(request.query["s"]))
+    else:
+        await LEAVE.wait()
     return web.json_response({"name": NAME})
+
+
+async def leave(_request: web.Request) -> web.Response:
+    """Let those who wait leave."""
+    LEAVE.set()
+    return web.Response()
 
 
 async def status(request: web.Request) -> web.Response:
@@ -80,6 +90,7 @@ async def main() -> None:
     """Serve until told to stop; the first line on standard output is the port."""
     app = web.Application(client_max_size=1 << 28)
     app.router.add_get("/slow", slow)
+    app.router.add_get("/leave", leave)
     app.router.add_get("/events", events)
     app.router.add_get("/socket", socket)
     app.router.add_get("/counts", counts)
