@@ -20,7 +20,7 @@ import pytest
 from headwater.config import Config, Settings
 from headwater.errors import ConfigurationError
 
-WAIT_S_MAX = 10.0
+WAIT_S_MAX = 30.0
 
 Tree = Mapping[str, Any]
 Opened = AbstractAsyncContextManager[tuple[Config, Callable[[Tree], None]]]

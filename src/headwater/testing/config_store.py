@@ -27,7 +27,7 @@ import pytest
 from headwater.config import SettingsSource, SettingsState, SettingsStore
 from headwater.errors import ChangeNotFound, ConfigurationError, SettingsConflict
 
-WAIT_S_MAX = 20.0
+WAIT_S_MAX = 30.0
 
 Contents = Mapping[str, bytes]
 Opened = AbstractAsyncContextManager[tuple[SettingsSource, Callable[[Contents], Awaitable[None]]]]

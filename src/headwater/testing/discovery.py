@@ -20,7 +20,7 @@ import pytest_asyncio
 from headwater.discovery import Discovery, Instance, RouteInfo
 from headwater.errors import MalformedMessage
 
-WAIT_S_MAX = 10.0
+WAIT_S_MAX = 30.0
 
 Services = Mapping[str, tuple[Instance, ...]]
 

@@ -27,7 +27,7 @@ from headwater.errors import (
 )
 from headwater.eventbus import BusEvent, Delivery, EventBus, partition_of
 
-WAIT_S_MAX = 10.0
+WAIT_S_MAX = 30.0
 PARTITIONS = 4
 START = dict.fromkeys(range(PARTITIONS), -1)
 

@@ -22,7 +22,7 @@ from headwater.eventstore import (
 
 T = TypeVar("T")
 
-WAIT_S_MAX = 10.0
+WAIT_S_MAX = 30.0
 
 
 class ManualClock:

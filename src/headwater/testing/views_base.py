@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from headwater.views import Index, Key, Segment, View, ViewStore
 
-WAIT_S_MAX = 10.0
+WAIT_S_MAX = 30.0
 
 
 class Person(View):

@@ -78,7 +78,7 @@ def test_an_instance_runs_alone_until_it_is_told_to_stop(foreground, tmp_path):
     assert ask(f"{url}/counters/a", body={"by": 5})[0] == 200
     assert eventually("the view is there", lambda: value_of(f"{url}/counters/a")) == 5
     running.process.send_signal(signal.SIGTERM)
-    assert running.process.wait(20) == 0
+    assert running.process.wait(30) == 0
     assert "Traceback" not in running.log
 
 
@@ -117,7 +117,7 @@ def test_the_configuration_service_comes_after_flags(foreground, tmp_path):
         running.url()
         assert (tmp_path / "configured/counting/events.db").exists()
         running.process.send_signal(signal.SIGTERM)
-        assert running.process.wait(20) == 0
+        assert running.process.wait(30) == 0
         assert '"event": "stopping"' in running.log
     finally:
         running.process.kill()
@@ -230,7 +230,7 @@ def test_a_platform_service_runs_alone(foreground, tmp_path, kind):
     found = eventually("it serves", lambda: re.search(r"http://127.0.0.1:\d+", running.log))
     assert ask(f"{found[0]}/health/ready")[0] == 200
     running.process.send_signal(signal.SIGTERM)
-    assert running.process.wait(20) == 0
+    assert running.process.wait(30) == 0
 
 
 async def _gateway_with_discovery(foreground, more) -> None:

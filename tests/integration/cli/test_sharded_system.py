@@ -41,7 +41,7 @@ def increase(url: str, key: str) -> str | None:
     headers = {"Content-Type": "application/json", IDEMPOTENCY_KEY: key}
     request = urllib.request.Request(url, b'{"by": 1}', headers)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             token: str = answer.headers[CONSISTENCY_TOKEN]
             return token
     except (OSError, urllib.error.HTTPError):
@@ -51,7 +51,7 @@ def increase(url: str, key: str) -> str | None:
 def read(url: str, token: str) -> int:
     """Return the value of a counter that the token has seen."""
     request = urllib.request.Request(url, headers={CONSISTENCY_TOKEN: token})
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=30) as answer:
         return int(json.loads(answer.read())["value"])
 
 

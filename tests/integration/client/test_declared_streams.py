@@ -52,8 +52,8 @@ async def test_events_at_once(server: Backend, customers: Customers) -> None:
     """Items arrive while the stream is open; leaving it closes the connection."""
     server.handler = stream(*EVENTS, hold=asyncio.Event())
     async with aclosing(customers.events()) as events:
-        assert await asyncio.wait_for(anext(events), 5) == Customer("1")
-    await asyncio.wait_for(server.cancelled.wait(), 5)
+        assert await asyncio.wait_for(anext(events), 30) == Customer("1")
+    await asyncio.wait_for(server.cancelled.wait(), 30)
 
 
 async def test_events_cancelled(server: Backend, customers: Customers) -> None:
@@ -65,11 +65,11 @@ async def test_events_cancelled(server: Backend, customers: Customers) -> None:
             pass
 
     task = asyncio.ensure_future(read())
-    await asyncio.wait_for(server.arrived.wait(), 5)
+    await asyncio.wait_for(server.arrived.wait(), 30)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.wait_for(server.cancelled.wait(), 5)
+    await asyncio.wait_for(server.cancelled.wait(), 30)
 
 
 async def test_events_broken(server: Backend, customers: Customers) -> None:

@@ -195,7 +195,7 @@ async def test_live_change_reaches_settings(server: ConfigServer, folder: Path) 
         async with aclosing(settings.changes()) as changes:
             assert await anext(changes) == Pool(1)
             replace(folder / "accounts.yml", "pool.size: 2\n")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 assert await anext(changes) == Pool(2)
 
 

@@ -49,7 +49,7 @@ class RegistryProcess:
             stdout=asyncio.subprocess.PIPE,
         )
         assert self._process.stdout is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while b"UP " not in (line := await self._process.stdout.readline()):
                 assert line, "the registry ended before it was up"
 
@@ -70,7 +70,7 @@ class RegistryProcess:
         self._held.release()
 
 
-async def until(condition: Callable[[], object], within_s: float = 10.0) -> None:
+async def until(condition: Callable[[], object], within_s: float = 60.0) -> None:
     """Return when a condition holds; fail when it does not in time."""
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110 - what happens in other processes sends no event

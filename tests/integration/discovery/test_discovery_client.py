@@ -10,6 +10,7 @@ import pytest
 from headwater._http.server import AsgiServer
 from headwater.discovery import Instance
 from headwater.discovery.client import DiscoveryClient
+from headwater.discovery.registry import Registry
 from headwater.discovery.server import DiscoveryServer
 from headwater.errors import ConfigurationError, MalformedMessage, StartupError
 from tests.integration.discovery.conftest import RegistryProcess, until
@@ -48,16 +49,16 @@ async def test_registration_reaches_others(client: DiscoveryClient, other: Disco
         assert await anext(changes) == {}
 
 
-async def test_renewals_keep_an_instance_live(
-    server: DiscoveryServer, client: DiscoveryClient
-) -> None:
+async def test_renewals_keep_an_instance_live() -> None:
     """A registered instance outlives many leases without a single change being pushed."""
-    await client.register(instance(lease_s=0.3))
-    revision = server.registry.revision
-    deadline = asyncio.get_running_loop().time() + 1.0
-    await until(lambda: asyncio.get_running_loop().time() > deadline)
-    assert server.registry.revision == revision
-    assert ids(client) == ["accounts-1"]
+    registry = Registry(pause_s=0.15)  # when this process stands still, that is nobody's silence
+    async with DiscoveryServer(registry=registry) as server, DiscoveryClient(server.url) as client:
+        await client.register(instance(lease_s=0.3))
+        revision = registry.revision
+        deadline = asyncio.get_running_loop().time() + 1.0
+        await until(lambda: asyncio.get_running_loop().time() > deadline)
+        assert registry.revision == revision
+        assert ids(client) == ["accounts-1"]
 
 
 async def test_close_removes(server: DiscoveryServer, other: DiscoveryClient) -> None:
@@ -124,7 +125,7 @@ def test_no_url(url: str) -> None:
 async def test_cache_survives_a_killed_registry(process: RegistryProcess) -> None:
     """Clients keep what they know while the registry is dead, and say that it is stale."""
     async with DiscoveryClient(process.url) as client:
-        await client.register(instance(lease_s=1))
+        await client.register(instance(lease_s=3))
         await until(lambda: ids(client))
         await process.kill()
         await until(lambda: not client.status().url)
@@ -138,8 +139,8 @@ async def test_cache_survives_a_killed_registry(process: RegistryProcess) -> Non
 async def test_restarted_registry_is_complete_again(process: RegistryProcess) -> None:
     """A registry that lost its memory learns all again, and nobody sees an instance vanish."""
     async with DiscoveryClient(process.url) as one, DiscoveryClient(process.url) as two:
-        await one.register(instance("accounts-1", lease_s=2))
-        await two.register(instance("accounts-2", lease_s=2))
+        await one.register(instance("accounts-1", lease_s=6))
+        await two.register(instance("accounts-2", lease_s=6))
         await until(lambda: len(ids(one)) == len(ids(two)) == 2)
         seen: list[int] = []
 
@@ -175,7 +176,7 @@ async def test_dead_instance_is_dropped_after_a_restart(process: RegistryProcess
 async def test_suspended_registry_expires_nobody(process: RegistryProcess) -> None:
     """After a pause of the registry longer than every lease, nobody is pushed as DOWN."""
     async with DiscoveryClient(process.url) as client:
-        await client.register(instance(lease_s=1))
+        await client.register(instance(lease_s=3))
         statuses: list[str] = []
 
         async def follow() -> None:
@@ -188,7 +189,7 @@ async def test_suspended_registry_expires_nobody(process: RegistryProcess) -> No
         paused = asyncio.get_running_loop().time()
         await until(lambda: asyncio.get_running_loop().time() > paused + 3.5)
         process.signal(signal.SIGCONT)
-        await client.update(instance(lease_s=1, version="2"))
+        await client.update(instance(lease_s=3, version="2"))
         await until(lambda: [i.version for i in client.instances("accounts")] == ["2"])
         assert set(statuses) == {"UP"}
         follower.cancel()

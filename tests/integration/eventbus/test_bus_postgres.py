@@ -14,7 +14,7 @@ from headwater.eventbus.postgres import PostgresEventBus
 from headwater.testing.eventbus import START, bus_event, collect, subscription
 from tests.postgres_server import PostgresServer
 
-WAIT_S_MAX = 20.0
+WAIT_S_MAX = 30.0
 FOREIGN = {"specversion": "1.0", "id": "A-1", "source": "/weather", "type": "rain", "data": [1]}
 APPEND = "SELECT bus_append($1, $2, array_fill(null::integer, $3), array_fill(null::bigint, $3))"
 

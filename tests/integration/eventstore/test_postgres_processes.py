@@ -5,6 +5,7 @@ import json
 import time
 from itertools import pairwise
 
+from headwater._sql.postgres_wake import SAFETY_S
 from headwater.eventstore import NewEvent, StoredEvent, StreamWrite
 from headwater.eventstore.postgres import PostgresEventStore
 from headwater.testing.eventstore_base import log_of
@@ -115,4 +116,4 @@ async def test_followers_in_other_processes_wake_soon(postgres_url: str) -> None
             delays.append(time.monotonic() - started)
         await output(process)
     await store.close()
-    assert sorted(delays)[events // 2] < 0.1
+    assert sorted(delays)[events // 2] < SAFETY_S / 2  # a lost wake-up takes all of it

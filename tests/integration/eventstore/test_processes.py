@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 
+from headwater._sql.wake import SAFETY_S
 from headwater.eventstore import NewEvent, StreamWrite
 from headwater.eventstore.sqlite import SQLiteEventStore
 from headwater.testing.eventstore_base import log_of
@@ -121,4 +122,4 @@ async def test_followers_in_other_processes_wake_soon(tmp_path: Path) -> None:
             delays.append(time.monotonic() - started)
         await output(process)
     await store.close()
-    assert sorted(delays)[events // 2] < 0.1
+    assert sorted(delays)[events // 2] < SAFETY_S / 2  # a lost wake-up takes all of it

@@ -110,7 +110,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]], *, within_s: float = 10.0) -> None:
+async def until(condition: Callable[[], bool | Awaitable[bool]], *, within_s: float = 60.0) -> None:
     """Poll a condition until it holds; fail when it does not in time."""
     deadline = time.monotonic() + within_s
     while True:

@@ -66,7 +66,7 @@ async def test_stop_amid_a_change_ends(settings, registry):
     async with Gateway(settings, registry) as gateway:
         await until(lambda: bool(gateway._changed._waiters))  # it waits for a change
         gateway._wake()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await gateway.stop()
     assert gateway.status().state == "stopped"
 
@@ -321,9 +321,9 @@ async def test_stop_is_bounded(settings, registry, upstream, http):
     await gateway.start()
     async with http.get(f"{gateway.url}/events?n=100000") as answer:
         assert await answer.content.readuntil(b"\n\n")
-        await asyncio.wait_for(gateway.stop(), 5)
+        await asyncio.wait_for(gateway.stop(), 30)
         with contextlib.suppress(aiohttp.ClientPayloadError):
-            await asyncio.wait_for(answer.read(), 5)
+            await asyncio.wait_for(answer.read(), 30)
     assert gateway.status().pid == 0
 
 

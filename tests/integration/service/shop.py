@@ -122,7 +122,7 @@ class Gate:
     def reset(self) -> None:
         """Close it."""
         self.open = asyncio.Event()
-        self.entered = asyncio.Event()
+        self.entered = asyncio.Semaphore(0)
 
 
 gate = Gate()
@@ -150,7 +150,7 @@ class Items(Projection):
 
     @query_handler
     async def slow(self, query: Slow) -> str:
-        gate.entered.set()
+        gate.entered.release()
         await gate.open.wait()
         return query.item_id
 

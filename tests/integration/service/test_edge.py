@@ -139,18 +139,13 @@ async def test_authorization_hook(http):
 async def test_overload(http):
     """More requests than allowed are answered 503 at once, and health still answers."""
     waiting = [asyncio.create_task(http.get(f"/slow/{n}")) for n in range(2)]
-    await asyncio.wait_for(shop.gate.entered.wait(), 5)
-    async with asyncio.timeout(5):
-        while True:  # the second slow one may still be on its way
-            async with http.get("/slow/3", headers={"headwater-timeout-ms": "50"}) as answer:
-                problem = await answer.json()
-                if answer.status == 503:
-                    break
-                assert answer.status == 504
-        assert problem["code"] == "overloaded"
+    for _ in waiting:
+        await asyncio.wait_for(shop.gate.entered.acquire(), 30)
+    async with http.get("/slow/3") as answer:
+        assert (answer.status, (await answer.json())["code"]) == (503, "overloaded")
         assert answer.headers["Retry-After"] == "1"
-        async with http.get("/health/live") as live:
-            assert live.status == 200
+    async with http.get("/health/live") as live:
+        assert live.status == 200
     shop.gate.open.set()
     for task in waiting:
         answer = await task
@@ -213,7 +208,7 @@ async def test_streams_pass(http, runtime):
 async def test_drain(http, runtime: Runtime):
     """A stopping instance finishes what it has begun and refuses the rest."""
     slow = asyncio.create_task(http.get("/slow/1"))
-    await asyncio.wait_for(shop.gate.entered.wait(), 5)
+    await asyncio.wait_for(shop.gate.entered.acquire(), 30)
     runtime.edge.draining = True
     async with http.get("/items/i1") as answer:
         assert (answer.status, (await answer.json())["code"]) == (503, "draining")
@@ -223,7 +218,7 @@ async def test_drain(http, runtime: Runtime):
     shop.gate.open.set()
     async with await slow as answer:
         assert (answer.status, await answer.json()) == (200, "1")
-    await asyncio.wait_for(stopping, 10)
+    await asyncio.wait_for(stopping, 30)
 
 
 async def test_stale_version(http, runtime):

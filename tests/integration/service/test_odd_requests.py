@@ -35,7 +35,7 @@ async def _ask(runtime: Runtime, raw: bytes) -> tuple[int, dict[str, str], bytes
     reader, writer = await asyncio.open_connection("127.0.0.1", int(runtime.url.rsplit(":")[-1]))
     try:
         writer.write(raw)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             fields = [line.partition(": ") for line in head[1:] if line]
             headers = {name.lower(): value for name, _, value in fields}
@@ -133,7 +133,7 @@ async def test_pipelined_requests(runtime):
     asked = [f"i{number}" for number in range(5)]
     writer.write(b"".join(_request(f"GET /items/{id}") for id in asked))
     found = b""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(re.findall(rb'"key":"(i\d)"}}', found)) < len(asked):
             found += await reader.read(65_536)
     writer.close()
@@ -147,7 +147,7 @@ async def test_client_leaves_while_it_sends(http, runtime):
     await writer.drain()
     writer.close()
     counted = re.compile(r'headwater_request_seconds_count{.*route="/items".*status="499"} 1\.0')
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             async with http.get("/metrics") as answer:
                 text = await answer.text()

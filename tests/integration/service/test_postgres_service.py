@@ -20,7 +20,7 @@ from headwater.service.runtime import Runtime
 from tests.integration.service.shop import SellItem, make_service
 from tests.postgres_server import PostgresServer
 
-WAIT_S_MAX = 20.0
+WAIT_S_MAX = 30.0
 BUS = dict.fromkeys(range(4), -1)
 
 

@@ -23,7 +23,7 @@ from headwater.views import Key, View
 from tests.integration.service.shop import ItemAdded, ItemSold, make_service
 from tests.postgres_server import POSTGRES, PostgresServer, execute
 
-WAIT_S_MAX = 20.0
+WAIT_S_MAX = 30.0
 ITEMS = [f"i{number}" for number in range(16)]
 
 

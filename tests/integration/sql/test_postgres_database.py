@@ -11,7 +11,7 @@ import pytest
 
 from headwater._sql.postgres import Database
 from headwater._sql.postgres_url import Place, schema_for
-from headwater._sql.postgres_wake import Wake
+from headwater._sql.postgres_wake import SAFETY_S, Wake
 from headwater.errors import (
     ConfigurationError,
     SchemaTooNew,
@@ -21,7 +21,7 @@ from headwater.errors import (
 )
 from tests.postgres_server import PostgresServer
 
-WAIT_S_MAX = 10.0
+WAIT_S_MAX = 30.0
 FIRST = "CREATE TABLE things (id bigint PRIMARY KEY, name text NOT NULL);"
 SECOND = "ALTER TABLE things ADD COLUMN size bigint NOT NULL DEFAULT 7;"
 
@@ -334,7 +334,7 @@ async def test_wakes_others_soon(postgres_url: str, database: Database) -> None:
         other.notify()
         await database.wake.wait(ticket, timeout_s=WAIT_S_MAX)
         delays.append(time.monotonic() - began)
-    assert sorted(delays)[10] < 0.1
+    assert sorted(delays)[10] < SAFETY_S / 2  # a lost wake-up takes all of it
     await other.close()
 
 

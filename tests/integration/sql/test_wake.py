@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from headwater._sql.wake import Wake, directory_for
+from headwater._sql.wake import SAFETY_S, Wake, directory_for
 from headwater.testing.eventstore_base import soon
 
 LONG_S = 60.0
@@ -198,4 +198,4 @@ async def test_between_processes(tmp_path: Path, loop: str) -> None:
         await process.communicate()
         back.close()
         there.close()
-    assert sorted(times)[rounds // 2] < 0.05
+    assert sorted(times)[rounds // 2] < SAFETY_S / 2  # a lost wake-up takes all of it
