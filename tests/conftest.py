@@ -5,6 +5,7 @@ import re
 import signal
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.postgres_server import (
     FIXTURES,
@@ -16,6 +17,12 @@ from tests.postgres_server import (
 )
 
 pytest.register_assert_rewrite("headwater.testing")
+
+# What hypothesis tries is the same in every run, and a pause of the machine is no failure; or else:
+# pytest --hypothesis-profile explore
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", settings.get_profile("explore"), derandomize=True)
+settings.load_profile("same")
 
 # Settings of whoever runs the tests are not for the programs under test: only ours are kept.
 _FOREIGN = re.compile(r"(?i)HEADWATER_(?!POSTGRES_|BENCH_)|PG[A-Z]|.*_PROXY$|(FORCE|NO)_COLOR$")
