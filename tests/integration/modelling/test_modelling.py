@@ -9,9 +9,9 @@ from headwater.eventstore import EventStore
 from headwater.eventstore.postgres import PostgresEventStore
 from headwater.eventstore.sqlite import SQLiteEventStore
 from tests.postgres_server import POSTGRES
+from tests.unit.modelling.decision_rules import DecisionRules
 from tests.unit.modelling.repository_rules import (
     CommandRules,
-    DecisionRules,
     IdempotencyRules,
     PipelineRules,
 )

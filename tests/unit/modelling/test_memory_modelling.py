@@ -6,9 +6,9 @@ import pytest
 
 from headwater.eventstore import EventStore
 from headwater.eventstore.memory import MemoryEventStore
+from tests.unit.modelling.decision_rules import DecisionRules
 from tests.unit.modelling.repository_rules import (
     CommandRules,
-    DecisionRules,
     IdempotencyRules,
     PipelineRules,
 )
