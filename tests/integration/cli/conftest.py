@@ -38,7 +38,7 @@ lease_s = 2.0
 """
 
 
-def eventually(what: str, condition: Callable[[], Any], *, within_s: float = 30.0) -> Any:
+def eventually(what: str, condition: Callable[[], Any], *, within_s: float = 60.0) -> Any:
     """Return the first true value of a condition; fail when there is none in time."""
     ends = time.monotonic() + within_s
     while time.monotonic() < ends:
@@ -69,7 +69,7 @@ def descendants(pid: int) -> set[int]:
 
 
 def headwater(
-    *arguments: str | Path, cwd: Path | None = None, timeout_s: float = 30.0
+    *arguments: str | Path, cwd: Path | None = None, timeout_s: float = 60.0
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run(
@@ -139,7 +139,7 @@ class Up:
             return found
         return {}
 
-    def wait_ready(self, *, within_s: float = 40.0) -> dict[str, Any]:
+    def wait_ready(self, *, within_s: float = 60.0) -> dict[str, Any]:
         """Return the ready file once everything is ready."""
 
         def ready() -> dict[str, Any] | None:
@@ -159,7 +159,7 @@ class Up:
         """Return the processes by name."""
         return {process["name"]: process for process in self.status().get("processes", [])}
 
-    def stop(self, number: int = signal.SIGINT, *, within_s: float = 30.0) -> int:
+    def stop(self, number: int = signal.SIGINT, *, within_s: float = 60.0) -> int:
         """Ask it to stop; return its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)

@@ -15,13 +15,14 @@ from headwater._http.sse import decode_events
 from headwater.config.client import ConfigClient
 from headwater.config.server import ConfigServer, serve
 from headwater.errors import AddressInUse, ConfigurationError, StartupError
+from tests.ports import HeldPort
 
 
 class Pool(msgspec.Struct):
     size: int = 4
 
 
-async def until(condition: Callable[[], object], within_s: float = 10.0) -> None:
+async def until(condition: Callable[[], object], within_s: float = 60.0) -> None:
     """Return when a condition holds; fail when it does not in time."""
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110 - what happens in files and sockets sends no event
@@ -234,17 +235,17 @@ async def test_profiles_and_label(server: ConfigServer, folder: Path) -> None:
 
 async def test_process_outlives_the_server(folder: Path) -> None:
     """A process keeps its settings while the server is away, and follows it when it is back."""
-    server = ConfigServer(folder, environment={})
-    await server.start()
-    port = server.port
-    async with client_of(server) as client:
-        settings = client.settings(Pool, prefix="pool")
-        await server.stop()
-        await until(lambda: not client.url)
-        assert settings.current == Pool(1)
-        replace(folder / "accounts.yml", "pool.size: 2\n")
-        async with ConfigServer(folder, port=port, environment={}):
-            await until(lambda: settings.current == Pool(2))
+    with HeldPort() as port:
+        server = ConfigServer(folder, port=port, environment={})
+        await server.start()
+        async with client_of(server) as client:
+            settings = client.settings(Pool, prefix="pool")
+            await server.stop()
+            await until(lambda: not client.url)
+            assert settings.current == Pool(1)
+            replace(folder / "accounts.yml", "pool.size: 2\n")
+            async with ConfigServer(folder, port=port, environment={}):
+                await until(lambda: settings.current == Pool(2))
 
 
 async def test_unreachable_at_start() -> None:
@@ -281,15 +282,16 @@ async def test_start_from_the_local_copy(server: ConfigServer, tmp_path: Path) -
 async def test_local_copy_is_left_for_the_server(folder: Path, tmp_path: Path) -> None:
     """A process that started from its local copy follows the server as soon as it is back."""
     options: dict[str, Any] = {"optional": True, "cache_file": tmp_path / "accounts.json"}
-    server = ConfigServer(folder, environment={})
-    async with server, client_of(server, **options):
-        port = server.port
-    (folder / "accounts.yml").write_text("pool.size: 2\n")
-    async with client_of(server, start_timeout_s=0.2, **options) as client:
-        settings = client.settings(Pool, prefix="pool")
-        assert settings.current == Pool(1)
-        async with ConfigServer(folder, port=port, environment={}):
-            await until(lambda: settings.current == Pool(2))
+    with HeldPort() as port:
+        server = ConfigServer(folder, port=port, environment={})
+        async with server, client_of(server, **options):
+            pass
+        (folder / "accounts.yml").write_text("pool.size: 2\n")
+        async with client_of(server, start_timeout_s=0.2, **options) as client:
+            settings = client.settings(Pool, prefix="pool")
+            assert settings.current == Pool(1)
+            async with ConfigServer(folder, port=port, environment={}):
+                await until(lambda: settings.current == Pool(2))
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", "\x00"])

@@ -16,6 +16,7 @@ from headwater.discovery import DiscoveryClient, DiscoveryServer
 from headwater.errors import AddressInUse, ConfigurationError, StartupError
 from headwater.gateway import Gateway, server
 from headwater.gateway.envoy import Documents
+from tests.ports import HeldPort
 
 from .conftest import Registry, routed, until
 
@@ -159,22 +160,23 @@ async def test_crash_of_the_control_plane_leaves_no_orphan(tmp_path, http):
 
     The successor takes the same port and the same data directory.
     """
-    port = 0
-    for _ in range(2):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", SERVE, str(port), str(tmp_path), stdout=asyncio.subprocess.PIPE
-        )
-        try:
-            lines = [(await process.stdout.readline()).decode().split() for _ in range(2)]
-            port, pid = next(map(int, words) for words in lines if words and words[0].isdigit())
-            os.kill(process.pid, signal.SIGSTOP)
-            async with http.get(f"http://127.0.0.1:{port}/health/ready") as answer:
-                assert answer.status == 200
-            assert alive(pid)
-        finally:
-            process.kill()
-            await process.communicate()
-        await until(lambda pid=pid: not alive(pid))
+    with HeldPort() as port:
+        for _ in range(2):
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", SERVE, str(port), str(tmp_path)),
+                stdout=asyncio.subprocess.PIPE,
+            )
+            try:
+                lines = [(await process.stdout.readline()).decode().split() for _ in range(2)]
+                pid = next(int(words[1]) for words in lines if words and words[0] == str(port))
+                os.kill(process.pid, signal.SIGSTOP)
+                async with http.get(f"http://127.0.0.1:{port}/health/ready") as answer:
+                    assert answer.status == 200
+                assert alive(pid)
+            finally:
+                process.kill()
+                await process.communicate()
+            await until(lambda pid=pid: not alive(pid))
 
 
 class Broken(Registry):
