@@ -110,8 +110,10 @@ class Claims:
     def pause_s(self) -> float:
         """How long to wait for the next `share`: until a lease ends that nobody renews."""
         pause = self._settings.renew_s if self.satisfied else self._settings.renew_s / 5
-        ends = self._lease_ends - self._settings.clock()
-        return min(pause, ends) if ends > 0 else pause
+        if not self._lease_ends:
+            return pause
+        # It may have ended since we looked, while we claimed others: then it is free by now.
+        return min(pause, max(0.0, self._lease_ends - self._settings.clock()))
 
     def _target(self, owners: dict[str, int]) -> int:
         """Return our share: those who hold most keep what cannot be divided."""

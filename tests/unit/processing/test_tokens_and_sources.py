@@ -1,12 +1,13 @@
 """Tokens, and what the two sources make of them."""
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.eventbus import BusEvent
 from headwater.eventbus.memory import MemoryEventBus
 from headwater.processing import BusSource
-from headwater.processing.claims import Claims
+from headwater.processing.claims import Claims, ProcessorMember
 from headwater.processing.settings import DEFAULTS
 from headwater.processing.sources import SourcePage
 from headwater.processing.tokens import Token, store_token, token_of
@@ -82,3 +83,23 @@ def test_shares_are_fair_and_add_up(count: int, holdings: list[int]) -> None:
         targets.append(claims._target(owners))
     assert sum(targets) == count
     assert max(targets) - min(targets) <= 1
+
+
+async def test_a_lease_that_ends_during_a_look() -> None:
+    """When a lease ends while others are claimed the next look is at once, not a turn later."""
+    time_s = 0.0
+    views = MemoryViewStore(clock=lambda: time_s)
+    settings = msgspec.structs.replace(DEFAULTS, lease_s=3.0, renew_s=30.0, clock=lambda: time_s)
+    heir = Claims("p", BusSource(MemoryEventBus()), views, owner="heir", settings=settings)
+    await views.ensure([ProcessorMember])
+    await heir.open(1, 2)
+    for number, segment in enumerate(await views.segments("p")):
+        time_s = float(number)
+        await views.claim(segment, owner="dead", lease_s=3.0)
+    time_s = 3.5
+    await heir.share(await views.segments("p"))
+    assert (len(heir.held), heir.satisfied, heir.pause_s) == (1, True, 0.5)
+    time_s = 4.5
+    assert heir.pause_s == 0.0
+    await heir.share(await views.segments("p"))
+    assert len(heir.held) == 2
