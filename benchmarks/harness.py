@@ -12,7 +12,6 @@ conditions. Preparation that need not be repeated may be kept in the module. Bes
 may give more figures (percentiles, say) and a curve; each of their numbers is a median too.
 """
 
-import asyncio
 import importlib
 import logging
 import pkgutil
@@ -26,6 +25,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import structlog
+import uvloop
 from rich.console import Console
 from rich.table import Table
 
@@ -149,7 +149,7 @@ def _curve(measured: Sequence[Measured]) -> Curve:
 
 def _once(wanted: Benchmark) -> Measured:
     outcome = wanted.run()
-    return outcome if isinstance(outcome, Measured) else asyncio.run(_awaited(outcome))
+    return outcome if isinstance(outcome, Measured) else uvloop.run(_awaited(outcome))
 
 
 async def _awaited(outcome: Awaitable[Measured]) -> Measured:

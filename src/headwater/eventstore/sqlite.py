@@ -47,6 +47,7 @@ from headwater.eventstore.sqlite_read import Found, PageQuery
 from headwater.messages import new_id, now_us
 
 _BATCH_MAX = 1024
+_HALVED_MIN = 64
 _END = 2**63 - 1
 _LIVE_MAX = 64
 _MIGRATIONS = ("sqlite_schema_1.sql",)
@@ -67,6 +68,7 @@ class SQLiteEventStore:
         self._pending: deque[Request] = deque()
         self._accepted = 0
         self._draining = False
+        self._done: list[tuple[Sequence[Request], Sequence[Verdict]]] = []
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._appender = Appender(database.path, clock)
@@ -291,21 +293,35 @@ class SQLiteEventStore:
             self._database.post(self._drain)
 
     def _drain(self, connection: apsw.Connection) -> None:
-        """Carry out what is waiting, in batches; on the writing thread."""
+        """Carry out what is waiting, in batches; on the writing thread.
+
+        A batch is settled while the next is on its way to the disk, not before: the two threads
+        have one interpreter lock, and writing to the disk is what needs none. For that there must
+        be two batches. So what has gathered while nothing was being written is divided.
+        """
         pending = self._pending
         while True:
-            batch: list[Request] = []
-            while pending and len(batch) < _BATCH_MAX:
-                batch.append(pending.popleft())
+            waiting = len(pending)
+            size = waiting // 2 if waiting >= _HALVED_MIN and not self._done else waiting
+            batch = [pending.popleft() for _ in range(min(size, _BATCH_MAX))]
+            if not batch and self._done:
+                self._tell()
+                continue
             if not batch:
                 self._draining = False
                 if not pending:  # else somebody came in before the line above
                     return
                 continue
-            verdicts = self._appender.carry_out(connection, batch)
+            verdicts = self._appender.carry_out(connection, batch, before_commit=self._tell)
+            self._done.append((batch, verdicts))
+            self._database.wake.notify_others()
+
+    def _tell(self) -> None:
+        """Let the loop settle what is done; on the writing thread."""
+        done, self._done = self._done, []
+        for batch, verdicts in done:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
                 self._loop.call_soon_threadsafe(self._settle, batch, verdicts)
-            self._database.wake.notify_others()
 
     def _settle(self, batch: Sequence[Request], verdicts: Sequence[Verdict]) -> None:
         self._accepted -= len(batch)

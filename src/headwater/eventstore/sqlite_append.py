@@ -32,18 +32,27 @@ class Appender:
         self._clock = clock
         self._known = Known()
 
-    def carry_out(self, connection: apsw.Connection, requests: Sequence[Request]) -> list[Verdict]:
+    def carry_out(
+        self,
+        connection: apsw.Connection,
+        requests: Sequence[Request],
+        *,
+        before_commit: Callable[[], None],
+    ) -> list[Verdict]:
         """Return the verdict of each request; those that succeeded are on disk."""
         batch = Batch(self._known, self._clock())
         try:
-            verdicts = batch.commit(connection, requests)
+            verdicts = batch.commit(connection, requests, before_commit)
         except Exception as error:  # noqa: BLE001  # belongs to those who asked
             roll_back(connection)
             self._known.forget()
             failed = _failure(error, self._path)
             if len(requests) > 1 and not isinstance(failed, StoreUnavailable):
                 # One of them may be at fault (too large for the disk, say): it alone shall fail.
-                return [self.carry_out(connection, [request])[0] for request in requests]
+                return [
+                    self.carry_out(connection, [request], before_commit=before_commit)[0]
+                    for request in requests
+                ]
             verdicts = [_failure(error, self._path) for _ in requests]
         for request, verdict in zip(requests, verdicts, strict=True):
             _break_pipeline(request, verdict)

@@ -1,7 +1,7 @@
 """One transaction: the verdict of each append in it, and the rows of those that succeed."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import apsw
@@ -91,7 +91,12 @@ class Batch:
         self._tagged: dict[str, list[tuple[int, NewEvent]]] = {}
         self._broken: dict[Pipeline, HeadwaterError] = {}
 
-    def commit(self, connection: apsw.Connection, requests: Sequence[Request]) -> list[Verdict]:
+    def commit(
+        self,
+        connection: apsw.Connection,
+        requests: Sequence[Request],
+        before_commit: Callable[[], None],
+    ) -> list[Verdict]:
         """Decide on each request, in order, and store what succeeds in one transaction."""
         connection.execute("BEGIN IMMEDIATE")
         known = self._known
@@ -107,6 +112,7 @@ class Batch:
         elif not self._keys and not any(type(request) is Save for request in requests):
             roll_back(connection)  # nothing to store, so nothing to wait for
             return verdicts
+        before_commit()
         commit(connection)
         return verdicts
 
