@@ -13,6 +13,7 @@ import apsw
 import msgspec
 
 from headwater._sql.sqlite import Database, script, transact
+from headwater._sql.sqlite_connection import patience
 from headwater._sql.wake import Pace
 from headwater.errors import HeadwaterError, Overloaded, StoreUnavailable
 from headwater.eventstore.api import (
@@ -59,7 +60,13 @@ class SQLiteEventStore:
     """An `EventStore` in a SQLite file. Several processes may open the same file at once."""
 
     def __init__(
-        self, database: Database, epoch: str, *, pending_max: int, clock: Callable[[], int]
+        self,
+        database: Database,
+        epoch: str,
+        *,
+        busy_timeout_s: float,
+        pending_max: int,
+        clock: Callable[[], int],
     ) -> None:
         """Use `open`."""
         self._database = database
@@ -72,6 +79,7 @@ class SQLiteEventStore:
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._appender = Appender(database.path, clock)
+        self._patience = patience(busy_timeout_s)
 
     @classmethod
     async def open(
@@ -108,10 +116,18 @@ class SQLiteEventStore:
         )
         try:
             epoch = await database.run(_epoch)
+            store = cls(
+                database,
+                epoch,
+                busy_timeout_s=busy_timeout_s,
+                pending_max=pending_max,
+                clock=clock,
+            )
+            await database.run(lambda writer: writer.set_busy_handler(store._wait))
         except BaseException:
             await database.close()
             raise
-        return cls(database, epoch, pending_max=pending_max, clock=clock)
+        return store
 
     @property
     def epoch(self) -> str:
@@ -315,6 +331,11 @@ class SQLiteEventStore:
             verdicts = self._appender.carry_out(connection, batch, before_commit=self._tell)
             self._done.append((batch, verdicts))
             self._database.wake.notify_others()
+
+    def _wait(self, attempts: int) -> bool:
+        """Wait for another process that writes; what is done need not wait for it."""
+        self._tell()
+        return self._patience(attempts)
 
     def _tell(self) -> None:
         """Let the loop settle what is done; on the writing thread."""

@@ -83,6 +83,7 @@ class Claims:
         Args:
             segments: the processor's segments as the store has them now.
         """
+        self._lease_ends = 0.0
         await self._renew()
         now = self._settings.clock()
         mine = [s for s in segments if s.generation == self.generation]
@@ -112,8 +113,12 @@ class Claims:
         pause = self._settings.renew_s if self.satisfied else self._settings.renew_s / 5
         if not self._lease_ends:
             return pause
-        # It may have ended since we looked, while we claimed others: then it is free by now.
-        return min(pause, max(0.0, self._lease_ends - self._settings.clock()))
+        ends = self._lease_ends - self._settings.clock()
+        if ends <= 0:
+            # It has ended since we looked, while we claimed others; or the store has been away
+            # since then, which must not be asked without a pause.
+            ends = self._settings.renew_s / 10
+        return min(pause, ends)
 
     def _target(self, owners: dict[str, int]) -> int:
         """Return our share: those who hold most keep what cannot be divided."""
