@@ -108,18 +108,17 @@ BEGIN
                 SELECT
                     count(*) AS seen,
                     max(t.position) AS until,
+                    -- Values, not EXISTS: that could be answered by going through a table once.
                     min(t.position) FILTER (
-                        WHERE NOT EXISTS (
-                            SELECT FROM unnest(i.others) AS o (tag)
-                            WHERE NOT EXISTS (
-                                SELECT FROM event_tags AS x
-                                WHERE x.tag = o.tag AND x.position = t.position
-                            )
+                        WHERE (
+                            SELECT count(*) FROM event_tags AS x
+                            WHERE x.tag = ANY (i.others) AND x.position = t.position
+                        ) = coalesce(cardinality(i.others), 0)
+                        AND (
+                            i.types IS NULL
+                            OR (SELECT e.type FROM events AS e WHERE e.position = t.position)
+                                = ANY (i.types)
                         )
-                        AND (i.types IS NULL OR EXISTS (
-                            SELECT FROM events AS e
-                            WHERE e.position = t.position AND e.type = ANY (i.types)
-                        ))
                     ) AS position
                 FROM (
                     SELECT t.position FROM event_tags AS t
