@@ -201,9 +201,7 @@ class Batch:
 
     def _search(self, connection: apsw.Connection, item: FilterItem, after: int) -> int:
         """Look for an event with all tags of the item, stored or to be stored with this batch."""
-        sql, parameters = find_tagged(item)
-        bounds: dict[str, Any] = {"low": after, "high": self._known.head, **parameters}
-        stored: int | None = connection.execute(sql, bounds).get
+        stored = find_tagged(item).run(connection, low=after, high=self._known.head)
         if stored is not None:
             return stored
         for position, event in self._tagged.get(item.tags[0], ()):

@@ -9,12 +9,16 @@ event of each, so there are no more rounds than events of the rarest (and one mo
 # ruff: noqa: S608  # texts are made of constants and parameter names; values are bound
 
 from functools import lru_cache
+from typing import NamedTuple
+
+import apsw
 
 from headwater.eventstore.api import EventFilter, FilterItem
 
 _TERMS_MAX = 64
 _POSITION_MAX = 2**63 - 1
 _NEAR_PAGE, _NEAR_ONE = 4096, 64  # events looked at one by one: for a page, for one position
+TOO_MANY = -1
 COLUMNS = "position, stream, version, type, type_version, time, tags, data, metadata"
 
 
@@ -44,15 +48,38 @@ def select_events(filter: EventFilter, *, backwards: bool = False) -> tuple[str,
     return f"SELECT {COLUMNS} FROM {joined} ORDER BY position {order}", names.values
 
 
-@lru_cache(maxsize=512)
-def find_tagged(item: FilterItem) -> tuple[str, dict[str, str]]:
-    """Return a query for the first position of a range that an item with tags matches, if any.
+class Finding(NamedTuple):
+    """Queries for the first position of a range that an item with tags matches.
 
-    The caller adds ``:low`` (exclusive) and ``:high`` (inclusive).
+    The caller adds ``:low`` (exclusive) and ``:high`` (inclusive) to the parameters, and asks
+    ``near`` first, which gives nothing, a position, or `TOO_MANY`: then ``far`` is to be asked.
+    In one statement SQLite would prepare for leaping whether it is needed or not, which takes
+    longer than to look at some events.
     """
+
+    near: str
+    far: str
+    parameters: dict[str, str]
+
+    def run(self, connection: apsw.Connection, *, low: int, high: int) -> int | None:
+        """Return the position, if any."""
+        parameters = {"low": low, "high": high, **self.parameters}
+        found: int | None = connection.execute(self.near, parameters).get
+        if found == TOO_MANY:
+            found = connection.execute(self.far, parameters).get
+        return found
+
+
+@lru_cache(maxsize=512)
+def find_tagged(item: FilterItem) -> Finding:
+    """Return what finds the first event of an item with tags."""
     names = _Names()
-    common = _common(item, names, near=_NEAR_ONE, limit="1")
-    return f"SELECT min(position) FROM ({common})", names.values
+    tagged = f"t.tag = {names.of(item.tags[0])} AND t.position > :low AND t.position <= :high"
+    last = f"SELECT position FROM event_tags AS t WHERE {tagged} LIMIT 1 OFFSET {_NEAR_ONE - 1}"
+    one_by_one = f"SELECT min(t.position) FROM event_tags AS t{_joins(item, names)} WHERE {tagged}"
+    near = f"SELECT CASE WHEN ({last}) IS NULL THEN ({one_by_one}) ELSE {TOO_MANY} END"
+    far = f"{_leap(item, names, ':low + 1', backwards=False)} LIMIT 1"
+    return Finding(near, far, names.values)
 
 
 class _Names:
@@ -89,12 +116,25 @@ def _common(
     item: FilterItem, names: _Names, *, near: int, limit: str, backwards: bool = False
 ) -> str:
     """Return a query for the positions that all tags, and one of the types, have in common."""
-    first, *others = dict.fromkeys(item.tags)
     order = "DESC" if backwards else "ASC"
     of_first = (
-        f"SELECT position FROM event_tags WHERE tag = {names.of(first)} "
+        f"SELECT position FROM event_tags WHERE tag = {names.of(item.tags[0])} "
         f"AND position > :low AND position <= :high ORDER BY position {order}"
     )
+    near_ones = f"{of_first} LIMIT {near}"
+    one_by_one = f"SELECT t.position AS position FROM ({near_ones}) AS t{_joins(item, names)}"
+    seen = f"({of_first} LIMIT 1 OFFSET {near - 1})"  # the last of them, if there are as many
+    begin = f"ifnull({seen} - 1, :low)" if backwards else f"ifnull({seen}, :high) + 1"
+    leaping = _leap(item, names, begin, backwards=backwards)
+    return (
+        f"SELECT position FROM ({one_by_one} LIMIT {limit}) "
+        f"UNION ALL SELECT position FROM ({leaping} LIMIT {limit}) LIMIT {limit}"
+    )
+
+
+def _joins(item: FilterItem, names: _Names) -> str:
+    """Return joins that leave those rows of ``t`` that have the other tags and one of the types."""
+    _, *others = dict.fromkeys(item.tags)
     joins = "".join(
         f" CROSS JOIN event_tags AS t{n} ON t{n}.tag = {names.of(tag)} "
         f"AND t{n}.position = t.position"
@@ -103,14 +143,7 @@ def _common(
     if item.types:
         kinds = ", ".join(names.of(kind) for kind in dict.fromkeys(item.types))
         joins += f" CROSS JOIN events AS e ON e.position = t.position AND e.type IN ({kinds})"
-    one_by_one = f"SELECT t.position AS position FROM ({of_first} LIMIT {near}) AS t{joins}"
-    seen = f"({of_first} LIMIT 1 OFFSET {near - 1})"  # the last of them, if there are as many
-    begin = f"ifnull({seen} - 1, :low)" if backwards else f"ifnull({seen}, :high) + 1"
-    leaping = _leap(item, names, begin, backwards=backwards)
-    return (
-        f"SELECT position FROM ({one_by_one} LIMIT {limit}) "
-        f"UNION ALL SELECT position FROM ({leaping} LIMIT {limit}) LIMIT {limit}"
-    )
+    return joins
 
 
 def _leap(item: FilterItem, names: _Names, begin: str, *, backwards: bool) -> str:

@@ -116,9 +116,11 @@ def test_rarest_part_sets_the_cost(
     assert len(rows) == matching
     assert [row[0] for row in rows] == sorted([row[0] for row in rows], reverse=backwards)
     assert steps < 3 * COMMON  # of which looking at all of them takes several each
-    (found,), steps = steps_of(filled, find_tagged(item))
-    assert found[0] == (min(row[0] for row in rows) if rows else None)
-    assert steps < COMMON / 20
+    finding = find_tagged(item)
+    found = finding.run(filled, low=0, high=COMMON)
+    assert found == (min(row[0] for row in rows) if rows else None)
+    for query in (finding.near, finding.far):
+        assert steps_of(filled, (query, finding.parameters))[1] < COMMON / 20
 
 
 @pytest.mark.parametrize("backwards", [False, True])
