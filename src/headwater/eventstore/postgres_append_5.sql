@@ -1,5 +1,5 @@
--- One group commit: checks each append, in order, and stores those that pass. As before, but
--- conditions with several tags, or tags and types, cost as their rarest part.
+-- One group commit: checks each append, in order, and stores those that pass. In place of version 2,
+-- where conditions with several tags, or tags and types, did not cost as their rarest part.
 --
 -- Whoever holds the lock sees everything that was committed before, because each statement of a
 -- volatile function takes a snapshot of its own (READ COMMITTED) after the lock. The lock is

@@ -70,9 +70,22 @@ class Finding(NamedTuple):
         return found
 
 
-@lru_cache(maxsize=512)
 def find_tagged(item: FilterItem) -> Finding:
-    """Return what finds the first event of an item with tags."""
+    """Return what finds the first event of an item with tags.
+
+    Conditions differ by what they name; the queries are made once for so many tags and types.
+    """
+    tags, types = tuple(dict.fromkeys(item.tags)), tuple(dict.fromkeys(item.types))
+    near, far, places = _finding(len(tags), len(types))
+    named = tags + types
+    return Finding(near, far, {name: named[int(place)] for name, place in places.items()})
+
+
+@lru_cache(maxsize=512)
+def _finding(tags: int, types: int) -> Finding:
+    """Return the queries for so many tags and types, with their numbers as parameters."""
+    numbers = tuple(map(str, range(tags + types)))
+    item = FilterItem(types=numbers[tags:], tags=numbers[:tags])
     names = _Names()
     tagged = f"t.tag = {names.of(item.tags[0])} AND t.position > :low AND t.position <= :high"
     last = f"SELECT position FROM event_tags AS t WHERE {tagged} LIMIT 1 OFFSET {_NEAR_ONE - 1}"

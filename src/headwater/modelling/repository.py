@@ -109,10 +109,10 @@ class Repository(Generic[A]):
 
     def handlers(self) -> Mapping[type[Command], CommandNext]:
         """Return a function for each command type, for the command bus."""
-        return {command: self._bound(handler) for command, handler in self.type.commands.items()}
-
-    def _bound(self, handler: CommandHandler) -> CommandNext:
-        return functools.partial(self._handle, handler)
+        return {
+            command: functools.partial(self._handle, handler)
+            for command, handler in self.type.commands.items()
+        }
 
     async def _handle(self, handler: CommandHandler, message: CommandMessage) -> CommandResult:
         id = handler.command.target_of(message.command)

@@ -171,15 +171,13 @@ class ProcessorAdmin:
 
     async def _begin_anew(self) -> None:
         """Make an empty generation active."""
-        tries = 0
-        while True:
+        for left in reversed(range(_TRIES)):
             following = await self._following()
             try:
                 await activated(self._applier, self._views, following)
                 break
             except ConfigurationError:  # a rebuild took it for one that was given up
-                tries += 1
-                if tries == _TRIES:
+                if not left:
                     raise
         await forget_older(self._views, self.name, following)
 
