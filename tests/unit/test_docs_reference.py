@@ -19,7 +19,7 @@ def page(name: str) -> str:
 
 
 def errors_below(cls: type[HeadwaterError]) -> list[type[HeadwaterError]]:
-    own = [each for each in cls.__subclasses__() if each.__module__ == "headwater.errors"]
+    own = [each for each in cls.__subclasses__() if each.__module__.startswith("headwater.errors.")]
     return [each for direct in own for each in (direct, *errors_below(direct))]
 
 

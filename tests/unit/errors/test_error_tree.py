@@ -15,13 +15,16 @@ from headwater.errors import (
     AggregateNotFound,
     ConcurrencyConflict,
     Conflict,
+    ConnectionLost,
     Forbidden,
     HeadwaterError,
     InvalidInput,
     NoInstance,
+    Outcome,
     Overloaded,
     Rejection,
     RemoteError,
+    StoreUnavailable,
     TooLarge,
     Unavailable,
     ViewNotFound,
@@ -247,3 +250,21 @@ def test_any_answer_is_an_error(problem: Any) -> None:
 def test_status(error: HeadwaterError, status: int) -> None:
     """Each error has the HTTP status of its kind."""
     assert error.status == status
+
+
+@pytest.mark.parametrize("outcome", ["stored", "not stored", "unknown"])
+def test_the_outcome_crosses_the_network(outcome: Outcome) -> None:
+    """What became of the work is data, and the same on the other side, in copies and pickles."""
+    error = StoreUnavailable(store="s", reason="r", outcome=outcome)
+    over = from_problem(msgspec.json.decode(msgspec.json.encode(error.to_problem())))
+    for same in (over, pickle.loads(pickle.dumps(error)), error.replaced(reason="another")):
+        assert type(same) is StoreUnavailable
+        assert same.outcome == outcome
+
+
+def test_the_outcome_of_an_unreadable_word_is_the_usual_one() -> None:
+    """An outcome that another version may know does not make an error unreadable."""
+    problem = ConnectionLost(target="t", reason="r").to_problem() | {"outcome": "perhaps"}
+    error = from_problem(problem)
+    assert type(error) is ConnectionLost
+    assert error.outcome == "unknown"

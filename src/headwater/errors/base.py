@@ -2,9 +2,12 @@
 
 import inspect
 import re
-from typing import Any, ClassVar, Self, dataclass_transform, get_type_hints
+from typing import Any, ClassVar, Literal, Self, dataclass_transform, get_args, get_type_hints
 
 import msgspec
+
+Outcome = Literal["stored", "not stored", "unknown"]
+_OUTCOMES = get_args(Outcome)
 
 REGISTRY: dict[str, list[type["HeadwaterError"]]] = {}  # newest first
 
@@ -13,8 +16,10 @@ def _kebab(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
 
 
-def _rebuild(cls: type["HeadwaterError"], fields: dict[str, Any]) -> "HeadwaterError":
-    return cls(**fields)
+def _rebuild(
+    cls: type["HeadwaterError"], outcome: Outcome, fields: dict[str, Any]
+) -> "HeadwaterError":
+    return cls(outcome=outcome, **fields)
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False)
@@ -22,9 +27,12 @@ class HeadwaterError(Exception):
     """Base of all errors. Annotated names are keyword-only fields; ``template`` is the message.
 
     ``status`` is the HTTP status, ``code`` the stable name on the wire (the class name in kebab
-    case unless stated).
+    case unless stated). ``outcome`` says what became of the work that the error ended: ``stored``,
+    ``not stored``, or ``unknown``; a class states what is usual, and any error can be given another
+    by keyword. It is no field: every error has it, and it crosses the network beside them.
     """
 
+    outcome: Outcome = "not stored"
     status: ClassVar[int] = 500
     code: ClassVar[str] = "headwater-error"
     template: ClassVar[str] = ""
@@ -38,13 +46,13 @@ class HeadwaterError(Exception):
         own = [
             name
             for name, kind in inspect.get_annotations(cls).items()
-            if not name.startswith("_") and "ClassVar" not in str(kind)
+            if not name.startswith("_") and name != "outcome" and "ClassVar" not in str(kind)
         ]
         cls._names = (*cls._names, *(name for name in own if name not in cls._names))
         REGISTRY.setdefault(cls.code, []).insert(0, cls)
 
-    def __init__(self, **fields: Any) -> None:
-        """Take the declared fields by keyword.
+    def __init__(self, *, outcome: Outcome | None = None, **fields: Any) -> None:
+        """Take the declared fields by keyword, and the outcome where it is not the usual one.
 
         Raises:
             TypeError: a field is unknown or missing.
@@ -57,11 +65,17 @@ class HeadwaterError(Exception):
             raise TypeError(msg)
         for name, value in fields.items():
             setattr(self, name, value)
+        if outcome is not None:
+            self.outcome = outcome
         super().__init__(self.message)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by class and fields."""
-        return _rebuild, (type(self), self.fields())
+        """Pickle by class, outcome and fields."""
+        return _rebuild, (type(self), self.outcome, self.fields())
+
+    def replaced(self, *, outcome: Outcome | None = None, **fields: Any) -> Self:
+        """Return a new error of the same class, with some fields or the outcome changed."""
+        return type(self)(outcome=outcome or self.outcome, **{**self.fields(), **fields})
 
     @property
     def message(self) -> str:
@@ -89,6 +103,7 @@ class HeadwaterError(Exception):
             "status": self.status,
             "detail": self.message,
             "code": self.code,
+            "outcome": self.outcome,
             "fields": msgspec.to_builtins(self.fields(), str_keys=True, enc_hook=str),
         }
 
@@ -118,12 +133,15 @@ def from_problem(problem: Any, *, status: int = 500, source: str = "") -> Headwa
             if not isinstance(fields, dict):
                 break
             try:
-                return cls.from_fields(fields)
+                error = cls.from_fields(fields)
             except (TypeError, NameError, msgspec.ValidationError):
-                pass  # an error of the same name but another shape; if there is no other: remote
+                continue  # of the same name but another shape; if there is no other: remote
+            if problem.get("outcome") in _OUTCOMES:
+                error.outcome = problem["outcome"]
+            return error
         detail = str(problem.get("detail") or problem.get("title") or problem)[:500]
         code = str(problem.get("code", ""))
     else:
         detail, code = str(problem)[:500], ""
-    remote = REGISTRY["remote-error"][-1]  # the one in errors.py, which is above this file
+    remote = REGISTRY["remote-error"][-1]  # it registers itself, in unavailable.py
     return remote(source=source, remote_status=status, detail=detail, remote_code=code)

@@ -1,0 +1,166 @@
+"""One tree of errors, so that a caller can catch as widely or as narrowly as it likes.
+
+::
+
+    HeadwaterError
+    ├── Rejection                     the domain says no; nothing was stored (subclass it)
+    │   └── CommandRefused            to a saga: its command was refused, but not by the domain
+    ├── InvalidInput                  400: the caller sent something that cannot be understood
+    │   ├── MalformedMessage          not JSON, or of the wrong shape
+    │   ├── UnknownMessage            a type name that nobody here handles
+    │   └── TokenMismatch             a consistency token of another store
+    ├── NotFound                      404
+    │   ├── AggregateNotFound
+    │   ├── ViewNotFound
+    │   ├── InstanceNotFound          the registry has no such instance
+    │   ├── ServiceNotFound           nothing is registered under the name
+    │   ├── ChangeNotFound            the settings have no change of this number
+    │   └── RouteNotFound
+    ├── Conflict                      409
+    │   ├── ConcurrencyConflict       the stream has moved on
+    │   ├── ConditionFailed           an event that the decision excluded has been stored
+    │   ├── PipelineBroken            an earlier append of the same pipeline failed
+    │   ├── AggregateExists
+    │   ├── ImportRefused             the events are not those that come next in the store
+    │   ├── StoresDiffer              a copy is not what was copied
+    │   ├── SettingsConflict          somebody else has changed the settings meanwhile
+    │   └── IdempotencyKeyReused      the same key with another content
+    ├── Unauthenticated, Forbidden    401, 403
+    ├── TooLarge                      413
+    ├── Unavailable                   503: try again later
+    │   ├── Overloaded
+    │   ├── Draining
+    │   ├── NoInstance                nobody offers the service at the moment
+    │   ├── CircuitOpen
+    │   ├── Unreachable               no connection, so nothing was sent
+    │   ├── ConnectionLost            the connection broke before the answer came
+    │   ├── NotCaughtUp               the view has not reached the caller's token yet
+    │   ├── StoreUnavailable          the database is away or locked
+    │   └── DiskFull
+    ├── DeadlineExceeded              504
+    ├── RemoteError                   502: an answer that is not one of ours
+    ├── DeclarationError              a class is declared wrongly (raised at import)
+    ├── ConfigurationError            a file or setting is wrong (raised at start)
+    │   ├── AddressInUse
+    │   └── StartupError              something needed at start cannot be reached
+    ├── StoreError                    500: the stored data cannot be used
+    │   ├── StoreCorrupt
+    │   ├── SchemaTooNew
+    │   └── ShardMismatch         not the shard that it should be
+    ├── ClaimLost                     another process owns this segment now
+    └── Unexpected                    500: a fault of ours, its details stay in the log
+
+A class states its message as a template over its own fields; the fields cross the network in a
+problem document (RFC 9457), and the same class comes out on the other side. Each says as data
+(``outcome``) whether the work that it ended was stored, not stored, or that it is unknown.
+"""
+
+from headwater.errors.base import HeadwaterError, Outcome, from_problem
+from headwater.errors.conflicts import (
+    AggregateExists,
+    ConcurrencyConflict,
+    ConditionFailed,
+    Conflict,
+    IdempotencyKeyReused,
+    ImportRefused,
+    PipelineBroken,
+    SettingsConflict,
+    StoresDiffer,
+)
+from headwater.errors.faults import (
+    AddressInUse,
+    ClaimLost,
+    ConfigurationError,
+    DeclarationError,
+    SchemaTooNew,
+    ShardMismatch,
+    StartupError,
+    StoreCorrupt,
+    StoreError,
+    Unexpected,
+)
+from headwater.errors.refusals import (
+    AggregateNotFound,
+    ChangeNotFound,
+    CommandRefused,
+    Forbidden,
+    InstanceNotFound,
+    InvalidInput,
+    MalformedMessage,
+    NotFound,
+    Rejection,
+    RouteNotFound,
+    ServiceNotFound,
+    TokenMismatch,
+    TooLarge,
+    Unauthenticated,
+    UnknownMessage,
+    ViewNotFound,
+)
+from headwater.errors.unavailable import (
+    CircuitOpen,
+    ConnectionLost,
+    DeadlineExceeded,
+    DiskFull,
+    Draining,
+    NoInstance,
+    NotCaughtUp,
+    Overloaded,
+    RemoteError,
+    StoreUnavailable,
+    Unavailable,
+    Unreachable,
+)
+
+__all__ = [
+    "AddressInUse",
+    "AggregateExists",
+    "AggregateNotFound",
+    "ChangeNotFound",
+    "CircuitOpen",
+    "ClaimLost",
+    "CommandRefused",
+    "ConcurrencyConflict",
+    "ConditionFailed",
+    "ConfigurationError",
+    "Conflict",
+    "ConnectionLost",
+    "DeadlineExceeded",
+    "DeclarationError",
+    "DiskFull",
+    "Draining",
+    "Forbidden",
+    "HeadwaterError",
+    "IdempotencyKeyReused",
+    "ImportRefused",
+    "InstanceNotFound",
+    "InvalidInput",
+    "MalformedMessage",
+    "NoInstance",
+    "NotCaughtUp",
+    "NotFound",
+    "Outcome",
+    "Overloaded",
+    "PipelineBroken",
+    "Rejection",
+    "RemoteError",
+    "RouteNotFound",
+    "SchemaTooNew",
+    "ServiceNotFound",
+    "SettingsConflict",
+    "ShardMismatch",
+    "StartupError",
+    "StoreCorrupt",
+    "StoreError",
+    "StoreUnavailable",
+    "StoresDiffer",
+    "TokenMismatch",
+    "TooLarge",
+    "Unauthenticated",
+    "Unavailable",
+    "Unexpected",
+    "UnknownMessage",
+    "Unreachable",
+    "ViewNotFound",
+    "from_problem",
+]

@@ -1,0 +1,110 @@
+"""Errors of what is away, late or strange at the moment."""
+
+from headwater.errors.base import HeadwaterError, Outcome
+
+
+class Unavailable(HeadwaterError):
+    """Something is away at the moment; trying again later is sensible."""
+
+    status = 503
+    retry_after_s: float = 1.0
+
+
+class Overloaded(Unavailable):
+    """More requests are waiting than the service accepts."""
+
+    limit: int
+    template = "{limit} requests are in progress, no more are accepted: retry later"
+
+
+class Draining(Unavailable):
+    """The instance is stopping."""
+
+    service: str
+    template = "{service} is stopping and accepts no more work: retry on another instance"
+
+
+class NoInstance(Unavailable):
+    """No live instance of a service is registered."""
+
+    service: str
+    template = "no live instance of {service!r} is registered: start one, or retry later"
+
+
+class CircuitOpen(Unavailable):
+    """Calls are suspended after repeated failures."""
+
+    target: str
+    template = "calls to {target!r} are suspended after repeated failures: retry later"
+
+
+class Unreachable(Unavailable):
+    """No connection could be made; nothing was sent."""
+
+    target: str
+    reason: str
+    template = "{target} cannot be reached: {reason}: check that it runs, or retry later"
+
+
+class ConnectionLost(Unavailable):
+    """The connection broke before the answer was complete; the request may have been handled."""
+
+    outcome: Outcome = "unknown"
+    target: str
+    reason: str
+    template = (
+        "{target} closed the connection before it answered ({reason}): what was asked may have "
+        "been carried out; check, or retry with the same idempotency key"
+    )
+
+
+class NotCaughtUp(Unavailable):
+    """A view did not reach the caller's consistency token within the time allowed."""
+
+    processor: str
+    position: int
+    expected: int
+    waited_s: float
+    template = (
+        "{processor!r} is at position {position}, the token asks for {expected}, waited "
+        "{waited_s:.3f} s: retry, or ask without a token to accept older data"
+    )
+
+
+class StoreUnavailable(Unavailable):
+    """A database cannot be opened, is locked or is away."""
+
+    outcome: Outcome = "unknown"
+    store: str
+    reason: str
+    template = "store {store!r} is unavailable: {reason}"
+
+
+class DiskFull(Unavailable):
+    """The disk that holds a database is full; nothing of the write was stored."""
+
+    status = 507
+    store: str
+    template = "the disk of store {store!r} is full: free space; nothing was stored"
+
+
+class DeadlineExceeded(HeadwaterError):
+    """The time allowed for a request has passed."""
+
+    outcome: Outcome = "unknown"
+    status = 504
+    action: str
+    timeout_s: float
+    template = "{action} did not finish within {timeout_s:.3f} s: retry with a longer deadline"
+
+
+class RemoteError(HeadwaterError):
+    """Another system answered with an error that is not one of ours."""
+
+    outcome: Outcome = "unknown"
+    status = 502
+    source: str
+    remote_status: int
+    detail: str
+    remote_code: str = ""
+    template = "{source} answered {remote_status}: {detail}"
