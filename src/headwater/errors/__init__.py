@@ -4,6 +4,7 @@
 
     HeadwaterError
     ├── Rejection                     the domain says no; nothing was stored (subclass it)
+    │   ├── RemoteRejection           another service's domain says no, by a class unknown here
     │   └── CommandRefused            to a saga: its command was refused, but not by the domain
     ├── InvalidInput                  400: the caller sent something that cannot be understood
     │   ├── MalformedMessage          not JSON, or of the wrong shape
@@ -89,6 +90,7 @@ from headwater.errors.refusals import (
     MalformedMessage,
     NotFound,
     Rejection,
+    RemoteRejection,
     RouteNotFound,
     ServiceNotFound,
     TokenMismatch,
@@ -144,6 +146,7 @@ __all__ = [
     "PipelineBroken",
     "Rejection",
     "RemoteError",
+    "RemoteRejection",
     "RouteNotFound",
     "SchemaTooNew",
     "ServiceNotFound",

@@ -6,6 +6,7 @@ from headwater.errors.base import HeadwaterError
 class Rejection(HeadwaterError):
     """The domain refuses a command; nothing is stored. Subclass it in your domain."""
 
+    decided = True
     status = 422
 
 
@@ -19,6 +20,15 @@ class CommandRefused(Rejection):
     cause_code: str
     reason: str
     template = "{command} was refused ({cause_code}): {reason}"
+
+
+class RemoteRejection(Rejection):
+    """Another service's domain refused a command, by a class that is not known here."""
+
+    source: str
+    remote_code: str
+    detail: str
+    template = "{source} refused ({remote_code}): {detail}"
 
 
 class InvalidInput(HeadwaterError):
@@ -68,6 +78,7 @@ class NotFound(HeadwaterError):
 class AggregateNotFound(NotFound):
     """A command names an aggregate that has no events."""
 
+    decided = True
     aggregate: str
     id: str
     template = "{aggregate} {id!r} does not exist: create it first or correct the id"
