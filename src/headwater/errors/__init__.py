@@ -28,6 +28,7 @@
     │   └── IdempotencyKeyReused      the same key with another content
     ├── Unauthenticated, Forbidden    401, 403
     ├── TooLarge                      413
+    ├── UnsupportedMediaType          415
     ├── Unavailable                   503: try again later
     │   ├── Overloaded
     │   ├── Draining
@@ -97,6 +98,7 @@ from headwater.errors.refusals import (
     TooLarge,
     Unauthenticated,
     UnknownMessage,
+    UnsupportedMediaType,
     ViewNotFound,
 )
 from headwater.errors.unavailable import (
@@ -164,6 +166,7 @@ __all__ = [
     "Unexpected",
     "UnknownMessage",
     "Unreachable",
+    "UnsupportedMediaType",
     "ViewNotFound",
     "from_problem",
 ]

@@ -147,3 +147,12 @@ class TooLarge(HeadwaterError):
     status = 413
     limit_bytes: int
     template = "the body is larger than {limit_bytes} bytes: send less"
+
+
+class UnsupportedMediaType(HeadwaterError):
+    """A body is not declared to be of the kind that is understood."""
+
+    status = 415
+    expected: str
+    actual: str
+    template = "the body must be {expected}, and is declared as {actual!r}: send Content-Type"
