@@ -43,7 +43,7 @@ class Commits:
         self.closed = False
         self._store = store
         self._connection = connection
-        self._settle_timeout_s = settle_timeout_s
+        self.settle_timeout_s = settle_timeout_s
         self._useless: list[str] = []
         self._first = True
 
@@ -92,7 +92,7 @@ class Commits:
     async def _settle(self, look: Look, error: Exception) -> None:
         """Find out what became of a commit whose answer was lost; return if it was stored."""
         loop = asyncio.get_running_loop()
-        ends = loop.time() + self._settle_timeout_s
+        ends = loop.time() + self.settle_timeout_s
         found: Found = "in progress"
         while not self.closed and loop.time() < ends:
             try:
