@@ -18,6 +18,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Self
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 HOWS = ("before", "late", "after", "within", "behind")
 """Where a connection is cut.
@@ -38,29 +39,37 @@ _SSL_REQUEST, _STARTUP = 80877103, 196608
 
 
 class CuttingProxy:
-    """Runs a proxy to a local server for the length of a block."""
+    """Runs a proxy to a server for the length of a block.
 
-    def __init__(self, server_port: int, *, seed: int = 0) -> None:
+    Attributes:
+        url: what was asked for, through the proxy.
+    """
+
+    def __init__(self, url: str, *, seed: int = 0) -> None:
         """Prepare; what is drawn by chance begins with the seed."""
-        self._arguments = (str(server_port), str(seed))
-        self.port = 0
+        self._parts = urlsplit(url)
+        options = dict(parse_qsl(self._parts.query))
+        self._host = self._parts.hostname or options.pop("host", "127.0.0.1")
+        self._server_port = self._parts.port or int(options.pop("port", "5432"))
+        self._options = urlencode(options)
+        self._seed = seed
+        self.url = ""
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, __file__, *self._arguments,
+            sys.executable, __file__, self._host, str(self._server_port), str(self._seed),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        self.port = (await self._hear())["port"]
+        port = (await self._hear())["port"]
+        user, at, _ = self._parts.netloc.rpartition("@")
+        through = self._parts._replace(netloc=f"{user}{at}127.0.0.1:{port}", query=self._options)
+        self.url = through.geturl()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         await asyncio.wait_for(self._process.communicate(), _WAIT_S_MAX)
-
-    def url(self, schema: str) -> str:
-        """Return the URL of a schema whose connections go through the proxy."""
-        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres?schema={schema}"
 
     async def tell(
         self,
@@ -71,6 +80,7 @@ class CuttingProxy:
         only: str = COMMIT,
         closed: bool = False,
         closing: bool = False,
+        then: dict[str, Any] | None = None,
     ) -> Counter[str]:
         """Say what to cut from now on; return how often it was cut in each way so far.
 
@@ -78,13 +88,14 @@ class CuttingProxy:
             hows: the ways, one of which is drawn each time.
             chance: how often a request that could be cut is.
             cuts: after so many it is over.
-            only: what a request must contain.
+            only: what a request must contain, or the statement that it runs.
             closed: new connections are refused.
             closing: they are from the next cut on.
+            then: what to change of this when it is over.
         """
         told = {
             "hows": list(hows), "chance": chance, "cuts": cuts, "only": only,
-            "closed": closed, "closing": closing,
+            "closed": closed, "closing": closing, "then": then or {},
         }  # fmt: skip
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(told).encode() + b"\n")
@@ -113,9 +124,10 @@ class _Plan:
         self.cuts = 0
         self.only = b""
         self.closed = self.closing = False
+        self._told: dict[str, Any] = {}
 
-    def told(self, line: bytes) -> None:
-        new = json.loads(line)
+    def told(self, new: dict[str, Any]) -> None:
+        self._told = new
         self.hows, self.chance, self.cuts = new["hows"], new["chance"], new["cuts"]
         self.only = new["only"].encode()
         self.closed, self.closing = new["closed"], new["closing"]
@@ -128,6 +140,8 @@ class _Plan:
         self.closed = self.closed or self.closing
         how = self._draw.choice(self.hows)
         self.cut[how] += 1
+        if not self.cuts and self._told["then"]:
+            self.told({**self._told, "then": {}, **self._told["then"]})
         return how
 
     def part(self, answer: bytes) -> bytes:
@@ -174,6 +188,7 @@ class _Connection:
         self._plan = plan
         self._from_client, self._to_client = client
         self._from_server, self._to_server = server
+        self._statements: dict[bytes, bytes] = {}  # by name, as they were prepared
         self._how = ""  # how the answer that is awaited is cut
 
     async def serve(self) -> None:
@@ -203,24 +218,29 @@ class _Connection:
         return False
 
     async def _upwards(self) -> None:
-        messages, request = _Messages(), b""
+        messages, request, runs = _Messages(), b"", b""
         while data := await self._from_client.read(65536):
             for message in messages.feed(data):
                 request += message
+                if message[:1] == b"P":
+                    name, statement, _ = message[5:].split(b"\0", 2)
+                    self._statements[name] = statement
+                elif message[:1] == b"B":
+                    runs = self._statements.get(message[5:].split(b"\0", 2)[1], b"")
                 if message[:1] == b"H":  # a flush: the client waits for the answer to a part
                     self._to_server.write(request)
                     request = b""
                 elif message[:1] in b"QS":
-                    if not await self._pass_up(request):
+                    if not await self._pass_up(request, runs):
                         return
-                    request = b""
+                    request = runs = b""
             if messages_without_end(request):
                 self._to_server.write(request)
                 request = b""
 
-    async def _pass_up(self, request: bytes) -> bool:
+    async def _pass_up(self, request: bytes, runs: bytes) -> bool:
         """Pass a request on; return whether to go on."""
-        self._how = self._plan.how(request)
+        self._how = self._plan.how(runs + request)
         if self._how == "before":
             return False
         if self._how == "late":
@@ -271,7 +291,13 @@ def _end(writer: asyncio.StreamWriter, *, abruptly: bool) -> None:
     writer.close()
 
 
-async def _serve(server_port: int, seed: int) -> None:
+async def _connect(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if host.startswith("/"):
+        return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
+    return await asyncio.open_connection(host, port)
+
+
+async def _serve(host: str, server_port: int, seed: int) -> None:
     plan = _Plan(seed)
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -279,8 +305,7 @@ async def _serve(server_port: int, seed: int) -> None:
             if plan.closed:
                 writer.close()
                 return
-            server = await asyncio.open_connection("127.0.0.1", server_port)
-            connection = _Connection(plan, (reader, writer), server)
+            connection = _Connection(plan, (reader, writer), await _connect(host, server_port))
             try:
                 await connection.serve()
             finally:
@@ -291,9 +316,9 @@ async def _serve(server_port: int, seed: int) -> None:
     print(json.dumps({"port": port}), flush=True)
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.buffer.readline):
-        plan.told(line)
+        plan.told(json.loads(line))
         print(json.dumps({"cut": plan.cut}), flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(_serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

@@ -177,8 +177,8 @@ async def test_recovers_by_itself(own_postgres: PostgresServer, opened: Opened) 
 
 
 @pytest.fixture
-async def proxy(own_postgres: PostgresServer) -> AsyncIterator[CuttingProxy]:
-    async with CuttingProxy(own_postgres.port) as proxy:
+async def proxy(postgres_url: str) -> AsyncIterator[CuttingProxy]:
+    async with CuttingProxy(postgres_url) as proxy:
         yield proxy
 
 
@@ -210,11 +210,11 @@ def _plain(result: Any) -> Any:
 
 @pytest.mark.parametrize("how", HOWS)
 async def test_cut_during_a_commit(
-    proxy: CuttingProxy, opened: Opened, own_postgres: PostgresServer, how: str
+    proxy: CuttingProxy, opened: Opened, postgres_url: str, how: str
 ) -> None:
     """Wherever request or answer is cut: every verdict is what it would have been."""
-    expected, expected_log = await submit(await opened(own_postgres.url(schema="undisturbed")))
-    store = await opened(proxy.url("x"))
+    expected, expected_log = await submit(await opened(f"{postgres_url}_undisturbed"))
+    store = await opened(proxy.url)
     await proxy.cut(how, only="[MARK]")
     results, log = await submit(store)
     assert await proxy.tell() == {how: 1}
@@ -227,7 +227,7 @@ async def test_cut_during_a_commit(
 
 async def test_cut_for_good(proxy: CuttingProxy, opened: Opened) -> None:
     """When the server cannot be asked in time, the error says that the outcome is unknown."""
-    store = await opened(proxy.url("x"), resolve_timeout_s=0.1)
+    store = await opened(proxy.url, resolve_timeout_s=0.1)
     await put(store, write("b"))
     await proxy.cut("after", only="[MARK]", closing=True)
     key = Idempotency("k")

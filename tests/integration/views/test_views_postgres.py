@@ -234,15 +234,15 @@ async def test_names_of_any_length(store: PostgresViewStore) -> None:
 
 
 @pytest.fixture
-async def proxy(own_postgres: PostgresServer) -> AsyncIterator[CuttingProxy]:
-    async with CuttingProxy(own_postgres.port) as proxy:
+async def proxy(postgres_url: str) -> AsyncIterator[CuttingProxy]:
+    async with CuttingProxy(postgres_url) as proxy:
         yield proxy
 
 
 @pytest.fixture
 async def behind(proxy: CuttingProxy) -> AsyncIterator[PostgresViewStore]:
     """A store whose connections go through the proxy."""
-    store = await PostgresViewStore.open(proxy.url("headwater"))
+    store = await PostgresViewStore.open(proxy.url)
     await store.ensure([Doc])
     yield store
     await store.close()
