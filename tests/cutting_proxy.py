@@ -1,8 +1,9 @@
 """A way to PostgreSQL that is cut at the worst moments, in a process of its own.
 
-It reads the protocol: what goes up is divided into requests (a simple query, or all up to a
-Sync), what comes down into their answers (all up to ReadyForQuery). A request that is to be cut is
-cut in one of the ways of `HOWS`, on both sides, by a reset or by an orderly end.
+It reads the protocol: what goes up is divided into requests (a simple query, all up to a Sync, or
+all up to the end of a COPY), what comes down into their answers (all up to ReadyForQuery, or until
+a COPY may begin). A request that is to be cut is cut in one of the ways of `HOWS`, on both sides,
+by a reset or by an orderly end.
 
 In tests: ``async with CuttingProxy(port) as proxy``, then `CuttingProxy.tell` what to cut.
 """
@@ -230,7 +231,7 @@ class _Connection:
                 if message[:1] == b"H":  # a flush: the client waits for the answer to a part
                     self._to_server.write(request)
                     request = b""
-                elif message[:1] in b"QS":
+                elif message[:1] in b"QSc":
                     if not await self._pass_up(request, runs):
                         return
                     request = runs = b""
@@ -257,7 +258,7 @@ class _Connection:
                 self._to_client.write(data)
             for message in messages.feed(data):
                 answer += message
-                if message[:1] != b"Z":
+                if message[:1] not in b"ZG":
                     continue
                 if self._how:
                     self._cut(answer)

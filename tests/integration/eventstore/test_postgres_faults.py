@@ -36,7 +36,7 @@ from headwater.eventstore.postgres_read import SQL
 from headwater.testing.eventstore_base import event, log_of, put, settled, write
 from tests.cutting_proxy import HOWS, CuttingProxy
 from tests.integration.eventstore.test_postgres_processes import check_dense
-from tests.postgres_server import PostgresServer
+from tests.postgres_server import PostgresServer, drop_schema
 
 WAIT_S_MAX = 30.0
 MARKED = event(data=b"[MARK]")
@@ -213,7 +213,9 @@ async def test_cut_during_a_commit(
     proxy: CuttingProxy, opened: Opened, postgres_url: str, how: str
 ) -> None:
     """Wherever request or answer is cut: every verdict is what it would have been."""
-    expected, expected_log = await submit(await opened(f"{postgres_url}_undisturbed"))
+    undisturbed = f"{postgres_url}_undisturbed"
+    expected, expected_log = await submit(await opened(undisturbed))
+    await asyncio.to_thread(drop_schema, undisturbed)
     store = await opened(proxy.url)
     await proxy.cut(how, only="[MARK]")
     results, log = await submit(store)

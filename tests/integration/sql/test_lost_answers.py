@@ -37,9 +37,7 @@ async def database(proxy: CuttingProxy) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def witness(
-    postgres_url: str, database: Database
-) -> AsyncIterator[Database]:  # it makes the tables
+async def witness(postgres_url: str) -> AsyncIterator[Database]:
     """The same database, directly."""
     witness = await opened(postgres_url)
     yield witness
@@ -145,7 +143,7 @@ async def test_an_error_before_the_commit_stores_nothing(
 async def test_marks_do_not_pile_up(
     database: Database, witness: Database, postgres_url: str
 ) -> None:
-    """What is kept to find out about commits is removed with later ones, also of other processes."""
+    """What is kept to find out about commits is removed with later ones, also that of others."""
     for number in range(30):
         await put(database, number)
     assert await count_marks(witness) == 1
