@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-HOWS = ("before", "late", "after", "within", "behind")
+HOWS = ("before", "late", "after", "within", "behind", "beside")
 """Where a connection is cut.
 
 before: the request does not reach the server.
@@ -29,6 +29,7 @@ late: the client is cut off first; the request reaches the server a moment later
 after: the server has carried it out; nothing of the answer reaches the client.
 within: some bytes of the answer reach the client.
 behind: all of the answer reaches the client, and right behind it the end of the connection.
+beside: it comes within the next moments, such as while the client gives the connection back.
 """
 
 COMMIT = "COMMIT\0"
@@ -36,6 +37,7 @@ COMMIT = "COMMIT\0"
 
 _WAIT_S_MAX = 30.0
 _LATE_S = 0.1
+_BESIDE_S_MAX = 0.003
 _SSL_REQUEST, _STARTUP = 80877103, 196608
 
 
@@ -147,6 +149,9 @@ class _Plan:
 
     def part(self, answer: bytes) -> bytes:
         return answer[: self._draw.randrange(1, len(answer))]
+
+    def moment_s(self) -> float:
+        return self._draw.uniform(0.0, _BESIDE_S_MAX)
 
     def abruptly(self) -> bool:
         return self._draw.random() < 0.5
@@ -261,17 +266,19 @@ class _Connection:
                 if message[:1] not in b"ZG":
                     continue
                 if self._how:
-                    self._cut(answer)
+                    await self._cut(answer)
                     return
                 answer = b""
             if len(answer) > 1 << 20:  # such are not cut
                 answer = b""
 
-    def _cut(self, answer: bytes) -> None:
+    async def _cut(self, answer: bytes) -> None:
         if self._how == "within":
             self._to_client.write(self._plan.part(answer))
-        elif self._how == "behind":
+        elif self._how in ("behind", "beside"):
             self._to_client.write(answer)
+        if self._how == "beside":
+            await asyncio.sleep(self._plan.moment_s())
 
     def end(self) -> None:
         abruptly = self._plan.abruptly()

@@ -42,7 +42,7 @@ from headwater.processing.saga_views import PendingCommand, SagaDeadline
 from headwater.testing.eventstore_base import log_of
 from headwater.views import Key, View
 from headwater.views.postgres import PostgresViewStore
-from tests.cutting_proxy import COMMIT, CuttingProxy
+from tests.cutting_proxy import CuttingProxy
 from tests.integration.processing.conftest import QUICK, until
 from tests.integration.processing.domain import AccountView, Deposited, Ledger, Opened, stored
 
@@ -201,13 +201,15 @@ async def deposit_all(store: PostgresEventStore, proxy: CuttingProxy) -> None:
             await store.append([write], idempotency=key)
 
         if number % 100 == 0:
-            await proxy.tell(only=COMMIT, chance=0.25)
-        elif number % 100 == 50:
+            await proxy.tell(hows=["behind", "beside"], chance=0.5)
+        elif number % 100 == 60:
+            await proxy.tell(chance=0.25)
+        elif number % 100 == 75:
             await proxy.tell(only="", chance=0.03)
         elif number % 100 == 90:  # so that nobody can find out
-            await proxy.tell(only=COMMIT, chance=1.0, cuts=1, closing=True)
+            await proxy.tell(chance=1.0, cuts=1, closing=True)
             await asyncio.sleep(AWAY_S)
-            await proxy.tell(only=COMMIT, chance=0.25)
+            await proxy.tell(chance=0.25)
         await patiently(append)
         await asyncio.sleep(0.005)  # so that there are many transactions
 
