@@ -2,15 +2,16 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import asyncpg
 
+from headwater._sql.postgres_commits import Commits, abandon, finished, roll_back
 from headwater._sql.postgres_errors import (
     CLOSED,
     LOST,
-    UNKNOWN,
     is_lost,
     reason_of,
     translate,
@@ -20,12 +21,15 @@ from headwater._sql.postgres_migrations import migrate
 from headwater._sql.postgres_url import Place, schema_for
 from headwater._sql.postgres_wake import Wake
 from headwater._sql.resources import script, statements
-from headwater.errors import StoreError, StoreUnavailable
+from headwater.errors import StoreUnavailable
 
 T = TypeVar("T")
 Work = Callable[[Any], Awaitable[T]]
 
 _CLOSE_S_MAX = 5.0
+_COMMITS = ("postgres_commits_1.sql",)
+
+_log = logging.getLogger(__name__)
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc]  # the driver's class has no types
@@ -56,6 +60,7 @@ class Database:
         connect_timeout_s: float,
         command_timeout_s: float,
         lock_timeout_s: float,
+        settle_timeout_s: float,
         channel: str,
         settings: Mapping[str, str],
     ) -> None:
@@ -81,6 +86,7 @@ class Database:
         self._connections = connections
         self._pool: Any = None
         self._closed = False
+        self.commits = Commits(place.name, self.connection, settle_timeout_s=settle_timeout_s)
         self.wake = Wake(channel, self.connect)
 
     @classmethod
@@ -95,6 +101,7 @@ class Database:
         connect_timeout_s: float = 5.0,
         command_timeout_s: float = 30.0,
         lock_timeout_s: float = 5.0,
+        settle_timeout_s: float = 10.0,
         settings: Mapping[str, str] | None = None,
     ) -> Self:
         """Connect, and bring the tables of a room to the present version.
@@ -108,6 +115,7 @@ class Database:
             connect_timeout_s: how long to wait for a connection.
             command_timeout_s: how long to wait for an answer.
             lock_timeout_s: how long to wait for a lock that another transaction holds.
+            settle_timeout_s: how long to find out what became of a commit whose answer was lost.
             settings: more of the server's settings for all connections.
 
         Raises:
@@ -121,16 +129,20 @@ class Database:
             connect_timeout_s=connect_timeout_s,
             command_timeout_s=command_timeout_s,
             lock_timeout_s=lock_timeout_s,
+            settle_timeout_s=settle_timeout_s,
             channel=f"hw_{room}_{place.schema}",
             settings=settings or {},
         )
         try:
-            with translated(place.name):
+            with translated(place.name, outcome="not stored"):
                 connection = await database.connect()
-                try:
+            try:
+                with translated(place.name):
+                    commits = [script("headwater._sql", name) for name in _COMMITS]
+                    await migrate(connection, place=place, room="commits", scripts=commits)
                     await migrate(connection, place=place, room=room, scripts=migrations)
-                finally:
-                    await _leave(connection)
+            finally:
+                await _leave(connection)
         except BaseException:
             await database.close()
             raise
@@ -150,6 +162,34 @@ class Database:
         return await asyncpg.connect(self.place.dsn, **self._settings)
 
     @contextlib.asynccontextmanager
+    async def borrowed(self) -> AsyncIterator[Any]:
+        """Borrow a connection; what is raised within the block is passed on as it is.
+
+        To give it back never fails: what was answered before counts, whatever became of the
+        connection since.
+
+        Raises:
+            StoreUnavailable: there is none to be had, so nothing was sent.
+        """
+        with translated(self.name, outcome="not stored"):
+            pool = await self._ready()
+            connection = await pool.acquire(timeout=self._connect_timeout_s)
+        try:
+            yield connection
+        except TimeoutError:
+            abandon(connection)  # it may still wait for the answer: do not lend it again
+            raise
+        finally:
+            await asyncio.shield(self._give_back(pool, connection))
+
+    async def _give_back(self, pool: Any, connection: Any) -> None:
+        try:
+            await pool.release(connection, timeout=self._connect_timeout_s)
+        except Exception as error:  # noqa: BLE001  # the driver has many words for a broken one
+            _log.debug("%s: a connection was dropped: %s", self.name, error)
+            abandon(connection)
+
+    @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
         """Borrow a connection; each statement is a transaction of its own.
 
@@ -157,74 +197,55 @@ class Database:
             StoreUnavailable: within the block, too, as everything the driver raises there.
         """
         with translated(self.name):
-            pool = await self._ready()
-            connection = await pool.acquire(timeout=self._connect_timeout_s)
-            try:
+            async with self.borrowed() as connection:
                 yield connection
-            except TimeoutError:
-                connection.terminate()  # it may still wait for the answer: do not lend it again
-                raise
-            finally:
-                await asyncio.shield(pool.release(connection, timeout=self._connect_timeout_s))
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Any]:
         """Borrow a connection with a READ COMMITTED transaction: committed at the end of the block.
 
         Rolled back when the block raises. Durable after the block; call ``wake.notify()`` then.
+        When the answer to the commit is lost it is found out what became of it.
         Cancellation: wholly stored or not at all.
 
         Raises:
-            DiskFull: nothing was stored.
-            StoreUnavailable: nothing was stored, or (as its reason says) it is unknown.
-            StoreError: a statement had failed, though the block went on; nothing was stored.
+            StoreUnavailable, StoreError, DiskFull: nothing was stored, unless the outcome is
+                unknown, because the server could not be asked in the time allowed.
         """
-        async with self.connection() as connection:
-            # Not the driver's transactions: one whose BEGIN is cancelled cannot be rolled back.
-            try:
-                await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-                yield connection
-                await self._commit(connection)
-            except BaseException:
-                await self._roll_back(connection)
-                raise
-
-    async def _commit(self, connection: Any) -> None:
-        try:
-            status = await connection.execute("COMMIT")
-        except (asyncpg.PostgresError, *LOST) as error:
-            if not is_lost(error):
-                raise
-            reason = f"{reason_of(error, self.name)}{UNKNOWN}"
-            raise StoreUnavailable(store=self.name, reason=reason) from error
-        if status != "COMMIT":
-            reason = "the transaction failed before its end: nothing was stored"
-            raise StoreError(store=self.name, reason=reason)
-
-    async def _roll_back(self, connection: Any) -> None:
-        """End a transaction that may have begun; a statement that was cancelled ends first."""
-        if not connection.is_closed():
-            try:
-                async with asyncio.timeout(self._connect_timeout_s):
-                    await connection.execute("ROLLBACK")
-            except (asyncpg.PostgresError, *LOST):
-                with contextlib.suppress(asyncpg.InterfaceError):  # it is broken already
-                    connection.terminate()
+        with translated(self.name, outcome="not stored"):
+            async with self.borrowed() as connection:
+                # Not the driver's transactions: one whose BEGIN is cancelled cannot be rolled back.
+                try:
+                    await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+                    yield connection
+                    await finished(self.commits.commit(connection))
+                except BaseException:
+                    await roll_back(connection)
+                    raise
 
     async def read(self, work: Work[T]) -> T:
-        """Run work that only reads on a borrowed connection; once more when that was broken.
+        """Run work that only reads, as `repeat` does; so nothing of it is stored when it fails."""
+        with translated(self.name, outcome="not stored"):
+            return await self._repeated(work)
+
+    async def repeat(self, work: Work[T]) -> T:
+        """Run work that can be done twice on a borrowed connection; once more when that was broken.
 
         Raises:
             StoreUnavailable: the server is away.
         """
+        with translated(self.name):
+            return await self._repeated(work)
+
+    async def _repeated(self, work: Work[T]) -> T:
         for attempt in range(2):
-            async with self.connection() as connection:
+            async with self.borrowed() as connection:
                 try:
                     return await work(connection)
                 except TimeoutError:
                     raise
-                except LOST:
-                    if attempt:
+                except (asyncpg.PostgresError, *LOST) as error:
+                    if attempt or not is_lost(error):
                         raise
         raise AssertionError  # the loop returns or raises
 
@@ -232,8 +253,11 @@ class Database:
         """As `read`; all statements of the work see the same committed state."""
 
         async def inside(connection: Any) -> T:
-            async with connection.transaction(isolation="repeatable_read", readonly=True):
+            try:
+                await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 return await work(connection)
+            finally:  # what was read is read, whatever becomes of the connection now
+                await roll_back(connection)
 
         return await self.read(inside)
 
@@ -243,7 +267,7 @@ class Database:
 
     async def close(self) -> None:
         """Wait (bounded) for what is in progress, then release everything. Twice is fine."""
-        self._closed = True
+        self._closed = self.commits.closed = True
         await self.wake.close()
         pool, self._pool = self._pool, None
         if pool is not None:
@@ -254,7 +278,7 @@ class Database:
 
     async def _ready(self) -> Any:
         if self._closed:
-            raise StoreUnavailable(store=self.name, reason=CLOSED)
+            raise StoreUnavailable(store=self.name, reason=CLOSED, outcome="not stored")
         if self._pool is None:
             # Without a first connection nothing is waited for: two tasks cannot come in between.
             self._pool = asyncpg.create_pool(
@@ -276,7 +300,6 @@ async def _leave(connection: Any) -> None:
 __all__ = [
     "CLOSED",
     "LOST",
-    "UNKNOWN",
     "Database",
     "Place",
     "Wake",

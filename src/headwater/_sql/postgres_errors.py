@@ -10,12 +10,12 @@ from headwater.errors import (
     DiskFull,
     HeadwaterError,
     InvalidInput,
+    Outcome,
     StoreCorrupt,
     StoreError,
     StoreUnavailable,
 )
 
-UNKNOWN = "; it is unknown whether the last change was stored"
 CLOSED = "it has been closed: open it again"
 
 LOST: tuple[type[Exception], ...] = (
@@ -117,13 +117,21 @@ def is_lost(error: BaseException | None) -> bool:
     return isinstance(error, LOST) or getattr(error, "severity_en", "") in {"FATAL", "PANIC"}
 
 
-def translate(error: Exception, store: str) -> HeadwaterError:
+def translate(error: Exception, store: str, *, outcome: Outcome | None = None) -> HeadwaterError:
     """Return the error that a person should see instead of one of the driver.
 
     Args:
         error: of the driver or of the system.
         store: the database's name in messages; without a password.
+        outcome: of the work that it ended. None: of one statement that was a transaction of its
+            own: what the server refuses is not stored, what it did not answer may be.
     """
+    failed = _translate(error, store)
+    failed.outcome = outcome or ("unknown" if is_lost(error) else "not stored")
+    return failed
+
+
+def _translate(error: Exception, store: str) -> HeadwaterError:
     text = str(error).strip() or type(error).__name__
     if getattr(error, "severity_en", "") == "PANIC":  # such as a full disk during a commit
         reason = f"the server broke down ({text}): see its log, and retry when it runs again"
@@ -146,9 +154,9 @@ def reason_of(error: Exception, store: str) -> str:
 
 
 @contextlib.contextmanager
-def translated(store: str) -> Iterator[None]:
-    """Raise errors of the driver within the block as errors of ours."""
+def translated(store: str, *, outcome: Outcome | None = None) -> Iterator[None]:
+    """Raise errors of the driver within the block as errors of ours; see `translate`."""
     try:
         yield
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, *LOST) as error:
-        raise translate(error, store) from error
+    except (asyncpg.PostgresError, *LOST) as error:
+        raise translate(error, store, outcome=outcome) from error

@@ -126,7 +126,7 @@ class Database:
 
         Raises:
             DiskFull: nothing was stored.
-            StoreUnavailable: nothing was stored, or (as its reason says) it is unknown.
+            StoreUnavailable: nothing was stored, or (as its outcome says) it is unknown.
         """
 
         def job(connection: apsw.Connection) -> T:
@@ -251,7 +251,8 @@ class _Workers:
         future: asyncio.Future[T] = loop.create_future()
         if self._stopped:
             reason = "it has been closed: open it again"
-            future.set_exception(StoreUnavailable(store=str(self._path), reason=reason))
+            closed = StoreUnavailable(store=str(self._path), reason=reason, outcome="not stored")
+            future.set_exception(closed)
         else:
             self._jobs.put(_Job(loop, future, work))
         return future

@@ -17,7 +17,6 @@ _CACHE_KIB = 16_384
 _LOOK_AGAIN_S = 0.0005
 _CHECKPOINT_PAGES = 8000  # 32 MB: a page that many commits change is copied back once, not often
 _JOURNAL_BYTES_MAX = 64 * 1024 * 1024
-_UNKNOWN = "; it is unknown whether the last write was stored: read it back, or retry with its key"
 
 
 def connect(
@@ -37,7 +36,7 @@ def connect(
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = f"directory {path.parent} cannot be made ({error}): correct the path"
-        raise StoreUnavailable(store=str(path), reason=reason) from error
+        raise StoreUnavailable(store=str(path), reason=reason, outcome="not stored") from error
     with translated(path):
         connection = apsw.Connection(str(path), statementcachesize=200)
         try:
@@ -118,8 +117,8 @@ def commit(connection: apsw.Connection) -> None:
         connection.execute("COMMIT")
     except apsw.IOError as error:
         failed = translate(error, Path(connection.filename))
-        reason = f"{failed.fields().get('reason', failed)}{_UNKNOWN}"
-        raise StoreUnavailable(store=connection.filename, reason=reason) from error
+        reason = str(failed.fields().get("reason", failed))
+        raise StoreUnavailable.in_doubt(store=connection.filename, reason=reason) from error
 
 
 def roll_back(connection: apsw.Connection) -> None:
@@ -139,8 +138,16 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def translate(error: apsw.Error, path: Path) -> HeadwaterError:
-    """Return the error that a person should see instead of one of SQLite."""
-    store = str(path)
+    """Return the error that a person should see instead of one of SQLite.
+
+    Nothing was stored: the one case in which that is unknown is told by `commit`.
+    """
+    failed = _translate(error, str(path))
+    failed.outcome = "not stored"
+    return failed
+
+
+def _translate(error: apsw.Error, store: str) -> HeadwaterError:
     if isinstance(error, apsw.NotADBError):
         reason = "the file is not a database: correct the path, or move the file away"
         return StoreCorrupt(store=store, reason=reason)

@@ -209,7 +209,7 @@ class SettingsStore(SettingsSource, Protocol):
         Raises:
             ConfigurationError: a file is bad; names it, with the line. Nothing was stored.
             SettingsConflict: there was another change meanwhile. Nothing was stored.
-            StoreUnavailable, DiskFull: nothing was stored, or (as it says) that is unknown.
+            StoreUnavailable, DiskFull: nothing was stored, or that is unknown, as its outcome says.
         """
 
     async def history(self, *, file: str = "", limit: int = 100) -> Sequence[SettingsChange]:

@@ -86,7 +86,7 @@ class Folder:
             found = dict(self._look())
         except OSError as error:
             reason = f"{error.strerror}: check that it is there and may be read"
-            raise StoreUnavailable(store=self.name, reason=reason) from error
+            raise StoreUnavailable(store=self.name, reason=reason, outcome="not stored") from error
         self._pending = {}
         return self._take(found, {name: self._read(name, found) for name in sorted(found)})
 

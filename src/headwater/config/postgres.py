@@ -88,7 +88,7 @@ class PostgresSettingsStore:
         wake = self._database.wake
         while True:
             if self._closed:
-                raise StoreUnavailable(store=self.name, reason=CLOSED)
+                raise StoreUnavailable(store=self.name, reason=CLOSED, outcome="not stored")
             ticket = wake.ticket()  # before looking, so that nothing is missed
             try:
                 if mark is None or await self._database.read(_mark) != mark:

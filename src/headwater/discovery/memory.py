@@ -93,7 +93,8 @@ class MemoryRegistryStore:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise StoreUnavailable(store=self.name, reason="it has been closed: open it again")
+            reason = "it has been closed: open it again"
+            raise StoreUnavailable(store=self.name, reason=reason, outcome="not stored")
 
 
 def _resulting(entry: Entry, old: Record | None) -> Record | None:

@@ -75,34 +75,33 @@ class PostgresRegistryStore:
         rows = await database.read(lambda connection: connection.fetch(_SQL["read"], *mark))
         if not rows:
             reason = "registry_state is empty: restore it from a backup, or use another schema"
-            raise StoreCorrupt(store=self.name, reason=reason)
+            raise StoreCorrupt(store=self.name, reason=reason, outcome="not stored")
         first = rows[0]
         records = [self._record(row) for row in rows if row["id"] is not None]
         return Records(Mark(first["store"], first["latest"]), records, first["complete"])
 
     async def write(self, entries: Sequence[Entry]) -> Mapping[str, int]:
-        """See `RegistryStore.write`. One function call, one transaction."""
+        """See `RegistryStore.write`. One function call in one transaction."""
         if not entries:
             return {}
         database = await self._ready()
         columns = [list(column) for column in zip(*map(_row, entries), strict=True)]
-        async with database.connection() as connection:
+        async with database.transaction() as connection:
             rows = await connection.fetch(_SQL["write"], *columns)
         if rows:
             database.wake.notify_others()
         return dict(map(tuple, rows))
 
     async def beat(self, server: str) -> Mapping[str, int]:
-        """See `RegistryStore.beat`. One statement."""
+        """See `RegistryStore.beat`. One statement; if its answer is lost, one sign more."""
         database = await self._ready()
-        async with database.connection() as connection:
-            return dict(map(tuple, await connection.fetch(_SQL["beat"], server)))
+        rows = await database.repeat(lambda connection: connection.fetch(_SQL["beat"], server))
+        return dict(map(tuple, rows))
 
     async def leave(self, server: str) -> None:
         """See `RegistryStore.leave`."""
         database = await self._ready()
-        async with database.connection() as connection:
-            await connection.execute(_SQL["leave"], server)
+        await database.repeat(lambda connection: connection.execute(_SQL["leave"], server))
 
     async def changed(self) -> None:
         """See `RegistryStore.changed`."""
@@ -121,7 +120,7 @@ class PostgresRegistryStore:
 
     async def _ready(self) -> Database:
         if self._closed:
-            raise StoreUnavailable(store=self.name, reason=CLOSED)
+            raise StoreUnavailable(store=self.name, reason=CLOSED, outcome="not stored")
         if self._database is None:
             async with self._opening:
                 if self._database is None:
@@ -134,6 +133,7 @@ class PostgresRegistryStore:
                         connect_timeout_s=_WAIT_S,
                         command_timeout_s=_WAIT_S,
                         lock_timeout_s=_WAIT_S,
+                        settle_timeout_s=_WAIT_S,
                     )
         return self._database
 
@@ -145,7 +145,7 @@ class PostgresRegistryStore:
             return msgspec.convert({**values, "instance": instance}, Record)
         except msgspec.MsgspecError as error:
             reason = f"instance {row['id']!r} cannot be read ({error}): delete its row"
-            raise StoreCorrupt(store=self.name, reason=reason) from error
+            raise StoreCorrupt(store=self.name, reason=reason, outcome="not stored") from error
 
 
 def _row(entry: Entry) -> tuple[Any, ...]:

@@ -49,6 +49,7 @@ class StoreCorrupt(StoreError):
 class SchemaTooNew(StoreError):
     """A database was written by a newer version of Headwater."""
 
+    outcome: Outcome = "not stored"
     reason: str = ""
     actual: int
     expected: int
@@ -60,6 +61,8 @@ class SchemaTooNew(StoreError):
 
 class ShardMismatch(StoreError):
     """A database is not the shard of a store that its place among the URLs says."""
+
+    outcome: Outcome = "not stored"
 
 
 class ClaimLost(HeadwaterError):

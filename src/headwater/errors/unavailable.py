@@ -1,6 +1,10 @@
 """Errors of what is away, late or strange at the moment."""
 
+from typing import Self
+
 from headwater.errors.base import HeadwaterError, Outcome
+
+_DOUBT = "; it is unknown whether it was stored: an idempotency key finds out, or look"
 
 
 class Unavailable(HeadwaterError):
@@ -78,6 +82,11 @@ class StoreUnavailable(Unavailable):
     store: str
     reason: str
     template = "store {store!r} is unavailable: {reason}"
+
+    @classmethod
+    def in_doubt(cls, *, store: str, reason: str) -> Self:
+        """Return the error of a change of which nobody can say whether it was stored."""
+        return cls(store=store, reason=f"{reason}{_DOUBT}", outcome="unknown")
 
 
 class DiskFull(Unavailable):

@@ -88,4 +88,5 @@ class MemoryEventBus:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise StoreUnavailable(store="memory", reason="it has been closed: open a new one")
+            reason = "it has been closed: open a new one"
+            raise StoreUnavailable(store="memory", reason=reason, outcome="not stored")

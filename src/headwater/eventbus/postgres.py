@@ -195,8 +195,12 @@ class PostgresEventBus:
                     stored.set_exception(failure)
 
     async def _append(self, entries: Sequence[_Entry]) -> None:
-        """Append those entries that are not in the log yet; one round trip, one transaction."""
-        async with self._database.connection() as connection:
+        """Append those entries that are not in the log yet; one round trip, one transaction.
+
+        If its answer is lost it is done again: what was stored then is in the log.
+        """
+
+        async def work(connection: Any) -> None:
             origins = [await self._origin(connection, e.source, e.epoch) for e in entries]
             await connection.fetchval(
                 _SQL["append"],
@@ -205,6 +209,8 @@ class PostgresEventBus:
                 origins,
                 [entry.position for entry in entries],
             )
+
+        await self._database.repeat(work)
         self._database.notify()
 
     async def _origin(self, connection: Any, source: str, epoch: str) -> int:
@@ -218,13 +224,15 @@ class PostgresEventBus:
     def _check_open(self) -> None:
         if self._closed:
             reason = "it has been closed: open it again"
-            raise StoreUnavailable(store=self._database.name, reason=reason)
+            raise StoreUnavailable(store=self._database.name, reason=reason, outcome="not stored")
 
 
 async def _settle_partitions(database: Database, partitions: int) -> None:
-    async with database.connection() as connection:
+    async def work(connection: Any) -> Any:
         await connection.execute(_SQL["settle_partitions"], partitions)
-        stored = await connection.fetchval(_SQL["partitions"])
+        return await connection.fetchval(_SQL["partitions"])
+
+    stored = await database.repeat(work)
     if stored != partitions:
         raise ConfigurationError(
             subject=f"event bus {database.name}",

@@ -175,4 +175,5 @@ class SQLiteEventBus:
     def _check_open(self) -> None:
         if self._closed:
             reason = "it has been closed: open it again"
-            raise StoreUnavailable(store=str(self._database.path), reason=reason)
+            store = str(self._database.path)
+            raise StoreUnavailable(store=store, reason=reason, outcome="not stored")

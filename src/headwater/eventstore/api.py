@@ -236,7 +236,7 @@ class StreamStore(Protocol):
             IdempotencyKeyReused: the key was stored before with another fingerprint.
             PipelineBroken: an earlier append of the pipeline failed.
             DiskFull: nothing was stored.
-            StoreUnavailable: nothing was stored, or it is unknown whether it was (the reason
+            StoreUnavailable: nothing was stored, or it is unknown whether it was (its outcome
                 says which); an idempotency key finds out.
         """
 
@@ -349,7 +349,7 @@ class EventStore(StreamStore, Protocol):
                 or a key is stored with another outcome.
             InvalidInput: an event or a key cannot be stored.
             DiskFull: nothing was stored.
-            StoreUnavailable: nothing was stored, or it is unknown whether it was (the reason
+            StoreUnavailable: nothing was stored, or it is unknown whether it was (its outcome
                 says which); the head tells.
         """
 

@@ -288,7 +288,8 @@ class MemoryEventStore:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise StoreUnavailable(store="memory", reason="it has been closed: open another")
+            reason = "it has been closed: open another"
+            raise StoreUnavailable(store="memory", reason=reason, outcome="not stored")
 
     def _stored_before(self, idempotency: Idempotency) -> Appended:
         outcome, fingerprint = self._outcomes[idempotency.key]

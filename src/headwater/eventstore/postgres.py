@@ -249,10 +249,8 @@ class PostgresEventStore:
     async def save_snapshot(self, snapshot: Snapshot) -> None:
         """See `EventStore.save_snapshot`."""
         stream, fingerprint = to_text(snapshot.stream), to_text(snapshot.fingerprint)
-        async with self._database.connection() as connection:
-            await connection.execute(
-                SQL["save_snapshot"], stream, snapshot.version, fingerprint, snapshot.data
-            )
+        values = (stream, snapshot.version, fingerprint, snapshot.data)
+        await self._database.repeat(lambda c: c.execute(SQL["save_snapshot"], *values))
 
     async def load_snapshot(self, stream: str) -> Snapshot | None:
         """See `EventStore.load_snapshot`."""
@@ -300,7 +298,7 @@ class PostgresEventStore:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise StoreUnavailable(store=self._database.name, reason=CLOSED)
+            raise StoreUnavailable(store=self._database.name, reason=CLOSED, outcome="not stored")
 
     def _enqueue(self, request: Request) -> None:
         self._accepted += 1
@@ -436,7 +434,7 @@ async def _prepare(database: Database) -> str:
             epoch = await connection.fetchval(SQL["epoch"])
         return str(epoch)
 
-    return await database.read(work)
+    return await database.repeat(work)
 
 
 async def _shard(connection: Any) -> Shard | None:

@@ -299,7 +299,7 @@ class Batch:
             return IdempotencyKeyReused(key=append.idempotency.key)
         found = known[append.idempotency.key]
         if isinstance(found, HeadwaterError):
-            return type(found)(**found.fields())
+            return found.replaced()
         return msgspec.structs.replace(found[0], duplicate=True)
 
 

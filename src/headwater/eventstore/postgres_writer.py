@@ -8,7 +8,14 @@ from typing import Any
 
 import asyncpg
 
-from headwater._sql.postgres import LOST, Database, is_lost, reason_of, translate
+from headwater._sql.postgres import (
+    LOST,
+    Database,
+    is_lost,
+    reason_of,
+    translate,
+    translated,
+)
 from headwater.errors import (
     HeadwaterError,
     InvalidInput,
@@ -32,10 +39,6 @@ from headwater.messages import new_id
 
 _LOOK_AGAIN_S = 0.05
 _NOT_EXPECTED = "HW001"
-_NOTHING = "; nothing was stored"
-_UNKNOWN = (
-    "; it is unknown whether it was stored: an idempotency key finds out, or look into the log"
-)
 _STORED_BEFORE = "; it was stored before under its idempotency key, which finds out the outcome"
 _WRONG = (
     asyncpg.DataError,
@@ -89,7 +92,7 @@ class Writer:
     async def _verdicts(self, batch: Batch, answer: Answer) -> list[Verdict]:
         """Return the verdicts of a batch that was answered.
 
-        Those that were stored before fail when their first outcome cannot be looked up.
+        Those that were stored before fail, as stored, when their first outcome cannot be looked up.
         """
         keys = batch.keys_to_look_up(answer) if answer.failed else []
         if not keys:
@@ -98,7 +101,7 @@ class Writer:
             stored = await self._database.read(lambda reader: stored_outcomes(reader, keys))
         except HeadwaterError as error:
             reason = f"{error.fields().get('reason', error)}{_STORED_BEFORE}"
-            unread = StoreUnavailable(store=self._database.name, reason=reason)
+            unread = StoreUnavailable(store=self._database.name, reason=reason, outcome="stored")
             return batch.verdicts(answer, dict.fromkeys(keys, unread))
         return batch.verdicts(answer, stored)
 
@@ -125,7 +128,7 @@ class Writer:
             if answer is not None:
                 return answer
             if time.monotonic() > deadline:
-                raise self._unavailable(lost, _NOTHING) from lost
+                raise translate(lost, self._database.name, outcome="not stored") from lost
 
     async def _resolve(self, batch: Batch, lost: Exception, deadline: float) -> Answer | None:
         """Return the answer of the batch sent last if it was stored; else it never will be.
@@ -141,28 +144,30 @@ class Writer:
                 row = await self._connection.fetchrow(
                     SQL["resolve"], self._writer, number, batch.streams
                 )
-            except (asyncpg.PostgresError, *LOST, StoreUnavailable) as error:
+            except (asyncpg.PostgresError, *LOST, HeadwaterError) as error:
                 self._drop()
                 if time.monotonic() > deadline:
-                    raise self._unknown(lost, error) from error
+                    raise self._in_doubt(lost, error) from error
                 await asyncio.sleep(_LOOK_AGAIN_S)
                 continue
             return Answer.of(row) if row["head_"] is not None else None
 
     async def _connected(self) -> None:
-        """Have a connection, and the writer known to the database."""
+        """Have a connection, and the writer known to the database.
+
+        Raises:
+            HeadwaterError: the batch was not sent.
+        """
         if self._connection is not None and not self._connection.is_closed():
             return
-        try:
+        with translated(self._database.name, outcome="not stored"):
             connection = await self._database.connect()
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, *LOST) as error:
-            raise self._unavailable(error, _NOTHING) from error
-        try:
-            await connection.execute(SQL["register"], self._writer, 0)
-            self._append = await connection.prepare(SQL["append"])
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, *LOST) as error:
-            connection.terminate()
-            raise self._unavailable(error, _NOTHING) from error
+            try:
+                await connection.execute(SQL["register"], self._writer, 0)
+                self._append = await connection.prepare(SQL["append"])
+            except BaseException:
+                connection.terminate()
+                raise
         self._connection = connection
 
     def _start_anew(self) -> None:
@@ -181,20 +186,14 @@ class Writer:
             self._connection.terminate()
             self._connection = None
 
-    def _unknown(self, lost: Exception, asking: Exception) -> HeadwaterError:
+    def _in_doubt(self, lost: Exception, asking: Exception) -> HeadwaterError:
         """Return the error for a batch that may be stored, as the database cannot be asked."""
-        cause = asking.__cause__ if isinstance(asking, StoreUnavailable) else asking
+        cause = asking.__cause__ if isinstance(asking, HeadwaterError) else asking
         both = [lost, cause] if isinstance(cause, Exception) else [lost]
         reasons = dict.fromkeys(reason_of(error, self._database.name) for error in both)
-        reason = f"{'; and then '.join(reasons)}{_UNKNOWN}"
-        return StoreUnavailable(store=self._database.name, reason=reason)
-
-    def _unavailable(self, error: Exception, suffix: str) -> HeadwaterError:
-        failed = translate(error, self._database.name)
-        if not isinstance(failed, StoreUnavailable):
-            return failed
-        reason = f"{reason_of(error, self._database.name)}{suffix}"
-        return StoreUnavailable(store=self._database.name, reason=reason)
+        return StoreUnavailable.in_doubt(
+            store=self._database.name, reason="; and then ".join(reasons)
+        )
 
 
 async def stored_outcomes(connection: Any, keys: Sequence[str]) -> dict[str, tuple[Appended, str]]:
@@ -232,10 +231,10 @@ def _may_be_one(error: Exception, failed: HeadwaterError) -> bool:
 def _failure(error: Exception, name: str) -> HeadwaterError:
     failed: HeadwaterError
     if isinstance(error, HeadwaterError):
-        failed = type(error)(**error.fields())
+        failed = error.replaced()
     elif isinstance(error, _WRONG):
         failed = InvalidInput(reason=f"what was to be appended cannot be stored: {error}")
-    elif isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+    elif isinstance(error, (asyncpg.PostgresError, *LOST)):
         failed = translate(error, name)
     else:
         failed = Unexpected(reference=repr(error))

@@ -295,7 +295,8 @@ class SQLiteEventStore:
     def _check_open(self) -> None:
         if self._closed:
             reason = "it has been closed: open it again"
-            raise StoreUnavailable(store=str(self._database.path), reason=reason)
+            store = str(self._database.path)
+            raise StoreUnavailable(store=store, reason=reason, outcome="not stored")
 
     def _check_room(self) -> None:
         if self._accepted >= self._pending_max:

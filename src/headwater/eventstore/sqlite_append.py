@@ -68,7 +68,7 @@ class Appender:
         """Store what was read from another store, in a transaction of its own.
 
         Raises:
-            HeadwaterError: nothing was stored, or (as its reason says) it is unknown.
+            HeadwaterError: nothing was stored, or (as its outcome says) it is unknown.
         """
         try:
             transact(
@@ -101,7 +101,7 @@ def _failure(error: Exception, path: Path) -> HeadwaterError:
     elif isinstance(error, apsw.Error):
         failed = translate(error, path)
     elif isinstance(error, HeadwaterError):
-        failed = type(error)(**error.fields())
+        failed = error.replaced()
     elif isinstance(error, (TypeError, ValueError, OverflowError, AttributeError)):
         failed = InvalidInput(reason=f"what was to be appended cannot be stored: {error}")
     else:

@@ -30,7 +30,7 @@ class Exclusive:
                 "this task is inside a transaction, whose end the call would wait for: use the "
                 "transaction's own methods, or move the call behind the block"
             )
-            raise StoreError(store=self._store, reason=reason)
+            raise StoreError(store=self._store, reason=reason, outcome="not stored")
         await self._lock.acquire()
         self._owner = task
 

@@ -314,7 +314,8 @@ class MemoryViewStore:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise StoreUnavailable(store=_NAME, reason="it has been closed: open a new one")
+            reason = "it has been closed: open a new one"
+            raise StoreUnavailable(store=_NAME, reason=reason, outcome="not stored")
 
 
 class MemoryViewTransaction:

@@ -113,7 +113,8 @@ def _decoder(cls: type[View]) -> Callable[[bytes | str], Any]:
                 f"a stored document does not fit the class ({error}): give new fields a default, "
                 "or rebuild the projection"
             )
-            raise StoreError(store=f"views of {cls.__name__}", reason=reason) from error
+            store = f"views of {cls.__name__}"
+            raise StoreError(store=store, reason=reason, outcome="not stored") from error
 
     return decode
 

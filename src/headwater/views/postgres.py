@@ -4,35 +4,31 @@ Transactions of one store take turns; those of several processes run at the same
 each other only where they touch the same segments or documents.
 """
 
-import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
-import asyncpg
-
-from headwater._sql.postgres import UNKNOWN, Database
-from headwater._sql.postgres_errors import LOST, is_lost, translated
+from headwater._sql.postgres import Database
+from headwater._sql.postgres_commits import finished, roll_back
+from headwater._sql.postgres_errors import translated
 from headwater._sql.resources import script
-from headwater.errors import StoreError, StoreUnavailable
+from headwater.errors import StoreUnavailable
 from headwater.views import postgres_generations, postgres_segments
 from headwater.views.api import Segment, ViewPage
+from headwater.views.doubts import Claim, Doubts
 from headwater.views.exclusive import Exclusive
 from headwater.views.model import View
 from headwater.views.postgres_generations import Generations
 from headwater.views.postgres_points import Points
-from headwater.views.postgres_segments import Claim
 from headwater.views.postgres_tables import Table, escape_all
-from headwater.views.postgres_transaction import PostgresViewTransaction, finished
+from headwater.views.postgres_transaction import PostgresViewTransaction
 from headwater.views.selection import select
 
 V = TypeVar("V", bound=View)
 T = TypeVar("T")
 
 _MIGRATIONS = ("postgres_1.sql", "postgres_steps_2.sql", "postgres_fences_3.sql")
-_SETTLE_S_MAX = 10.0
-_SETTLE_PAUSE_S = 0.05
 _STEPS_MAX = 4096
 
 
@@ -46,7 +42,7 @@ class PostgresViewStore:
         self._known = Generations()
         self._points: dict[type[View], Points] = {}
         self._writing = Exclusive(database.name)
-        self._doubtful: set[Claim] = set()
+        self._doubts = Doubts()
         self._steps: dict[Claim, int] = {}
         self._closed = False
 
@@ -160,30 +156,24 @@ class PostgresViewStore:
         synced: bool = False,  # noqa: ARG002  # the server syncs every commit
     ) -> AsyncIterator[PostgresViewTransaction]:
         """See `ViewStore.transaction`, and `PostgresViewTransaction` about several processes."""
-        async with self._writing:
-            # Not `async with`: what the block raises must not be taken for an error of the driver.
-            borrowing = self._database.connection()
-            connection = await borrowing.__aenter__()
+        async with self._writing, self._database.borrowed() as connection:
+            work = PostgresViewTransaction(
+                self._database.name,
+                connection,
+                self._known,
+                generations or {},
+                doubts=self._doubts,
+                steps=self._steps,
+            )
             try:
-                work = PostgresViewTransaction(
-                    self._database.name,
-                    connection,
-                    self._known,
-                    generations or {},
-                    doubtful=self._doubtful,
-                    steps=self._steps,
-                )
-                try:
-                    with translated(self._database.name):
-                        await finished(connection.execute("BEGIN"))
-                    yield work
-                    work.end()
-                except BaseException:
-                    await _roll_back(connection)
-                    raise
+                with translated(self._database.name, outcome="not stored"):
+                    await finished(connection.execute("BEGIN"))
+                yield work
+                work.end()
                 await finished(self._commit(connection, work))
-            finally:
-                await borrowing.__aexit__(None, None, None)
+            except BaseException:
+                await roll_back(connection)
+                raise
 
     async def generation(self, processor: str) -> int:
         """See `ViewStore.generation`."""
@@ -288,62 +278,20 @@ class PostgresViewStore:
             return await finished(transact())
 
     async def _commit(self, connection: Any, work: PostgresViewTransaction) -> None:
+        """Commit; when nobody can say what became of it, the claims that it moves on are lost.
+
+        Whoever claims them anew reads their tokens anew.
+        """
+        proof = work.proof
+        look = None if proof is None else functools.partial(postgres_segments.outcome, proof=proof)
         try:
-            with translated(self._database.name):
-                status = await connection.execute("COMMIT")
+            with translated(self._database.name, outcome="not stored"):
+                await self._database.commits.commit(connection, look)
         except StoreUnavailable as error:
-            if not is_lost(error.__cause__):
-                await _roll_back(connection)
-                raise
-            _abandon(connection)  # it may still be committing
-            await self._settle(work, error)
-        else:
-            if status != "COMMIT":
-                reason = "the transaction failed before its end: nothing was stored"
-                raise StoreError(store=self._database.name, reason=reason)
+            if error.outcome == "unknown":
+                self._doubts.add(work.steps)
+            raise
         if len(self._steps) > _STEPS_MAX:  # of former claims; without a count nothing is compared
             self._steps.clear()
         self._steps |= work.steps
         self._database.notify()
-
-    async def _settle(self, work: PostgresViewTransaction, error: StoreUnavailable) -> None:
-        """Find out what became of a commit whose answer was lost; return if it was stored.
-
-        When that cannot be found out in time, the claims that it would have moved on count as
-        lost: whoever claims them anew reads their tokens anew.
-
-        Raises:
-            StoreUnavailable: nothing was stored, or (as its reason says) it is unknown.
-        """
-        ends = asyncio.get_running_loop().time() + _SETTLE_S_MAX
-        proof, found = work.proof, "in progress"
-        while proof and found == "in progress" and asyncio.get_running_loop().time() < ends:
-            await asyncio.sleep(_SETTLE_PAUSE_S)
-            try:
-                found = await self._database.read(lambda c: postgres_segments.outcome(c, proof))
-            except StoreUnavailable:
-                continue
-            except StoreError:
-                break  # another database, which never heard of it
-        if found == "stored":
-            return
-        if found == "not stored":
-            raise error
-        self._doubtful.update(work.steps)
-        reason = f"{error.fields().get('reason', error)}{UNKNOWN}"
-        raise StoreUnavailable(store=self._database.name, reason=reason) from error
-
-
-async def _roll_back(connection: Any) -> None:
-    """End a transaction, whatever state its connection is in."""
-    try:
-        if not connection.is_closed() and connection.is_in_transaction():
-            await finished(connection.execute("ROLLBACK"))
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, *LOST):
-        _abandon(connection)
-
-
-def _abandon(connection: Any) -> None:
-    """Break a connection, so that nobody uses it again."""
-    with contextlib.suppress(asyncpg.InterfaceError):  # it is broken already
-        connection.terminate()

@@ -1,25 +1,21 @@
 """Segments in PostgreSQL: tokens, claims, leases and fences."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
+from headwater._sql.postgres_commits import Found
 from headwater._sql.resources import statements
 from headwater.errors import ClaimLost
 from headwater.views.api import Segment
+from headwater.views.doubts import Claim, claim_of
 
 _SQL = statements("headwater.views", "postgres_segments.sql")
 
-Claim = tuple[str, int, int, int, int]
-"""What identifies a claim: processor, generation, index, count, fence."""
-
 
 class Proof(msgspec.Struct, frozen=True):
-    """What a segment shows once a transaction is stored.
-
-    Either its token has made so many steps under a claim, or it was ``made`` with that fence.
-    """
+    """What a segment shows once a transaction is stored: its token's steps under a claim."""
 
     processor: str
     generation: int
@@ -27,15 +23,6 @@ class Proof(msgspec.Struct, frozen=True):
     count: int
     fence: int
     steps: int
-    made: bool = False
-
-
-Outcome = Literal["stored", "not stored", "in progress", "unknown"]
-
-
-def claim_of(segment: Segment) -> Claim:
-    """Return what identifies the claim of a segment."""
-    return (segment.processor, segment.generation, segment.index, segment.count, segment.fence)
 
 
 async def list_segments(connection: Any, processor: str) -> list[Segment]:
@@ -122,10 +109,8 @@ async def lock_segments(connection: Any, processor: str, generation: int) -> lis
     return [Segment(*row) for row in rows]
 
 
-async def replace(connection: Any, segments: Sequence[Segment]) -> Proof:
-    """Put segments in the place of all those of their generation; return what will prove it.
-
-    Under the lock.
+async def replace(connection: Any, segments: Sequence[Segment]) -> None:
+    """Put segments in the place of all those of their generation; under the lock.
 
     Raises:
         ClaimLost: there are none.
@@ -143,16 +128,13 @@ async def replace(connection: Any, segments: Sequence[Segment]) -> Proof:
         [s.lease_until for s in segments],
         fence,
     )
-    return Proof(*claim_of(first)[:4], fence, 0, made=True)
 
 
-async def outcome(connection: Any, proof: Proof) -> Outcome:
+async def outcome(connection: Any, proof: Proof) -> Found:
     """Return what became of a transaction that nobody works on any more."""
     rows = await connection.fetch(_SQL["settle"], proof.processor, proof.generation)
     found = {(number, count): (fence, steps) for number, count, fence, steps in rows}
     fence, steps = found.get((proof.index, proof.count), (None, 0))
-    if proof.made:  # else the former ones are there, or none: it ended while we looked
-        return "stored" if fence else "not stored" if rows else "in progress"
     if fence is None or fence > proof.fence:
         return "unknown"  # somebody else has gone on from there
     return "stored" if fence == proof.fence and steps >= proof.steps else "not stored"

@@ -1,27 +1,21 @@
 """One transaction of the PostgreSQL view store."""
 
-import asyncio
 from collections import ChainMap
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import NoneType
 from typing import Any, TypeVar
 
 import asyncpg
 
+from headwater._sql.postgres_commits import finished
 from headwater._sql.postgres_errors import LOST, translate
 from headwater.errors import ClaimLost, HeadwaterError, InvalidInput, StoreError, StoreUnavailable
 from headwater.views.api import Segment, ViewPage
 from headwater.views.checks import check_whole, missing
+from headwater.views.doubts import Claim, Doubts, claim_of
 from headwater.views.model import View, view_type
 from headwater.views.postgres_generations import Generations, lock
-from headwater.views.postgres_segments import (
-    Claim,
-    Proof,
-    advance,
-    claim_of,
-    lock_segments,
-    replace,
-)
+from headwater.views.postgres_segments import Proof, advance, lock_segments, replace
 from headwater.views.postgres_tables import Table, escape_all, table, too_long
 from headwater.views.selection import select
 
@@ -41,7 +35,7 @@ class PostgresViewTransaction:
 
     Attributes:
         steps: for the claims whose tokens it sets how many steps they have made with it.
-        proof: what will show that it was stored, once it has set a token or made segments.
+        proof: what will show that it was stored, once it has set a token.
     """
 
     def __init__(
@@ -51,7 +45,7 @@ class PostgresViewTransaction:
         known: Generations,
         generations: Mapping[str, int],
         *,
-        doubtful: Collection[Claim],
+        doubts: Doubts,
         steps: dict[Claim, int],
     ) -> None:
         """Take part in the transaction that was begun on a connection.
@@ -61,14 +55,14 @@ class PostgresViewTransaction:
             connection: in a transaction that nobody else uses.
             known: the active generations.
             generations: those to work on instead.
-            doubtful: claims whose last commit may or may not have been stored.
+            doubts: claims whose last commit may or may not have been stored.
             steps: how many steps claims have made, as far as it is known.
         """
         self._store = store
         self._connection = connection
         self._known = known
         self._generations = generations
-        self._doubtful = doubtful
+        self._doubts = doubts
         self._kept: dict[str, set[str]] = {}  # by table: keys locked by us
         self._absent: dict[str, set[str]] = {}  # by table: keys that were not there
         self._failed: HeadwaterError | None = None
@@ -165,12 +159,9 @@ class PostgresViewTransaction:
         """See `ViewTransaction.advance`."""
         if not segments:
             return
-        for segment in segments:
-            if claim_of(segment) in self._doubtful:
-                self._failed = ClaimLost(processor=segment.processor, segment=segment.index)
-                raise self._failed
         known = ChainMap(self.steps, self._steps_before)
         try:
+            self._doubts.check(segments)
             moved = await self._step(lambda: advance(self._connection, segments, token, known))
         except ClaimLost as error:
             self._failed = error
@@ -192,15 +183,16 @@ class PostgresViewTransaction:
         """See `ViewTransaction.replace_segments`."""
         check_whole(segments)
 
-        async def work() -> Proof:
+        async def work() -> None:
             await lock(self._connection)
-            return await replace(self._connection, segments)
+            await replace(self._connection, segments)
 
         try:
-            self.proof = await self._step(work)
+            await self._step(work)
         except ClaimLost as error:
             self._failed = error
             raise
+        self.proof = None  # of a segment that is not there any more
 
     def end(self) -> None:
         """Refuse further steps.
@@ -221,20 +213,27 @@ class PostgresViewTransaction:
         except asyncpg.UndefinedTableError as error:
             failed: HeadwaterError = missing(name, chosen or 1)
             if chosen is None:
+                first = self._count == 1
                 fresh = await self._retarget(view, target)
-                if fresh is not None and self._count == 1:
+                if fresh is not None and first:
                     return await self._step(lambda: work(fresh))
                 if fresh is not None:
                     reason = f"another generation of {name} was activated: begin again"
-                    failed = StoreUnavailable(store=self._store, reason=reason)
+                    failed = StoreUnavailable(
+                        store=self._store, reason=reason, outcome="not stored"
+                    )
             self._failed = failed
             raise failed from error
 
     async def _retarget(self, view: type[View], target: Table) -> Table | None:
         """Begin again, and return the table that is the active one by now, if it is another."""
-        await self._connection.execute("ROLLBACK")
-        await self._known.refresh(self._connection)
-        await self._connection.execute("BEGIN")
+
+        async def work() -> None:
+            await self._connection.execute("ROLLBACK")
+            await self._known.refresh(self._connection)
+            await self._connection.execute("BEGIN")
+
+        await self._step(work)
         fresh = self._known.known(view)
         return None if fresh is target else fresh
 
@@ -246,7 +245,7 @@ class PostgresViewTransaction:
         """
         if self._ended or not isinstance(self._failed, (ClaimLost, NoneType)):
             reason = "the transaction has ended: use it only inside its block"
-            raise StoreError(store=self._store, reason=reason)
+            raise StoreError(store=self._store, reason=reason, outcome="not stored")
         self._count += 1
         try:
             return await finished(work())
@@ -260,28 +259,9 @@ class PostgresViewTransaction:
 def _explain(error: Exception, store: str) -> HeadwaterError:
     if isinstance(error, asyncpg.UniqueViolationError):
         reason = f"another process has stored the same document meanwhile ({error}): begin again"
-        return StoreUnavailable(store=store, reason=reason)
+        return StoreUnavailable(store=store, reason=reason, outcome="not stored")
     if isinstance(error, asyncpg.ProgramLimitExceededError):
         return too_long(str(error))
     if isinstance(error, asyncpg.DataError):
         return InvalidInput(reason=f"a value cannot be stored: {error}")
-    return translate(error, store)
-
-
-async def finished(work: Awaitable[T]) -> T:
-    """Wait for work to its end, even when cancelled meanwhile; then be cancelled.
-
-    Nobody else may use the connection before, and the work is bounded by its time limit.
-    """
-    future = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not future.done():
-        try:
-            await asyncio.wait([future])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        if not future.cancelled():
-            future.exception()  # it was looked at
-        raise cancelled
-    return future.result()
+    return translate(error, store, outcome="not stored")

@@ -18,6 +18,7 @@ from headwater._sql.wake import Pace
 from headwater.errors import StoreUnavailable
 from headwater.views import sqlite_generations, sqlite_segments
 from headwater.views.api import Segment, ViewPage
+from headwater.views.doubts import Doubts
 from headwater.views.exclusive import Exclusive
 from headwater.views.model import View
 from headwater.views.selection import select
@@ -48,6 +49,7 @@ class SQLiteViewStore:
         self._clock = clock
         self._known = Generations()
         self._writing = Exclusive(str(database.path))
+        self._doubts = Doubts()
         self._closed = False
 
     @classmethod
@@ -162,6 +164,7 @@ class SQLiteViewStore:
                 self._writer,
                 self._known,
                 generations or {},
+                doubts=self._doubts,
                 store=str(self._database.path),
                 synced=synced,
             )

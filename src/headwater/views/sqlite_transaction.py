@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 import apsw
 
 from headwater._sql.sqlite_connection import roll_back
-from headwater.errors import ClaimLost, StoreError
+from headwater.errors import ClaimLost, StoreError, StoreUnavailable
 from headwater.views import sqlite_segments
 from headwater.views.api import Segment, ViewPage
 from headwater.views.checks import check_whole
+from headwater.views.doubts import Doubts, claim_of
 from headwater.views.model import View, view_type
 from headwater.views.selection import select
 from headwater.views.sqlite_generations import Generations
@@ -36,6 +37,7 @@ class SQLiteViewTransaction:
         known: Generations,
         generations: Mapping[str, int],
         *,
+        doubts: Doubts,
         store: str,
         synced: bool,
     ) -> None:
@@ -43,12 +45,14 @@ class SQLiteViewTransaction:
         self._writer = writer
         self._known = known
         self._generations = generations
+        self._doubts = doubts
         self._store = store
         self._synced = synced
         self._buffer: dict[type[View], dict[str, Row | None]] = {}
         self._buffered = 0
         self._begun = False
         self._lost: ClaimLost | None = None
+        self._moved: list[Segment] = []
         self._ended = False
 
     async def load(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
@@ -98,6 +102,7 @@ class SQLiteViewTransaction:
 
         def step(connection: apsw.Connection) -> None:
             self._flush(connection)  # errors come in the order of the calls
+            self._doubts.check(segments)
             sqlite_segments.advance(connection, segments, token)
 
         try:
@@ -105,6 +110,7 @@ class SQLiteViewTransaction:
         except ClaimLost as error:
             self._lost = error
             raise
+        self._moved += segments
 
     async def segments(self, processor: str, *, generation: int) -> list[Segment]:
         """See `ViewTransaction.segments`."""
@@ -124,6 +130,7 @@ class SQLiteViewTransaction:
 
         Raises:
             ClaimLost: `advance` failed, even if the caller went on.
+            StoreUnavailable: if its outcome is unknown, the claims that were used count as lost.
         """
         if self._lost is not None:
             raise self._lost
@@ -134,7 +141,12 @@ class SQLiteViewTransaction:
             self._writer.commit(connection)
 
         if self._begun or self._buffered:
-            await self._run(last, rows=self._buffered, waits=self._synced)
+            try:
+                await self._run(last, rows=self._buffered, waits=self._synced)
+            except StoreUnavailable as error:
+                if error.outcome == "unknown":
+                    self._doubts.add(map(claim_of, self._moved))
+                raise
         self._ended = True
 
     async def roll_back(self) -> None:
@@ -192,7 +204,7 @@ class SQLiteViewTransaction:
 
     def _over(self) -> StoreError:
         reason = "the transaction has ended: use it only inside its block"
-        return StoreError(store=self._store, reason=reason)
+        return StoreError(store=self._store, reason=reason, outcome="not stored")
 
 
 def _write(connection: apsw.Connection, rows: Mapping[str, Row | None], table: Table) -> None:

@@ -69,7 +69,8 @@ class Writer:
         """
         if self._closed:
             reason = "it has been closed: open it again"
-            raise StoreUnavailable(store=str(self._database.path), reason=reason)
+            store = str(self._database.path)
+            raise StoreUnavailable(store=store, reason=reason, outcome="not stored")
         self._check_log()
         if rows <= _ROWS_AT_ONCE_MAX and not waits:
             try:

@@ -34,9 +34,9 @@ from headwater.eventstore import (
 from headwater.eventstore.postgres import PostgresEventStore
 from headwater.eventstore.postgres_read import SQL
 from headwater.testing.eventstore_base import event, log_of, put, settled, write
-from tests.integration.eventstore.cutting import Proxy, proxied
+from tests.cutting_proxy import HOWS, CuttingProxy
 from tests.integration.eventstore.test_postgres_processes import check_dense
-from tests.postgres_server import PostgresServer
+from tests.postgres_server import PostgresServer, drop_schema
 
 WAIT_S_MAX = 30.0
 MARKED = event(data=b"[MARK]")
@@ -111,7 +111,7 @@ class Load:
                 self.rejected.add(name)
             except StoreUnavailable as error:
                 self.failed.set()
-                (self.unknown if "unknown" in str(error) else self.rejected).add(name)
+                (self.unknown if error.outcome == "unknown" else self.rejected).add(name)
                 await asyncio.sleep(0)
 
     async def until(self, acknowledged: int) -> None:
@@ -164,8 +164,9 @@ async def test_recovers_by_itself(own_postgres: PostgresServer, opened: Opened) 
     for _ in range(2):
         with pytest.raises(StoreUnavailable, match=r"cannot be reached|stopping|unknown"):
             await put(store, write("a"))
-    with pytest.raises(StoreUnavailable, match="nothing was stored"):
+    with pytest.raises(StoreUnavailable) as caught:
         await put(store, write("a"))
+    assert caught.value.outcome == "not stored"
     own_postgres.start()
     await put(store, write("a", expected=1))
     assert (await asyncio.wait_for(anext(pages), WAIT_S_MAX)).through == 2
@@ -176,9 +177,9 @@ async def test_recovers_by_itself(own_postgres: PostgresServer, opened: Opened) 
 
 
 @pytest.fixture
-async def way(own_postgres: PostgresServer) -> AsyncIterator[tuple[Proxy, str]]:
-    async with proxied(own_postgres.port) as (proxy, port):
-        yield proxy, f"postgresql://postgres@127.0.0.1:{port}/postgres?schema=x"
+async def proxy(postgres_url: str) -> AsyncIterator[CuttingProxy]:
+    async with CuttingProxy(postgres_url) as proxy:
+        yield proxy
 
 
 async def submit(store: PostgresEventStore) -> tuple[list[Any], list[StoredEvent]]:
@@ -207,17 +208,18 @@ def _plain(result: Any) -> Any:
     return result.first, result.last, result.streams, result.versions, result.duplicate
 
 
-@pytest.mark.parametrize("where", ["before", "after"])
+@pytest.mark.parametrize("how", HOWS)
 async def test_cut_during_a_commit(
-    way: tuple[Proxy, str], opened: Opened, own_postgres: PostgresServer, where: str
+    proxy: CuttingProxy, opened: Opened, postgres_url: str, how: str
 ) -> None:
-    """Whether the request or the answer is lost: every verdict is what it would have been."""
-    proxy, url = way
-    expected, expected_log = await submit(await opened(own_postgres.url(schema="undisturbed")))
-    store = await opened(url)
-    proxy.cut_before, proxy.cut_after = where == "before", where == "after"
+    """Wherever request or answer is cut: every verdict is what it would have been."""
+    undisturbed = f"{postgres_url}_undisturbed"
+    expected, expected_log = await submit(await opened(undisturbed))
+    await asyncio.to_thread(drop_schema, undisturbed)
+    store = await opened(proxy.url)
+    await proxy.cut(how, only="[MARK]")
     results, log = await submit(store)
-    assert proxy.cuts == 1
+    assert await proxy.tell() == {how: 1}
     assert results == expected
     check_dense(log)
     assert [(s.position, s.stream, s.data) for s in log] == [
@@ -225,20 +227,19 @@ async def test_cut_during_a_commit(
     ]
 
 
-async def test_cut_for_good(
-    way: tuple[Proxy, str], opened: Opened, own_postgres: PostgresServer
-) -> None:
+async def test_cut_for_good(proxy: CuttingProxy, opened: Opened) -> None:
     """When the server cannot be asked in time, the error says that the outcome is unknown."""
-    proxy, url = way
-    store = await opened(url, resolve_timeout_s=0.1)
+    store = await opened(proxy.url, resolve_timeout_s=0.1)
     await put(store, write("b"))
-    proxy.cut_after = proxy.closed = True
+    await proxy.cut("after", only="[MARK]", closing=True)
     key = Idempotency("k")
-    with pytest.raises(StoreUnavailable, match=r"unknown.*idempotency key"):
+    with pytest.raises(StoreUnavailable, match=r"unknown.*idempotency key") as caught:
         await store.append([write("a", MARKED)], idempotency=key)
-    with pytest.raises(StoreUnavailable, match="nothing was stored"):
+    assert caught.value.outcome == "unknown"
+    with pytest.raises(StoreUnavailable) as caught:
         await put(store, write("b"))
-    proxy.closed = False
+    assert caught.value.outcome == "not stored"
+    await proxy.tell()
     again = await store.append([write("a", MARKED)], idempotency=key)
     assert again.duplicate
     await check_usable(store, 2)

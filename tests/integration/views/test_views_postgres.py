@@ -9,9 +9,9 @@ import asyncpg
 import pytest
 
 from headwater.errors import ClaimLost, InvalidInput, StoreUnavailable
-from headwater.views import Index, Key, Segment, View, postgres
+from headwater.views import Index, Key, Segment, View
 from headwater.views.postgres import PostgresViewStore
-from tests.integration.views.cutting_proxy import CuttingProxy
+from tests.cutting_proxy import CuttingProxy
 from tests.postgres_server import PostgresServer, execute
 
 WAIT_S_MAX = 20.0
@@ -234,27 +234,27 @@ async def test_names_of_any_length(store: PostgresViewStore) -> None:
 
 
 @pytest.fixture
-async def proxy(own_postgres: PostgresServer) -> AsyncIterator[CuttingProxy]:
-    async with CuttingProxy(own_postgres.port) as proxy:
+async def proxy(postgres_url: str) -> AsyncIterator[CuttingProxy]:
+    async with CuttingProxy(postgres_url) as proxy:
         yield proxy
 
 
 @pytest.fixture
 async def behind(proxy: CuttingProxy) -> AsyncIterator[PostgresViewStore]:
     """A store whose connections go through the proxy."""
-    url = f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres"
-    store = await PostgresViewStore.open(url)
+    store = await PostgresViewStore.open(proxy.url)
     await store.ensure([Doc])
     yield store
     await store.close()
 
 
+@pytest.mark.parametrize("how", ["late", "after", "within", "behind"])
 async def test_a_commit_whose_answer_is_lost_counts(
-    behind: PostgresViewStore, proxy: CuttingProxy
+    behind: PostgresViewStore, proxy: CuttingProxy, how: str
 ) -> None:
     """The block ends well when it turns out that the server had committed."""
     segment = await claimed(behind)
-    proxy.cut = "after"
+    await proxy.cut(how)
     await work_on(behind, segment, 1)
     assert (await behind.segments("p"))[0].token == "1"
     assert await behind.count(Doc) == 1
@@ -267,9 +267,10 @@ async def test_a_commit_that_did_not_arrive_counts_not(
 ) -> None:
     """The block fails when it turns out that the server had not; the same can be done again."""
     segment = await claimed(behind)
-    proxy.cut = "before"
-    with pytest.raises(StoreUnavailable):
+    await proxy.cut("before")
+    with pytest.raises(StoreUnavailable) as caught:
         await work_on(behind, segment, 1)
+    assert caught.value.outcome == "not stored"
     assert (await behind.segments("p"))[0].token == "0"
     assert await behind.count(Doc) == 0
     await work_on(behind, segment, 1)
@@ -278,19 +279,16 @@ async def test_a_commit_that_did_not_arrive_counts_not(
 
 @pytest.mark.parametrize(("how", "stored"), [("before", 0), ("after", 1)])
 async def test_doubt_ends_the_claim(
-    behind: PostgresViewStore,
-    proxy: CuttingProxy,
-    monkeypatch: pytest.MonkeyPatch,
-    how: str,
-    stored: int,
+    behind: PostgresViewStore, proxy: CuttingProxy, how: str, stored: int
 ) -> None:
     """When nobody can say what became of a commit, the claim is lost, so nothing counts twice."""
-    monkeypatch.setattr(postgres, "_SETTLE_S_MAX", 0.2)
+    behind._database.commits.settle_timeout_s = 0.2
     segment = await claimed(behind)
-    proxy.cut, proxy.close_with_cut = how, True
-    with pytest.raises(StoreUnavailable, match="unknown whether"):
+    await proxy.cut(how, closing=True)
+    with pytest.raises(StoreUnavailable, match="unknown whether") as caught:
         await work_on(behind, segment, 1)
-    proxy.closed = False
+    assert caught.value.outcome == "unknown"
+    await proxy.tell()
     with pytest.raises(ClaimLost):
         await work_on(behind, segment, 1)
     assert await behind.count(Doc) == stored
@@ -325,14 +323,14 @@ async def test_a_split_whose_answer_is_lost_counts(
 ) -> None:
     """Whether segments were replaced is found out like what became of a token."""
     await behind.open_segments("p", count=1, token="0", generation=1)
-    for count, cut in ((2, "after"), (3, "before")):
+    for count, how in ((2, "after"), (3, "before")):
         parts = [Segment("p", 1, index, count, "0") for index in range(count)]
-        proxy.cut = cut
+        await proxy.cut(how)
         try:
             async with behind.transaction() as work:
                 await work.replace_segments(parts)
         except StoreUnavailable as error:
-            assert cut == "before", error  # noqa: PT017  # the other one must not fail
+            assert how == "before", error  # noqa: PT017  # the other one must not fail
         assert [s.count for s in await behind.segments("p")] == [2, 2]
 
 
