@@ -11,7 +11,7 @@ from headwater.dispatch.api import CommandResult
 from headwater.dispatch.http import HttpForm
 from headwater.dispatch.local import LocalCommandBus, LocalQueryBus
 from headwater.errors import RemoteError, UnknownMessage
-from headwater.messages import Command, ConsistencyToken, Query, new_id
+from headwater.messages import Command, ConsistencyToken, Query, check_key, new_id
 from headwater.messages.headers import CONSISTENCY_TOKEN, IDEMPOTENCY_KEY, IF_MATCH
 
 R = TypeVar("R")
@@ -89,6 +89,8 @@ class RemoteCommandBus:
             return await self._local.send(
                 command, idempotency_key=idempotency_key, expected_version=expected_version
             )
+        if idempotency_key:
+            check_key(idempotency_key)
         form = _form(self._forms, type(command))
         http = form.request(command)
         service = self._directory.service_of(form.kind.name)
