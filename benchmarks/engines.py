@@ -70,7 +70,8 @@ async def bank(engine: Engine) -> AsyncIterator[Bank]:
 async def bank_over(store: EventStore) -> AsyncIterator[Bank]:
     """Give a bank over a store."""
     repository = Repository(Account, store, source="bench")
-    bus = LocalCommandBus([repository.handlers()], interceptors=[logging_commands, Validating()])
+    handlers = repository.handlers()
+    bus = LocalCommandBus([handlers], always=[logging_commands], interceptors=[Validating()])
     try:
         yield Bank(bus, repository, store)
     finally:

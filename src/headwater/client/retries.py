@@ -16,11 +16,12 @@ RETRY_AFTER_S_MAX = 5.0
 def is_safe(method: str, headers: Mapping[str, str], *, idempotent: bool) -> bool:
     """Whether carrying a request out twice is the same as once.
 
-    Source: RFC 9110, section 9.2.2, for the methods; an idempotency key makes any method safe.
+    Source: RFC 9110, section 9.2.2, for the methods; an idempotency key makes any method safe,
+    unless it is blank.
     """
     if idempotent or method in IDEMPOTENT_METHODS:
         return True
-    return any(value and name.lower() == IDEMPOTENCY_KEY for name, value in headers.items())
+    return any(value.strip() and name.lower() == IDEMPOTENCY_KEY for name, value in headers.items())
 
 
 def backoff_s(attempt: int, random: Callable[[], float]) -> float:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -62,6 +62,28 @@ CommandNext = Callable[[CommandMessage], Awaitable[CommandResult]]
 QueryNext = Callable[[QueryMessage], Awaitable[Any]]
 CommandInterceptor = Callable[[CommandMessage, CommandNext], Awaitable[CommandResult]]
 QueryInterceptor = Callable[[QueryMessage, QueryNext], Awaitable[Any]]
+
+
+class LookUp(Protocol):
+    """Finds out what was stored under the idempotency key of a command."""
+
+    async def __call__(self, message: CommandMessage, *, settled: bool) -> CommandResult | None:
+        """Return the outcome of the first time, marked as a duplicate; None without one.
+
+        With ``settled`` whatever this process submitted before is carried out, or has failed,
+        before the key is looked up.
+
+        Raises:
+            IdempotencyKeyReused: the key was used for another command.
+            StoreUnavailable: the store cannot be asked.
+        """
+
+
+class KeyedHandler(NamedTuple):
+    """A command handler, and how to find out what it stored under an idempotency key."""
+
+    handle: CommandNext
+    look_up: LookUp
 
 
 class CommandBus(Protocol):

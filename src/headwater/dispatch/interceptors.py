@@ -2,7 +2,8 @@
 
 An interceptor is ``async def name(message, proceed)``; it may look at the message, refuse it by
 raising, change it, and look at the outcome. Outermost first, a service uses: its metrics,
-`logging_commands`, the authorization hook, `validating`, then its own.
+`logging_commands` and the authorization hook. Then a command's idempotency key is looked up: what
+was carried out before is answered there. Then come `Validating` and the service's own.
 """
 
 from collections.abc import Awaitable, Callable
@@ -25,6 +26,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Authorize = Callable[[Command | Query[Any], Metadata], Awaitable[None] | None]
 
 _TYPES = "__headwater_intercepts__"
+_PURE = "__headwater_pure__"
 _log = structlog.get_logger("headwater.dispatch")
 _encode = msgspec.json.Encoder().encode
 
@@ -45,12 +47,22 @@ def applies_to(interceptor: Callable[..., Any], message: type) -> bool:
     return types is None or issubclass(message, types)
 
 
+def is_pure(interceptor: Callable[..., Any]) -> bool:
+    """Whether an interceptor has no effects and looks at nothing but the message.
+
+    Then it does no harm before the message's idempotency key was looked up.
+    """
+    return getattr(interceptor, _PURE, False)
+
+
 class Validating:
     """Checks that a command's content is what its class declares, constraints included.
 
     Messages from the network were checked when they were decoded; this covers those made by the
     program itself, where nothing else enforces ``Annotated[int, Meta(gt=0)]``.
     """
+
+    __headwater_pure__ = True
 
     def __init__(self) -> None:
         """Start with no decoders; each is made at the first command of its type."""
@@ -96,6 +108,9 @@ async def in_context(message: CommandMessage, proceed: CommandNext) -> CommandRe
     """Make the command the current context for interceptors that call other services."""
     with handling(message.metadata):
         return await proceed(message)
+
+
+setattr(in_context, _PURE, True)
 
 
 async def query_in_context(message: QueryMessage, proceed: QueryNext) -> Any:

@@ -10,33 +10,52 @@ from headwater.dispatch.api import (
     CommandMessage,
     CommandNext,
     CommandResult,
+    KeyedHandler,
     QueryInterceptor,
     QueryMessage,
     QueryNext,
     fingerprint_of,
 )
-from headwater.dispatch.interceptors import applies_to
+from headwater.dispatch.deduplication import Deduplication
+from headwater.dispatch.interceptors import applies_to, is_pure
 from headwater.errors import DeclarationError, MalformedMessage, UnknownMessage
-from headwater.messages import Command, ConsistencyToken, Query, message_type, new_metadata
+from headwater.messages import (
+    Command,
+    ConsistencyToken,
+    Query,
+    check_key,
+    message_type,
+    new_metadata,
+)
 
 R = TypeVar("R")
 QueryHandler = Callable[[Any], Awaitable[Any]]
 
 
 class LocalCommandBus:
-    """Hands each command to its handler in this process, through the interceptors."""
+    """Hands each command to its handler in this process, through the interceptors.
+
+    A command that comes with an idempotency key is carried out once: see `CommandBus.send`.
+    """
 
     def __init__(
         self,
-        handlers: Iterable[Mapping[type[Command], CommandNext]],
+        handlers: Iterable[Mapping[type[Command], CommandNext | KeyedHandler]],
         *,
+        always: Sequence[CommandInterceptor] = (),
         interceptors: Sequence[CommandInterceptor] = (),
     ) -> None:
         """Build the table; the first interceptor is the outermost.
 
+        Args:
+            handlers: by command type.
+            always: surround every send, also one that is answered by its idempotency key.
+            interceptors: surround, inside of those, what is carried out.
+
         Raises:
             DeclarationError: two handlers for one command.
         """
+        self._deduplication = Deduplication()
         self._chains: dict[type[Command], CommandNext] = {}
         for mapping in handlers:
             for command, handler in mapping.items():
@@ -44,8 +63,21 @@ class LocalCommandBus:
                     raise DeclarationError(
                         subject=command.__name__, reason="has two handlers: remove one"
                     )
-                chosen = [i for i in interceptors if applies_to(i, command)]
-                self._chains[command] = _weave_commands(chosen, handler)
+                inner = [i for i in interceptors if applies_to(i, command)]
+                chain = self._once(inner, handler)
+                outer = [i for i in always if applies_to(i, command)]
+                self._chains[command] = _weave_commands(outer, chain)
+
+    def _once(
+        self, interceptors: list[CommandInterceptor], handler: CommandNext | KeyedHandler
+    ) -> CommandNext:
+        """Return the chain that takes care of keys: those that come, and those that are given."""
+        handle, look_up = handler if isinstance(handler, KeyedHandler) else (handler, None)
+        step = self._deduplication.step
+        if all(map(is_pure, interceptors)):
+            return step(_weave_commands(interceptors, handle), look_up, eager=False)
+        handle = step(handle, look_up, eager=False)  # an interceptor may give a key, or another
+        return step(_weave_commands(interceptors, handle), look_up, eager=True)
 
     @property
     def commands(self) -> tuple[type[Command], ...]:
@@ -81,8 +113,10 @@ class LocalCommandBus:
         chain = self._chains.get(type(message.command))
         if chain is None:
             raise UnknownMessage(name=message_type(type(message.command)).name)
-        if message.idempotency_key and not message.fingerprint:
-            message = _with_fingerprint(message)
+        if message.idempotency_key:
+            check_key(message.idempotency_key)
+            if not message.fingerprint:
+                message = _with_fingerprint(message)
         return chain(message)
 
 

@@ -11,8 +11,8 @@ from headwater.dispatch.api import CommandResult
 from headwater.dispatch.http import HttpForm
 from headwater.dispatch.local import LocalCommandBus, LocalQueryBus
 from headwater.errors import RemoteError, UnknownMessage
-from headwater.messages import Command, ConsistencyToken, Query, new_id
-from headwater.messages.headers import CONSISTENCY_TOKEN, IDEMPOTENCY_KEY, IF_MATCH
+from headwater.messages import Command, ConsistencyToken, Query, check_key, new_id
+from headwater.messages.headers import CONSISTENCY_TOKEN, IDEMPOTENCY_KEY, IF_MATCH, to_header
 
 R = TypeVar("R")
 
@@ -89,6 +89,8 @@ class RemoteCommandBus:
             return await self._local.send(
                 command, idempotency_key=idempotency_key, expected_version=expected_version
             )
+        if idempotency_key:
+            check_key(idempotency_key)
         form = _form(self._forms, type(command))
         http = form.request(command)
         service = self._directory.service_of(form.kind.name)
@@ -167,7 +169,7 @@ class RemoteQueryBus:
 def _headers(idempotency_key: str, expected_version: int | None) -> dict[str, str]:
     headers = {
         "content-type": "application/json",
-        IDEMPOTENCY_KEY: idempotency_key or new_id(),
+        IDEMPOTENCY_KEY: to_header(idempotency_key) or new_id(),
     }
     if expected_version is not None:
         headers[IF_MATCH] = f'"{expected_version}"'

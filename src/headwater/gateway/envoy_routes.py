@@ -13,6 +13,14 @@ _BUFFER_OFF = {
     "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
     "disabled": True,
 }
+KEYED = {
+    "name": IDEMPOTENCY_KEY,
+    # A blank one is no key; Envoy joins several by commas.
+    "string_match": {"safe_regex": {"regex": r".*[^\s,].*"}},
+    "treat_missing_header_as_empty": True,
+}
+"""Matches a request that carries an idempotency key."""
+
 _PREVIOUS_HOSTS = {
     "name": "envoy.retry_host_predicates.previous_hosts",
     "typed_config": {
@@ -153,7 +161,6 @@ def _writes(
     settings: GatewaySettings,
 ) -> list[dict[str, Any]]:
     """A write is tried again after its first byte only if its idempotency key makes that safe."""
-    keyed = {"name": IDEMPOTENCY_KEY, "present_match": True}
     timeout_s = settings.write_timeout_s
     safe = _retry(
         "connect-failure,refused-stream,reset,retriable-status-codes", settings.retries, 502, 503
@@ -161,7 +168,7 @@ def _writes(
     plain = _retry("connect-failure,refused-stream,reset-before-request", settings.retries)
     return [
         _route(
-            service, _with(match, [*headers, keyed]), target, safe, settings, timeout_s=timeout_s
+            service, _with(match, [*headers, KEYED]), target, safe, settings, timeout_s=timeout_s
         ),
         _route(service, _with(match, headers), target, plain, settings, timeout_s=timeout_s),
     ]

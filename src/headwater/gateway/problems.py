@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from headwater import errors
-from headwater.messages.headers import IDEMPOTENCY_KEY
+from headwater.gateway.envoy_routes import KEYED
 
 READY = "/health/ready"
 
@@ -144,7 +144,9 @@ def _both(*conditions: dict[str, Any]) -> dict[str, Any]:
 def _unsafe() -> dict[str, Any]:
     """Match a write without an idempotency key."""
     reads = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
-    key = {"name": IDEMPOTENCY_KEY, "present_match": True}
     return _both(
-        *({"header_filter": {"header": header | {"invert_match": True}}} for header in (reads, key))
+        *(
+            {"header_filter": {"header": header | {"invert_match": True}}}
+            for header in (reads, KEYED)
+        )
     )

@@ -7,6 +7,7 @@ from headwater.messages.codec import (
     encode_metadata,
 )
 from headwater.messages.hashing import stable_hash
+from headwater.messages.keys import check_key, key_for
 from headwater.messages.metadata import (
     Context,
     Metadata,
@@ -46,11 +47,13 @@ __all__ = [
     "SourceState",
     "Tag",
     "Target",
+    "check_key",
     "current",
     "decode_metadata",
     "encode_event",
     "encode_metadata",
     "handling",
+    "key_for",
     "message_type",
     "new_id",
     "new_metadata",

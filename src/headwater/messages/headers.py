@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from urllib.parse import quote, unquote_to_bytes
 
 from headwater.errors import MalformedMessage
+from headwater.messages.keys import check_key
 from headwater.messages.metadata import Context, Metadata, new_id, new_traceparent, now_us
 
 IDEMPOTENCY_KEY = "idempotency-key"
@@ -16,6 +17,8 @@ CORRELATION_ID = "headwater-correlation-id"
 CAUSATION_ID = "headwater-causation-id"
 TENANT = "headwater-tenant"
 TRACEPARENT = "traceparent"
+SINGLE = frozenset({IDEMPOTENCY_KEY, IF_MATCH})
+"""Headers of which a second one could mean something else: a request has one, or none."""
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 _LENGTH_MAX = 256
@@ -78,6 +81,23 @@ def from_headers(headers: Mapping[str, str]) -> tuple[Metadata, float | None]:
             reason=f"{timeout[:20]!r} is not a whole number of milliseconds",
         )
     return metadata, time.monotonic() + int(timeout) / 1000
+
+
+def idempotency_key(headers: Mapping[str, str]) -> str:
+    """Return the key of ``Idempotency-Key``; empty without the header.
+
+    Raises:
+        MalformedMessage: it is blank, or no key (see `check_key`).
+    """
+    value = headers.get(IDEMPOTENCY_KEY)
+    if value is None:
+        return ""
+    key = from_header(value.strip(" \t"))
+    if key is None:
+        reason = f"{value[:50]!r} is not ASCII: percent-encode the key as UTF-8 (Z%C3%BCrich)"
+        raise MalformedMessage(name=f"header {IDEMPOTENCY_KEY}", reason=reason)
+    check_key(key, name=f"header {IDEMPOTENCY_KEY}")
+    return key
 
 
 def expected_version(headers: Mapping[str, str]) -> int | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from headwater.errors import ConcurrencyConflict
+from headwater.errors import ConcurrencyConflict, PipelineBroken
 from headwater.eventstore import Pipeline
 
 _CONTENDED = 100  # decisions for which a cell counts as contended after a conflict
@@ -62,7 +62,12 @@ class Cell:
         self.contended -= 1
         self.kept = Kept(data, self.version, self.snapshot_version)
 
-    def kept_despite(self, conflict: Exception) -> Kept | None:
+    @property
+    def repeated(self) -> bool:
+        """Whether the pipeline broke because one of its commands proved to be stored before."""
+        return isinstance(self.pipeline.broken, PipelineBroken)
+
+    def kept_despite(self, conflict: Exception | None) -> Kept | None:
         """Return what was kept, unless a snapshot is newer or the stream was never that long."""
         if self.kept is None or self.kept.snapshot_version < self.snapshot_version:
             return None

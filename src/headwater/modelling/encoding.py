@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import msgspec
 
 from headwater.dispatch import CommandMessage
-from headwater.errors import IdempotencyKeyReused
-from headwater.eventstore import Appended, EventStore, Idempotency, NewEvent
+from headwater.errors import ConcurrencyConflict, IdempotencyKeyReused
+from headwater.eventstore import Appended, EventStore, Idempotency, NewEvent, StreamWrite
 from headwater.messages import Event, Metadata, new_id, now_us
 
 
@@ -38,14 +38,26 @@ def idempotency_of(message: CommandMessage) -> Idempotency | None:
     return Idempotency(message.idempotency_key, message.fingerprint)
 
 
-async def first_outcome(store: EventStore, message: CommandMessage) -> Appended | None:
+_NEVER = -1  # a version that no stream is at
+
+
+async def first_outcome(
+    store: EventStore, message: CommandMessage, stream: str, *, settled: bool
+) -> Appended | None:
     """Return what the store holds under a command's idempotency key, if anything.
+
+    With ``settled`` after all that was submitted before: as an append to the stream that takes
+    its place behind them, and whose key alone is looked at.
 
     Raises:
         IdempotencyKeyReused: it holds the outcome of another command.
     """
-    if not message.idempotency_key:
-        return None
+    if settled:
+        nothing = StreamWrite(stream, (), _NEVER)
+        try:
+            return await store.append((nothing,), idempotency=idempotency_of(message))
+        except ConcurrencyConflict:
+            return None
     found = await store.outcome(message.idempotency_key)
     if found is None:
         return None

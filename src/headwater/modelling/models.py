@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from headwater.dispatch import CommandMessage, CommandNext, CommandResult
-from headwater.errors import ConditionFailed, ConfigurationError, HeadwaterError
+from headwater.dispatch import CommandMessage, CommandResult, KeyedHandler
+from headwater.errors import ConditionFailed, ConfigurationError
 from headwater.eventstore import (
     EVERYTHING,
     AppendCondition,
+    Appended,
     EventFilter,
     EventStore,
     FilterItem,
@@ -91,20 +93,28 @@ class DecisionHandlers:
         self._source = source
         self._attempts = attempts
 
-    def handlers(self) -> Mapping[type[Command], CommandNext]:
-        """Return a function for each command type, for the command bus."""
-        return {command: self._bound(handler) for command, handler in self._type.commands.items()}
+    def handlers(self) -> Mapping[type[Command], KeyedHandler]:
+        """Return what handles each command type, for the command bus."""
+        return {
+            command: KeyedHandler(partial(self._handle, handler), partial(self._look_up, handler))
+            for command, handler in self._type.commands.items()
+        }
 
-    def _bound(self, handler: CommandHandler) -> CommandNext:
-        async def handle(message: CommandMessage) -> CommandResult:
-            for attempt in range(1, self._attempts):
-                try:
-                    return await self._attempt(handler, message)
-                except ConditionFailed:
-                    await asyncio.sleep(0.001 * (attempt - 1))
-            return await self._attempt(handler, message)
+    async def _handle(self, handler: CommandHandler, message: CommandMessage) -> CommandResult:
+        for attempt in range(1, self._attempts):
+            try:
+                return await self._attempt(handler, message)
+            except ConditionFailed:
+                await asyncio.sleep(0.001 * (attempt - 1))
+        return await self._attempt(handler, message)
 
-        return handle
+    async def _look_up(
+        self, handler: CommandHandler, message: CommandMessage, *, settled: bool
+    ) -> CommandResult | None:
+        id = handler.command.target_of(message.command)
+        stream = self._type.stream(id)
+        first = await first_outcome(self._store, message, stream, settled=settled)
+        return None if first is None else self._result(id, first)
 
     async def _attempt(self, handler: CommandHandler, message: CommandMessage) -> CommandResult:
         command = message.command
@@ -112,21 +122,17 @@ class DecisionHandlers:
         check_id(self._type.name, id)
         wanted = (self._model, *handler.models)
         (state, *models), condition = await load_models(self._store, wanted, command)
-        try:
-            events = events_of(handler.function(state, command, *models))
-        except HeadwaterError:
-            before = await first_outcome(self._store, message)
-            if before is None:
-                raise
-            appended = before
-        else:
-            writes = []
-            if events:
-                stream = self._type.stream(id)
-                writes.append(StreamWrite(stream, new_events(events, message.metadata)))
-            appended = await self._store.append(
-                writes, condition=condition, idempotency=idempotency_of(message)
-            )
+        events = events_of(handler.function(state, command, *models))
+        writes = []
+        if events:
+            stream = self._type.stream(id)
+            writes.append(StreamWrite(stream, new_events(events, message.metadata)))
+        appended = await self._store.append(
+            writes, condition=condition, idempotency=idempotency_of(message)
+        )
+        return self._result(id, appended)
+
+    def _result(self, id: str, appended: Appended) -> CommandResult:
         token = ConsistencyToken.text_at(self._source, self._store.epoch, appended.last)
         version = appended.versions[0] if appended.versions else 0
         return CommandResult(id, version, token, appended.duplicate)

@@ -2,15 +2,15 @@
 
 import asyncio
 import contextlib
-import functools
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import msgspec
 import structlog
 
-from headwater.dispatch import CommandMessage, CommandNext, CommandResult
+from headwater.dispatch import CommandMessage, CommandResult, KeyedHandler
 from headwater.errors import (
     AggregateExists,
     AggregateNotFound,
@@ -53,12 +53,16 @@ class StateAt(msgspec.Struct, Generic[A], frozen=True):
 
 
 class _StaleError(Exception):
-    """A decision was made on something that is not, or will never be, what is stored."""
+    """A decision was made on something that is not, or will never be, what is stored.
 
-    def __init__(self, conflict: Conflict, cell: Cell) -> None:
+    ``conflict`` is what others stored; None when only something that the decision was built on
+    came to nothing, which is no fault of the command and nobody's success.
+    """
+
+    def __init__(self, cell: Cell, conflict: Conflict | None = None) -> None:
         super().__init__(str(conflict))
-        self.conflict = conflict
         self.cell = cell
+        self.conflict = conflict
 
 
 class Repository(Generic[A]):
@@ -88,7 +92,7 @@ class Repository(Generic[A]):
             store: where its events are.
             source: the name of the service, for consistency tokens.
             cache_size: how many aggregates stay in memory.
-            attempts: how often a command is decided anew after conflicts.
+            attempts: how often a command is decided when others store something each time.
             clock: seconds, monotonic; measures how long loading takes.
 
         Raises:
@@ -107,10 +111,10 @@ class Repository(Generic[A]):
         self._loading: dict[str, asyncio.Task[Cell]] = {}
         self._snapshots: set[asyncio.Task[None]] = set()
 
-    def handlers(self) -> Mapping[type[Command], CommandNext]:
-        """Return a function for each command type, for the command bus."""
+    def handlers(self) -> Mapping[type[Command], KeyedHandler]:
+        """Return what handles each command type, for the command bus."""
         return {
-            command: functools.partial(self._handle, handler)
+            command: KeyedHandler(partial(self._handle, handler), partial(self._look_up, handler))
             for command, handler in self.type.commands.items()
         }
 
@@ -122,12 +126,26 @@ class Repository(Generic[A]):
             try:
                 return await self._attempt(handler, message, id, stale)
             except _StaleError as error:
-                if attempt >= self._attempts:
-                    raise error.conflict from None
                 stale = error
+            if stale.conflict is None:  # each time something else has ended: this goes on
+                if message.idempotency_key and stale.cell.repeated:
+                    first = await self._look_up(handler, message, settled=False)
+                    if first is not None:
+                        return first
+                continue
+            if attempt >= self._attempts:
+                raise stale.conflict from None
             attempt += 1
             if attempt > 3:  # others keep winning: give them room
                 await asyncio.sleep(0.001 * attempt)
+
+    async def _look_up(
+        self, handler: CommandHandler, message: CommandMessage, *, settled: bool
+    ) -> CommandResult | None:
+        id = handler.command.target_of(message.command)
+        stream = self.type.stream(id)
+        first = await first_outcome(self._log_of(id), message, stream, settled=settled)
+        return None if first is None else self._result(id, stream, first)
 
     async def _attempt(
         self, handler: CommandHandler, message: CommandMessage, id: str, stale: _StaleError | None
@@ -151,8 +169,9 @@ class Repository(Generic[A]):
             if message.expected_version is not None:
                 self._check_version(cell, message.expected_version, id)
             events = self._decide(handler, cell, command, id, models)
-        except HeadwaterError as refusal:
-            return await self._confirm_refusal(cell, seen, message, id, refusal)
+        except Exception:  # also a fault of the handler: it counts in a state that is stored
+            await self._check_current(cell, seen, id)
+            raise
         if not events:
             return await self._confirm_nothing(cell, seen, message, id)
         return await self._store_events(cell, events, message, id, condition)
@@ -211,8 +230,10 @@ class Repository(Generic[A]):
             )
             if not appended.duplicate:
                 landed = version
-        except (ConcurrencyConflict, ConditionFailed, PipelineBroken) as conflict:
-            raise _StaleError(conflict, cell) from conflict
+        except PipelineBroken as broken:
+            raise _StaleError(cell) from broken
+        except (ConcurrencyConflict, ConditionFailed) as conflict:
+            raise _StaleError(cell, conflict) from conflict
         finally:
             cell.landed(landed)
             self._cells.trim()
@@ -227,16 +248,6 @@ class Repository(Generic[A]):
         if cell.kept is None or cell.kept.version < cell.version:
             with contextlib.suppress(msgspec.MsgspecError, TypeError, ValueError, OverflowError):
                 cell.keep(self.type.encode(cell.state))
-
-    async def _confirm_refusal(
-        self, cell: Cell, seen: int, message: CommandMessage, id: str, refusal: HeadwaterError
-    ) -> CommandResult:
-        """Raise the refusal, if the state it was decided on is the stored one."""
-        before = await first_outcome(self._log_of(id), message)
-        if before is not None:
-            return self._result(id, self.type.stream(id), before)
-        await self._check_current(cell, seen, id)
-        raise refusal
 
     async def _confirm_nothing(
         self, cell: Cell, seen: int, message: CommandMessage, id: str
@@ -258,15 +269,16 @@ class Repository(Generic[A]):
         Raises:
             _StaleError: it was not.
         """
+        if not await cell.settled(seen):
+            self._cells.discard(id, cell)
+            raise _StaleError(cell)
         stream = self.type.stream(id)
-        stored = -1
-        if await cell.settled(seen):
-            stored = await self._store.version(stream)
-            # The stream went on: fine if that was this pipeline, which shows when it has landed.
-            if stored == seen or (stored <= cell.version and await cell.settled(stored)):
-                return
-        self._cells.discard(id, cell)
-        raise _StaleError(ConcurrencyConflict(stream=stream, expected=seen, actual=stored), cell)
+        stored = await self._store.version(stream)
+        # The stream went on: fine if that was this pipeline, which shows when it has landed.
+        if stored != seen and not (stored <= cell.version and await cell.settled(stored)):
+            self._cells.discard(id, cell)
+            conflict = ConcurrencyConflict(stream=stream, expected=seen, actual=stored)
+            raise _StaleError(cell, conflict)
 
     def _result(self, id: str, stream: str, appended: Appended) -> CommandResult:
         version = appended.versions[0] if appended.versions else 0
@@ -290,10 +302,15 @@ class Repository(Generic[A]):
         if task is None:
             task = asyncio.create_task(self._load_cell(id, stale))
             self._loading[id] = task
-            task.add_done_callback(lambda _: self._loading.pop(id, None))
         return await asyncio.shield(task)
 
     async def _load_cell(self, id: str, stale: _StaleError | None) -> Cell:
+        try:
+            return await self._loaded(id, stale)
+        finally:  # at once: who finds this cell broken loads another
+            del self._loading[id]
+
+    async def _loaded(self, id: str, stale: _StaleError | None) -> Cell:
         began = self._clock()
         kept = stale.cell.kept_despite(stale.conflict) if stale else None
         state, version, snapshot_version = await self._restore(id, until=None, kept=kept)

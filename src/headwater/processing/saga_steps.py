@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from headwater.errors import CommandRefused, HeadwaterError, Rejection
-from headwater.messages import Command, Metadata, handling, message_type
+from headwater.messages import Command, Metadata, handling, key_for, message_type
 from headwater.modelling.saga import Cancel, Deadline, Effects, End, SagaType, effects_of
 from headwater.processing.saga_views import (
     PendingCommand,
@@ -151,7 +151,7 @@ class SagaWork:
             saga=saga,
             type=message_type(type(command)).name,
             content=_encode(command).decode(),
-            idempotency_key=number,
+            idempotency_key=key_for(number),
             cause=cause,
         )
         self.commands.append((row, command))

@@ -32,11 +32,13 @@ from headwater.messages.headers import (
     CORRELATION_ID,
     IDEMPOTENCY_KEY,
     IF_MATCH,
+    SINGLE,
     TENANT,
     TIMEOUT_MS,
     TRACEPARENT,
     expected_version,
     from_headers,
+    idempotency_key,
 )
 from headwater.service.content import CONTENT_TYPE, ORIGIN, check_content
 from headwater.service.metrics import Metrics
@@ -124,6 +126,7 @@ class Endpoints:
         async def answer(request: _Request) -> tuple[Fields, bytes]:
             headers = request.headers
             check_content(headers)
+            key, version = idempotency_key(headers), expected_version(headers)
             body = await _body(request, limit_bytes)
             try:
                 command = form.command(request.values, body)
@@ -131,12 +134,7 @@ class Endpoints:
                 name = f"command {form.kind.name!r}"
                 raise MalformedMessage(name=name, reason="it is nested too deep") from None
             token = headers.get(CONSISTENCY_TOKEN, "")
-            message = CommandMessage(
-                command,
-                request.metadata,
-                headers.get(IDEMPOTENCY_KEY, ""),
-                expected_version=expected_version(headers),
-            )
+            message = CommandMessage(command, request.metadata, key, expected_version=version)
             with handling(request.metadata, deadline=request.deadline, token=token):
                 result = await self._commands.dispatch(message)
             told = [(_TOKEN, result.token.encode()), (b"etag", b'"%d"' % result.version), _JSON]
@@ -222,13 +220,19 @@ def _headers(scope: Any) -> Headers:
     """Return the first header of each name that means something here.
 
     Raises:
-        MalformedMessage: the host is not one (RFC 3986, section 3.2.2).
+        MalformedMessage: the host is not one (RFC 3986, section 3.2.2), or a header of which there
+            may be one only is there twice.
     """
     headers: Headers = {}
     for name, value in scope["headers"]:
         wanted = _WANTED.get(name)
-        if wanted is not None and wanted not in headers:
+        if wanted is None:
+            continue
+        if wanted not in headers:
             headers[wanted] = value.decode("latin-1")
+        elif wanted in SINGLE:
+            reason = "it is there more than once: send one, or none"
+            raise MalformedMessage(name=f"header {wanted}", reason=reason)
     if not _is_host(headers.get("host", "")):
         raise MalformedMessage(name="the request", reason="invalid host header")
     return headers

@@ -9,6 +9,7 @@ import msgspec
 
 from headwater.dispatch import CommandResult
 from headwater.dispatch.http import HttpForm
+from headwater.messages.keys import LENGTH_MAX as KEY_LENGTH_MAX
 
 _REF = "#/components/schemas/{name}"
 
@@ -71,7 +72,9 @@ def _operation(
         "parameters": parameters,
     }
     if kind.kind == "command":
-        parameters.append(_header("Idempotency-Key", "the same key gives the first outcome"))
+        key = _header("Idempotency-Key", "the same key gives the first outcome")
+        key["schema"] |= {"minLength": 1, "maxLength": KEY_LENGTH_MAX}
+        parameters.append(key)
         parameters.append(_header("If-Match", 'only at this version of the target, such as "7"'))
         body = {"type": "object", "properties": rest}
         body["required"] = [name for name in required if name in rest]

@@ -188,7 +188,9 @@ class Runtime:
                 DecisionHandlers(model, self.store.shards[0], source=service.name).handlers()
                 for model in service.decisions
             ]
-        self.local_commands = LocalCommandBus(handlers, interceptors=self._command_chain())
+        self.local_commands = LocalCommandBus(
+            handlers, always=self._always(), interceptors=self._interceptors()
+        )
         self.commands: CommandBus = RemoteCommandBus(
             self.caller, self.discovery, local=self.local_commands
         )
@@ -199,15 +201,17 @@ class Runtime:
         with self.service.within(self):
             return await proceed(message)
 
-    def _command_chain(self) -> list[CommandInterceptor]:
-        service = self.service
-        chain: list[Any] = [*self._traced[0], logging_commands]
-        if service.authorize is not None:
-            chain.append(authorizing(service.authorize))
-        chain.append(Validating())
-        if service.interceptors:
-            chain += [self._within, in_context, *service.interceptors]
+    def _always(self) -> list[CommandInterceptor]:
+        """Return what surrounds every command, also one that was carried out before."""
+        chain: list[CommandInterceptor] = [*self._traced[0], logging_commands]
+        if self.service.authorize is not None:
+            chain.append(authorizing(self.service.authorize))
         return chain
+
+    def _interceptors(self) -> list[CommandInterceptor]:
+        """Return what surrounds a command that is carried out."""
+        own = self.service.interceptors
+        return [Validating(), self._within, in_context, *own] if own else [Validating()]
 
     def _build_processors(self) -> None:
         assert self.views is not None

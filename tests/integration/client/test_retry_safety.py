@@ -144,11 +144,12 @@ async def test_unreachable_url(backend: MakeBackend, caller: MakeCaller) -> None
             await made.call(Request("POST", "/x", url=server.url))
 
 
-async def test_empty_key(backend: MakeBackend, caller: MakeCaller) -> None:
-    """An empty idempotency key is none."""
+@pytest.mark.parametrize("key", ["", " ", "\t "])
+async def test_blank_key(key: str, backend: MakeBackend, caller: MakeCaller) -> None:
+    """An empty or blank idempotency key is none."""
     server = await backend(cut)
     with pytest.raises(ConnectionLost):
-        await caller().call(request("POST", headers={"idempotency-key": ""}))
+        await caller().call(request("POST", headers={"idempotency-key": key}))
     assert len(server.seen) == 1
 
 

@@ -235,12 +235,21 @@ async def test_access_log_is_json(gateway, settings, one, http):
     assert entry["upstream"] == f"127.0.0.1:{one.port}"
 
 
-async def test_lost_plain_write_is_not_repeated(gateway, registry, upstream, http):
-    """A write whose connection broke is sent once only, and its outcome is called unknown."""
+BLANK = [("idempotency-key", " ")]
+
+
+@pytest.mark.parametrize(
+    "headers", [[], [("idempotency-key", "")], BLANK, [*BLANK, *BLANK]], ids=len
+)
+async def test_lost_plain_write_is_not_repeated(gateway, registry, upstream, http, headers):
+    """A write whose connection broke is sent once only, and its outcome is called unknown.
+
+    A blank idempotency key is none.
+    """
     one, two = await upstream("one"), await upstream("two")
     await registry.put(one.instance(), two.instance())
     await routed(gateway, accounts=2)
-    async with http.post(f"{gateway.url}/fall?by=all") as answer:
+    async with http.post(f"{gateway.url}/fall?by=all", headers=headers) as answer:
         error = await problem(answer)
     assert answer.status == 502
     assert isinstance(error, RemoteError)
@@ -278,7 +287,13 @@ async def test_large_write_is_repeated_whole(settings, registry, upstream, http)
 
 @pytest.mark.parametrize(
     ("method", "headers", "tries"),
-    [("GET", {}, 4), ("POST", {}, 1), ("POST", {"Idempotency-Key": "k1"}, 4)],
+    [
+        ("GET", {}, 4),
+        ("POST", {}, 1),
+        ("POST", {"Idempotency-Key": "  "}, 1),
+        ("POST", {"Idempotency-Key": "k1"}, 4),
+        ("POST", {"Idempotency-Key": " a key, with a comma "}, 4),
+    ],
 )
 async def test_unavailable_is_repeated_where_safe(gateway, one, http, method, headers, tries):
     """An answer 503 is tried again for reads and keyed writes, never for plain writes.

@@ -10,6 +10,7 @@ from headwater.eventstore.postgres import PostgresEventStore
 from headwater.eventstore.sqlite import SQLiteEventStore
 from tests.postgres_server import POSTGRES
 from tests.unit.modelling.decision_rules import DecisionRules
+from tests.unit.modelling.key_rules import InterceptorRules, KeyRules, NeighbourRules
 from tests.unit.modelling.repository_rules import (
     CommandRules,
     IdempotencyRules,
@@ -33,6 +34,18 @@ class TestCommands(CommandRules):
 
 
 class TestIdempotency(IdempotencyRules):
+    pass
+
+
+class TestKeys(KeyRules):
+    pass
+
+
+class TestNeighbours(NeighbourRules):
+    pass
+
+
+class TestInterceptors(InterceptorRules):
     pass
 
 

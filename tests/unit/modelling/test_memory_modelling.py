@@ -7,6 +7,7 @@ import pytest
 from headwater.eventstore import EventStore
 from headwater.eventstore.memory import MemoryEventStore
 from tests.unit.modelling.decision_rules import DecisionRules
+from tests.unit.modelling.key_rules import InterceptorRules, KeyRules, NeighbourRules
 from tests.unit.modelling.repository_rules import (
     CommandRules,
     IdempotencyRules,
@@ -27,6 +28,18 @@ class TestCommands(CommandRules):
 
 
 class TestIdempotency(IdempotencyRules):
+    pass
+
+
+class TestKeys(KeyRules):
+    pass
+
+
+class TestNeighbours(NeighbourRules):
+    pass
+
+
+class TestInterceptors(InterceptorRules):
     pass
 
 
