@@ -46,7 +46,10 @@
     ├── StoreError                    500: the stored data cannot be used
     │   ├── StoreCorrupt
     │   ├── SchemaTooNew
-    │   └── ShardMismatch         not the shard that it should be
+    │   ├── ShardMismatch         not the shard that it should be
+    │   ├── EventUnreadable       a stored event does not fit its class
+    │   └── ViewUnreadable        a stored document does not fit its view class
+    ├── Unstorable                    500: the program made what could not be read again
     ├── ClaimLost                     another process owns this segment now
     └── Unexpected                    500: a fault of ours, its details stay in the log
 
@@ -72,12 +75,15 @@ from headwater.errors.faults import (
     ClaimLost,
     ConfigurationError,
     DeclarationError,
+    EventUnreadable,
     SchemaTooNew,
     ShardMismatch,
     StartupError,
     StoreCorrupt,
     StoreError,
     Unexpected,
+    Unstorable,
+    ViewUnreadable,
 )
 from headwater.errors.refusals import (
     AggregateNotFound,
@@ -129,6 +135,7 @@ __all__ = [
     "DeclarationError",
     "DiskFull",
     "Draining",
+    "EventUnreadable",
     "Forbidden",
     "HeadwaterError",
     "IdempotencyKeyReused",
@@ -161,6 +168,8 @@ __all__ = [
     "Unexpected",
     "UnknownMessage",
     "Unreachable",
+    "Unstorable",
     "ViewNotFound",
+    "ViewUnreadable",
     "from_problem",
 ]

@@ -5,6 +5,9 @@ from headwater.messages.codec import (
     decode_metadata,
     encode_event,
     encode_metadata,
+    message_form,
+    metadata_of,
+    stored_event,
 )
 from headwater.messages.hashing import stable_hash
 from headwater.messages.metadata import (
@@ -18,6 +21,7 @@ from headwater.messages.metadata import (
     now_us,
     remaining_s,
 )
+from headwater.messages.stored_form import StoredForm
 from headwater.messages.token import ConsistencyToken, SourceState
 from headwater.messages.types import (
     Command,
@@ -32,8 +36,10 @@ from headwater.messages.types import (
     upcaster,
     wire,
 )
+from headwater.messages.whole_numbers import BigInt
 
 __all__ = [
+    "BigInt",
     "Command",
     "ConsistencyToken",
     "Context",
@@ -44,6 +50,7 @@ __all__ = [
     "Query",
     "Route",
     "SourceState",
+    "StoredForm",
     "Tag",
     "Target",
     "current",
@@ -51,7 +58,9 @@ __all__ = [
     "encode_event",
     "encode_metadata",
     "handling",
+    "message_form",
     "message_type",
+    "metadata_of",
     "new_id",
     "new_metadata",
     "new_traceparent",
@@ -59,6 +68,7 @@ __all__ = [
     "remaining_s",
     "route",
     "stable_hash",
+    "stored_event",
     "upcaster",
     "wire",
 ]

@@ -114,16 +114,14 @@ class DecisionHandlers:
         (state, *models), condition = await load_models(self._store, wanted, command)
         try:
             events = events_of(handler.function(state, command, *models))
+            new = new_events(events, message.metadata)
         except HeadwaterError:
             before = await first_outcome(self._store, message)
             if before is None:
                 raise
             appended = before
         else:
-            writes = []
-            if events:
-                stream = self._type.stream(id)
-                writes.append(StreamWrite(stream, new_events(events, message.metadata)))
+            writes = [StreamWrite(self._type.stream(id), new)] if new else []
             appended = await self._store.append(
                 writes, condition=condition, idempotency=idempotency_of(message)
             )

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -24,6 +24,7 @@ from headwater.eventstore import (
     AppendCondition,
     Appended,
     EventStore,
+    NewEvent,
     Snapshot,
     StreamStore,
     StreamWrite,
@@ -31,7 +32,7 @@ from headwater.eventstore import (
 from headwater.messages import Command, ConsistencyToken, Event
 from headwater.modelling.cells import Cell, CellCache, Kept
 from headwater.modelling.declarations import CommandHandler, events_of
-from headwater.modelling.encoding import first_outcome, idempotency_of, new_events
+from headwater.modelling.encoding import first_outcome, idempotency_of, stored_and_read
 from headwater.modelling.models import check_shardable, load_models
 from headwater.modelling.state import Aggregate, StateType, aggregate_type, check_id
 
@@ -150,12 +151,13 @@ class Repository(Generic[A]):
         try:
             if message.expected_version is not None:
                 self._check_version(cell, message.expected_version, id)
-            events = self._decide(handler, cell, command, id, models)
+            decided = self._decide(handler, cell, command, id, models)
+            new, events = stored_and_read(decided, message.metadata)
         except HeadwaterError as refusal:
             return await self._confirm_refusal(cell, seen, message, id, refusal)
         if not events:
             return await self._confirm_nothing(cell, seen, message, id)
-        return await self._store_events(cell, events, message, id, condition)
+        return await self._store_events(cell, new, events, message, id, condition=condition)
 
     def _check_version(self, cell: Cell, expected: int, id: str) -> None:
         if expected != cell.version:
@@ -181,13 +183,15 @@ class Repository(Generic[A]):
     async def _store_events(
         self,
         cell: Cell,
-        events: tuple[Event, ...],
+        new: Sequence[NewEvent],
+        events: Sequence[Event],
         message: CommandMessage,
         id: str,
+        *,
         condition: AppendCondition | None,
     ) -> CommandResult:
         stream = self.type.stream(id)
-        write = StreamWrite(stream, new_events(events, message.metadata), cell.version)
+        write = StreamWrite(stream, new, cell.version)
         try:
             for event in events:
                 self.type.apply(cell.state, event)

@@ -25,11 +25,11 @@ _log = logging.getLogger(__name__)
 
 
 class Outgoing:
-    """A command on its way. ``command`` is None when its class is not known here."""
+    """A command on its way; or why it cannot be sent, which is waited for like what is away."""
 
     __slots__ = ("command", "dropped", "error", "row", "segment", "tries")
 
-    def __init__(self, row: PendingCommand, command: Command | None, segment: int) -> None:
+    def __init__(self, row: PendingCommand, command: Command | Exception, segment: int) -> None:
         """Not tried yet."""
         self.row = row
         self.command = command
@@ -148,8 +148,8 @@ class Sender:
 
     async def _send(self, outgoing: Outgoing) -> Exception | None:
         row = outgoing.row
-        if outgoing.command is None:
-            return LookupError(f"no command class named {row.type!r} is known: import its module")
+        if isinstance(outgoing.command, Exception):
+            return outgoing.command
         try:
             with handling(row.cause):
                 await self._bus.send(outgoing.command, idempotency_key=row.idempotency_key)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from headwater.dispatch import CommandBus
-from headwater.messages import Command, EventCodec, decode_metadata, message_type
+from headwater.messages import Command, EventCodec, message_type, metadata_of
 from headwater.modelling.saga import Saga, SagaHandler, SagaType, saga_type
 from headwater.processing.applier import Applier, EventFailed
 from headwater.processing.dead_letters import DeadLetter
@@ -120,7 +120,7 @@ class SagaApplier(Applier):
         if handler is None:
             return ""
         try:
-            return handler.key(self._codec.decode(raw.type, raw.type_version, raw.data))
+            return handler.key(self._codec.read(raw))
         except Exception:  # noqa: BLE001  # it will fail again where it is counted
             return raw.stream
 
@@ -137,7 +137,7 @@ class SagaApplier(Applier):
                     continue
                 work.begin(saga, f"{self.source.log_of(raw)}-{raw.position:012d}")
             try:
-                work.step(saga, decode_metadata(raw.metadata), handler.function, event)
+                work.step(saga, metadata_of(raw), handler.function, event)
             except Exception as error:
                 raise EventFailed(raw, error) from error
         await work.save(transaction)
@@ -151,7 +151,7 @@ class SagaApplier(Applier):
             if handler is None:
                 continue
             try:
-                event = self._codec.decode(raw.type, raw.type_version, raw.data)
+                event = self._codec.read(raw)
                 saga = handler.key(event)
             except Exception as error:
                 raise EventFailed(raw, error) from error
@@ -213,7 +213,7 @@ class SagaApplier(Applier):
         there = await transaction.load(PendingCommand, ids)
         for outcome in refused:
             row, command, error = outcome.sent.row, outcome.sent.command, outcome.error
-            assert command is not None
+            assert isinstance(command, Command)
             assert error is not None
             if row.id not in there:
                 continue  # its refusal was handled before
@@ -282,7 +282,7 @@ class SagaApplier(Applier):
 
     # sending ----------------------------------------------------------------------------------
 
-    def _send(self, row: PendingCommand, command: Command | None) -> None:
+    def _send(self, row: PendingCommand, command: Command | Exception) -> None:
         segment = segment_of_saga(row.saga, self.count)
         if self._sender is None or segment not in self._owned or row.id in self._known:
             return
