@@ -9,6 +9,8 @@ import contextlib
 import math
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import msgspec
@@ -194,13 +196,17 @@ def _changed(given: Any, back: Any, kinds: Kinds, path: str = "") -> Fault | Non
         return _changed_mapping(given, back, kinds, path)
     if is_collection(back):
         return _changed_collection(given, back, kinds, path)
-    if isinstance(given, float) and not math.isfinite(given):
-        return Fault(path, given, _NO_JSON)
-    same = _equal(given, back) or (
-        # A time that is told twice in autumn, or a decimal that is not a number.
-        isinstance(given, type(back)) and _encode(given) == _encode(back)
-    )
-    return None if same else _becomes(given, back, path)
+    if _equal(given, back) or _equal_though_not_to_python(given, back):
+        return None
+    return _endless(given, path) or _becomes(given, back, path)
+
+
+def _equal_though_not_to_python(given: Any, back: Any) -> bool:
+    """Whether it is the same time of those told twice in autumn, or a decimal that is no number."""
+    if isinstance(given, datetime) and isinstance(back, datetime):
+        same_time = given.replace(tzinfo=None) == back.replace(tzinfo=None)
+        return same_time and given.utcoffset() == back.utcoffset()
+    return isinstance(given, Decimal) and isinstance(back, Decimal) and str(given) == str(back)
 
 
 def _changed_collection(given: Any, back: Any, kinds: Kinds, path: str) -> Fault | None:
@@ -260,6 +266,8 @@ def _equal(given: Any, back: Any) -> bool:
 def _unencodable(value: Any, error: Exception, path: str = "", depth: int = 0) -> Fault:
     """Return the innermost part of a value that has no JSON."""
     for part in parts_of(value, ANYTHING) if depth < _DEPTH_MAX else ():
+        if part.value is msgspec.UNSET:
+            continue  # left out
         try:
             _encode(part.value)
         except Exception as inner:  # noqa: BLE001  # whatever it is, it is what is looked for
@@ -284,7 +292,7 @@ def _undecodable(value: Any, data: bytes, read: Callable[[bytes], Any], error: E
             part = _at(step, value, here)
             path, value = joined(path, part.step), part.value
             above, place = here, step
-    return Fault(path, value, f"which could not be read back ({why})")
+    return _endless(value, path) or Fault(path, value, f"which could not be read back ({why})")
 
 
 def _at(step: Any, value: Any, entries: Any) -> Part:
