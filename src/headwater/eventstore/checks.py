@@ -14,7 +14,7 @@ from headwater.eventstore.api import (
     StoredKey,
     StreamWrite,
 )
-from headwater.messages.text import check_text
+from headwater.messages.characters import check_text
 from headwater.messages.whole_numbers import INT_MAX
 
 

@@ -45,7 +45,7 @@ from headwater.eventstore.checks import (
     stored_before,
 )
 from headwater.messages import new_id, now_us
-from headwater.messages.text import check_text
+from headwater.messages.characters import check_text
 
 _POSITION: Callable[[StoredEvent], int] = attrgetter("position")
 _VERSION: Callable[[StoredEvent], int] = attrgetter("version")

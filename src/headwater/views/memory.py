@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from headwater.errors import ClaimLost, StoreUnavailable
-from headwater.messages.text import check_text
+from headwater.messages.characters import check_text
 from headwater.views.api import Segment, ViewPage
 from headwater.views.checks import check_active, check_droppable, check_shape, check_whole, missing
 from headwater.views.exclusive import Exclusive

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from headwater.errors import InvalidInput
-from headwater.messages.text import check_text
+from headwater.messages.characters import check_text
 from headwater.messages.whole_numbers import INT_MAX, INT_MIN
 from headwater.views.api import Range
 from headwater.views.model import View, ViewType, plain, view_type

@@ -16,6 +16,7 @@ from tests.unit.modelling.repository_rules import (
     PipelineRules,
 )
 from tests.unit.modelling.state_rules import SnapshotRules, TimeTravelRules
+from tests.unit.modelling.stored_rules import StorableRules, UnreadableRules
 
 
 @pytest.fixture(params=["sqlite", POSTGRES])
@@ -49,4 +50,12 @@ class TestSnapshots(SnapshotRules):
 
 
 class TestTimeTravel(TimeTravelRules):
+    pass
+
+
+class TestStorable(StorableRules):
+    pass
+
+
+class TestUnreadable(UnreadableRules):
     pass

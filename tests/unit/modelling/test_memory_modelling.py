@@ -13,6 +13,7 @@ from tests.unit.modelling.repository_rules import (
     PipelineRules,
 )
 from tests.unit.modelling.state_rules import SnapshotRules, TimeTravelRules
+from tests.unit.modelling.stored_rules import StorableRules, UnreadableRules
 
 
 @pytest.fixture
@@ -43,4 +44,12 @@ class TestSnapshots(SnapshotRules):
 
 
 class TestTimeTravel(TimeTravelRules):
+    pass
+
+
+class TestStorable(StorableRules):
+    pass
+
+
+class TestUnreadable(UnreadableRules):
     pass
