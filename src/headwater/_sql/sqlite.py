@@ -16,6 +16,7 @@ import apsw
 
 from headwater._sql.resources import script, statements
 from headwater._sql.sqlite_connection import (
+    REFUSED,
     Synchronous,
     commit,
     connect,
@@ -111,7 +112,7 @@ class Database:
             return work(self._here)
         except apsw.BusyError:
             return await self.read(work)
-        except apsw.Error as error:
+        except REFUSED as error:
             raise translate(error, self.path) from error
 
     async def read_transaction(self, work: Work[T]) -> T:
@@ -202,7 +203,7 @@ class _Job:
     def run(self, connection: apsw.Connection, path: Path) -> None:
         try:
             result = self._work(connection)
-        except apsw.Error as error:
+        except REFUSED as error:
             failed = translate(error, path)
             failed.__cause__ = error
             self.fail(failed)

@@ -8,7 +8,14 @@ from typing import Literal, TypeVar
 
 import apsw
 
-from headwater.errors import DiskFull, HeadwaterError, StoreCorrupt, StoreError, StoreUnavailable
+from headwater.errors import (
+    DiskFull,
+    HeadwaterError,
+    InvalidInput,
+    StoreCorrupt,
+    StoreError,
+    StoreUnavailable,
+)
 
 T = TypeVar("T")
 Synchronous = Literal["FULL", "NORMAL"]
@@ -133,12 +140,16 @@ def translated(path: Path) -> Iterator[None]:
     """Raise errors of SQLite within the block as errors of ours."""
     try:
         yield
-    except apsw.Error as error:
+    except REFUSED as error:
         raise translate(error, path) from error
 
 
-def translate(error: apsw.Error, path: Path) -> HeadwaterError:
-    """Return the error that a person should see instead of one of SQLite.
+REFUSED = (apsw.Error, UnicodeEncodeError, OverflowError)
+"""What SQLite raises, and its driver for values that SQLite cannot hold."""
+
+
+def translate(error: Exception, path: Path) -> HeadwaterError:
+    """Return the error that a person should see instead of one of SQLite or its driver.
 
     Nothing was stored: the one case in which that is unknown is told by `commit`.
     """
@@ -147,7 +158,9 @@ def translate(error: apsw.Error, path: Path) -> HeadwaterError:
     return failed
 
 
-def _translate(error: apsw.Error, store: str) -> HeadwaterError:
+def _translate(error: Exception, store: str) -> HeadwaterError:
+    if isinstance(error, UnicodeEncodeError | OverflowError):
+        return InvalidInput(reason=f"the database cannot take a value: {error}")
     if isinstance(error, apsw.NotADBError):
         reason = "the file is not a database: correct the path, or move the file away"
         return StoreCorrupt(store=store, reason=reason)

@@ -1,13 +1,15 @@
 """How commands and queries look in HTTP: written once, for the edge and for the remote buses."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any, get_type_hints
 from urllib.parse import quote, urlencode
 
 import msgspec
 
 from headwater.errors import MalformedMessage
-from headwater.messages import Command, MessageType, Query, message_type
+from headwater.messages import Command, MessageType, Query, message_form, message_type
+from headwater.messages.whole_numbers import DIGITS_ASKED
 
 _encode = msgspec.json.Encoder().encode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -43,6 +45,7 @@ class HttpForm:
             name: msgspec.json.Decoder(self._hints[name]).decode for name in self._fields
         }
         self._cls = cls
+        self._form = message_form(cls)
 
     def request(self, message: Any) -> HttpRequest:
         """Return the request that carries a message.
@@ -90,23 +93,28 @@ class HttpForm:
             for name, text in path.items():
                 values[name] = self._from_text(name, text)
             return self._build(values)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise self._malformed(str(error)) from error
 
     def query(self, path: Mapping[str, Any], parameters: Mapping[str, Sequence[str]]) -> Any:
         """Return the query of a request; parameters have all values of each name.
 
         Raises:
-            MalformedMessage: a parameter is missing, unknown, repeated or of the wrong type.
+            MalformedMessage: a parameter is missing, unknown, repeated or of the wrong type, or a
+                whole number of more than 64 bits.
         """
         self._refuse_unknown(parameters, path)
         try:
             values = {name: self._from_text(name, text) for name, text in path.items()}
             for name, texts in parameters.items():
                 values[name] = self._from_texts(name, texts)
-            return self._build(values)
+            message = self._build(values)
         except msgspec.MsgspecError as error:
             raise self._malformed(str(error)) from error
+        texts = (*path.values(), *chain.from_iterable(parameters.values()))
+        if any(len(text) >= DIGITS_ASKED for text in texts):
+            self._form.check_numbers(message)
+        return message
 
     def _build(self, values: dict[str, Any]) -> Any:
         missing = [n for n, f in self._fields.items() if f.required and n not in values]

@@ -9,7 +9,6 @@ was carried out before is answered there. Then come `Validating` and the service
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-import msgspec
 import structlog
 
 from headwater.dispatch.api import (
@@ -19,8 +18,16 @@ from headwater.dispatch.api import (
     QueryMessage,
     QueryNext,
 )
-from headwater.errors import HeadwaterError, MalformedMessage, Rejection
-from headwater.messages import Command, Metadata, Query, handling, message_type
+from headwater.errors import HeadwaterError, Rejection
+from headwater.messages import (
+    Command,
+    Metadata,
+    Query,
+    StoredForm,
+    handling,
+    message_form,
+    message_type,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 Authorize = Callable[[Command | Query[Any], Metadata], Awaitable[None] | None]
@@ -28,7 +35,6 @@ Authorize = Callable[[Command | Query[Any], Metadata], Awaitable[None] | None]
 _TYPES = "__headwater_intercepts__"
 _PURE = "__headwater_pure__"
 _log = structlog.get_logger("headwater.dispatch")
-_encode = msgspec.json.Encoder().encode
 
 
 def intercepts(*types: type[Command] | type[Query[Any]]) -> Callable[[F], F]:
@@ -58,15 +64,16 @@ def is_pure(interceptor: Callable[..., Any]) -> bool:
 class Validating:
     """Checks that a command's content is what its class declares, constraints included.
 
-    Messages from the network were checked when they were decoded; this covers those made by the
-    program itself, where nothing else enforces ``Annotated[int, Meta(gt=0)]``.
+    Messages from the network were checked when they were decoded, but for one thing: that no
+    whole number has more than 64 bits, unless it is declared `BigInt`. And this covers those made
+    by the program itself, where nothing else enforces ``Annotated[int, Meta(gt=0)]``.
     """
 
     __headwater_pure__ = True
 
     def __init__(self) -> None:
-        """Start with no decoders; each is made at the first command of its type."""
-        self._decoders: dict[type, Callable[[bytes], Any]] = {}
+        """Start with no forms; each is made at the first command of its type."""
+        self._forms: dict[type, StoredForm] = {}
 
     def __call__(self, message: CommandMessage, proceed: CommandNext) -> Awaitable[CommandResult]:
         """Validate, then proceed.
@@ -75,14 +82,10 @@ class Validating:
             MalformedMessage: a value is not of the declared type or breaks a constraint.
         """
         kind = type(message.command)
-        decode = self._decoders.get(kind)
-        if decode is None:
-            decode = self._decoders[kind] = msgspec.json.Decoder(kind).decode
-        try:
-            decode(_encode(message.command))
-        except (msgspec.MsgspecError, TypeError) as error:
-            name = f"command {message_type(kind).name!r}"
-            raise MalformedMessage(name=name, reason=str(error)) from error
+        form = self._forms.get(kind)
+        if form is None:
+            form = self._forms[kind] = message_form(kind)
+        form.validate(message.command)
         return proceed(message)
 
 

@@ -48,7 +48,10 @@
     ├── StoreError                    500: the stored data cannot be used
     │   ├── StoreCorrupt
     │   ├── SchemaTooNew
-    │   └── ShardMismatch         not the shard that it should be
+    │   ├── ShardMismatch         not the shard that it should be
+    │   ├── EventUnreadable       a stored event does not fit its class
+    │   └── ViewUnreadable        a stored document does not fit its view class
+    ├── Unstorable                    500: the program made what could not be read again
     ├── ClaimLost                     another process owns this segment now
     └── Unexpected                    500: a fault of ours, its details stay in the log
 
@@ -74,12 +77,15 @@ from headwater.errors.faults import (
     ClaimLost,
     ConfigurationError,
     DeclarationError,
+    EventUnreadable,
     SchemaTooNew,
     ShardMismatch,
     StartupError,
     StoreCorrupt,
     StoreError,
     Unexpected,
+    Unstorable,
+    ViewUnreadable,
 )
 from headwater.errors.refusals import (
     AggregateNotFound,
@@ -133,6 +139,7 @@ __all__ = [
     "DeclarationError",
     "DiskFull",
     "Draining",
+    "EventUnreadable",
     "Forbidden",
     "HeadwaterError",
     "IdempotencyKeyReused",
@@ -166,7 +173,9 @@ __all__ = [
     "Unexpected",
     "UnknownMessage",
     "Unreachable",
+    "Unstorable",
     "UnsupportedMediaType",
     "ViewNotFound",
+    "ViewUnreadable",
     "from_problem",
 ]

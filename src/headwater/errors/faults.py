@@ -65,6 +65,52 @@ class ShardMismatch(StoreError):
     outcome: Outcome = "not stored"
 
 
+class EventUnreadable(StoreError):
+    """A stored event does not fit its class: the program is at fault, or it is an older one."""
+
+    outcome: Outcome = "not stored"
+    store: str = "events"
+    type: str
+    stream: str = ""
+    version: int = 0
+    template = (
+        "{where} cannot be read: {reason}: correct its class, or register an @upcaster; "
+        "`headwater events --stream` shows what is stored"
+    )
+
+    @property
+    def message(self) -> str:
+        """What was wrong and what to do, for a person."""
+        where = f"event {self.type!r}"
+        if self.stream:
+            where = f"{where} at version {self.version} of stream {self.stream!r}"
+        return self.template.format(where=where, reason=self.reason)
+
+
+class ViewUnreadable(StoreError):
+    """A stored document does not fit its view class any more."""
+
+    outcome: Outcome = "not stored"
+    store: str = "views"
+    view: str
+    key: str
+    remedy: str = "give new fields a default, or rebuild the projection"
+    template = "the stored {view} {key!r} does not fit the class ({reason}): {remedy}"
+
+
+class Unstorable(HeadwaterError):
+    """The program made a value that could not be read again as the same; it was not stored."""
+
+    name: str
+    field: str
+    value: str
+    reason: str
+    template = (
+        "{name} cannot be stored: its {field} is {value}, {reason}: correct what makes it, or the "
+        "declared type"
+    )
+
+
 class ClaimLost(HeadwaterError):
     """Another process owns the segment now; the transaction was rolled back."""
 

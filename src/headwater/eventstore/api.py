@@ -14,7 +14,7 @@ from typing import Protocol, Self
 import msgspec
 
 from headwater.errors import HeadwaterError
-from headwater.messages import Event, Metadata, encode_event, encode_metadata, message_type
+from headwater.messages import Event, Metadata, encode_metadata, stored_event
 
 # Below, ``gc=False``: none of these can be part of a cycle, so the collector need not look at them.
 
@@ -30,10 +30,22 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def of(cls, event: Event, metadata: Metadata) -> Self:
-        """Return the stored form of an event."""
-        kind = message_type(type(event))
-        data, about = encode_event(event), encode_metadata(metadata)
-        return cls(kind.name, kind.version, data, about, kind.tags_of(event))
+        """Return the stored form of an event.
+
+        Raises:
+            Unstorable: the event, or the metadata, would not come back as the same.
+        """
+        return cls.and_back(event, encode_metadata(metadata))[0]
+
+    @classmethod
+    def and_back(cls, event: Event, metadata: bytes) -> tuple[Self, Event]:
+        """Return the stored form of an event, and the event as it is read back from that.
+
+        Raises:
+            Unstorable: that would not be the same event.
+        """
+        kind, data, back = stored_event(event)
+        return cls(kind.name, kind.version, data, metadata, kind.tags_of(back)), back
 
 
 class StoredEvent(msgspec.Struct, frozen=True, gc=False):

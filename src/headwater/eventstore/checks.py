@@ -5,7 +5,17 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from headwater.errors import HeadwaterError, ImportRefused, InvalidInput, PipelineBroken
-from headwater.eventstore.api import Appended, StoredEvent, StoredKey, StreamWrite
+from headwater.eventstore.api import (
+    AppendCondition,
+    Appended,
+    EventFilter,
+    Idempotency,
+    StoredEvent,
+    StoredKey,
+    StreamWrite,
+)
+from headwater.messages.characters import check_text
+from headwater.messages.whole_numbers import INT_MAX
 
 
 def check_writes(writes: Sequence[StreamWrite]) -> None:
@@ -22,6 +32,36 @@ def check_writes(writes: Sequence[StreamWrite]) -> None:
             reason = f"stream {write.stream!r} occurs twice in one append: join its events"
             raise InvalidInput(reason=reason)
         seen.add(write.stream)
+
+
+def check_names(
+    writes: Sequence[StreamWrite],
+    condition: AppendCondition | None,
+    idempotency: Idempotency | None,
+) -> None:
+    """Refuse names that are no text, as databases do by themselves.
+
+    Raises:
+        InvalidInput: naming the first of them.
+    """
+    for write in writes:
+        check_text((write.stream,))
+        for event in write.events:
+            check_text((event.type, *event.tags))
+    if condition is not None:
+        check_filter(condition.filter)
+    if idempotency is not None:
+        check_text((idempotency.key, idempotency.fingerprint))
+
+
+def check_filter(filter: EventFilter) -> None:
+    """Refuse a filter by names that are no text.
+
+    Raises:
+        InvalidInput: naming the first of them.
+    """
+    for item in filter.items:
+        check_text((*item.types, *item.tags))
 
 
 def check_epoch(epoch: str, *, stored: str, empty: bool) -> None:
@@ -107,8 +147,9 @@ def check_range(*, after: int, until: int | None, limit: int | None, page_size: 
     least = {"after": (after, 0), "until": (until, 0), "limit": (limit, 0)}
     least["page_size"] = (page_size, 1)
     for name, (actual, expected) in least.items():
-        if actual is not None and actual < expected:
-            raise InvalidInput(reason=f"{name} is {actual}, expected at least {expected}")
+        if actual is not None and not expected <= actual <= INT_MAX:
+            least_and_most = f"at least {expected} and at most {INT_MAX}"
+            raise InvalidInput(reason=f"{name} is {actual}, expected {least_and_most}")
 
 
 def stored_before(key: str) -> PipelineBroken:

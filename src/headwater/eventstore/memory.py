@@ -36,13 +36,16 @@ from headwater.eventstore.api import (
 from headwater.eventstore.checks import (
     broken_by,
     check_epoch,
+    check_filter,
     check_import,
+    check_names,
     check_range,
     check_writes,
     new_keys,
     stored_before,
 )
 from headwater.messages import new_id, now_us
+from headwater.messages.characters import check_text
 
 _POSITION: Callable[[StoredEvent], int] = attrgetter("position")
 _VERSION: Callable[[StoredEvent], int] = attrgetter("version")
@@ -89,6 +92,7 @@ class MemoryEventStore:
         with _breaking(pipeline):
             self._check_open()
             check_writes(writes)
+            check_names(writes, condition, idempotency)
             if pipeline is not None and pipeline.broken is not None:
                 raise broken_by(pipeline.broken)
             if idempotency is not None and idempotency.key in self._outcomes:
@@ -104,6 +108,7 @@ class MemoryEventStore:
     async def outcome(self, key: str) -> tuple[Appended, str] | None:
         """See `EventStore.outcome`."""
         self._check_open()
+        check_text((key,))
         return self._outcomes.get(key)
 
     def read(
@@ -118,6 +123,7 @@ class MemoryEventStore:
     ) -> AsyncIterator[Page]:
         """See `EventStore.read`."""
         check_range(after=after, until=until, limit=limit, page_size=page_size)
+        check_filter(filter)
         return self._pages(
             self._log,
             _POSITION,
@@ -141,6 +147,7 @@ class MemoryEventStore:
     ) -> AsyncIterator[Page]:
         """See `EventStore.read_stream`."""
         check_range(after=after, until=until, limit=limit, page_size=page_size)
+        check_text((stream,))
         log = self._streams.get(stream, [])
         return self._pages(
             log,
@@ -158,6 +165,7 @@ class MemoryEventStore:
     ) -> AsyncIterator[Page]:
         """See `EventStore.follow`."""
         check_range(after=after, until=None, limit=None, page_size=page_size)
+        check_filter(filter)
         return self._follow(filter, after, page_size)
 
     async def head(self) -> int:
@@ -168,6 +176,7 @@ class MemoryEventStore:
     async def version(self, stream: str) -> int:
         """See `EventStore.version`."""
         self._check_open()
+        check_text((stream,))
         return len(self._streams.get(stream, ()))
 
     async def position_at(self, time: int) -> int:
@@ -178,6 +187,7 @@ class MemoryEventStore:
     async def save_snapshot(self, snapshot: Snapshot) -> None:
         """See `EventStore.save_snapshot`."""
         self._check_open()
+        check_text((snapshot.stream, snapshot.fingerprint))
         kept = self._snapshots.get(snapshot.stream)
         if kept is None or kept.version <= snapshot.version:
             self._snapshots[snapshot.stream] = snapshot
@@ -185,6 +195,7 @@ class MemoryEventStore:
     async def load_snapshot(self, stream: str) -> Snapshot | None:
         """See `EventStore.load_snapshot`."""
         self._check_open()
+        check_text((stream,))
         return self._snapshots.get(stream)
 
     def read_keys(

@@ -5,6 +5,9 @@ from headwater.messages.codec import (
     decode_metadata,
     encode_event,
     encode_metadata,
+    message_form,
+    metadata_of,
+    stored_event,
 )
 from headwater.messages.hashing import stable_hash
 from headwater.messages.keys import check_key, key_for
@@ -19,6 +22,7 @@ from headwater.messages.metadata import (
     now_us,
     remaining_s,
 )
+from headwater.messages.stored_form import StoredForm
 from headwater.messages.token import ConsistencyToken, SourceState
 from headwater.messages.types import (
     Command,
@@ -33,8 +37,10 @@ from headwater.messages.types import (
     upcaster,
     wire,
 )
+from headwater.messages.whole_numbers import BigInt
 
 __all__ = [
+    "BigInt",
     "Command",
     "ConsistencyToken",
     "Context",
@@ -45,6 +51,7 @@ __all__ = [
     "Query",
     "Route",
     "SourceState",
+    "StoredForm",
     "Tag",
     "Target",
     "check_key",
@@ -54,7 +61,9 @@ __all__ = [
     "encode_metadata",
     "handling",
     "key_for",
+    "message_form",
     "message_type",
+    "metadata_of",
     "new_id",
     "new_metadata",
     "new_traceparent",
@@ -62,6 +71,7 @@ __all__ = [
     "remaining_s",
     "route",
     "stable_hash",
+    "stored_event",
     "upcaster",
     "wire",
 ]

@@ -1,17 +1,18 @@
 """Events and metadata to stored bytes and back: msgspec JSON all the way, with upcasting."""
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 
-from headwater.errors import DeclarationError, MalformedMessage, UnknownMessage
+from headwater.errors import DeclarationError, EventUnreadable, MalformedMessage, UnknownMessage
 from headwater.messages.metadata import Metadata
+from headwater.messages.stored_form import StoredForm, Write, decoder_of
 from headwater.messages.types import Event, MessageType, message_type
 
-_encode = msgspec.json.Encoder().encode
 _decode_any = msgspec.json.Decoder(dict[str, Any]).decode
-_decode_metadata = msgspec.json.Decoder(Metadata).decode
+_METADATA = StoredForm(Metadata, "metadata")
 
 
 class EventCodec:
@@ -21,7 +22,7 @@ class EventCodec:
         """Know these event classes.
 
         Raises:
-            DeclarationError: two classes have the same wire name.
+            DeclarationError: two classes have the same wire name, or one could never be read.
         """
         self._decoders: dict[str, tuple[int, Callable[[bytes], Event], MessageType]] = {}
         for event in events:
@@ -30,7 +31,7 @@ class EventCodec:
     def add(self, event: type[Event]) -> None:
         """Know one more event class; twice the same is fine."""
         kind = message_type(event)
-        decoder = msgspec.json.Decoder(event).decode
+        decoder = decoder_of(event)
         for name in (kind.name, *kind.aliases):
             known = self._decoders.get(name)
             if known is not None and known[2].cls is not event:
@@ -49,7 +50,7 @@ class EventCodec:
 
         Raises:
             UnknownMessage: no class was given for the name.
-            MalformedMessage: the content does not fit the class, or an upcaster is missing.
+            EventUnreadable: the content does not fit the class, or an upcaster is missing.
         """
         try:
             current, decoder, kind = self._decoders[name]
@@ -59,23 +60,37 @@ class EventCodec:
             if version == current:
                 return decoder(data)
             return self._lift(kind, version, data)
-        except msgspec.MsgspecError as error:
-            raise MalformedMessage(name=f"event {name!r}", reason=str(error)) from error
+        except EventUnreadable:
+            raise
+        except Exception as error:
+            raise EventUnreadable(type=name, reason=_reason(error)) from error
+
+    def read(self, event: Any) -> Event:
+        """Return an event from its form in a store, or on the bus (see `decode`).
+
+        Raises:
+            UnknownMessage: no class was given for its name.
+            EventUnreadable: it does not fit its class; the error says which event it is.
+        """
+        try:
+            return self.decode(event.type, event.type_version, event.data)
+        except EventUnreadable as error:
+            raise _placed(error, event) from error
 
     def _lift(self, kind: MessageType, version: int, data: bytes) -> Event:
         content = _decode_any(data)
         steps = kind.upcasters
         for step in range(version, kind.version):
             if step not in steps:
-                raise MalformedMessage(
-                    name=f"event {kind.name!r}",
+                raise EventUnreadable(
+                    type=kind.name,
                     reason=f"stored at version {version}, the class is at {kind.version} and no "
                     f"@upcaster(from_version={step}) is registered",
                 )
             content = steps[step](content)
         if version > kind.version:
-            raise MalformedMessage(
-                name=f"event {kind.name!r}",
+            raise EventUnreadable(
+                type=kind.name,
                 reason=f"stored at version {version}, this program knows {kind.version}: upgrade",
             )
         lifted: Event = msgspec.convert(content, kind.cls)
@@ -83,13 +98,50 @@ class EventCodec:
 
 
 def encode_event(event: Event) -> bytes:
-    """Return the content of an event as it is stored."""
-    return _encode(event)
+    """Return the content of an event as it is stored.
+
+    Raises:
+        Unstorable: it would not come back as the same event.
+    """
+    return stored_event(event)[1]
+
+
+def stored_event(event: Event) -> tuple[MessageType, bytes, Event]:
+    """Return an event's type, its content as it is stored, and the event as it is read back.
+
+    Raises:
+        Unstorable: it would not come back as the same event.
+    """
+    cls = type(event)
+    known = _EVENTS.get(cls)
+    if known is None:
+        known = _EVENTS[cls] = (message_type(cls), message_form(cls).write)
+    kind, write = known
+    data, back = write(event)
+    return kind, data, back
+
+
+_EVENTS: dict[type, tuple[MessageType, Write]] = {}  # seen so far; on the way of each command
+
+
+@functools.cache
+def message_form(cls: type) -> StoredForm:
+    """Return the stored form of a class of commands, events or queries.
+
+    Raises:
+        DeclarationError: it is none, or its messages could never be read.
+    """
+    kind = message_type(cls)
+    return StoredForm(cls, f"{kind.kind} {kind.name!r}")
 
 
 def encode_metadata(metadata: Metadata) -> bytes:
-    """Return the stored form of metadata."""
-    return _encode(metadata)
+    """Return the stored form of metadata.
+
+    Raises:
+        Unstorable: it would not come back as the same.
+    """
+    return _METADATA.write(metadata)[0]
 
 
 def decode_metadata(data: bytes) -> Metadata:
@@ -99,6 +151,30 @@ def decode_metadata(data: bytes) -> Metadata:
         MalformedMessage: it is not metadata.
     """
     try:
-        return _decode_metadata(data)
-    except msgspec.MsgspecError as error:
+        metadata: Metadata = _METADATA.read(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise MalformedMessage(name="metadata", reason=str(error)) from error
+    return metadata
+
+
+def metadata_of(event: Any) -> Metadata:
+    """Return the metadata of an event from its form in a store, or on the bus.
+
+    Raises:
+        EventUnreadable: it cannot be read; the error says which event it is.
+    """
+    try:
+        return decode_metadata(event.metadata)
+    except MalformedMessage as error:
+        unreadable = EventUnreadable(type=event.type, reason=f"its metadata: {error.reason}")
+        raise _placed(unreadable, event) from error
+
+
+def _placed(error: EventUnreadable, event: Any) -> EventUnreadable:
+    return error.replaced(stream=event.stream, version=event.version)
+
+
+def _reason(error: Exception) -> str:
+    """Return why content could not be read; an upcaster may raise anything."""
+    told = isinstance(error, msgspec.MsgspecError)
+    return str(error) if told else f"{type(error).__name__}: {error}"

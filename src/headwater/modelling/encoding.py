@@ -7,17 +7,35 @@ import msgspec
 from headwater.dispatch import CommandMessage
 from headwater.errors import ConcurrencyConflict, IdempotencyKeyReused
 from headwater.eventstore import Appended, EventStore, Idempotency, NewEvent, StreamWrite
-from headwater.messages import Event, Metadata, new_id, now_us
+from headwater.messages import Event, Metadata, encode_metadata, new_id, now_us
+
+_encode = msgspec.json.Encoder().encode
+_joined = "".join
 
 
 def new_events(events: Iterable[Event], cause: Metadata) -> list[NewEvent]:
-    """Return events in stored form; their metadata names the command as their cause."""
+    """Return events in stored form; their metadata names the command as their cause.
+
+    Raises:
+        Unstorable: an event, or the metadata of the command, would not come back as the same.
+    """
+    return stored_and_read(events, cause)[0]
+
+
+def stored_and_read(events: Iterable[Event], cause: Metadata) -> tuple[list[NewEvent], list[Event]]:
+    """Return what `new_events` returns, and the events as they are read back from that.
+
+    By these a state is changed, so that it is at once what it will be when it is loaded anew.
+    """
     now = now_us()
     conversation = cause.correlation_id or cause.id
-    return [
-        NewEvent.of(
-            event,
-            Metadata(
+    new: list[NewEvent] = []
+    read: list[Event] = []
+    try:
+        # Hooks may have changed it. To see that it is text costs less than to read it back.
+        _joined((conversation, cause.id, cause.traceparent, cause.principal, cause.tenant))
+        for event in events:
+            about = Metadata(
                 new_id(),
                 conversation,
                 cause.id,
@@ -25,10 +43,14 @@ def new_events(events: Iterable[Event], cause: Metadata) -> list[NewEvent]:
                 cause.traceparent,
                 cause.principal,
                 cause.tenant,
-            ),
-        )
-        for event in events
-    ]
+            )
+            made, back = NewEvent.and_back(event, _encode(about))
+            new.append(made)
+            read.append(back)
+    except (TypeError, UnicodeEncodeError):
+        encode_metadata(cause)
+        raise
+    return new, read
 
 
 def idempotency_of(message: CommandMessage) -> Idempotency | None:

@@ -123,10 +123,8 @@ class DecisionHandlers:
         wanted = (self._model, *handler.models)
         (state, *models), condition = await load_models(self._store, wanted, command)
         events = events_of(handler.function(state, command, *models))
-        writes = []
-        if events:
-            stream = self._type.stream(id)
-            writes.append(StreamWrite(stream, new_events(events, message.metadata)))
+        new = new_events(events, message.metadata)
+        writes = [StreamWrite(self._type.stream(id), new)] if new else []
         appended = await self._store.append(
             writes, condition=condition, idempotency=idempotency_of(message)
         )

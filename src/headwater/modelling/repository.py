@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -24,6 +24,7 @@ from headwater.eventstore import (
     AppendCondition,
     Appended,
     EventStore,
+    NewEvent,
     Snapshot,
     StreamStore,
     StreamWrite,
@@ -31,7 +32,7 @@ from headwater.eventstore import (
 from headwater.messages import Command, ConsistencyToken, Event
 from headwater.modelling.cells import Cell, CellCache, Kept
 from headwater.modelling.declarations import CommandHandler, events_of
-from headwater.modelling.encoding import first_outcome, idempotency_of, new_events
+from headwater.modelling.encoding import first_outcome, idempotency_of, stored_and_read
 from headwater.modelling.models import check_shardable, load_models
 from headwater.modelling.state import Aggregate, StateType, aggregate_type, check_id
 
@@ -168,13 +169,14 @@ class Repository(Generic[A]):
         try:
             if message.expected_version is not None:
                 self._check_version(cell, message.expected_version, id)
-            events = self._decide(handler, cell, command, id, models)
+            decided = self._decide(handler, cell, command, id, models)
+            new, events = stored_and_read(decided, message.metadata)
         except Exception:  # also a fault of the handler: it counts in a state that is stored
             await self._check_current(cell, seen, id)
             raise
         if not events:
             return await self._confirm_nothing(cell, seen, message, id)
-        return await self._store_events(cell, events, message, id, condition)
+        return await self._store_events(cell, new, events, message, id, condition=condition)
 
     def _check_version(self, cell: Cell, expected: int, id: str) -> None:
         if expected != cell.version:
@@ -200,13 +202,15 @@ class Repository(Generic[A]):
     async def _store_events(
         self,
         cell: Cell,
-        events: tuple[Event, ...],
+        new: Sequence[NewEvent],
+        events: Sequence[Event],
         message: CommandMessage,
         id: str,
+        *,
         condition: AppendCondition | None,
     ) -> CommandResult:
         stream = self.type.stream(id)
-        write = StreamWrite(stream, new_events(events, message.metadata), cell.version)
+        write = StreamWrite(stream, new, cell.version)
         try:
             for event in events:
                 self.type.apply(cell.state, event)

@@ -22,7 +22,7 @@ from headwater.errors import (
     HeadwaterError,
     Rejection,
 )
-from headwater.messages import Command, Event
+from headwater.messages import Command, Event, StoredForm
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -79,7 +79,7 @@ class SagaType(msgspec.Struct, frozen=True):
         cls: the class.
         name: its stable name in stores and idempotency keys.
         events, rejections, deadlines: its handlers.
-        encode, decode: its state as JSON.
+        form: how its state is stored.
     """
 
     cls: Any
@@ -87,8 +87,7 @@ class SagaType(msgspec.Struct, frozen=True):
     events: dict[type[Event], SagaHandler]
     rejections: tuple[RejectionHandler, ...]
     deadlines: dict[str, Callable[[Any], Effects]]
-    encode: Callable[[Any], bytes]
-    decode: Callable[[bytes], Any]
+    form: StoredForm
 
     def rejection_handler(self, command: Command, error: HeadwaterError) -> Any:
         """Return the first handler for this command that accepts this error, else None."""
@@ -216,14 +215,14 @@ def saga_type(cls: type[Saga]) -> SagaType:
             reason=f'saga_segments must be 1 to 1024 and saga_source "store" or "bus", got '
             f"{cls.saga_segments} and {cls.saga_source!r}",
         )
+    name = cls.__dict__.get("saga_name") or cls.__name__
     return SagaType(
         cls=cls,
-        name=cls.__dict__.get("saga_name") or cls.__name__,
+        name=name,
         events=_event_handlers(cls),
         rejections=tuple(_rejection(function) for function, _ in _marked(cls, _REJECTION)),
         deadlines=_deadlines(cls),
-        encode=msgspec.json.Encoder().encode,
-        decode=msgspec.json.Decoder(cls).decode,
+        form=StoredForm(cls, f"saga {name!r}", bounded=False),
     )
 
 

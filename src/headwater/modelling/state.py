@@ -116,7 +116,7 @@ class StateType:
         """Change the state by stored events, lifting older versions.
 
         Raises:
-            MalformedMessage: a stored event does not fit its class.
+            EventUnreadable: a stored event does not fit its class.
         """
         stored = self._stored
         for event in events:
@@ -127,10 +127,10 @@ class StateType:
             if event.type_version == version:
                 try:
                     payload = decode(event.data)
-                except msgspec.MsgspecError:
-                    payload = self.codec.decode(event.type, version, event.data)
+                except Exception:  # noqa: BLE001  # the codec says which event it is, and why
+                    payload = self.codec.read(event)
             else:
-                payload = self.codec.decode(event.type, event.type_version, event.data)
+                payload = self.codec.read(event)
             applier(state, payload)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from headwater.errors import DeclarationError, ViewNotFound
-from headwater.messages import EventCodec, Metadata, decode_metadata, handling, message_type
+from headwater.messages import EventCodec, Metadata, handling, message_type, metadata_of
 from headwater.processing.applier import Applier, EventFailed
 from headwater.processing.declarations import EventHandlers, Projection
 from headwater.processing.inspection import FreeHandler, HandlerTable, KeyedHandler, handler_table
@@ -77,16 +77,16 @@ class ProjectionApplier(Applier):
         self, raw: RawEvent, event: Any, handlers: _Free, given: dict[str, Any]
     ) -> None:
         """Run free-form handlers of an event, with what they take besides it and its message."""
-        metadata = decode_metadata(raw.metadata)
         given["event"] = event
-        for handler, method in handlers:
-            if "message" in handler.arguments:
-                given["message"] = self.message(raw, event, metadata)
-            try:
+        try:
+            metadata = metadata_of(raw)
+            for handler, method in handlers:
+                if "message" in handler.arguments:
+                    given["message"] = self.message(raw, event, metadata)
                 with handling(metadata):
                     await method(*(given[name] for name in handler.arguments))
-            except Exception as error:
-                raise EventFailed(raw, error) from error
+        except Exception as error:
+            raise EventFailed(raw, error) from error
 
     async def apply(self, transaction: ViewTransaction, events: Sequence[RawEvent]) -> None:
         """See `Applier.apply`.
@@ -112,7 +112,7 @@ class ProjectionApplier(Applier):
             EventFailed: it cannot be decoded.
         """
         try:
-            return self._codec.decode(raw.type, raw.type_version, raw.data)
+            return self._codec.read(raw)
         except Exception as error:
             raise EventFailed(raw, error) from error
 
@@ -193,8 +193,8 @@ class _Batch:
         ]
         changed: list[dict[str, None]] = [{} for _ in views]
         for raw, event, keys, plan in self._work:
-            metadata = decode_metadata(raw.metadata)
             try:
+                metadata = metadata_of(raw)
                 with handling(metadata):
                     for step, key in zip(plan.keyed, keys, strict=True):
                         message = (

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from headwater.errors import MalformedMessage, UnknownMessage
-from headwater.messages import Command, message_type, now_us
+from headwater.errors import ViewUnreadable
+from headwater.messages import Command, message_form, message_type, now_us
 from headwater.processing.dead_letters import DeadLetter, code_of, describe, lane_of, queue_of
 from headwater.processing.saga_views import PendingCommand, SagaDeadline
 
@@ -34,20 +34,21 @@ def letter_of_saga(
     )
 
 
-def decode_command(row: PendingCommand, saga: type) -> Command:
-    """Return a stored command.
-
-    Raises:
-        UnknownMessage: its class is not known in this process.
-        MalformedMessage: its content does not fit the class.
-    """
+def decode_command(row: PendingCommand, saga: type) -> Command | Exception:
+    """Return a stored command; or why it cannot be sent by this process, as it is now."""
     cls = command_class(row.type, saga)
     if cls is None:
-        raise UnknownMessage(name=row.type)
+        return LookupError(f"no command class named {row.type!r} is known: import its module")
     try:
-        return msgspec.json.decode(row.content, type=cls)
-    except msgspec.MsgspecError as error:
-        raise MalformedMessage(name=f"command {row.type!r}", reason=str(error)) from error
+        command: Command = message_form(cls).read(row.content)
+    except Exception as error:  # noqa: BLE001  # a `__post_init__` may raise anything
+        return ViewUnreadable(
+            view=f"command {row.type!r}",
+            key=row.id,
+            reason=str(error),
+            remedy="correct the class; it is tried again",
+        )
+    return command
 
 
 def command_class(name: str, saga: type) -> type[Command] | None:

@@ -19,19 +19,17 @@ _log = logging.getLogger(__name__)
 
 
 class Outgoing:
-    """A command on its way. ``command`` is None when it cannot be read here: ``error`` says why."""
+    """A command on its way; or why it cannot be sent, which is waited for like what is away."""
 
     __slots__ = ("command", "error", "row", "segment", "tries")
 
-    def __init__(
-        self, row: PendingCommand, command: Command | None, segment: int, *, error: str = ""
-    ) -> None:
+    def __init__(self, row: PendingCommand, command: Command | Exception, segment: int) -> None:
         """Not tried yet."""
         self.row = row
         self.command = command
         self.segment = segment
         self.tries = 0
-        self.error = error
+        self.error = ""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -164,8 +162,8 @@ class Sender:
 
     async def _send(self, outgoing: Outgoing) -> Exception | None:
         row = outgoing.row
-        if outgoing.command is None:
-            return LookupError(outgoing.error)
+        if isinstance(outgoing.command, Exception):
+            return outgoing.command
         try:
             with handling(row.cause):
                 await self._bus.send(outgoing.command, idempotency_key=row.idempotency_key)

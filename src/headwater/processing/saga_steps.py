@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from headwater.errors import CommandRefused, HeadwaterError, Rejection
-from headwater.messages import Command, Metadata, handling, key_for, message_type
+from headwater.errors import CommandRefused, HeadwaterError, Rejection, ViewUnreadable
+from headwater.messages import Command, Metadata, handling, key_for, message_form, message_type
 from headwater.modelling.saga import Cancel, Deadline, Effects, End, SagaType, effects_of
 from headwater.processing.saga_views import (
     PendingCommand,
@@ -17,16 +17,15 @@ from headwater.processing.saga_views import (
 )
 from headwater.views import ViewTransaction
 
-_encode = msgspec.json.Encoder().encode
-
 
 class _Live:
-    """A saga while it is being worked on. ``state`` is None when there is none."""
+    """A saga while it is being worked on. ``data`` is its stored state, None when there is none."""
 
-    __slots__ = ("changed", "ended", "origin", "sent", "state")
+    __slots__ = ("changed", "data", "ended", "origin", "sent", "state")
 
-    def __init__(self, state: Any, origin: str, sent: int) -> None:
-        self.state = state
+    def __init__(self, data: bytes | None, origin: str, sent: int) -> None:
+        self.state: Any = None  # read when it is needed
+        self.data = data
         self.origin = origin
         self.sent = sent
         self.changed = False
@@ -72,14 +71,13 @@ class SagaWork:
         for saga in missing:
             row = found.get(self._id(saga))
             self._live[saga] = (
-                _Live(None, "", 0)
-                if row is None
-                else _Live(self._kind.decode(bytes(row.state)), row.origin, row.sent)
+                _Live(None, "", 0) if row is None else _Live(bytes(row.state), row.origin, row.sent)
             )
 
     def exists(self, saga: str) -> bool:
         """Whether a loaded saga is there."""
-        return self._live[saga].state is not None
+        live = self._live[saga]
+        return live.state is not None or live.data is not None
 
     def touched(self, saga: str) -> bool:
         """Whether a step was made for a saga."""
@@ -97,10 +95,14 @@ class SagaWork:
         """Call a handler of a saga that is there, and take its effects.
 
         Raises:
-            Exception: what the handler raised; then nothing of this work must be saved.
+            ViewUnreadable: its stored state does not fit the class any more.
+            Unstorable: its state, or a command, could not be read again as the same.
+            Exception: what the handler raised; in any case nothing of this work must be saved.
         """
         live = self._live[saga]
         live.changed = True
+        if live.state is None and live.data is not None:
+            live.state = self._read(saga, live.data)
         with handling(cause):
             effects = effects_of(self._kind, function(live.state, *given))
         for effect in effects:
@@ -116,9 +118,11 @@ class SagaWork:
                 assert isinstance(effect, End)
                 live.ended = True
         if live.ended:
-            live.state = None
+            live.state = live.data = None
             for name in self._kind.deadlines:
                 self._deadlines[f"{self._id(saga)}/{name}"] = None
+        else:
+            live.data, live.state = self._kind.form.write(live.state)
 
     async def save(self, transaction: ViewTransaction) -> None:
         """Save everything."""
@@ -127,14 +131,14 @@ class SagaWork:
             SagaState(
                 id=self._id(saga),
                 saga=self._kind.name,
-                state=msgspec.Raw(self._kind.encode(live.state)),
+                state=msgspec.Raw(live.data),
                 origin=live.origin,
                 sent=live.sent,
             )
             for saga, live in changed
-            if live.state is not None
+            if live.data is not None
         ]
-        ended = [self._id(saga) for saga, live in changed if live.state is None]
+        ended = [self._id(saga) for saga, live in changed if live.data is None]
         if saved or self.commands or self.deadlines:
             await transaction.save([*saved, *(row for row, _ in self.commands), *self.deadlines])
         if ended:
@@ -142,19 +146,31 @@ class SagaWork:
         if self.called_off:
             await transaction.delete(SagaDeadline, self.called_off)
 
+    def _read(self, saga: str, data: bytes) -> Any:
+        try:
+            return self._kind.form.read(data)
+        except Exception as error:
+            raise ViewUnreadable(
+                view=f"state of {self._kind.name}",
+                key=saga,
+                reason=str(error),
+                remedy="give new fields a default, then retry the dead letters",
+            ) from error
+
     def _send(self, saga: str, live: _Live, command: Command, cause: Metadata) -> None:
         live.sent += 1
+        content, back = message_form(type(command)).write(command)
         number = f"{self._id(saga)}/{live.origin}/{live.sent:06d}"
         row = PendingCommand(
             id=number,
             queue=self._queue(saga),
             saga=saga,
             type=message_type(type(command)).name,
-            content=_encode(command).decode(),
+            content=content.decode(),
             idempotency_key=key_for(number),
             cause=cause,
         )
-        self.commands.append((row, command))
+        self.commands.append((row, back))
 
     def _deadline(self, saga: str, effect: Deadline, cause: Metadata) -> SagaDeadline:
         return SagaDeadline(

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from headwater.dispatch import CommandBus
-from headwater.errors import MalformedMessage, UnknownMessage
-from headwater.messages import Command, EventCodec, decode_metadata, message_type
+from headwater.messages import Command, EventCodec, message_type, metadata_of
 from headwater.modelling.saga import Saga, SagaHandler, SagaType, saga_type
 from headwater.processing.applier import Applier, EventFailed
 from headwater.processing.dead_letters import DeadLetter
@@ -121,7 +120,7 @@ class SagaApplier(Applier):
         if handler is None:
             return ""
         try:
-            return handler.key(self._codec.decode(raw.type, raw.type_version, raw.data))
+            return handler.key(self._codec.read(raw))
         except Exception:  # noqa: BLE001  # it will fail again where it is counted
             return raw.stream
 
@@ -138,7 +137,7 @@ class SagaApplier(Applier):
                     continue
                 work.begin(saga, f"{self.source.log_of(raw)}-{raw.position:012d}")
             try:
-                work.step(saga, decode_metadata(raw.metadata), handler.function, event)
+                work.step(saga, metadata_of(raw), handler.function, event)
             except Exception as error:
                 raise EventFailed(raw, error) from error
         await work.save(transaction)
@@ -152,7 +151,7 @@ class SagaApplier(Applier):
             if handler is None:
                 continue
             try:
-                event = self._codec.decode(raw.type, raw.type_version, raw.data)
+                event = self._codec.read(raw)
                 saga = handler.key(event)
             except Exception as error:
                 raise EventFailed(raw, error) from error
@@ -214,7 +213,7 @@ class SagaApplier(Applier):
         there = await transaction.load(PendingCommand, ids)
         for outcome in refused:
             row, command, error = outcome.sent.row, outcome.sent.command, outcome.error
-            assert command is not None
+            assert isinstance(command, Command)
             assert error is not None
             if row.id not in there:
                 continue  # its refusal was handled before
@@ -289,19 +288,12 @@ class SagaApplier(Applier):
 
     # sending ----------------------------------------------------------------------------------
 
-    def _send(self, row: PendingCommand, command: Command | None = None) -> None:
-        """Send a stored command; what cannot be read here waits for a program that can."""
+    def _send(self, row: PendingCommand, command: Command | Exception) -> None:
         segment = segment_of_saga(row.saga, self.count)
         if self._sender is None or segment not in self._owned or row.id in self._known:
             return
         self._known[row.id] = segment
-        error = ""
-        if command is None:
-            try:
-                command = decode_command(row, self._kind.cls)
-            except (UnknownMessage, MalformedMessage) as unreadable:
-                error = str(unreadable)
-        self._sender.add(Outgoing(row, command, segment, error=error))
+        self._sender.add(Outgoing(row, command, segment))
 
     def _sent(self, outcome: Outcome) -> None:
         first = not self._outcomes
@@ -355,7 +347,7 @@ class SagaApplier(Applier):
                         if row.id in gone or row.id in self._known:
                             continue
                         if isinstance(row, PendingCommand):
-                            self._send(row)
+                            self._send(row, decode_command(row, self._kind.cls))
                         else:
                             self._run(row)
                     cursor = page.next

@@ -15,11 +15,19 @@ from headwater.errors import (
     AggregateExists,
     AggregateNotFound,
     DeclarationError,
+    EventUnreadable,
     HeadwaterError,
-    MalformedMessage,
+    Unstorable,
 )
 from headwater.eventstore import EventFilter, NewEvent, StoredEvent
-from headwater.messages import Command, Event, EventCodec, message_type, new_metadata
+from headwater.messages import (
+    Command,
+    Event,
+    EventCodec,
+    message_form,
+    message_type,
+    new_metadata,
+)
 from headwater.modelling import Aggregate, DecisionModel, aggregate_type, model_type
 from headwater.modelling.declarations import CommandHandler, events_of
 from headwater.modelling.state import StateType
@@ -74,7 +82,7 @@ class Given:
             )
         state: Any = None
         try:
-            _check_content(command)
+            message_form(type(command)).validate(command)
             state = self._state(self._subject, command)
             before = msgspec.json.encode(state)
             decided = self._decide(handler, state, command)
@@ -185,14 +193,6 @@ def _type_of(subject: Subject) -> StateType:
     return aggregate_type(subject) if issubclass(subject, Aggregate) else model_type(subject)
 
 
-def _check_content(command: Command) -> None:
-    try:
-        msgspec.json.decode(msgspec.json.encode(command), type=type(command))
-    except (msgspec.MsgspecError, TypeError) as error:
-        name = f"command {message_type(type(command)).name!r}"
-        raise MalformedMessage(name=name, reason=str(error)) from error
-
-
 def _stored(events: Iterable[Event]) -> list[StoredEvent]:
     stored = []
     for position, event in enumerate(events, 1):
@@ -200,7 +200,7 @@ def _stored(events: Iterable[Event]) -> list[StoredEvent]:
         try:
             new = NewEvent.of(event, new_metadata())
             back = codec.decode(new.type, new.type_version, new.data)
-        except (MalformedMessage, TypeError) as error:
+        except (Unstorable, EventUnreadable) as error:
             msg = f"{event!r} cannot be stored and read again: {error}"
             raise AssertionError(msg) from error
         if back != event:

@@ -28,10 +28,13 @@ from headwater.testing.views_base import (
 from headwater.testing.views_claims import ViewClaims, ViewGenerations
 from headwater.testing.views_documents import ViewDocuments, ViewFinding
 from headwater.testing.views_segments import ViewSegments
+from headwater.testing.views_values import ViewValues
 from headwater.views import ViewStore
 
 
-class ViewStoreConformance(ViewDocuments, ViewFinding, ViewGenerations, ViewClaims, ViewSegments):
+class ViewStoreConformance(
+    ViewDocuments, ViewFinding, ViewValues, ViewGenerations, ViewClaims, ViewSegments
+):
     """Subclass it, say how to open a store, and whether stores at one place share their data."""
 
     async def test_changes_wake_after_commits(self, store: ViewStore) -> None:

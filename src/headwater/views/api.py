@@ -79,7 +79,9 @@ class ViewTransaction(Protocol):
         """Insert or replace documents by their key; of the same key twice the last one counts.
 
         Raises:
-            InvalidInput: an indexed number does not fit 64 bits or is not a number.
+            Unstorable: a document would not come back as the same (a number that is infinite or
+                none, or whole and of more than 64 bits; a value that is not of the declared
+                type); none of these was saved.
         """
 
     async def delete(self, view: type[View], keys: Sequence[str]) -> None:
@@ -166,7 +168,7 @@ class ViewStore(Protocol):
 
         Raises:
             ConfigurationError: nobody ensured the view type.
-            StoreError: the stored document does not fit the class any more: rebuild it.
+            ViewUnreadable: the stored document does not fit the class any more: rebuild it.
         """
 
     async def get_many(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:

@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 import msgspec
 
 from headwater.errors import ClaimLost, StoreUnavailable
+from headwater.messages.characters import check_text
 from headwater.views.api import Segment, ViewPage
 from headwater.views.checks import check_active, check_droppable, check_shape, check_whole, missing
 from headwater.views.exclusive import Exclusive
 from headwater.views.model import View, ViewType, view_type
-from headwater.views.selection import Selection, check_row, cursor_after, order_key, select
+from headwater.views.selection import Selection, cursor_after, order_key, select
 
 V = TypeVar("V", bound=View)
 Row = tuple[tuple[Any, ...], bytes]  # the key and the indexed values, the document
@@ -72,12 +73,14 @@ class MemoryViewStore:
     async def get(self, view: type[V], key: str) -> V | None:
         """See `ViewStore.get`."""
         kind, table = self._reading(view)
+        check_text((key,))
         found = table.get(key)
         return None if found is None else kind.decode(found[1])
 
     async def get_many(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
         """See `ViewStore.get_many`."""
         kind, table = self._reading(view)
+        check_text(keys)
         return {key: kind.decode(table[key][1]) for key in keys if key in table}
 
     async def find(
@@ -334,19 +337,20 @@ class MemoryViewTransaction:
         """See `ViewTransaction.load`."""
         kind = view_type(view)
         table, changes = self._table(kind)
+        check_text(keys)
         found = ((key, changes[key] if key in changes else table.get(key)) for key in keys)
         return {key: kind.decode(row[1]) for key, row in found if row is not None}
 
     async def save(self, views: Sequence[View]) -> None:
         """See `ViewTransaction.save`."""
-        for view in views:
-            kind = view_type(type(view))
-            row = kind.row(view)
-            check_row(kind, row)
-            self._table(kind)[1][row[0]] = (row, kind.encode(view))
+        kinds = [view_type(type(view)) for view in views]
+        stored = [kind.stored(view) for kind, view in zip(kinds, views, strict=True)]
+        for kind, (row, document) in zip(kinds, stored, strict=True):
+            self._table(kind)[1][row[0]] = (row, document)
 
     async def delete(self, view: type[View], keys: Sequence[str]) -> None:
         """See `ViewTransaction.delete`."""
+        check_text(keys)
         self._table(view_type(view))[1].update(dict.fromkeys(keys))
 
     async def find(

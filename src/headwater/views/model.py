@@ -2,14 +2,19 @@
 
 import enum
 import functools
+import math
 import operator
 import types
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
 
 import msgspec
+from msgspec.inspect import EnumType
 
-from headwater.errors import DeclarationError, StoreError
+from headwater.errors import DeclarationError, ViewUnreadable
+from headwater.messages import StoredForm
+from headwater.messages.kinds import Kinds, bare, kinds_of
+from headwater.messages.whole_numbers import INT_MAX, INT_MIN, is_big
 
 
 class Key:
@@ -33,7 +38,9 @@ class ViewType(msgspec.Struct, frozen=True):
         key: the name of its key field.
         indexes: the names of its indexed fields, in order of declaration.
         defaults: whether all fields but the key have defaults, so that an event may start one.
-        encode, decode: msgspec JSON; decode raises `StoreError` when the document does not fit.
+        write: returns a document's JSON, and the document as it is read back from that; raises
+            `Unstorable` when that would not be the same.
+        decode: returns a document from its JSON; raises `ViewUnreadable` when it does not fit.
         row: the key as text, then the indexed values (text, number, truth value or None).
     """
 
@@ -42,13 +49,24 @@ class ViewType(msgspec.Struct, frozen=True):
     key: str
     indexes: tuple[str, ...]
     defaults: bool
-    encode: Callable[[Any], bytes]
+    write: Callable[[Any], tuple[bytes, Any]]
     decode: Callable[[bytes | str], Any]
     row: Callable[[Any], tuple[Any, ...]]
 
     def key_of(self, view: Any) -> str:
         """Return a document's key as text."""
         return str(getattr(view, self.key))
+
+    def stored(self, view: Any) -> tuple[tuple[Any, ...], bytes]:
+        """Return what is stored of a document: its `row`, and its JSON.
+
+        The row is of the document as it is read back, so that all stores hold the same values.
+
+        Raises:
+            Unstorable: it would not come back as the same document.
+        """
+        document, back = self.write(view)
+        return self.row(back), document
 
 
 @functools.cache
@@ -71,14 +89,15 @@ def view_type(cls: type[View]) -> ViewType:
     indexes = tuple(n for n, hint in hints.items() if n != key and _marked(hint, Index))
     _check_columns(cls, hints, key, indexes)
     fields = {field.name: field for field in msgspec.structs.fields(cls)}
+    form = StoredForm(cls, f"view {cls.__name__!r}")
     return ViewType(
         cls=cls,
         name=cls.__name__,
         key=key,
         indexes=indexes,
         defaults=all(not field.required for name, field in fields.items() if name != key),
-        encode=msgspec.json.Encoder().encode,
-        decode=_decoder(cls),
+        write=form.write,
+        decode=_decoder(cls, form, fields[key].encode_name),
         row=_row(hints, key, indexes),
     )
 
@@ -102,21 +121,26 @@ def plain(value: Any) -> Any:
     return value.value if isinstance(value, enum.Enum) else value
 
 
-def _decoder(cls: type[View]) -> Callable[[bytes | str], Any]:
-    decode_json = msgspec.json.Decoder(cls).decode
+def _decoder(cls: type[View], form: StoredForm, key: str) -> Callable[[bytes | str], Any]:
+    read = form.read
 
     def decode(document: bytes | str) -> Any:
         try:
-            return decode_json(document)
-        except msgspec.MsgspecError as error:
-            reason = (
-                f"a stored document does not fit the class ({error}): give new fields a default, "
-                "or rebuild the projection"
-            )
-            store = f"views of {cls.__name__}"
-            raise StoreError(store=store, reason=reason, outcome="not stored") from error
+            return read(document)
+        except Exception as error:
+            raise ViewUnreadable(
+                view=cls.__name__, key=_key_in(document, key), reason=str(error)
+            ) from error
 
     return decode
+
+
+def _key_in(document: bytes | str, field: str) -> str:
+    """Return the key of a document that cannot be read otherwise, if it is one at all."""
+    try:
+        return str(msgspec.json.decode(document)[field])
+    except Exception:  # noqa: BLE001  # it may be anything
+        return "?"
 
 
 def _row(
@@ -149,11 +173,24 @@ def _check_columns(cls: type, hints: dict[str, Any], key: str, indexes: tuple[st
         kinds = _kinds(hints[name])
         if not kinds or not all(issubclass(kind, _INDEXABLE) for kind in kinds):
             reason = f"the index {name!r} must be str, int, float or bool, not {hints[name]}"
+        elif not _fits(kinds_of(hints[name])):
+            reason = f"the index {name!r} can hold numbers that no index takes: at most 64 bits"
     if reason:
         raise DeclarationError(subject=cls.__name__, reason=reason)
 
 
 _INDEXABLE = (str, int, float, types.NoneType, enum.Enum)
+
+
+def _fits(kinds: Kinds) -> bool:
+    """Whether all values of an indexed field are numbers that every index takes, or none."""
+    enums = (one.cls for kind in kinds if isinstance(one := bare(kind), EnumType))
+    numbers = [member.value for cls in enums for member in cls]
+    return not any(map(is_big, kinds)) and all(
+        math.isfinite(n) if isinstance(n, float) else INT_MIN <= n <= INT_MAX
+        for n in numbers
+        if isinstance(n, int | float)
+    )
 
 
 def _kinds(hint: Any) -> set[type]:

@@ -23,7 +23,9 @@ from headwater.views.postgres_columns import (
     escape_all,
     unescape,
 )
-from headwater.views.selection import Selection, check_row, cursor_after
+from headwater.views.selection import Selection, cursor_after
+
+Row = tuple[Any, ...]  # the key, the indexed values, the document
 
 _NAME_BYTES_MAX = 63
 _TAKEN = frozenset({"cmax", "cmin", "ctid", "oid", "tableoid", "xmax", "xmin"})
@@ -76,23 +78,7 @@ class Table:
             f"{name} = excluded.{name}" for name in names[1:]
         )
 
-    def rows(self, views: Sequence[View]) -> list[tuple[Any, ...]]:
-        """Return the rows of documents by key, each key once, the last one of it.
-
-        Raises:
-            InvalidInput: an indexed number does not fit 64 bits or is not a number.
-        """
-        row_of, encode, kind = self.kind.row, self.kind.encode, self.kind
-        indexed = bool(kind.indexes)
-        rows: dict[str, tuple[Any, ...]] = {}
-        for view in views:
-            row = row_of(view)
-            if indexed:
-                check_row(kind, row)
-            rows[row[0]] = (*row, encode(view).decode())
-        return [rows[key] for key in sorted(rows)]
-
-    def arrays(self, rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    def arrays(self, rows: Sequence[Row]) -> list[list[Any]]:
         """Return what to bind to `insert`, `update` and `upsert`: an array for each column.
 
         Raises:
@@ -194,6 +180,19 @@ class Table:
         return [behind, f"{name} IS NULL"] if selection.descending else [behind]
 
 
+def rows_of(kind: ViewType, views: Sequence[View]) -> list[Row]:
+    """Return the rows of documents by key, each key once, the last one of it.
+
+    Raises:
+        Unstorable: one would not come back as the same document.
+    """
+    rows: dict[str, Row] = {}
+    for view in views:
+        row, document = kind.stored(view)
+        rows[row[0]] = (*row, document.decode())
+    return [rows[key] for key in sorted(rows)]
+
+
 @functools.cache
 def table(view: type[View], generation: int) -> Table:
     """Return the statements for a view type in a generation."""
@@ -227,4 +226,13 @@ def _quoted(name: str) -> str:
     return f'"{name}"'
 
 
-__all__ = ["Table", "escape", "escape_all", "table", "table_name", "too_long"]
+__all__ = [
+    "Row",
+    "Table",
+    "escape",
+    "escape_all",
+    "rows_of",
+    "table",
+    "table_name",
+    "too_long",
+]

@@ -16,7 +16,7 @@ from headwater.views.doubts import Claim, Doubts, claim_of
 from headwater.views.model import View, view_type
 from headwater.views.postgres_generations import Generations, lock
 from headwater.views.postgres_segments import Proof, advance, lock_segments, replace
-from headwater.views.postgres_tables import Table, escape_all, table, too_long
+from headwater.views.postgres_tables import Row, Table, escape_all, rows_of, table, too_long
 from headwater.views.selection import select
 
 V = TypeVar("V", bound=View)
@@ -96,16 +96,16 @@ class PostgresViewTransaction:
         by_type: dict[type[View], list[View]] = {}
         for view in views:
             by_type.setdefault(type(view), []).append(view)
-        for kind, group in by_type.items():
-            await self._save(kind, group)
+        found = {kind: rows_of(view_type(kind), group) for kind, group in by_type.items()}
+        for kind, rows in found.items():
+            await self._save(kind, rows)
 
-    async def _save(self, view: type[View], group: Sequence[View]) -> None:
+    async def _save(self, view: type[View], rows: Sequence[Row]) -> None:
         async def step(target: Table) -> None:
-            rows = target.rows(group)
             kept = self._kept.setdefault(target.name, set())
             absent = self._absent.setdefault(target.name, set())
             # New ones first: who waits for whom then follows the order of the keys.
-            parts: dict[str, list[tuple[Any, ...]]] = {target.insert: []}
+            parts: dict[str, list[Row]] = {target.insert: []}
             for row in rows:
                 sql = target.update if row[0] in kept else target.upsert
                 parts.setdefault(target.insert if row[0] in absent else sql, []).append(row)

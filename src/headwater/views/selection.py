@@ -6,6 +6,7 @@ is 1), then text by code points (which is the byte order of UTF-8).
 
 import base64
 import binascii
+import math
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import msgspec
 
 from headwater.errors import InvalidInput
+from headwater.messages.characters import check_text
+from headwater.messages.whole_numbers import INT_MAX, INT_MIN
 from headwater.views.api import Range
 from headwater.views.model import View, ViewType, plain, view_type
 
@@ -109,24 +112,6 @@ def order_key(value: Any) -> tuple[int, Any]:
     return (2, value) if isinstance(value, str) else (1, value)
 
 
-def check_row(kind: ViewType, row: tuple[Any, ...]) -> None:
-    """Refuse what a column cannot hold.
-
-    Raises:
-        InvalidInput: a whole number needs more than 64 bits, or a float is not a number.
-    """
-    for name, value in zip(kind.indexes, row[1:], strict=True):
-        if isinstance(value, float):
-            wrong = value != value  # noqa: PLR0124  # nan, faster than a call per value
-        else:
-            wrong = isinstance(value, int) and not -(2**63) <= value < 2**63
-        if wrong:
-            raise InvalidInput(
-                reason=f"{kind.name}.{name} is {value}: an indexed number must be a number of at "
-                "most 64 bits"
-            )
-
-
 def _check_field(kind: ViewType, field: str) -> None:
     if field != kind.key and field not in kind.indexes:
         names = ", ".join((kind.key, *kind.indexes))
@@ -139,15 +124,25 @@ def _check_field(kind: ViewType, field: str) -> None:
 def _value(kind: ViewType, field: str, value: Any) -> Any:
     value = plain(value)
     if field == kind.key:
-        return value if value is None else str(value)
+        value = value if value is None else str(value)
+    if isinstance(value, str):
+        check_text((value,))
+    if isinstance(value, int) and not INT_MIN <= value <= INT_MAX:
+        return _near(value)
     if value is None or isinstance(value, (str, int, float)):
-        if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            return float(value)
         return value
     raise InvalidInput(
         reason=f"{kind.name}.{field} is compared with {value!r}: give text, a number, "
         "a truth value, None or a Range of them"
     )
+
+
+def _near(value: int) -> float:
+    """Return what a whole number that no column holds is compared as."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _after(cursor: str, fingerprint: int) -> tuple[Any, str]:

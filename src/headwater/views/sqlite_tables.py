@@ -17,7 +17,7 @@ import msgspec
 
 from headwater.views.api import ViewPage
 from headwater.views.model import View, ViewType, view_type
-from headwater.views.selection import Selection, check_row, cursor_after
+from headwater.views.selection import Selection, cursor_after
 
 Row = tuple[Any, ...]  # the key, the indexed values, the document
 
@@ -121,16 +121,10 @@ def rows_of(kind: ViewType, views: Sequence[View]) -> list[Row]:
     """Return what `Table.save_many` stores.
 
     Raises:
-        InvalidInput: an indexed value cannot be stored.
+        Unstorable: one would not come back as the same document.
     """
-    row_of, encode, indexed = kind.row, kind.encode, bool(kind.indexes)
-    rows = []
-    for view in views:
-        row = row_of(view)
-        if indexed:
-            check_row(kind, row)
-        rows.append((*row, encode(view).decode()))
-    return rows
+    stored = map(kind.stored, views)
+    return [(*row, document.decode()) for row, document in stored]
 
 
 @functools.cache

@@ -13,7 +13,14 @@ from typing import Self, TypeVar
 import apsw
 
 from headwater._sql.sqlite import Database
-from headwater._sql.sqlite_connection import commit, connect, patience, roll_back, translate
+from headwater._sql.sqlite_connection import (
+    REFUSED,
+    commit,
+    connect,
+    patience,
+    roll_back,
+    translate,
+)
 from headwater.errors import StoreUnavailable
 
 T = TypeVar("T")
@@ -77,7 +84,7 @@ class Writer:
                 return work(self._connection)
             except apsw.BusyError:
                 pass
-            except apsw.Error as error:
+            except REFUSED as error:
                 raise translate(error, self._database.path) from error
         return await _finished(self._database.submit(lambda _: work(self._connection)))
 

@@ -17,6 +17,7 @@ from tests.unit.modelling.repository_rules import (
     PipelineRules,
 )
 from tests.unit.modelling.state_rules import SnapshotRules, TimeTravelRules
+from tests.unit.modelling.stored_rules import StorableRules, UnreadableRules
 
 
 @pytest.fixture(params=["sqlite", POSTGRES])
@@ -62,4 +63,12 @@ class TestSnapshots(SnapshotRules):
 
 
 class TestTimeTravel(TimeTravelRules):
+    pass
+
+
+class TestStorable(StorableRules):
+    pass
+
+
+class TestUnreadable(UnreadableRules):
     pass

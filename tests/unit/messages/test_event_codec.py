@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.errors import DeclarationError, MalformedMessage, UnknownMessage
+from headwater.errors import DeclarationError, EventUnreadable, MalformedMessage, UnknownMessage
 from headwater.messages import (
     Event,
     EventCodec,
@@ -108,13 +108,13 @@ def test_missing_upcaster() -> None:
         id: str
 
     upcaster(Gap, from_version=2)(lambda content: content)
-    with pytest.raises(MalformedMessage, match=r"no @upcaster\(from_version=1\) is registered"):
+    with pytest.raises(EventUnreadable, match=r"no @upcaster\(from_version=1\) is registered"):
         EventCodec([Gap]).decode("Gap", 1, b'{"id":"7"}')
 
 
 def test_event_of_a_newer_program() -> None:
     """An event of a later version than the class is refused with the advice to upgrade."""
-    with pytest.raises(MalformedMessage, match="at version 4, this program knows 3: upgrade"):
+    with pytest.raises(EventUnreadable, match="at version 4, this program knows 3: upgrade"):
         EventCodec([Paid]).decode("Paid", 4, b"{}")
 
 
@@ -142,8 +142,8 @@ def test_unknown_name() -> None:
     ],
 )
 def test_malformed_content(version: int, data: bytes) -> None:
-    """Content that does not fit is a MalformedMessage that names the event."""
-    with pytest.raises(MalformedMessage, match="event 'Paid' is malformed"):
+    """Content that does not fit is unreadable, a fault of ours; the error names the event."""
+    with pytest.raises(EventUnreadable, match="event 'Paid' cannot be read"):
         EventCodec([Paid]).decode("Paid", version, data)
 
 

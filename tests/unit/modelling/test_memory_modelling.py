@@ -14,6 +14,7 @@ from tests.unit.modelling.repository_rules import (
     PipelineRules,
 )
 from tests.unit.modelling.state_rules import SnapshotRules, TimeTravelRules
+from tests.unit.modelling.stored_rules import StorableRules, UnreadableRules
 
 
 @pytest.fixture
@@ -56,4 +57,12 @@ class TestSnapshots(SnapshotRules):
 
 
 class TestTimeTravel(TimeTravelRules):
+    pass
+
+
+class TestStorable(StorableRules):
+    pass
+
+
+class TestUnreadable(UnreadableRules):
     pass
