@@ -29,9 +29,9 @@ from headwater.messages.types import (
     Target,
     message_type,
     route,
-    upcaster,
     wire,
 )
+from headwater.messages.upcasting import Upcast, upcaster
 
 __all__ = [
     "Command",
@@ -46,6 +46,7 @@ __all__ = [
     "SourceState",
     "Tag",
     "Target",
+    "Upcast",
     "current",
     "decode_metadata",
     "encode_event",

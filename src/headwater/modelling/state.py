@@ -67,7 +67,7 @@ class StateType:
         name: the first part of its streams' names.
         commands: its command handlers by command type.
         events: its event types.
-        event_names: their wire names.
+        event_names: their wire names, and those of events that have become some of them.
         fingerprint: identifies the shape of the state; a snapshot of another shape is ignored.
     """
 
@@ -90,12 +90,11 @@ class StateType:
         self.commands: dict[type[Command], CommandHandler] = command_handlers_of(cls, DecisionModel)
         self._appliers: dict[type[Event], Applier] = event_handlers_of(cls)
         self.events = tuple(self._appliers)
-        kinds = [message_type(event) for event in self.events]
-        self.event_names = tuple(n for kind in kinds for n in (kind.name, *kind.aliases))
         self.codec = EventCodec(self.events)
+        self.event_names = self.codec.names
         self._stored: dict[str, tuple[int, Callable[[bytes], Event], Applier]] = {
             name: (kind.version, msgspec.json.Decoder(kind.cls).decode, self._appliers[kind.cls])
-            for kind in kinds
+            for kind in map(message_type, self.events)
             for name in (kind.name, *kind.aliases)
         }
         schema = msgspec.json.encode(msgspec.json.schema(cls), order="deterministic")
@@ -118,20 +117,19 @@ class StateType:
         Raises:
             MalformedMessage: a stored event does not fit its class.
         """
-        stored = self._stored
+        stored, codec = self._stored, self.codec
         for event in events:
             entry = stored.get(event.type)
-            if entry is None:
-                continue
-            version, decode, applier = entry
-            if event.type_version == version:
+            if entry is not None and event.type_version == entry[0]:
+                _, decode, applier = entry
                 try:
                     payload = decode(event.data)
                 except msgspec.MsgspecError:
-                    payload = self.codec.decode(event.type, version, event.data)
-            else:
-                payload = self.codec.decode(event.type, event.type_version, event.data)
-            applier(state, payload)
+                    payload = codec.decode(event.type, event.type_version, event.data)
+                applier(state, payload)
+            elif codec.knows(event.type):
+                for payload in codec.decode_all(event.type, event.type_version, event.data):
+                    self._appliers[type(payload)](state, payload)
 
 
 class ModelType(StateType):
