@@ -58,6 +58,11 @@ class EventCodec:
         """The wire names of all stored events that can be, or have become, one of the classes."""
         return tuple(self._decoders)
 
+    @property
+    def versions(self) -> dict[str, int]:
+        """The current versions of all `names`."""
+        return {name: version for name, (version, _, _) in self._decoders.items()}
+
     def knows(self, name: str) -> bool:
         """Whether stored events of this wire name can be, or have become, one of the classes."""
         return name in self._decoders

@@ -17,6 +17,7 @@ import msgspec
 
 from headwater.errors import DeclarationError, HeadwaterError
 from headwater.messages import Command, Event
+from headwater.modelling.stored_state import StateForm
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -73,7 +74,7 @@ class SagaType(msgspec.Struct, frozen=True):
         cls: the class.
         name: its stable name in stores and idempotency keys.
         events, rejections, deadlines: its handlers.
-        encode, decode: its state as JSON.
+        form: how its states are stored.
     """
 
     cls: Any
@@ -81,8 +82,7 @@ class SagaType(msgspec.Struct, frozen=True):
     events: dict[type[Event], SagaHandler]
     rejections: tuple[RejectionHandler, ...]
     deadlines: dict[str, Callable[[Any], Effects]]
-    encode: Callable[[Any], bytes]
-    decode: Callable[[bytes], Any]
+    form: StateForm
 
     def rejection_handler(self, command: Command, error: HeadwaterError) -> Any:
         """Return the first handler for this command that accepts this error, else None."""
@@ -212,8 +212,7 @@ def saga_type(cls: type[Saga]) -> SagaType:
         events=_event_handlers(cls),
         rejections=tuple(_rejection(function) for function, _ in _marked(cls, _REJECTION)),
         deadlines=_deadlines(cls),
-        encode=msgspec.json.Encoder().encode,
-        decode=msgspec.json.Decoder(cls).decode,
+        form=StateForm(cls, remedy=": the state of a saga is stored after each step", exact=False),
     )
 
 
