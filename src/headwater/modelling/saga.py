@@ -17,7 +17,7 @@ import msgspec
 
 from headwater.errors import DeclarationError, HeadwaterError
 from headwater.messages import Command, Event
-from headwater.modelling.stored_state import StateForm
+from headwater.modelling.stored_state import check_fields
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -74,7 +74,7 @@ class SagaType(msgspec.Struct, frozen=True):
         cls: the class.
         name: its stable name in stores and idempotency keys.
         events, rejections, deadlines: its handlers.
-        form: how its states are stored.
+        encode, decode: its state as JSON.
     """
 
     cls: Any
@@ -82,7 +82,8 @@ class SagaType(msgspec.Struct, frozen=True):
     events: dict[type[Event], SagaHandler]
     rejections: tuple[RejectionHandler, ...]
     deadlines: dict[str, Callable[[Any], Effects]]
-    form: StateForm
+    encode: Callable[[Any], bytes]
+    decode: Callable[[bytes], Any]
 
     def rejection_handler(self, command: Command, error: HeadwaterError) -> Any:
         """Return the first handler for this command that accepts this error, else None."""
@@ -206,13 +207,15 @@ def saga_type(cls: type[Saga]) -> SagaType:
             reason=f'saga_segments must be 1 to 1024 and saga_source "store" or "bus", got '
             f"{cls.saga_segments} and {cls.saga_source!r}",
         )
+    check_fields(cls, remedy=": the state of a saga is stored after each step")
     return SagaType(
         cls=cls,
         name=cls.__dict__.get("saga_name") or cls.__name__,
         events=_event_handlers(cls),
         rejections=tuple(_rejection(function) for function, _ in _marked(cls, _REJECTION)),
         deadlines=_deadlines(cls),
-        form=StateForm(cls, remedy=": the state of a saga is stored after each step", exact=False),
+        encode=msgspec.json.Encoder().encode,
+        decode=msgspec.json.Decoder(cls).decode,
     )
 
 

@@ -16,7 +16,7 @@ from headwater.modelling.declarations import (
     command_handlers_of,
     event_handlers_of,
 )
-from headwater.modelling.stored_state import StateForm
+from headwater.modelling.stored_state import StateForm, check_fields
 
 Applier = Callable[[Any, Any], None]
 _NO_SNAPSHOTS = ", or set snapshot_every = 0 (and snapshot_load_ms = 0), so that it is never stored"
@@ -113,11 +113,12 @@ class StateType:
         cls: Any = self.cls
         needed = issubclass(cls, Aggregate) and (cls.snapshot_every or cls.snapshot_load_ms)
         try:
-            return StateForm(cls, remedy=_NO_SNAPSHOTS)
+            check_fields(cls, remedy=_NO_SNAPSHOTS)
         except DeclarationError:
             if needed:
                 raise
             return None
+        return StateForm(cls)
 
     def _fingerprint(self) -> str:
         """Identify the shape of the state, and what is declared about how it comes about."""

@@ -31,27 +31,11 @@ class StateForm:
         decode: returns a state from its stored form.
     """
 
-    def __init__(self, cls: type[msgspec.Struct], *, remedy: str, exact: bool = True) -> None:
-        """Look through the fields of a class.
-
-        Args:
-            cls: the class.
-            remedy: what else can be done about a field that cannot be stored.
-            exact: states must come back with the very types that they had; else it is enough that
-                nothing of their content is lost.
-
-        Raises:
-            DeclarationError: a field has a type that cannot be stored; names both and a remedy.
-        """
-        for field in msgspec.structs.fields(cls):
-            problem = _problem_of(field.type)
-            if problem:
-                reason = f"field {field.name!r} cannot be stored: {problem}{remedy}"
-                raise DeclarationError(subject=cls.__name__, reason=reason)
+    def __init__(self, cls: type[msgspec.Struct]) -> None:
+        """Take a class whose fields were checked."""
         self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(cls).decode
         self._encode = msgspec.json.Encoder().encode
         self._same = comparers(cls)
-        self._exact = exact
         self._name = cls.__name__
 
     def encode(self, state: Any) -> bytes:
@@ -65,13 +49,11 @@ class StateForm:
             back = self.decode(data)
         except Exception as error:
             raise NotStorable(f"{self._name} {self._culprit(state)}: {error}") from error
-        if not self._exact and self._encode(back) == data:
-            return data
         for name, same in self._same:
             before, after = getattr(state, name), getattr(back, name)
             if not same(before, after):
-                msg = f"{self._name}.{name} would come back as {after!r:.80}, it is {before!r:.80}"
-                raise NotStorable(msg)
+                msg = f"{self._name}.{name} would come back as {_shown(after)}, "
+                raise NotStorable(f"{msg}it is {_shown(before)}")
         return data
 
     def _culprit(self, state: Any) -> str:
@@ -83,6 +65,19 @@ class StateForm:
             except Exception:  # noqa: BLE001  # that is the one, whatever it is
                 return f"cannot be stored, because of {field.name} = {_shown(value)}"
         return "cannot be stored"
+
+
+def check_fields(cls: type[msgspec.Struct], *, remedy: str) -> None:
+    """Check that the fields of a class have types that can be stored, as far as that can be seen.
+
+    Raises:
+        DeclarationError: one cannot; names it, says why, and the ``remedy`` beside another type.
+    """
+    for field in msgspec.structs.fields(cls):
+        problem = _problem_of(field.type)
+        if problem:
+            reason = f"field {field.name!r} cannot be stored: {problem}{remedy}"
+            raise DeclarationError(subject=cls.__name__, reason=reason)
 
 
 def _shown(value: Any) -> str:

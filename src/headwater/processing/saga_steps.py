@@ -23,11 +23,10 @@ _encode = msgspec.json.Encoder().encode
 class _Live:
     """A saga while it is being worked on. ``state`` is None when there is none."""
 
-    __slots__ = ("changed", "data", "ended", "origin", "sent", "state")
+    __slots__ = ("changed", "ended", "origin", "sent", "state")
 
     def __init__(self, state: Any, origin: str, sent: int) -> None:
         self.state = state
-        self.data = b""  # the state in stored form, when it has changed
         self.origin = origin
         self.sent = sent
         self.changed = False
@@ -75,7 +74,7 @@ class SagaWork:
             self._live[saga] = (
                 _Live(None, "", 0)
                 if row is None
-                else _Live(self._kind.form.decode(bytes(row.state)), row.origin, row.sent)
+                else _Live(self._kind.decode(bytes(row.state)), row.origin, row.sent)
             )
 
     def exists(self, saga: str) -> bool:
@@ -98,8 +97,7 @@ class SagaWork:
         """Call a handler of a saga that is there, and take its effects.
 
         Raises:
-            NotStorable: the state that it leaves would not come back from the store.
-            Exception: what the handler raised; after either nothing of this work must be saved.
+            Exception: what the handler raised; then nothing of this work must be saved.
         """
         live = self._live[saga]
         live.changed = True
@@ -121,8 +119,6 @@ class SagaWork:
             live.state = None
             for name in self._kind.deadlines:
                 self._deadlines[f"{self._id(saga)}/{name}"] = None
-        else:
-            live.data = self._kind.form.encode(live.state)
 
     async def save(self, transaction: ViewTransaction) -> None:
         """Save everything."""
@@ -131,7 +127,7 @@ class SagaWork:
             SagaState(
                 id=self._id(saga),
                 saga=self._kind.name,
-                state=msgspec.Raw(live.data),
+                state=msgspec.Raw(self._kind.encode(live.state)),
                 origin=live.origin,
                 sent=live.sent,
             )

@@ -16,6 +16,7 @@ from tests.unit.modelling.repository_rules import (
     PipelineRules,
 )
 from tests.unit.modelling.state_rules import SnapshotRules, TimeTravelRules
+from tests.unit.modelling.stored_state_rules import RevisionRules, StoredStateRules
 
 
 @pytest.fixture(params=["sqlite", POSTGRES])
@@ -49,4 +50,12 @@ class TestSnapshots(SnapshotRules):
 
 
 class TestTimeTravel(TimeTravelRules):
+    pass
+
+
+class TestStoredStates(StoredStateRules):
+    pass
+
+
+class TestRevisions(RevisionRules):
     pass

@@ -13,6 +13,7 @@ from tests.unit.modelling.repository_rules import (
     PipelineRules,
 )
 from tests.unit.modelling.state_rules import SnapshotRules, TimeTravelRules
+from tests.unit.modelling.stored_state_rules import RevisionRules, StoredStateRules
 
 
 @pytest.fixture
@@ -43,4 +44,12 @@ class TestSnapshots(SnapshotRules):
 
 
 class TestTimeTravel(TimeTravelRules):
+    pass
+
+
+class TestStoredStates(StoredStateRules):
+    pass
+
+
+class TestRevisions(RevisionRules):
     pass
