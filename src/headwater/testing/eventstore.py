@@ -20,6 +20,7 @@ from headwater.testing.eventstore_import import ImportConformance
 from headwater.testing.eventstore_keys import KeyConformance
 from headwater.testing.eventstore_read import ReadConformance
 from headwater.testing.eventstore_shards import ShardConformance
+from headwater.testing.eventstore_upkeep import UpkeepConformance
 
 
 class EventStoreConformance(
@@ -30,6 +31,7 @@ class EventStoreConformance(
     FollowConformance,
     ImportConformance,
     ShardConformance,
+    UpkeepConformance,
 ):
     """Subclass it, say how to open a store, and whether stores at one place share their log."""
 
