@@ -30,6 +30,10 @@ _COMMANDS = {
         "headwater.cli.copy_store:copy_store",
         "Copy an event store into another one, or compare the two.",
     ),
+    "retag": (
+        "headwater.cli.retag:retag",
+        "Give stored events the tags that their classes have today.",
+    ),
     "new": ("headwater.cli.new:new", "Make a new service that runs at once."),
     "version": ("headwater.cli.version:version", "Print the version."),
 }
