@@ -22,6 +22,10 @@ _COMMANDS = {
         "headwater.cli.dead_letters:app",
         "Inspect, retry and drop events that could not be handled.",
     ),
+    "snapshots": (
+        "headwater.cli.snapshots:app",
+        "Check and drop the stored states of aggregates.",
+    ),
     "config": (
         "headwater.cli.config:app",
         "Push, pull and restore settings that are in a database.",

@@ -49,12 +49,19 @@ class StateForm:
             back = self.decode(data)
         except Exception as error:
             raise NotStorable(f"{self._name} {self._culprit(state)}: {error}") from error
-        for name, same in self._same:
-            before, after = getattr(state, name), getattr(back, name)
-            if not same(before, after):
-                msg = f"{self._name}.{name} would come back as {_shown(after)}, "
-                raise NotStorable(f"{msg}it is {_shown(before)}")
+        if difference := self.difference(state, back):
+            field, before, after = difference
+            msg = f"{self._name}.{field} would come back as {after}, it is {before}"
+            raise NotStorable(msg)
         return data
+
+    def difference(self, one: Any, other: Any) -> tuple[str, str, str] | None:
+        """Return the first field in which two states differ, and what they have there; or None."""
+        for name, same in self._same:
+            first, second = getattr(one, name), getattr(other, name)
+            if not same(first, second):
+                return name, _shown(first), _shown(second)
+        return None
 
     def _culprit(self, state: Any) -> str:
         """Return which field keeps a state from being stored or read, with its value."""

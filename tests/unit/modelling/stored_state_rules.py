@@ -1,6 +1,7 @@
 """Rules of states that cannot be stored, and of states that handlers have made wrongly."""
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import msgspec
@@ -18,6 +19,7 @@ from headwater.modelling import (
     event_sourcing_handler,
 )
 from headwater.modelling.encoding import new_events
+from headwater.modelling.snapshot_check import check_snapshots
 
 
 class Draw(Command):
@@ -192,13 +194,7 @@ class RevisionRules:
         await Painter(store, Wrong).draw("line", times=12)
         assert (await Painter(store, Wrong).state()).drawn == ["enil"] * 12
 
-        class Right(Wrong):
-            revision: ClassVar[int] = 2
-
-            @event_sourcing_handler
-            def on_drawn(self, event: Drawn) -> None:
-                self.drawn.append(event.what)
-
+        Right = drawing(str, revision=2)  # noqa: N806  # a class
         corrected = Painter(store, Right)
         assert (await corrected.state()).drawn == ["line"] * 12
         await corrected.draw("line")
@@ -206,16 +202,74 @@ class RevisionRules:
         assert snapshot is not None
         assert (snapshot.version, snapshot.fingerprint) == (13, aggregate_type(Right).fingerprint)
 
+    async def test_what_a_wrong_handler_made_is_found(self, store: EventStore) -> None:
+        """A check compares each snapshot with a replay, and says what is different."""
+        await Painter(store, Wrong).draw("line", times=12)
+        assert await checked(Wrong, store) == [("Canvas/c", 10, "same", "")]
 
-class Wrong(Aggregate):
-    stream_name: ClassVar[str] = "Canvas"
-    snapshot_every: ClassVar[int] = 10
-    drawn: list[str] = msgspec.field(default_factory=list)
+        Silently = drawing(str)  # noqa: N806  # a class
+        assert (await Painter(store, Silently).state()).drawn[:10] == ["enil"] * 10
+        ((stream, version, verdict, reason),) = await checked(Silently, store)
+        assert (stream, version, verdict) == ("Canvas/c", 10, "different")
+        assert reason.startswith("drawn is ['enil', ")
+        assert "the events lead to ['line', " in reason
+        await store.drop_snapshots("Canvas/")
+        assert (await Painter(store, Silently).state()).drawn == ["line"] * 12
 
-    @command_handler(creates="if_missing")
-    def draw(self, command: Draw) -> Drawn:
-        return Drawn(self.id, command.what)
+    async def test_a_check_looks_at_all_kinds(self, store: EventStore) -> None:
+        """Snapshots that are ignored, unreadable, too new or not to be replayed are told apart."""
+        await Painter(store, Wrong).draw("line", times=3)
+        fingerprint = aggregate_type(Wrong).fingerprint
+        for stream, version, mark, data in (
+            ("Canvas/c", 3, fingerprint, b'{"id":"c","drawn":["enil","enil","enil"]}'),
+            ("Canvas/d", 3, fingerprint, b'{"id":"d","drawn":[]}'),
+            ("Canvas/e", 3, "other", b""),
+            ("Canvas/f", 3, fingerprint, b'{"drawn":7}'),
+            ("Canvases/g", 3, fingerprint, b"{}"),
+        ):
+            await store.save_snapshot(Snapshot(stream, version, mark, data))
+        assert [each[:3] for each in await checked(Wrong, store)] == [
+            ("Canvas/c", 3, "same"),
+            ("Canvas/d", 3, "different"),
+            ("Canvas/e", 3, "ignored"),
+            ("Canvas/f", 3, "unreadable"),
+        ]
+        assert [each[3] for each in await checked(Wrong, store, prefix="Canvas/d")] == [
+            "the stream has 0 events"
+        ]
 
-    @event_sourcing_handler
-    def on_drawn(self, event: Drawn) -> None:
-        self.drawn.append(event.what[::-1])
+        Failing = drawing(int)  # noqa: N806  # a class
+        ((*_, reason),) = await checked(Failing, store, prefix="Canvas/c")
+        assert reason.startswith("replaying the events fails: ValueError: invalid literal")
+
+
+async def checked(
+    cls: type[Aggregate], store: EventStore, *, prefix: str = ""
+) -> list[tuple[Any, ...]]:
+    """Return what a check finds, as tuples."""
+    found = check_snapshots(cls, store, prefix=prefix)
+    return [msgspec.structs.astuple(one) async for one in found]
+
+
+def drawing(read: Callable[[str], Any], *, revision: int = 1) -> type[Aggregate]:
+    """Make the class as it is in one version of a program: with this handler and revision."""
+    now = revision
+
+    class Drawing(Aggregate):
+        stream_name: ClassVar[str] = "Canvas"
+        snapshot_every: ClassVar[int] = 10
+        revision: ClassVar[int] = now
+        drawn: list[str] = msgspec.field(default_factory=list)
+
+        @command_handler(creates="if_missing")
+        def draw(self, command: Draw) -> Drawn:
+            return Drawn(self.id, command.what)
+
+        @event_sourcing_handler
+        def on_drawn(self, event: Drawn) -> None:
+            self.drawn.append(read(event.what))
+
+    return Drawing
+
+
+Wrong = drawing(lambda text: text[::-1])
