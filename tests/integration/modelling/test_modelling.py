@@ -10,6 +10,7 @@ from headwater.eventstore.postgres import PostgresEventStore
 from headwater.eventstore.sqlite import SQLiteEventStore
 from tests.postgres_server import POSTGRES
 from tests.unit.modelling.decision_rules import DecisionRules
+from tests.unit.modelling.older_event_rules import OlderEventRules
 from tests.unit.modelling.repository_rules import (
     CommandRules,
     IdempotencyRules,
@@ -58,4 +59,8 @@ class TestStoredStates(StoredStateRules):
 
 
 class TestRevisions(RevisionRules):
+    pass
+
+
+class TestOlderEvents(OlderEventRules):
     pass

@@ -7,6 +7,7 @@ import pytest
 from headwater.eventstore import EventStore
 from headwater.eventstore.memory import MemoryEventStore
 from tests.unit.modelling.decision_rules import DecisionRules
+from tests.unit.modelling.older_event_rules import OlderEventRules
 from tests.unit.modelling.repository_rules import (
     CommandRules,
     IdempotencyRules,
@@ -52,4 +53,8 @@ class TestStoredStates(StoredStateRules):
 
 
 class TestRevisions(RevisionRules):
+    pass
+
+
+class TestOlderEvents(OlderEventRules):
     pass
