@@ -32,6 +32,7 @@ from headwater.modelling.encoding import first_outcome, idempotency_of, new_even
 from headwater.modelling.models import check_shardable, load_models
 from headwater.modelling.snapshots import Snapshots
 from headwater.modelling.state import Aggregate, StateType, aggregate_type, check_id
+from headwater.modelling.stored_state import NotStorable
 
 A = TypeVar("A", bound=Aggregate)
 
@@ -222,10 +223,14 @@ class Repository(Generic[A]):
 
     def _keep(self, cell: Cell) -> None:
         """Keep a cell's durable state; if it has no stored form, it is loaded instead."""
-        if cell.kept is None or cell.kept.version < cell.version:
-            data = self.snapshots.encode(cell.state)
-            if data is not None:
-                cell.keep(data)
+        form = self.type.form
+        if form is None:
+            cell.contended = 0
+        elif cell.kept is None or cell.kept.version < cell.version:
+            try:
+                cell.keep(form.encode(cell.state))
+            except NotStorable:
+                cell.contended = 0  # to find that out again with each command would cost too much
 
     async def _confirm_refusal(
         self, cell: Cell, seen: int, message: CommandMessage, id: str, refusal: HeadwaterError

@@ -1,6 +1,6 @@
 """What versions of events mean for the classes that handle them."""
 
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import pytest
 
@@ -54,3 +54,32 @@ def test_versions_of_events_discard_snapshots() -> None:
         del upcasting._SOURCES[Aged][Merged]
         aggregate_type.cache_clear()
     assert aggregate_type(User).fingerprint == before
+
+
+def test_a_domain_may_have_revisions_of_its_own() -> None:
+    """A field, property or method called like the revision is what the domain says it is."""
+
+    class Document(Aggregate):
+        revision: int = 0  # type: ignore[misc]  # a field of the domain
+
+    class Computed(Aggregate):
+        @property
+        def revision(self) -> int:  # type: ignore[override]  # of the domain
+            return 7
+
+    assert aggregate_type(Document).fingerprint
+    assert aggregate_type(Computed).fingerprint
+    assert (Document(revision=3).revision, Computed().revision) == (3, 7)
+
+
+@pytest.mark.parametrize(("one", "other", "same"), [(1, 1, True), (1, 2, False), ("a", "b", False)])
+def test_each_revision_has_its_fingerprint(one: Any, other: Any, same: bool) -> None:
+    """Snapshots of two revisions of a class are told apart, whatever they are called."""
+
+    def fingerprint(value: Any) -> str:
+        class Versioned(Aggregate):
+            revision: ClassVar[Any] = value
+
+        return aggregate_type(Versioned).fingerprint
+
+    assert (fingerprint(one) == fingerprint(other)) is same
