@@ -46,7 +46,11 @@ def test_settings(kind: type[msgspec.Struct]) -> None:
 def test_headers() -> None:
     """Each header that carries something is listed."""
     text = page("reference/http.md").lower()
-    names = [value for name, value in vars(headers).items() if name.isupper() and name[0] != "_"]
+    names = [
+        value
+        for name, value in vars(headers).items()
+        if name.isupper() and name[0] != "_" and isinstance(value, str)
+    ]
     assert len(names) >= 8
     for name in names:
         assert f"`{name}`" in text

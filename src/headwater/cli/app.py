@@ -22,6 +22,10 @@ _COMMANDS = {
         "headwater.cli.dead_letters:app",
         "Inspect, retry and drop events that could not be handled.",
     ),
+    "snapshots": (
+        "headwater.cli.snapshots:app",
+        "Check and drop the stored states of aggregates.",
+    ),
     "config": (
         "headwater.cli.config:app",
         "Push, pull and restore settings that are in a database.",
@@ -29,6 +33,10 @@ _COMMANDS = {
     "copy-store": (
         "headwater.cli.copy_store:copy_store",
         "Copy an event store into another one, or compare the two.",
+    ),
+    "retag": (
+        "headwater.cli.retag:retag",
+        "Give stored events the tags that their classes have today.",
     ),
     "new": ("headwater.cli.new:new", "Make a new service that runs at once."),
     "version": ("headwater.cli.version:version", "Print the version."),

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,11 +12,11 @@ import msgspec
 from cyclopts import Parameter
 
 from headwater._sql.postgres_url import SCHEMES, Place
+from headwater.cli.progress import progress_bar
 from headwater.cli.stores import open_store
 from headwater.errors import ConfigurationError, StoresDiffer
 from headwater.eventstore import EventStore
 from headwater.eventstore.compare import compare_stores
-from headwater.eventstore.copy import Progress
 from headwater.eventstore.copy import copy_store as copy_all
 
 _CUT_OVER = (
@@ -93,7 +93,7 @@ async def _opened(
 async def _copy(source: str, target: str, *, json: bool) -> None:
     began = time.monotonic()
     async with _opened(source, target, existing=False) as (read, written):
-        with _bar("copying") as progress:
+        with progress_bar("copying") as progress:
             try:
                 copied = await copy_all(read, written, progress=progress)
             except asyncio.CancelledError:
@@ -127,7 +127,7 @@ async def _copy(source: str, target: str, *, json: bool) -> None:
 
 async def _check(source: str, target: str, *, json: bool) -> None:
     async with _opened(source, target, existing=True) as (read, written):
-        with _bar("comparing") as progress:
+        with progress_bar("comparing") as progress:
             found = await compare_stores(read, written, progress=progress)
     if json:
         names = {"source": _name(source), "target": _name(target)}
@@ -144,42 +144,3 @@ async def _check(source: str, target: str, *, json: bool) -> None:
 def _show_json(**content: Any) -> None:
     sys.stdout.write(f"{msgspec.json.encode(content).decode()}\n")
     sys.stdout.flush()
-
-
-@contextlib.contextmanager
-def _bar(title: str) -> Iterator[Progress]:
-    """Show how far it is, on a terminal; give what is to be told of it."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.progress import Progress as Bar
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.speed or 0:,.0f} events/s")
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        *(BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn()),
-    )
-    with Bar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        started = False
-
-        def progress(position: int, head: int) -> None:
-            nonlocal started
-            if not started:  # what was there before says nothing about the speed
-                started = True
-                bar.reset(task, total=head, completed=position)
-            else:
-                bar.update(task, completed=position)
-
-        yield progress

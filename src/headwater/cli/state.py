@@ -2,7 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,31 @@ async def _show(urls: Sequence[str], subject: Subject, id: str, point: Point) ->
             content = await _aggregate(store, subject, id, point)
         else:
             content = await _view(store, subject, subject.projection, id, point)
-    text = msgspec.json.format(msgspec.json.encode(content), indent=2).decode()
+    text = msgspec.json.format(_encoded(content), indent=2).decode()
     sys.stdout.write(f"{text}\n")
+
+
+def _encoded(content: dict[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(content)
+    except (TypeError, ValueError):  # a state that is never stored need not have a form in JSON
+        return msgspec.json.encode(_readable(content))
+
+
+def _readable(value: Any) -> Any:
+    """Return a value with what JSON does not have written as Python does."""
+    if isinstance(value, msgspec.Struct):
+        return {name: _readable(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, Mapping):
+        return {_text(key): _readable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | AbstractSet):
+        return [_readable(item) for item in value]
+    return value if value is None or type(value) in {bool, int, float} else _text(value)
+
+
+def _text(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text.encode(errors="backslashreplace").decode()
 
 
 async def _aggregate(store: StreamStore, subject: Subject, id: str, point: Point) -> dict[str, Any]:

@@ -8,7 +8,7 @@ A `StreamStore` is what those need who ask about streams only: an `EventStore`, 
 `ShardedEventStore` over several of them, each stream in one.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol, Self
 
 import msgspec
@@ -279,6 +279,24 @@ class StreamStore(Protocol):
     async def load_snapshot(self, stream: str) -> Snapshot | None:
         """Return the stream's snapshot, if one is kept."""
 
+    def read_snapshots(
+        self, prefix: str = "", *, page_size: int = 100
+    ) -> AsyncIterator[tuple[Snapshot, ...]]:
+        """Read the snapshots of all streams whose names begin with a prefix, in pages.
+
+        In order of the names (by code points; sharded: shard by shard), none of the pages empty.
+        Snapshots that are saved or dropped while this goes on may or may not be among them.
+
+        Raises:
+            InvalidInput: the page size is below 1.
+        """
+
+    async def drop_snapshot(self, stream: str) -> bool:
+        """Remove the stream's snapshot; return whether there was one."""
+
+    async def drop_snapshots(self, prefix: str = "") -> int:
+        """Remove the snapshots of all streams whose names begin with a prefix; return how many."""
+
     async def close(self) -> None:
         """Finish accepted appends, then release everything. Twice is fine."""
 
@@ -363,6 +381,23 @@ class EventStore(StreamStore, Protocol):
             DiskFull: nothing was stored.
             StoreUnavailable: nothing was stored, or it is unknown whether it was (its outcome
                 says which); the head tells.
+        """
+
+    async def retag(self, tags: Mapping[int, Sequence[str]]) -> int:
+        """Give stored events, by position, other tags; return how many had others before.
+
+        Nothing else of the events changes, and nobody is woken: who has read past a position has
+        read the event as it was. Who reads it from now on sees it with its new tags, and filters
+        select it by them.
+
+        Atomicity: all events, or none. An append's condition is checked before it or after it; a
+        decision on what was read before, with a condition after that position, is not seen.
+
+        Cancellation: wholly carried out, or not at all.
+
+        Raises:
+            InvalidInput: there is no event at a position, or a tag cannot be stored.
+            DiskFull: nothing was changed.
         """
 
     async def shard(self) -> Shard | None:

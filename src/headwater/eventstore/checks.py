@@ -1,6 +1,6 @@
 """What every backend refuses, in the same words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -150,6 +150,30 @@ def check_range(*, after: int, until: int | None, limit: int | None, page_size: 
         if actual is not None and not expected <= actual <= INT_MAX:
             least_and_most = f"at least {expected} and at most {INT_MAX}"
             raise InvalidInput(reason=f"{name} is {actual}, expected {least_and_most}")
+
+
+def check_retag(wanted: Iterable[int], found: Collection[int]) -> None:
+    """Refuse tags for events that are not there.
+
+    Raises:
+        InvalidInput: naming the first position without an event.
+    """
+    for position in wanted:
+        if position not in found:
+            reason = f"there is no event at position {position} that could be given tags"
+            raise InvalidInput(reason=reason)
+
+
+def end_of_prefix(prefix: str) -> str | None:
+    """Return the text before which, by code points, all come that begin with a prefix.
+
+    None when there is no such text: all that come from the prefix on.
+    """
+    rest = prefix.rstrip("\U0010ffff")
+    if not rest:
+        return None
+    following = ord(rest[-1]) + 1
+    return rest[:-1] + chr(0xE000 if following == 0xD800 else following)  # no surrogates
 
 
 def stored_before(key: str) -> PipelineBroken:

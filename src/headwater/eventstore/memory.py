@@ -4,7 +4,7 @@ import asyncio
 import bisect
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from operator import attrgetter
 
@@ -40,6 +40,7 @@ from headwater.eventstore.checks import (
     check_import,
     check_names,
     check_range,
+    check_retag,
     check_writes,
     new_keys,
     stored_before,
@@ -198,6 +199,40 @@ class MemoryEventStore:
         check_text((stream,))
         return self._snapshots.get(stream)
 
+    def read_snapshots(
+        self, prefix: str = "", *, page_size: int = 100
+    ) -> AsyncIterator[tuple[Snapshot, ...]]:
+        """See `StreamStore.read_snapshots`."""
+        check_range(after=0, until=None, limit=None, page_size=page_size)
+        return self._read_snapshots(prefix, page_size)
+
+    async def drop_snapshot(self, stream: str) -> bool:
+        """See `StreamStore.drop_snapshot`."""
+        self._check_open()
+        return self._snapshots.pop(stream, None) is not None
+
+    async def drop_snapshots(self, prefix: str = "") -> int:
+        """See `StreamStore.drop_snapshots`."""
+        self._check_open()
+        gone = [stream for stream in self._snapshots if stream.startswith(prefix)]
+        for stream in gone:
+            del self._snapshots[stream]
+        return len(gone)
+
+    async def retag(self, tags: Mapping[int, Sequence[str]]) -> int:
+        """See `EventStore.retag`."""
+        self._check_open()
+        check_retag(tags, range(1, len(self._log) + 1))
+        changed = 0
+        for position, wanted in tags.items():
+            event = self._log[position - 1]
+            if event.tags != (new := tuple(wanted)):
+                changed += 1
+                event = msgspec.structs.replace(event, tags=new)
+                self._log[position - 1] = event
+                self._streams[event.stream][event.version - 1] = event
+        return changed
+
     def read_keys(
         self, *, since: int = 0, page_size: int = 1000
     ) -> AsyncIterator[tuple[StoredKey, ...]]:
@@ -250,6 +285,17 @@ class MemoryEventStore:
         for start in range(0, len(found), page_size):
             self._check_open()
             yield tuple(found[start : start + page_size])
+
+    async def _read_snapshots(
+        self, prefix: str, page_size: int
+    ) -> AsyncIterator[tuple[Snapshot, ...]]:
+        self._check_open()
+        found = sorted(stream for stream in self._snapshots if stream.startswith(prefix))
+        for start in range(0, len(found), page_size):
+            self._check_open()
+            page = (self._snapshots.get(stream) for stream in found[start : start + page_size])
+            if present := tuple(snapshot for snapshot in page if snapshot is not None):
+                yield present
 
     async def _follow(self, filter: EventFilter, after: int, page_size: int) -> AsyncIterator[Page]:
         woken = asyncio.Event()

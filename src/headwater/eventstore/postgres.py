@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Self
 
@@ -29,9 +29,15 @@ from headwater.eventstore.api import (
 )
 from headwater.eventstore.checks import check_range, check_writes
 from headwater.eventstore.postgres_batch import Append, Refusal, Request, Verdict
-from headwater.eventstore.postgres_import import import_events, keys_page
+from headwater.eventstore.postgres_import import import_events, keys_page, storable
 from headwater.eventstore.postgres_names import from_text, to_text
 from headwater.eventstore.postgres_read import SQL, PageQuery
+from headwater.eventstore.postgres_upkeep import (
+    drop_snapshot,
+    drop_snapshots,
+    read_snapshots,
+    retag,
+)
 from headwater.eventstore.postgres_writer import Writer, stored_outcomes
 from headwater.messages import new_id, now_us
 
@@ -257,6 +263,29 @@ class PostgresEventStore:
         sql, name = SQL["load_snapshot"], to_text(stream)
         row = await self._database.read(lambda connection: connection.fetchrow(sql, name))
         return Snapshot(stream, row[0], from_text(row[1]), row[2]) if row else None
+
+    def read_snapshots(
+        self, prefix: str = "", *, page_size: int = 100
+    ) -> AsyncIterator[tuple[Snapshot, ...]]:
+        """See `StreamStore.read_snapshots`."""
+        check_range(after=0, until=None, limit=None, page_size=page_size)
+        return read_snapshots(self._database, prefix, page_size)
+
+    async def drop_snapshot(self, stream: str) -> bool:
+        """See `StreamStore.drop_snapshot`."""
+        async with self._database.transaction() as connection:
+            return await drop_snapshot(connection, stream)
+
+    async def drop_snapshots(self, prefix: str = "") -> int:
+        """See `StreamStore.drop_snapshots`."""
+        async with self._database.transaction() as connection:
+            return await drop_snapshots(connection, prefix)
+
+    async def retag(self, tags: Mapping[int, Sequence[str]]) -> int:
+        """See `EventStore.retag`."""
+        async with self._database.transaction() as connection:
+            with storable("given as a tag"):
+                return await retag(connection, tags)
 
     def read_keys(
         self, *, since: int = 0, page_size: int = 1000

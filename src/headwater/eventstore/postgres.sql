@@ -32,6 +32,34 @@ WHERE excluded.version >= event_snapshots.version;
 -- name: load_snapshot
 SELECT version, fingerprint, data FROM event_snapshots WHERE stream = $1;
 
+-- name: snapshots
+-- The end is NULL for all from the beginning on.
+SELECT stream, version, fingerprint, data FROM event_snapshots
+WHERE stream >= $1 AND ($2::text IS NULL OR stream < $2) ORDER BY stream LIMIT $3;
+
+-- name: drop_snapshot
+DELETE FROM event_snapshots WHERE stream = $1;
+
+-- name: drop_snapshots
+DELETE FROM event_snapshots WHERE stream >= $1 AND ($2::text IS NULL OR stream < $2);
+
+-- name: tags
+-- Locked in order, so that two who give the same events other tags do not wait for each other.
+SELECT position, tags FROM events WHERE position = ANY ($1::bigint[]) ORDER BY position FOR UPDATE;
+
+-- name: set_tags
+UPDATE events AS e SET tags = n.tags
+FROM unnest($1::bigint[], $2::text[]) AS n (position, tags)
+WHERE e.position = n.position;
+
+-- name: remove_tags
+DELETE FROM event_tags AS t
+USING unnest($1::text[], $2::bigint[]) AS n (tag, position)
+WHERE t.tag = n.tag AND t.position = n.position;
+
+-- name: add_tags
+INSERT INTO event_tags (tag, position) SELECT * FROM unnest($1::text[], $2::bigint[]);
+
 -- name: position_at
 -- Times never fall along positions, which are dense: build the position bit by bit, keeping each
 -- bit that leads to an event recorded early enough (one that does not exist is not).

@@ -1,6 +1,7 @@
 """Copying a store: events and keys of another one stored as they are, and keys read in pages."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import asyncpg
@@ -37,11 +38,21 @@ async def import_events(
 ) -> None:
     """See `EventStore.import_events`."""
     async with database.transaction() as connection:
-        try:
+        with storable("imported"):
             await _store_as_is(connection, events, keys, epoch)
-        except _WRONG as error:
-            reason = f"what was to be imported cannot be stored: {error}"
-            raise InvalidInput(reason=reason) from error
+
+
+@contextlib.contextmanager
+def storable(what: str) -> Iterator[None]:
+    """Turn what the driver says of values that it cannot store into an error of ours.
+
+    Raises:
+        InvalidInput: a value cannot be stored; ``what`` was to be done with it.
+    """
+    try:
+        yield
+    except _WRONG as error:
+        raise InvalidInput(reason=f"what was to be {what} cannot be stored: {error}") from error
 
 
 async def _store_as_is(

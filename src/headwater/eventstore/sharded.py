@@ -165,6 +165,22 @@ class ShardedEventStore:
         """See `StreamStore.load_snapshot`."""
         return await self._log_of(stream).load_snapshot(stream)
 
+    async def read_snapshots(
+        self, prefix: str = "", *, page_size: int = 100
+    ) -> AsyncIterator[tuple[Snapshot, ...]]:
+        """See `StreamStore.read_snapshots`."""
+        for log in self._logs:
+            async for page in log.read_snapshots(prefix, page_size=page_size):
+                yield page
+
+    async def drop_snapshot(self, stream: str) -> bool:
+        """See `StreamStore.drop_snapshot`."""
+        return await self._log_of(stream).drop_snapshot(stream)
+
+    async def drop_snapshots(self, prefix: str = "") -> int:
+        """See `StreamStore.drop_snapshots`."""
+        return sum([await log.drop_snapshots(prefix) for log in self._logs])
+
     async def close(self) -> None:
         """See `StreamStore.close`."""
         outcomes = await asyncio.gather(

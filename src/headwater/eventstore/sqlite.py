@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -45,6 +45,7 @@ from headwater.eventstore.sqlite_batch import (
 from headwater.eventstore.sqlite_import import keys_page
 from headwater.eventstore.sqlite_known import SQL
 from headwater.eventstore.sqlite_read import Found, PageQuery
+from headwater.eventstore.sqlite_upkeep import drop_snapshot, drop_snapshots, read_snapshots
 from headwater.messages import new_id, now_us
 
 _BATCH_MAX = 1024
@@ -249,6 +250,28 @@ class SQLiteEventStore:
             lambda reader: reader.execute(SQL["load_snapshot"], (stream,)).fetchone()
         )
         return Snapshot(*row) if row else None
+
+    def read_snapshots(
+        self, prefix: str = "", *, page_size: int = 100
+    ) -> AsyncIterator[tuple[Snapshot, ...]]:
+        """See `StreamStore.read_snapshots`."""
+        check_range(after=0, until=None, limit=None, page_size=page_size)
+        return read_snapshots(self._database, prefix, page_size)
+
+    async def drop_snapshot(self, stream: str) -> bool:
+        """See `StreamStore.drop_snapshot`."""
+        self._check_open()
+        return await self._database.write(lambda writer: drop_snapshot(writer, stream))
+
+    async def drop_snapshots(self, prefix: str = "") -> int:
+        """See `StreamStore.drop_snapshots`."""
+        self._check_open()
+        return await self._database.write(lambda writer: drop_snapshots(writer, prefix))
+
+    async def retag(self, tags: Mapping[int, Sequence[str]]) -> int:
+        """See `EventStore.retag`."""
+        self._check_open()
+        return await self._database.submit(lambda writer: self._appender.retag(writer, tags))
 
     def read_keys(
         self, *, since: int = 0, page_size: int = 1000

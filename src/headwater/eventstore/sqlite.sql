@@ -48,6 +48,29 @@ WHERE excluded.version >= event_snapshots.version;
 -- name: load_snapshot
 SELECT stream, version, fingerprint, data FROM event_snapshots WHERE stream = ?;
 
+-- name: snapshots
+-- The end is NULL for all from the beginning on.
+SELECT stream, version, fingerprint, data FROM event_snapshots
+WHERE stream >= :begin AND (:end IS NULL OR stream < :end) ORDER BY stream LIMIT :limit;
+
+-- name: drop_snapshot
+DELETE FROM event_snapshots WHERE stream = ?;
+
+-- name: drop_snapshots
+DELETE FROM event_snapshots WHERE stream >= :begin AND (:end IS NULL OR stream < :end);
+
+-- name: tags
+SELECT tags FROM events WHERE position = ?;
+
+-- name: set_tags
+UPDATE events SET tags = ? WHERE position = ?;
+
+-- name: remove_tag
+DELETE FROM event_tags WHERE tag = ? AND position = ?;
+
+-- name: add_tag
+INSERT INTO event_tags (tag, position) VALUES (?, ?);
+
 -- name: position_at
 -- Times never fall along positions, which are dense: build the position bit by bit, keeping each
 -- bit that leads to an event recorded early enough (one that does not exist is not).

@@ -3,8 +3,9 @@
 Everything here runs on the writing thread.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
 
@@ -15,6 +16,9 @@ from headwater.eventstore.checks import stored_before
 from headwater.eventstore.sqlite_batch import Append, Batch, Request, Verdict
 from headwater.eventstore.sqlite_import import store_as_is
 from headwater.eventstore.sqlite_known import Known
+from headwater.eventstore.sqlite_upkeep import retag
+
+T = TypeVar("T")
 
 _WRONG_TYPE = (apsw.SQLITE_CONSTRAINT_DATATYPE, apsw.SQLITE_CONSTRAINT_NOTNULL)
 
@@ -70,10 +74,22 @@ class Appender:
         Raises:
             HeadwaterError: nothing was stored, or (as its outcome says) it is unknown.
         """
+        self._alone(
+            connection, lambda inside: store_as_is(inside, self._known, events, keys, epoch)
+        )
+
+    def retag(self, connection: apsw.Connection, tags: Mapping[int, Sequence[str]]) -> int:
+        """Give events other tags, in a transaction of its own; return how many had others.
+
+        Raises:
+            HeadwaterError: nothing was changed, or (as its reason says) it is unknown.
+        """
+        return self._alone(connection, lambda inside: retag(inside, tags))
+
+    def _alone(self, connection: apsw.Connection, work: Callable[[apsw.Connection], T]) -> T:
+        """Do something else than appending in a transaction, and forget what was known before."""
         try:
-            transact(
-                connection, lambda inside: store_as_is(inside, self._known, events, keys, epoch)
-            )
+            return transact(connection, work)
         except Exception as error:
             raise _failure(error, self._path) from error
         finally:

@@ -34,9 +34,9 @@ from headwater.messages.types import (
     Target,
     message_type,
     route,
-    upcaster,
     wire,
 )
+from headwater.messages.upcasting import Upcast, upcaster
 from headwater.messages.whole_numbers import BigInt
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "StoredForm",
     "Tag",
     "Target",
+    "Upcast",
     "check_key",
     "current",
     "decode_metadata",

@@ -1,7 +1,7 @@
 """Events and metadata to stored bytes and back: msgspec JSON all the way, with upcasting."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -10,39 +10,64 @@ from headwater.errors import DeclarationError, EventUnreadable, MalformedMessage
 from headwater.messages.metadata import Metadata
 from headwater.messages.stored_form import StoredForm, Write, decoder_of
 from headwater.messages.types import Event, MessageType, message_type
+from headwater.messages.upcasting import check_steps, encode_content, lift, sources_of
 
-_decode_any = msgspec.json.Decoder(dict[str, Any]).decode
+Decode = Callable[[bytes], Event]
 _METADATA = StoredForm(Metadata, "metadata")
 
 
 class EventCodec:
-    """Decodes events of the classes it was given, lifting older versions."""
+    """Decodes events of the classes it was given, lifting older versions.
+
+    An older event may have become several, or none (see `upcaster`); stored events of other
+    classes that have become events of these are known, too.
+    """
 
     def __init__(self, events: Iterable[type[Event]] = ()) -> None:
         """Know these event classes.
 
         Raises:
-            DeclarationError: two classes have the same wire name, or one could never be read.
+            DeclarationError: two classes have the same wire name, an upcaster is missing, or a
+                class could never be read.
         """
-        self._decoders: dict[str, tuple[int, Callable[[bytes], Event], MessageType]] = {}
+        self._decoders: dict[str, tuple[int, Decode | None, MessageType]] = {}
+        self._own: dict[type, Decode] = {}
         for event in events:
             self.add(event)
 
     def add(self, event: type[Event]) -> None:
         """Know one more event class; twice the same is fine."""
         kind = message_type(event)
-        decoder = decoder_of(event)
+        decode = decoder_of(event)
+        self._know(kind, decode)
+        self._own[event] = decode
+        for source in sources_of(event):
+            if source not in self._own:
+                self._know(message_type(source), None)
+
+    def _know(self, kind: MessageType, decode: Decode | None) -> None:
+        check_steps(kind)
         for name in (kind.name, *kind.aliases):
             known = self._decoders.get(name)
-            if known is not None and known[2].cls is not event:
+            if known is not None and known[2].cls is not kind.cls:
                 raise DeclarationError(
-                    subject=event.__name__,
+                    subject=kind.cls.__name__,
                     reason=f"wire name {name!r} belongs to {known[2].cls.__name__} already",
                 )
-            self._decoders[name] = (kind.version, decoder, kind)
+            self._decoders[name] = (kind.version, decode, kind)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The wire names of all stored events that can be, or have become, one of the classes."""
+        return tuple(self._decoders)
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """The current versions of all `names`."""
+        return {name: version for name, (version, _, _) in self._decoders.items()}
 
     def knows(self, name: str) -> bool:
-        """Whether events of this wire name can be decoded."""
+        """Whether stored events of this wire name can be, or have become, one of the classes."""
         return name in self._decoders
 
     def decode(self, name: str, version: int, data: bytes) -> Event:
@@ -50,16 +75,34 @@ class EventCodec:
 
         Raises:
             UnknownMessage: no class was given for the name.
-            EventUnreadable: the content does not fit the class, or an upcaster is missing.
+            EventUnreadable: the content does not fit the class, an upcaster fails, or the event
+                has become several or none, which `decode_all` returns.
         """
+        events = self.decode_all(name, version, data)
+        if len(events) != 1:
+            reason = f"it has become {len(events)} events of the classes known here: expected one"
+            raise EventUnreadable(type=name, reason=reason)
+        return events[0]
+
+    def decode_all(self, name: str, version: int, data: bytes) -> tuple[Event, ...]:
+        """Return what a stored event has become, in order: those of the classes given.
+
+        Raises:
+            UnknownMessage: no class was given for the name.
+            EventUnreadable: the content does not fit the class, or an upcaster fails.
+        """
+        return tuple([event for _, event in self.decode_parts(name, version, data)])
+
+    def decode_parts(self, name: str, version: int, data: bytes) -> Sequence[tuple[int, Event]]:
+        """As `decode_all`, each with its number among all that the stored event has become."""
         try:
-            current, decoder, kind = self._decoders[name]
+            current, decode, kind = self._decoders[name]
         except KeyError:
             raise UnknownMessage(name=name) from None
         try:
-            if version == current:
-                return decoder(data)
-            return self._lift(kind, version, data)
+            if version != current:
+                return list(self._lifted(kind, version, data))
+            return () if decode is None else ((0, decode(data)),)
         except EventUnreadable:
             raise
         except Exception as error:
@@ -77,24 +120,18 @@ class EventCodec:
         except EventUnreadable as error:
             raise _placed(error, event) from error
 
-    def _lift(self, kind: MessageType, version: int, data: bytes) -> Event:
-        content = _decode_any(data)
-        steps = kind.upcasters
-        for step in range(version, kind.version):
-            if step not in steps:
-                raise EventUnreadable(
-                    type=kind.name,
-                    reason=f"stored at version {version}, the class is at {kind.version} and no "
-                    f"@upcaster(from_version={step}) is registered",
-                )
-            content = steps[step](content)
-        if version > kind.version:
-            raise EventUnreadable(
-                type=kind.name,
-                reason=f"stored at version {version}, this program knows {kind.version}: upgrade",
-            )
-        lifted: Event = msgspec.convert(content, kind.cls)
-        return lifted
+    def read_parts(self, event: Any) -> Sequence[tuple[int, Event]]:
+        """As `read`, all that it has become (see `decode_parts`)."""
+        try:
+            return self.decode_parts(event.type, event.type_version, event.data)
+        except EventUnreadable as error:
+            raise _placed(error, event) from error
+
+    def _lifted(self, kind: MessageType, version: int, data: bytes) -> Iterator[tuple[int, Event]]:
+        for part, (became, content) in enumerate(lift(kind, version, data)):
+            decode = self._own.get(became.cls)
+            if decode is not None:
+                yield part, decode(encode_content(became, content))
 
 
 def encode_event(event: Event) -> bytes:

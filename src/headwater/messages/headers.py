@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from urllib.parse import quote, unquote_to_bytes
 
 from headwater.errors import MalformedMessage
-from headwater.messages.keys import check_key
+from headwater.messages.keys import check_key, is_key
 from headwater.messages.metadata import Context, Metadata, new_id, new_traceparent, now_us
 
 IDEMPOTENCY_KEY = "idempotency-key"
@@ -93,7 +93,8 @@ def idempotency_key(headers: Mapping[str, str]) -> str:
     if value is None:
         return ""
     value = value.strip(" \t")
-    key = from_header(value) or value  # whatever it is meant to be, it is the same each time
+    decoded = from_header(value)
+    key = decoded if decoded and is_key(decoded) else value  # the same each time, at any rate
     check_key(key, name=f"header {IDEMPOTENCY_KEY}")
     return key
 

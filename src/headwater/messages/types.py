@@ -100,15 +100,9 @@ class MessageType(msgspec.Struct, frozen=True):
             return Route("GET", f"/queries/{self.name}")
         return Route("POST", f"/commands/{self.name}")
 
-    @property
-    def upcasters(self) -> dict[int, Callable[[dict[str, Any]], dict[str, Any]]]:
-        """Functions that lift stored content, by the version they start from."""
-        return _UPCASTERS.get(self.cls, {})
-
 
 _WIRE: dict[type, tuple[str, int, tuple[str, ...]]] = {}
 _ROUTES: dict[type, Route] = {}
-_UPCASTERS: dict[type, dict[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
 
 
 def wire(name: str, *, version: int = 1, aliases: Iterable[str] = ()) -> Callable[[M], M]:
@@ -156,31 +150,6 @@ def route(spec: str) -> Callable[[M], M]:
             raise DeclarationError(subject=cls.__name__, reason=reason)
         _ROUTES[cls] = declared
         return cls
-
-    return declare
-
-
-Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
-
-
-def upcaster(event: type[Event], *, from_version: int) -> Callable[[Upcaster], Upcaster]:
-    """Register a function that turns content of ``from_version`` into the next version's.
-
-    Raises:
-        DeclarationError: that step is registered already, or the event has no later version.
-    """
-
-    def declare(function: Upcaster) -> Upcaster:
-        kind = message_type(event)
-        steps = _UPCASTERS.setdefault(event, {})
-        if from_version in steps or not 1 <= from_version < kind.version:
-            reason = (
-                f"@upcaster(from_version={from_version}) is given twice or outside "
-                f"1..{kind.version - 1}: raise @wire(version=) or remove one"
-            )
-            raise DeclarationError(subject=event.__name__, reason=reason)
-        steps[from_version] = function
-        return function
 
     return declare
 

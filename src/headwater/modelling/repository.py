@@ -1,14 +1,12 @@
 """The repository: carries out commands on aggregates, and shows any past state of them."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 import msgspec
-import structlog
 
 from headwater.dispatch import CommandMessage, CommandResult, KeyedHandler
 from headwater.errors import (
@@ -17,7 +15,6 @@ from headwater.errors import (
     ConcurrencyConflict,
     ConditionFailed,
     Conflict,
-    HeadwaterError,
     PipelineBroken,
 )
 from headwater.eventstore import (
@@ -25,7 +22,6 @@ from headwater.eventstore import (
     Appended,
     EventStore,
     NewEvent,
-    Snapshot,
     StreamStore,
     StreamWrite,
 )
@@ -34,11 +30,11 @@ from headwater.modelling.cells import Cell, CellCache, Kept
 from headwater.modelling.declarations import CommandHandler, events_of
 from headwater.modelling.encoding import first_outcome, idempotency_of, stored_and_read
 from headwater.modelling.models import check_shardable, load_models
+from headwater.modelling.snapshots import Snapshots
 from headwater.modelling.state import Aggregate, StateType, aggregate_type, check_id
+from headwater.modelling.stored_state import NotStorable
 
 A = TypeVar("A", bound=Aggregate)
-
-_log = structlog.get_logger(__name__)
 
 
 class StateAt(msgspec.Struct, Generic[A], frozen=True):
@@ -85,6 +81,7 @@ class Repository(Generic[A]):
         cache_size: int = 10_000,
         attempts: int = 25,
         clock: Callable[[], float] = time.perf_counter,
+        on_snapshot_left_out: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Serve one aggregate class.
 
@@ -95,6 +92,8 @@ class Repository(Generic[A]):
             cache_size: how many aggregates stay in memory.
             attempts: how often a command is decided when others store something each time.
             clock: seconds, monotonic; measures how long loading takes.
+            on_snapshot_left_out: is told the aggregate's name when a state cannot be stored, or
+                its snapshot not be saved or read; commands go on without.
 
         Raises:
             ConfigurationError: it decides by decision models, and the store is sharded.
@@ -103,14 +102,13 @@ class Repository(Generic[A]):
             check_shardable(cls)
         self.type: StateType = aggregate_type(cls)
         self._cls = cls
-        self._decode = msgspec.json.Decoder(cls).decode
         self._store = store
         self._source = source
         self._attempts = attempts
         self._clock = clock
         self._cells = CellCache(cache_size)
         self._loading: dict[str, asyncio.Task[Cell]] = {}
-        self._snapshots: set[asyncio.Task[None]] = set()
+        self.snapshots = Snapshots(self.type, store, on_left_out=on_snapshot_left_out)
 
     def handlers(self) -> Mapping[type[Command], KeyedHandler]:
         """Return what handles each command type, for the command bus."""
@@ -222,7 +220,7 @@ class Repository(Generic[A]):
         cell.version = version = cell.version + len(events)
         every = self._cls.snapshot_every
         due = every and cell.version - cell.snapshot_version >= every
-        snapshot = self._snapshot(cell, stream) if due else None
+        snapshot = self._snapshot(cell) if due else None
         cell.in_flight += 1
         landed = 0
         try:
@@ -244,14 +242,19 @@ class Repository(Generic[A]):
             if cell.pipeline.broken is not None:
                 self._cells.discard(id, cell)
         if snapshot is not None and landed:
-            self._save(snapshot)
+            self.snapshots.save(stream, version, snapshot)
         return self._result(id, stream, appended)
 
     def _keep(self, cell: Cell) -> None:
-        """Keep a cell's durable state; if it cannot be encoded, it is loaded instead."""
-        if cell.kept is None or cell.kept.version < cell.version:
-            with contextlib.suppress(msgspec.MsgspecError, TypeError, ValueError, OverflowError):
-                cell.keep(self.type.encode(cell.state))
+        """Keep a cell's durable state; if it has no stored form, it is loaded instead."""
+        form = self.type.form
+        if form is None:
+            cell.contended = 0
+        elif cell.kept is None or cell.kept.version < cell.version:
+            try:
+                cell.keep(form.encode(cell.state))
+            except NotStorable:
+                cell.contended = 0  # to find that out again with each command would cost too much
 
     async def _confirm_nothing(
         self, cell: Cell, seen: int, message: CommandMessage, id: str
@@ -323,7 +326,9 @@ class Repository(Generic[A]):
         self._cells.put(id, cell)
         allowed_ms = self._cls.snapshot_load_ms
         if allowed_ms and took_ms > allowed_ms and version > snapshot_version:
-            self._save(self._snapshot(cell, self.type.stream(id)))
+            snapshot = self._snapshot(cell)
+            if snapshot is not None:
+                self.snapshots.save(self.type.stream(id), version, snapshot)
         return cell
 
     async def _restore(
@@ -331,17 +336,12 @@ class Repository(Generic[A]):
     ) -> tuple[A, int, int]:
         """Return the state from what was kept or a snapshot on, its version, and the snapshot's."""
         stream = self.type.stream(id)
-        if kept is not None:
-            with contextlib.suppress(msgspec.MsgspecError):
-                state = self._decode(kept.data)
-                version = await self._replay(state, stream, kept.version)
-                return state, version, kept.snapshot_version
-        state, version = self._cls(id=id), 0
-        snapshot = await self._store.load_snapshot(stream)
-        usable = snapshot is not None and snapshot.fingerprint == self.type.fingerprint
-        if snapshot is not None and usable and (until is None or snapshot.version <= until):
-            with contextlib.suppress(msgspec.MsgspecError):
-                state, version = self._decode(snapshot.data), snapshot.version
+        if kept is not None and self.type.form is not None:
+            state = self.type.form.decode(kept.data)
+            version = await self._replay(state, stream, kept.version)
+            return state, version, kept.snapshot_version
+        found = await self.snapshots.load(stream, until=until)
+        state, version = found or (self._cls(id=id), 0)
         return state, await self._replay(state, stream, version, until=until), version
 
     async def _replay(
@@ -353,22 +353,13 @@ class Repository(Generic[A]):
             version = page.events[-1].version if page.events else version
         return version
 
-    def _snapshot(self, cell: Cell, stream: str) -> Snapshot:
-        """Return the state as it is now, to be saved when it is durable."""
+    def _snapshot(self, cell: Cell) -> bytes | None:
+        """Return the state as it is now in stored form, to be saved when it is durable.
+
+        One that has none is due again only after as many events: to find that out costs, too.
+        """
         cell.snapshot_version = cell.version
-        data = self.type.encode(cell.state)
-        return Snapshot(stream, cell.version, self.type.fingerprint, data)
-
-    def _save(self, snapshot: Snapshot) -> None:
-        async def save() -> None:
-            try:
-                await self._store.save_snapshot(snapshot)
-            except HeadwaterError as error:  # only a cache: the events are safe
-                _log.warning("snapshot not saved", stream=snapshot.stream, error=str(error))
-
-        task = asyncio.create_task(save())
-        self._snapshots.add(task)
-        task.add_done_callback(self._snapshots.discard)
+        return self.snapshots.encode(cell.state)
 
     async def state(
         self,
@@ -411,5 +402,4 @@ class Repository(Generic[A]):
 
     async def close(self) -> None:
         """Finish the snapshots that are being saved."""
-        if self._snapshots:
-            await asyncio.wait(self._snapshots)
+        await self.snapshots.close()

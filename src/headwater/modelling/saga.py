@@ -23,6 +23,7 @@ from headwater.errors import (
     Rejection,
 )
 from headwater.messages import Command, Event, StoredForm
+from headwater.modelling.stored_state import check_fields
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -215,6 +216,7 @@ def saga_type(cls: type[Saga]) -> SagaType:
             reason=f'saga_segments must be 1 to 1024 and saga_source "store" or "bus", got '
             f"{cls.saga_segments} and {cls.saga_source!r}",
         )
+    check_fields(cls, remedy=": the state of a saga is stored after each step")
     name = cls.__dict__.get("saga_name") or cls.__name__
     return SagaType(
         cls=cls,

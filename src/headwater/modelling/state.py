@@ -16,8 +16,10 @@ from headwater.modelling.declarations import (
     command_handlers_of,
     event_handlers_of,
 )
+from headwater.modelling.stored_state import StateForm, check_fields
 
 Applier = Callable[[Any, Any], None]
+_NO_SNAPSHOTS = ", or set snapshot_every = 0 (and snapshot_load_ms = 0), so that it is never stored"
 
 
 class EventSourced(msgspec.Struct):
@@ -35,12 +37,15 @@ class Aggregate(EventSourced):
             for never.
         snapshot_load_ms: a snapshot is taken, too, when loading had to replay events and took
             longer than so many milliseconds; 0 for never.
+        revision: raise it when the same events lead to another state than before, because a
+            handler was corrected: snapshots of another revision are ignored.
     """
 
     id: str = ""
     stream_name: ClassVar[str] = ""
     snapshot_every: ClassVar[int] = 100
     snapshot_load_ms: ClassVar[float] = 0
+    revision: ClassVar[int] = 1
 
 
 class DecisionModel(EventSourced):
@@ -67,8 +72,10 @@ class StateType:
         name: the first part of its streams' names.
         commands: its command handlers by command type.
         events: its event types.
-        event_names: their wire names.
-        fingerprint: identifies the shape of the state; a snapshot of another shape is ignored.
+        event_names: their wire names, and those of events that have become some of them.
+        form: how its states are stored; None when they are not.
+        fingerprint: identifies the shape of the state, its revision, and the versions of its
+            events; a snapshot of another fingerprint is ignored.
     """
 
     def __init__(self, cls: type[EventSourced]) -> None:
@@ -90,17 +97,40 @@ class StateType:
         self.commands: dict[type[Command], CommandHandler] = command_handlers_of(cls, DecisionModel)
         self._appliers: dict[type[Event], Applier] = event_handlers_of(cls)
         self.events = tuple(self._appliers)
-        kinds = [message_type(event) for event in self.events]
-        self.event_names = tuple(n for kind in kinds for n in (kind.name, *kind.aliases))
         self.codec = EventCodec(self.events)
+        self.event_names = self.codec.names
         self._stored: dict[str, tuple[int, Callable[[bytes], Event], Applier]] = {
             name: (kind.version, msgspec.json.Decoder(kind.cls).decode, self._appliers[kind.cls])
-            for kind in kinds
+            for kind in map(message_type, self.events)
             for name in (kind.name, *kind.aliases)
         }
-        schema = msgspec.json.encode(msgspec.json.schema(cls), order="deterministic")
-        self.fingerprint = hashlib.blake2b(schema, digest_size=8).hexdigest()
-        self.encode = msgspec.json.Encoder().encode
+        self.form, self.fingerprint = self._form(), ""
+        if self.form is not None:
+            self.fingerprint = self._fingerprint()
+
+    def _form(self) -> StateForm | None:
+        """Return how states are stored; None when they need not and cannot be."""
+        cls: Any = self.cls
+        needed = issubclass(cls, Aggregate) and (cls.snapshot_every or cls.snapshot_load_ms)
+        try:
+            check_fields(cls, remedy=_NO_SNAPSHOTS)
+        except DeclarationError:
+            if needed:
+                raise
+            return None
+        return StateForm(cls)
+
+    def _fingerprint(self) -> str:
+        """Identify the shape of the state, and what is declared about how it comes about."""
+        cls: Any = self.cls
+        revision = getattr(cls, "revision", 1)  # or a field, property or the like of that name
+        declared = [
+            msgspec.json.schema(cls),
+            revision if isinstance(revision, int | str) else 1,
+            self.codec.versions,
+        ]
+        text = msgspec.json.encode(declared, order="deterministic")
+        return hashlib.blake2b(text, digest_size=8).hexdigest()
 
     def stream(self, id: str) -> str:
         """Return the name of the stream of one id."""
@@ -118,20 +148,19 @@ class StateType:
         Raises:
             EventUnreadable: a stored event does not fit its class.
         """
-        stored = self._stored
+        stored, codec = self._stored, self.codec
         for event in events:
             entry = stored.get(event.type)
-            if entry is None:
-                continue
-            version, decode, applier = entry
-            if event.type_version == version:
+            if entry is not None and event.type_version == entry[0]:
+                _, decode, applier = entry
                 try:
                     payload = decode(event.data)
                 except Exception:  # noqa: BLE001  # the codec says which event it is, and why
-                    payload = self.codec.read(event)
-            else:
-                payload = self.codec.read(event)
-            applier(state, payload)
+                    payload = codec.read(event)
+                applier(state, payload)
+            elif codec.knows(event.type):
+                for _, part in codec.read_parts(event):
+                    self._appliers[type(part)](state, part)
 
 
 class ModelType(StateType):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from headwater.errors import Unavailable
+from headwater.errors import Unavailable, UnknownMessage
 from headwater.processing.dead_letters import DeadLetter
 from headwater.processing.sources import RawEvent, Source, SourcePage
 from headwater.views import Segment, View, ViewStore, ViewTransaction
@@ -73,12 +73,15 @@ class Applier:
         raise NotImplementedError
 
     async def retry(self, transaction: ViewTransaction, letter: DeadLetter) -> None:
-        """Handle a dead letter again.
+        """Handle a dead letter again, as the event is read today.
 
         Raises:
-            EventFailed: it failed again; the transaction must be rolled back.
+            EventFailed: it failed again, or is not handled any more: to remove it is to drop it.
+                The transaction must be rolled back.
         """
         if letter.event is not None:
+            if not self.wants(letter.event.type):
+                raise EventFailed(letter.event, UnknownMessage(name=letter.event.type))
             try:
                 await self.apply(transaction, [letter.event])
             except (EventFailed, Unavailable):

@@ -24,6 +24,7 @@ class EventMessage(msgspec.Struct, Generic[E_co], frozen=True):
         version: its version in the stream; together these identify the event.
         time_us: when it was recorded, microseconds since 1970 UTC.
         tags: its tags.
+        part: its number, from 0, among the events that an older one, at this position, has become.
     """
 
     payload: E_co
@@ -34,6 +35,7 @@ class EventMessage(msgspec.Struct, Generic[E_co], frozen=True):
     version: int
     time_us: int
     tags: tuple[str, ...] = ()
+    part: int = 0
 
     @property
     def time(self) -> datetime:

@@ -1,12 +1,12 @@
 """From events to changes of views: bulk load, handlers in order, bulk save."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from headwater.errors import DeclarationError, ViewNotFound
-from headwater.messages import EventCodec, Metadata, handling, message_type, metadata_of
+from headwater.messages import EventCodec, Metadata, handling, metadata_of
 from headwater.processing.applier import Applier, EventFailed
 from headwater.processing.declarations import EventHandlers, Projection
 from headwater.processing.inspection import FreeHandler, HandlerTable, KeyedHandler, handler_table
@@ -38,6 +38,15 @@ class _Plan(msgspec.Struct, frozen=True):
     outside: _Free
 
 
+class _Item(NamedTuple):
+    """One event to handle; ``part`` is its number among those that the stored one has become."""
+
+    raw: RawEvent
+    part: int
+    event: Any
+    plan: _Plan
+
+
 class ProjectionApplier(Applier):
     """Applies the handlers of a `Projection` or `EventHandlers` object."""
 
@@ -55,34 +64,32 @@ class ProjectionApplier(Applier):
         self.views = table.views
         self._codec = EventCodec(table.events)
         self._plans = _plans(handlers, table)
-        self._names = tuple(self._plans)
         self.isolated = any(plan.outside for plan in self._plans.values())
 
     @property
     def types(self) -> tuple[str, ...]:
         """See `Applier.types`."""
-        return self._names
+        return self._codec.names
 
     def wants(self, name: str) -> bool:
         """See `Applier.wants`."""
-        return name in self._plans
+        return self._codec.knows(name)
 
     async def outside(self, event: RawEvent) -> None:
         """See `Applier.outside`: free-form handlers that do not take the transaction."""
-        plan = self._plans.get(event.type)
-        if plan is not None and plan.outside:
-            await self.run_free(event, self.decode(event), plan.outside, {})
+        for item in self.items(event):
+            if item.plan.outside:
+                await self.run_free(item, item.plan.outside, {})
 
-    async def run_free(
-        self, raw: RawEvent, event: Any, handlers: _Free, given: dict[str, Any]
-    ) -> None:
+    async def run_free(self, item: _Item, handlers: _Free, given: dict[str, Any]) -> None:
         """Run free-form handlers of an event, with what they take besides it and its message."""
-        given["event"] = event
+        raw = item.raw
+        given["event"] = item.event
         try:
             metadata = metadata_of(raw)
             for handler, method in handlers:
                 if "message" in handler.arguments:
-                    given["message"] = self.message(raw, event, metadata)
+                    given["message"] = self.message(item, metadata)
                 with handling(metadata):
                     await method(*(given[name] for name in handler.arguments))
         except Exception as error:
@@ -96,30 +103,32 @@ class ProjectionApplier(Applier):
         """
         batch = _Batch(self, transaction)
         for raw in events:
-            plan = self._plans.get(raw.type)
-            if plan is None:
-                continue
-            batch.add(raw, plan)
-            if plan.free:
-                await batch.run()
-                await batch.run_free(raw, plan)
+            for item in self.items(raw):
+                batch.add(item)
+                if item.plan.free:
+                    await batch.run()
+                    await batch.run_free(item)
         await batch.run()
 
-    def decode(self, raw: RawEvent) -> Any:
-        """Return the event.
+    def items(self, raw: RawEvent) -> list[_Item]:
+        """Return what a stored event is, or has become: those events that are handled.
 
         Raises:
             EventFailed: it cannot be decoded.
         """
+        if not self._codec.knows(raw.type):
+            return []
         try:
-            return self._codec.read(raw)
+            parts = self._codec.read_parts(raw)
         except Exception as error:
             raise EventFailed(raw, error) from error
+        return [_Item(raw, part, event, self._plans[type(event)]) for part, event in parts]
 
-    def message(self, raw: RawEvent, event: Any, metadata: Metadata) -> EventMessage[Any]:
+    def message(self, item: _Item, metadata: Metadata) -> EventMessage[Any]:
         """Return the message for a handler that asks for it."""
+        raw = item.raw
         return EventMessage(
-            payload=event,
+            payload=item.event,
             metadata=metadata,
             source=self.source.name_of(raw),
             position=raw.position,
@@ -127,20 +136,19 @@ class ProjectionApplier(Applier):
             version=raw.version,
             time_us=raw.time,
             tags=raw.tags,
+            part=item.part,
         )
 
 
-def _plans(handlers: EventHandlers, table: HandlerTable) -> dict[str, _Plan]:
-    plans: dict[str, _Plan] = {}
+def _plans(handlers: EventHandlers, table: HandlerTable) -> dict[type, _Plan]:
+    plans: dict[type, _Plan] = {}
     for event in table.events:
-        kind = message_type(event)
         free = tuple((h, getattr(handlers, h.method)) for h in table.free.get(event, ()))
-        plan = _Plan(
+        plans[event] = _Plan(
             keyed=tuple(_step(handlers, h, table) for h in table.keyed.get(event, ())),
             free=tuple(f for f in free if "transaction" in f[0].arguments),
             outside=tuple(f for f in free if "transaction" not in f[0].arguments),
         )
-        plans.update(dict.fromkeys((kind.name, *kind.aliases), plan))
     return plans
 
 
@@ -162,25 +170,23 @@ class _Batch:
     def __init__(self, applier: ProjectionApplier, transaction: ViewTransaction) -> None:
         self._applier = applier
         self._transaction = transaction
-        self._work: list[tuple[RawEvent, Any, list[str], _Plan]] = []
+        self._work: list[tuple[_Item, list[str]]] = []
         self._wanted: list[dict[str, None]] = [{} for _ in applier.views]  # keys to load
-        self._last: Any = None
 
-    def add(self, raw: RawEvent, plan: _Plan) -> None:
-        """Take one more event: decode it and note the views it needs."""
-        self._last = event = self._applier.decode(raw)
-        if not plan.keyed:
+    def add(self, item: _Item) -> None:
+        """Take one more event: note the views it needs."""
+        if not item.plan.keyed:
             return
         keys: list[str] = []
         try:
-            for step in plan.keyed:
-                key = step.key(event)
+            for step in item.plan.keyed:
+                key = step.key(item.event)
                 keys.append(key)
                 if step.wants_view:
                     self._wanted[step.slot][key] = None
         except Exception as error:
-            raise EventFailed(raw, error) from error
-        self._work.append((raw, event, keys, plan))
+            raise EventFailed(item.raw, error) from error
+        self._work.append((item, keys))
 
     async def run(self) -> None:
         """Load, handle and save everything that was added."""
@@ -192,20 +198,18 @@ class _Batch:
             for view, keys in zip(views, self._wanted, strict=True)
         ]
         changed: list[dict[str, None]] = [{} for _ in views]
-        for raw, event, keys, plan in self._work:
+        for item, keys in self._work:
             try:
-                metadata = metadata_of(raw)
+                metadata = metadata_of(item.raw)
                 with handling(metadata):
-                    for step, key in zip(plan.keyed, keys, strict=True):
+                    for step, key in zip(item.plan.keyed, keys, strict=True):
                         message = (
-                            (self._applier.message(raw, event, metadata),)
-                            if step.wants_message
-                            else ()
+                            (self._applier.message(item, metadata),) if step.wants_message else ()
                         )
-                        _handle(step, key, caches[step.slot], event, message)
+                        _handle(step, key, caches[step.slot], item.event, message)
                         changed[step.slot][key] = None
             except Exception as error:
-                raise EventFailed(raw, error) from error
+                raise EventFailed(item.raw, error) from error
         for view, cache, keys_changed in zip(views, caches, changed, strict=True):
             saved = [v for k in keys_changed if (v := cache[k]) is not None]
             deleted = [k for k in keys_changed if cache[k] is None]
@@ -215,10 +219,10 @@ class _Batch:
                 await self._transaction.delete(view, deleted)
         self._work, self._wanted = [], [{} for _ in views]
 
-    async def run_free(self, raw: RawEvent, plan: _Plan) -> None:
-        """Run the free-form handlers of the event added last."""
+    async def run_free(self, item: _Item) -> None:
+        """Run the free-form handlers of an event."""
         given = {"transaction": self._transaction}
-        await self._applier.run_free(raw, self._last, plan.free, given)
+        await self._applier.run_free(item, item.plan.free, given)
 
 
 def _handle(

@@ -4,11 +4,12 @@ import asyncio
 import heapq
 import time
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from headwater.dispatch import CommandBus
-from headwater.messages import Command, EventCodec, message_type, metadata_of
+from headwater.messages import Command, EventCodec, metadata_of
 from headwater.modelling.saga import Saga, SagaHandler, SagaType, saga_type
 from headwater.processing.applier import Applier, EventFailed
 from headwater.processing.dead_letters import DeadLetter
@@ -47,6 +48,16 @@ class SagaStatus(msgspec.Struct, frozen=True):
     retrying: tuple[tuple[str, int, str], ...]
 
 
+class _Step(NamedTuple):
+    """An event for a saga; ``part`` is its number among those that the stored one has become."""
+
+    raw: RawEvent
+    part: int
+    event: object
+    handler: SagaHandler
+    saga: str
+
+
 class SagaApplier(Applier):
     """Applies events, refusals and deadlines to sagas of one type."""
 
@@ -72,10 +83,6 @@ class SagaApplier(Applier):
         self.segments = saga.saga_segments
         self._clock = settings.clock
         self._codec = EventCodec(self._kind.events)
-        self._handlers: dict[str, SagaHandler] = {}
-        for event, handler in self._kind.events.items():
-            kind = message_type(event)
-            self._handlers.update(dict.fromkeys((kind.name, *kind.aliases), handler))
         self._sender: Sender | None = None
         if commands is not None:
             self._sender = Sender(
@@ -96,11 +103,11 @@ class SagaApplier(Applier):
     @property
     def types(self) -> tuple[str, ...]:
         """See `Applier.types`."""
-        return tuple(self._handlers)
+        return self._codec.names
 
     def wants(self, name: str) -> bool:
         """See `Applier.wants`."""
-        return name in self._handlers
+        return self._codec.knows(name)
 
     # events -----------------------------------------------------------------------------------
 
@@ -116,12 +123,9 @@ class SagaApplier(Applier):
         return self._saga_of(event)
 
     def _saga_of(self, raw: RawEvent) -> str:
-        handler = self._handlers.get(raw.type)
-        if handler is None:
-            return ""
         try:
-            return handler.key(self._codec.read(raw))
-        except Exception:  # noqa: BLE001  # it will fail again where it is counted
+            return next((step.saga for step in self._steps([raw])), "")
+        except EventFailed:  # it will fail again where it is counted
             return raw.stream
 
     async def apply(self, transaction: ViewTransaction, events: Sequence[RawEvent]) -> None:
@@ -130,33 +134,33 @@ class SagaApplier(Applier):
         if not steps:
             return
         work = self._work()
-        await work.load(transaction, (saga for _, _, _, saga in steps))
-        for raw, event, handler, saga in steps:
+        await work.load(transaction, (step.saga for step in steps))
+        for step in steps:
+            raw, handler, saga = step.raw, step.handler, step.saga
             if not work.exists(saga):
                 if not handler.starts:
                     continue
-                work.begin(saga, f"{self.source.log_of(raw)}-{raw.position:012d}")
+                origin = f"{self.source.log_of(raw)}-{raw.position:012d}"
+                work.begin(saga, f"{origin}.{step.part}" if step.part else origin)
             try:
-                work.step(saga, metadata_of(raw), handler.function, event)
+                work.step(saga, metadata_of(raw), handler.function, step.event)
             except Exception as error:
                 raise EventFailed(raw, error) from error
         await work.save(transaction)
         self._tentative.append(work)
 
-    def _steps(
-        self, events: Sequence[RawEvent]
-    ) -> Iterator[tuple[RawEvent, object, SagaHandler, str]]:
+    def _steps(self, events: Sequence[RawEvent]) -> Iterator[_Step]:
         for raw in events:
-            handler = self._handlers.get(raw.type)
-            if handler is None:
+            if not self._codec.knows(raw.type):
                 continue
             try:
-                event = self._codec.read(raw)
-                saga = handler.key(event)
+                for part, event in self._codec.read_parts(raw):
+                    handler = self._kind.events[type(event)]
+                    saga = handler.key(event)
+                    if saga:
+                        yield _Step(raw, part, event, handler, saga)
             except Exception as error:
                 raise EventFailed(raw, error) from error
-            if saga:
-                yield raw, event, handler, saga
 
     def _work(self) -> SagaWork:
         return SagaWork(self._kind, self.name, self.count, self._clock)

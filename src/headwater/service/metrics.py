@@ -49,6 +49,12 @@ class Metrics:
             ("service", "instance", "processor"),
             registry=self.registry,
         )
+        self._snapshots_left_out = Counter(
+            "headwater_snapshots_left_out_total",
+            "Snapshots that were due and could not be taken, saved or read.",
+            ("service", "instance", "aggregate"),
+            registry=self.registry,
+        )
         self._labels = labels
 
     def route(self, method: str, route: str) -> Callable[[int, float], None]:
@@ -72,6 +78,10 @@ class Metrics:
         self._client_calls.labels(
             **self._labels, target=service, method=method, route=template, status=str(status)
         ).observe(seconds)
+
+    def snapshot_left_out(self, aggregate: str) -> None:
+        """Note that an aggregate goes on without a snapshot that it should have."""
+        self._snapshots_left_out.labels(**self._labels, aggregate=aggregate).inc()
 
     def exposition(self, *, in_progress: int, lags: Iterable[tuple[str, int]]) -> bytes:
         """Return all metrics in Prometheus' text format.

@@ -179,7 +179,11 @@ class Runtime:
         if settings.commands and self.store is not None:
             for aggregate in service.aggregates:
                 repository = Repository(
-                    aggregate, self.store, source=service.name, cache_size=settings.cache_size
+                    aggregate,
+                    self.store,
+                    source=service.name,
+                    cache_size=settings.cache_size,
+                    on_snapshot_left_out=self.metrics.snapshot_left_out,
                 )
                 self.repositories[repository.type.name] = repository
                 self._exit.push_async_callback(repository.close)

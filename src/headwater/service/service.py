@@ -15,8 +15,9 @@ from headwater.dispatch import (
 )
 from headwater.dispatch.interceptors import Authorize
 from headwater.errors import ConfigurationError, DeclarationError
-from headwater.messages import Command, Query
-from headwater.modelling import Aggregate, DecisionModel, aggregate_type, model_type
+from headwater.messages import Command, EventCodec, Query
+from headwater.modelling import Aggregate, DecisionModel, aggregate_type, model_type, saga_type
+from headwater.processing.inspection import handler_table
 from headwater.service.late import LateSettings, late_client
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Service:
             aggregate_type(aggregate)
         for model in self.decisions:
             model_type(model)
+        _check_events(self)
         self.sections: list[LateSettings[Any]] = []
         self._running: list[Runtime] = []
         self._current: ContextVar[Runtime | None] = ContextVar("headwater_runtime", default=None)
@@ -175,3 +177,15 @@ class Service:
         declared = LateSettings(self, kind, prefix or self.name)
         self.sections.append(declared)
         return declared
+
+
+def _check_events(service: Service) -> None:
+    """Check that what a service handles can be read, whatever an instance's role.
+
+    Raises:
+        DeclarationError: two events have the same wire name, or an upcaster is missing.
+    """
+    tables = [handler_table(type(one)) for one in (*service.projections, *service.handlers)]
+    sagas: Sequence[Any] = service.sagas
+    for events in (*(table.events for table in tables), *(saga_type(s).events for s in sagas)):
+        EventCodec(events)

@@ -20,6 +20,7 @@ from headwater.testing.eventstore_import import ImportConformance
 from headwater.testing.eventstore_keys import KeyConformance
 from headwater.testing.eventstore_read import ReadConformance
 from headwater.testing.eventstore_shards import ShardConformance
+from headwater.testing.eventstore_upkeep import UpkeepConformance
 from headwater.testing.eventstore_values import ValueConformance
 
 
@@ -31,6 +32,7 @@ class EventStoreConformance(
     FollowConformance,
     ImportConformance,
     ShardConformance,
+    UpkeepConformance,
     ValueConformance,
 ):
     """Subclass it, say how to open a store, and whether stores at one place share their log."""

@@ -11,6 +11,7 @@ from headwater.eventstore.sqlite import SQLiteEventStore
 from tests.postgres_server import POSTGRES
 from tests.unit.modelling.decision_rules import DecisionRules
 from tests.unit.modelling.key_rules import InterceptorRules, KeyRules, NeighbourRules
+from tests.unit.modelling.older_event_rules import OlderEventRules
 from tests.unit.modelling.repository_rules import (
     CommandRules,
     IdempotencyRules,
@@ -18,6 +19,7 @@ from tests.unit.modelling.repository_rules import (
 )
 from tests.unit.modelling.state_rules import SnapshotRules, TimeTravelRules
 from tests.unit.modelling.stored_rules import StorableRules, UnreadableRules
+from tests.unit.modelling.stored_state_rules import RevisionRules, StoredStateRules
 
 
 @pytest.fixture(params=["sqlite", POSTGRES])
@@ -71,4 +73,16 @@ class TestStorable(StorableRules):
 
 
 class TestUnreadable(UnreadableRules):
+    pass
+
+
+class TestStoredStates(StoredStateRules):
+    pass
+
+
+class TestRevisions(RevisionRules):
+    pass
+
+
+class TestOlderEvents(OlderEventRules):
     pass

@@ -100,18 +100,6 @@ def test_older_versions_are_lifted(name: str, version: int, data: bytes) -> None
     assert EventCodec([Paid]).decode(name, version, data) == Paid("7", 300, "USD")
 
 
-def test_missing_upcaster() -> None:
-    """Without an upcaster for a step, the error says which one is missing."""
-
-    @wire("Gap", version=3)
-    class Gap(Event):
-        id: str
-
-    upcaster(Gap, from_version=2)(lambda content: content)
-    with pytest.raises(EventUnreadable, match=r"no @upcaster\(from_version=1\) is registered"):
-        EventCodec([Gap]).decode("Gap", 1, b'{"id":"7"}')
-
-
 def test_event_of_a_newer_program() -> None:
     """An event of a later version than the class is refused with the advice to upgrade."""
     with pytest.raises(EventUnreadable, match="at version 4, this program knows 3: upgrade"):

@@ -8,6 +8,7 @@ from headwater.eventstore import EventStore
 from headwater.eventstore.memory import MemoryEventStore
 from tests.unit.modelling.decision_rules import DecisionRules
 from tests.unit.modelling.key_rules import InterceptorRules, KeyRules, NeighbourRules
+from tests.unit.modelling.older_event_rules import OlderEventRules
 from tests.unit.modelling.repository_rules import (
     CommandRules,
     IdempotencyRules,
@@ -15,6 +16,7 @@ from tests.unit.modelling.repository_rules import (
 )
 from tests.unit.modelling.state_rules import SnapshotRules, TimeTravelRules
 from tests.unit.modelling.stored_rules import StorableRules, UnreadableRules
+from tests.unit.modelling.stored_state_rules import RevisionRules, StoredStateRules
 
 
 @pytest.fixture
@@ -65,4 +67,16 @@ class TestStorable(StorableRules):
 
 
 class TestUnreadable(UnreadableRules):
+    pass
+
+
+class TestStoredStates(StoredStateRules):
+    pass
+
+
+class TestRevisions(RevisionRules):
+    pass
+
+
+class TestOlderEvents(OlderEventRules):
     pass
