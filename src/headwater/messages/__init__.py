@@ -18,6 +18,8 @@ from headwater.messages.metadata import (
     now_us,
     remaining_s,
 )
+from headwater.messages.tags import Tag, TagReader
+from headwater.messages.text import Textual, canonical_text
 from headwater.messages.token import ConsistencyToken, SourceState
 from headwater.messages.types import (
     Command,
@@ -25,7 +27,6 @@ from headwater.messages.types import (
     MessageType,
     Query,
     Route,
-    Tag,
     Target,
     message_type,
     route,
@@ -45,7 +46,10 @@ __all__ = [
     "Route",
     "SourceState",
     "Tag",
+    "TagReader",
     "Target",
+    "Textual",
+    "canonical_text",
     "current",
     "decode_metadata",
     "encode_event",

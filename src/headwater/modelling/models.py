@@ -8,6 +8,7 @@ from headwater.dispatch import CommandMessage, CommandNext, CommandResult
 from headwater.errors import ConditionFailed, ConfigurationError, HeadwaterError
 from headwater.eventstore import (
     EVERYTHING,
+    NOTHING,
     AppendCondition,
     EventFilter,
     EventStore,
@@ -28,11 +29,11 @@ from headwater.modelling.state import (
 
 async def load_models(
     store: EventStore, models: tuple[type[DecisionModel], ...], command: Command
-) -> tuple[tuple[Any, ...], AppendCondition]:
+) -> tuple[tuple[Any, ...], AppendCondition | None]:
     """Return the models' states for a command, and the condition that keeps them true.
 
     All are read up to one position: the condition excludes any event inside any of the
-    boundaries after it.
+    boundaries after it. There is none when all boundaries are empty.
     """
     head = await store.head()
     states: list[Any] = []
@@ -41,13 +42,16 @@ async def load_models(
     for model in models:
         kind = model_type(model)
         boundary = model.boundary(command)
-        fields = {field: getattr(command, field) for field, _ in kind.tag_fields}
-        state = model(**fields)
+        state = kind.begin(command)
+        states.append(state)
+        if boundary == NOTHING:
+            continue
         async for page in store.read(filter=boundary, until=head):
             kind.replay(state, page.events)
-        states.append(state)
         items.extend(boundary.items)
         everything = everything or not boundary.items
+    if not items and not everything:
+        return tuple(states), None
     combined = EVERYTHING if everything else EventFilter(tuple(items))
     return tuple(states), AppendCondition(combined, head)
 
