@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, overload
 import msgspec
 
 from headwater.errors import DeclarationError
-from headwater.messages import Event
+from headwater.messages import Event, Textual
 from headwater.processing.message import EventMessage
 from headwater.views import View, ViewPage
 
@@ -30,10 +30,10 @@ class Marks(msgspec.Struct, frozen=True):
 class ViewReader(Protocol):
     """The reading half of a view store, for query handlers; see `ViewStore` for the contract."""
 
-    async def get(self, view: type[V], key: str) -> V | None:
+    async def get(self, view: type[V], key: Textual) -> V | None:
         """Return one document."""
 
-    async def get_many(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
+    async def get_many(self, view: type[V], keys: Sequence[Textual]) -> dict[str, V]:
         """Return those of the keys that exist."""
 
     async def find(

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from headwater.messages import Textual
 from headwater.views.model import View
 
 V = TypeVar("V", bound=View)
@@ -72,7 +73,7 @@ class ViewTransaction(Protocol):
     is then raised by a later call or at the end of the block.
     """
 
-    async def load(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
+    async def load(self, view: type[V], keys: Sequence[Textual]) -> dict[str, V]:
         """Return those of the keys that exist, as they are in this transaction."""
 
     async def save(self, views: Sequence[View]) -> None:
@@ -82,7 +83,7 @@ class ViewTransaction(Protocol):
             InvalidInput: an indexed number does not fit 64 bits or is not a number.
         """
 
-    async def delete(self, view: type[View], keys: Sequence[str]) -> None:
+    async def delete(self, view: type[View], keys: Sequence[Textual]) -> None:
         """Remove documents; keys that do not exist are ignored."""
 
     async def find(
@@ -134,7 +135,9 @@ class ViewStore(Protocol):
     closed, and `DiskFull` when there is no room; nothing is stored then, and the store can be
     used again when the cause is gone. Reads see committed data only, and all of a commit or none.
 
-    Keys are text: a key that is a number is stored as its text. Values are ordered None first,
+    Keys are text: one that is a number, a UUID and so on is stored, asked for and returned as its
+    canonical text (see `headwater.messages.canonical_text`); None is the key of no document.
+    Values are ordered None first,
     then numbers (False as 0, True as 1), then text by code points.
     """
 
@@ -161,7 +164,7 @@ class ViewStore(Protocol):
                 rebuild the projection into a new generation.
         """
 
-    async def get(self, view: type[V], key: str) -> V | None:
+    async def get(self, view: type[V], key: Textual) -> V | None:
         """Return one document of the active generation.
 
         Raises:
@@ -169,7 +172,7 @@ class ViewStore(Protocol):
             StoreError: the stored document does not fit the class any more: rebuild it.
         """
 
-    async def get_many(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
+    async def get_many(self, view: type[V], keys: Sequence[Textual]) -> dict[str, V]:
         """Return those of the keys that exist (see `get`)."""
 
     async def find(

@@ -4,12 +4,14 @@ import enum
 import functools
 import operator
 import types
-from collections.abc import Callable
-from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from headwater.errors import DeclarationError, StoreError
+from headwater.messages import Textual, canonical_text
+from headwater.messages.hints import alternatives, marks_on
 
 
 class Key:
@@ -48,7 +50,7 @@ class ViewType(msgspec.Struct, frozen=True):
 
     def key_of(self, view: Any) -> str:
         """Return a document's key as text."""
-        return str(getattr(view, self.key))
+        return canonical_text(getattr(view, self.key))
 
 
 @functools.cache
@@ -61,14 +63,14 @@ def view_type(cls: type[View]) -> ViewType:
             cannot be columns side by side.
     """
     hints = get_type_hints(cls, include_extras=True)
-    keys = [name for name, hint in hints.items() if _marked(hint, Key)]
+    keys = [name for name, hint in hints.items() if marks_on(hint, Key)]
     if len(keys) != 1:
         raise DeclarationError(
             subject=cls.__name__,
             reason=f"a view needs one field marked Key, found {keys}: id: Annotated[str, Key]",
         )
     key = keys[0]
-    indexes = tuple(n for n, hint in hints.items() if n != key and _marked(hint, Index))
+    indexes = tuple(n for n, hint in hints.items() if n != key and marks_on(hint, Index))
     _check_columns(cls, hints, key, indexes)
     fields = {field.name: field for field in msgspec.structs.fields(cls)}
     return ViewType(
@@ -102,6 +104,26 @@ def plain(value: Any) -> Any:
     return value.value if isinstance(value, enum.Enum) else value
 
 
+def key_text(key: Textual | None) -> str | None:
+    """Return a key as it is stored; None, which is the key of no document, stays None.
+
+    Raises:
+        InvalidInput: it has no canonical text.
+    """
+    return None if key is None else canonical_text(key)
+
+
+def key_texts(keys: Sequence[Textual]) -> Sequence[str]:
+    """Return keys as they are stored, without None.
+
+    Raises:
+        InvalidInput: one has no canonical text.
+    """
+    if _TEXT.issuperset(map(type, keys)):
+        return keys  # type: ignore[return-value]  # they are text
+    return [canonical_text(key) for key in keys if key is not None]
+
+
 def _decoder(cls: type[View]) -> Callable[[bytes | str], Any]:
     decode_json = msgspec.json.Decoder(cls).decode
 
@@ -123,16 +145,16 @@ def _row(
 ) -> Callable[[Any], tuple[Any, ...]]:
     kinds = {name: _kinds(hints[name]) for name in (key, *indexes)}
     if not indexes:
-        return lambda view: (str(getattr(view, key)),)
+        return lambda view: (canonical_text(getattr(view, key)),)
     fetch = operator.attrgetter(key, *indexes)
     if any(issubclass(kind, enum.Enum) for name in indexes for kind in kinds[name]):
-        return lambda view: (str(getattr(view, key)), *map(plain, fetch(view)[1:]))
-    if kinds[key] == {str}:
-        return fetch
+        return lambda view: (canonical_text(getattr(view, key)), *map(plain, fetch(view)[1:]))
 
     def row(view: Any) -> tuple[Any, ...]:
-        first, *rest = fetch(view)
-        return (str(first), *rest)
+        values: tuple[Any, ...] = fetch(view)
+        if type(values[0]) is str:
+            return values
+        return (canonical_text(values[0]), *values[1:])
 
     return row
 
@@ -152,27 +174,20 @@ def _check_columns(cls: type, hints: dict[str, Any], key: str, indexes: tuple[st
         raise DeclarationError(subject=cls.__name__, reason=reason)
 
 
+_TEXT = {str}
 _INDEXABLE = (str, int, float, types.NoneType, enum.Enum)
 
 
 def _kinds(hint: Any) -> set[type]:
     """Return the classes that values of a hint have; `object` for one that cannot be told."""
-    origin = get_origin(hint)
-    if origin is Annotated:
-        return _kinds(get_args(hint)[0])
-    if origin is Literal:
-        return {type(value) for value in get_args(hint)}
-    if origin in (Union, types.UnionType):
-        return set().union(*map(_kinds, get_args(hint)))
-    if isinstance(hint, NewType):
-        return _kinds(hint.__supertype__)
-    if isinstance(hint, enum.EnumMeta):
-        members: list[Any] = list(hint)
+    return set().union(*(_classes(kind) for kind, _ in alternatives(hint)))
+
+
+def _classes(kind: Any) -> set[type]:
+    if get_origin(kind) is Literal:
+        return {type(value) for value in get_args(kind)}
+    if isinstance(kind, enum.EnumMeta):
+        members: list[Any] = list(kind)
         values: set[type] = {type(member.value) for member in members}
-        return {hint} if all(issubclass(v, _INDEXABLE) for v in values) else {object}
-    return {hint} if isinstance(hint, type) else {object}
-
-
-def _marked(hint: Any, mark: type) -> bool:
-    marks = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-    return any(m is mark or isinstance(m, mark) for m in marks)
+        return {kind} if all(issubclass(v, _INDEXABLE) for v in values) else {object}
+    return {kind} if isinstance(kind, type) else {object}

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from headwater.errors import InvalidInput
+from headwater.messages import canonical_text
 from headwater.views.api import Range
 from headwater.views.model import View, ViewType, plain, view_type
 
@@ -139,7 +140,7 @@ def _check_field(kind: ViewType, field: str) -> None:
 def _value(kind: ViewType, field: str, value: Any) -> Any:
     value = plain(value)
     if field == kind.key:
-        return value if value is None else str(value)
+        return value if value is None else canonical_text(value)
     if value is None or isinstance(value, (str, int, float)):
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             return float(value)
