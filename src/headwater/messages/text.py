@@ -52,6 +52,12 @@ def canonical_text(value: Textual) -> str:
     return make(value)
 
 
+def has_text(value: object) -> bool:
+    """Whether a value is of a type that has a canonical text."""
+    kind = type(value)
+    return (_MAKERS.get(kind) or _maker(kind)) is not _refused
+
+
 def text_kind(cls: Any) -> str:
     """Return which kind of values (see `TAKES`) a class has; ``""`` when they have no text.
 

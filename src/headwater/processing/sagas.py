@@ -15,6 +15,7 @@ from headwater.processing.dead_letters import DeadLetter
 from headwater.processing.declarations import kebab
 from headwater.processing.saga_commands import decode_command, letter_of_saga
 from headwater.processing.saga_sender import Outcome, Outgoing, Sender
+from headwater.processing.saga_shares import divided, saga_of, share_of
 from headwater.processing.saga_steps import SagaWork, refusal_step
 from headwater.processing.saga_views import (
     PendingCommand,
@@ -76,6 +77,7 @@ class SagaApplier(Applier):
         for event, handler in self._kind.events.items():
             kind = message_type(event)
             self._handlers.update(dict.fromkeys((kind.name, *kind.aliases), handler))
+        self._several = any(handler.several for handler in self._handlers.values())
         self._sender: Sender | None = None
         if commands is not None:
             self._sender = Sender(
@@ -104,25 +106,26 @@ class SagaApplier(Applier):
 
     # events -----------------------------------------------------------------------------------
 
+    def divided(self, page: SourcePage) -> SourcePage:
+        """See `Applier.divided`: an event of several sagas stands for each."""
+        return divided(page, self._sagas_of) if self._several else page
+
     def segments_of(self, page: SourcePage, count: int) -> Sequence[int]:
         """See `Applier.segments_of`: sagas divide by their id, so each has one writer."""
         return [
-            segment_of_saga(saga, count) if (saga := self._saga_of(event)) else -1
+            segment_of_saga(saga, count) if (saga := self.sequence_of(event)) else -1
             for event in page.events
         ]
 
     def sequence_of(self, event: RawEvent) -> str:
         """See `Applier.sequence_of`: the saga."""
-        return self._saga_of(event)
+        return next(iter(self._sagas_of(event)), "")
 
-    def _saga_of(self, raw: RawEvent) -> str:
-        handler = self._handlers.get(raw.type)
-        if handler is None:
-            return ""
+    def _sagas_of(self, raw: RawEvent) -> tuple[str, ...]:
         try:
-            return handler.key(self._codec.decode(raw.type, raw.type_version, raw.data))
-        except Exception:  # noqa: BLE001  # it will fail again where it is counted
-            return raw.stream
+            return tuple(saga for _, _, _, saga in self._steps([raw]))
+        except EventFailed:  # it will fail again where it is counted
+            return (raw.stream,)
 
     async def apply(self, transaction: ViewTransaction, events: Sequence[RawEvent]) -> None:
         """See `Applier.apply`."""
@@ -152,10 +155,11 @@ class SagaApplier(Applier):
                 continue
             try:
                 event = self._codec.decode(raw.type, raw.type_version, raw.data)
-                saga = handler.key(event)
+                only = saga_of(raw)
+                sagas = (only,) if only else handler.keys(event)
             except Exception as error:
                 raise EventFailed(raw, error) from error
-            if saga:
+            for saga in sagas:
                 yield raw, event, handler, saga
 
     def _work(self) -> SagaWork:
@@ -389,6 +393,10 @@ class SagaApplier(Applier):
     async def retry(self, transaction: ViewTransaction, letter: DeadLetter) -> None:
         """See `Applier.retry`: a command is sent again, a deadline runs again (and is due)."""
         if letter.kind == "event":
+            event = letter.event
+            sagas = [] if event is None else [saga for _, _, _, saga in self._steps([event])]
+            if event is not None and letter.sequence in sagas:  # the others are done or parked, too
+                letter = msgspec.structs.replace(letter, event=share_of(event, letter.sequence))
             await super().retry(transaction, letter)
             return
         kind: type[PendingCommand | SagaDeadline] = (
