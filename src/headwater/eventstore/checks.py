@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from headwater.errors import HeadwaterError, ImportRefused, InvalidInput, PipelineBroken
-from headwater.eventstore.api import Appended, StoredEvent, StoredKey, StreamWrite
+from headwater.eventstore.api import Appended, FilterItem, StoredEvent, StoredKey, StreamWrite
 
 
 def check_writes(writes: Sequence[StreamWrite]) -> None:
@@ -22,6 +22,24 @@ def check_writes(writes: Sequence[StreamWrite]) -> None:
             reason = f"stream {write.stream!r} occurs twice in one append: join its events"
             raise InvalidInput(reason=reason)
         seen.add(write.stream)
+
+
+def grouped(
+    items: Sequence[FilterItem],
+) -> list[tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]]:
+    """Return the tests of a filter's items: types, and sets of tags of each of which it has one.
+
+    Items of the same types and one tag each, such as for each seat of a booking, are one test.
+    """
+    single: dict[tuple[str, ...], dict[str, None]] = {}
+    others: list[tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]] = []
+    for item in items:
+        tags = tuple(dict.fromkeys(item.tags))
+        if len(tags) == 1:
+            single.setdefault(item.types, {})[tags[0]] = None
+        else:
+            others.append((item.types, tuple((tag,) for tag in tags)))
+    return [(types, (tuple(tags),)) for types, tags in single.items()] + others
 
 
 def check_epoch(epoch: str, *, stored: str, empty: bool) -> None:

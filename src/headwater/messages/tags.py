@@ -154,18 +154,18 @@ class TagReader:
             return self._collection(kind, items, where, names)
         if kinds_of(kind):
             return self._leaf(where, names) if names else None
+        is_record, is_mapping = fields_of(kind) is not None, _is_mapping(kind)
         if names:
             shape = getattr(kind, "__name__", repr(kind))
-            inside = fields_of(kind) is not None or _is_mapping(kind)
+            inside = f"mark what is inside {shape}" if is_record or is_mapping else ""
             reason = (
                 f"the tag {names[0]!r} stands on {shape}, of which no tag can be made: "
-                f"{f'mark what is inside {shape}' if inside else 'declare another type'} "
-                f"({HAVE_TEXT})"
+                f"{inside or 'declare another type'} ({HAVE_TEXT})"
             )
             raise DeclarationError(subject=where, reason=reason)
-        if _is_mapping(kind):
-            return self._mapping(kind, where)
-        return self._record(kind)
+        if is_record:
+            return self._record(kind)
+        return self._mapping(kind, where) if is_mapping else None
 
     def _leaf(self, where: str, names: tuple[str, ...]) -> Gather:
         """Return what gives the tags of a value that has a text; the same for the same names."""
@@ -215,8 +215,6 @@ class TagReader:
 
     def _record(self, kind: Any) -> Gather | None:
         """Return what gives the tags of a record, which may contain others of its kind."""
-        if fields_of(kind) is None:
-            return None
         for known, gathering in self._records:
             if known == kind:
                 return gathering

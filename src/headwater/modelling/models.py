@@ -1,7 +1,7 @@
 """Decision models: loading them, and command handlers that stand on a model alone."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from headwater.dispatch import CommandMessage, CommandNext, CommandResult
@@ -13,6 +13,7 @@ from headwater.eventstore import (
     EventFilter,
     EventStore,
     FilterItem,
+    StoredEvent,
     StreamWrite,
 )
 from headwater.messages import Command, ConsistencyToken
@@ -25,6 +26,8 @@ from headwater.modelling.state import (
     check_id,
     model_type,
 )
+
+_ITEMS_MAX = 64  # of a boundary, read together
 
 
 async def load_models(
@@ -46,14 +49,35 @@ async def load_models(
         states.append(state)
         if boundary == NOTHING:
             continue
-        async for page in store.read(filter=boundary, until=head):
-            kind.replay(state, page.events)
+        async for events in _inside(store, boundary, head):
+            kind.replay(state, events)
         items.extend(boundary.items)
         everything = everything or not boundary.items
     if not items and not everything:
         return tuple(states), None
     combined = EVERYTHING if everything else EventFilter(tuple(items))
     return tuple(states), AppendCondition(combined, head)
+
+
+async def _inside(
+    store: EventStore, boundary: EventFilter, head: int
+) -> AsyncIterator[Sequence[StoredEvent]]:
+    """Yield the events of a boundary up to a position, in order.
+
+    Those of many items are read a part of the items at a time: each part comes from indexes, which
+    stores may give up for all at once.
+    """
+    items = boundary.items
+    if len(items) <= _ITEMS_MAX:
+        async for page in store.read(filter=boundary, until=head):
+            yield page.events
+        return
+    found: dict[int, StoredEvent] = {}
+    for begin in range(0, len(items), _ITEMS_MAX):
+        part = EventFilter(items[begin : begin + _ITEMS_MAX])
+        async for page in store.read(filter=part, until=head):
+            found.update((event.position, event) for event in page.events)
+    yield [found[position] for position in sorted(found)]
 
 
 def check_shardable(cls: type[Aggregate] | type[DecisionModel]) -> None:

@@ -13,6 +13,7 @@ from tests.unit.modelling.repository_rules import (
     PipelineRules,
 )
 from tests.unit.modelling.state_rules import SnapshotRules, TimeTravelRules
+from tests.unit.modelling.tag_rules import TagRules
 
 
 @pytest.fixture
@@ -35,6 +36,10 @@ class TestPipelines(PipelineRules):
 
 
 class TestDecisions(DecisionRules):
+    pass
+
+
+class TestTags(TagRules):
     pass
 
 
