@@ -135,13 +135,14 @@ class ReadConformance(EventStoreBase):
 
     async def test_filter_of_thousands_of_items(self, store: EventStore) -> None:
         """A filter of thousands of items selects what a few would."""
-        items = [FilterItem(("A", "B"), (f"t{n}",)) for n in range(2000)]
+        alike = [FilterItem(("A", "B"), (f"t{n}",)) for n in range(3000)]
+        unlike = [FilterItem(("A", f"T{n}"), (f"t{n}",)) for n in range(1100)]
         log = await _fill(store)
-        for tag in ("x", "absent"):
-            filter = EventFilter((*items, FilterItem(("A", "B"), (tag,))))
+        for items in (alike, unlike):
+            filter = EventFilter((*items, FilterItem(("A", "B"), ("x",))))
             wanted = [s for s in log if filter.matches(s.type, s.tags)]
+            assert wanted
             assert await events_of(store.read(filter=filter)) == wanted
-            assert await events_of(store.read(filter=filter, backwards=True)) == wanted[::-1]
 
     @pytest.mark.parametrize("number", range(len(_COMMON)))
     async def test_filters_on_a_longer_log(self, store: EventStore, number: int) -> None:

@@ -24,12 +24,8 @@ from headwater.views import Range, ViewStore
 _ID = UUID(int=10 << 96)
 
 
-class _Colour(enum.StrEnum):
+class _Colour(enum.Enum):
     RED = "red"
-
-
-class _Level(enum.IntEnum):
-    HIGH = 2
 
 
 class ViewDocuments(ViewStoreSuite):
@@ -76,14 +72,6 @@ class ViewDocuments(ViewStoreSuite):
             await work.delete(Person, [key])
             assert await work.load(Person, [key]) == {}
         assert (await store.find(Person)).items == [Person("other")]
-
-    async def test_a_document_is_found_by_what_its_key_holds(self, store: ViewStore) -> None:
-        """A document whose key holds a member of an enumeration is stored under its text."""
-        await save(store, Person(_Colour.RED), Numbered(_Level.HIGH))
-        for key in ("red", _Colour.RED):
-            assert await store.get(Person, key) == Person("red")
-        for number in (2, "2", _Level.HIGH):
-            assert await store.get(Numbered, number) == Numbered(2)
 
     async def test_none_is_the_key_of_no_document(self, store: ViewStore) -> None:
         """None finds and removes nothing, wherever it is given as a key."""

@@ -149,12 +149,12 @@ def _row(
     fetch = operator.attrgetter(key, *indexes)
     if any(issubclass(kind, enum.Enum) for name in indexes for kind in kinds[name]):
         return lambda view: (canonical_text(getattr(view, key)), *map(plain, fetch(view)[1:]))
+    if kinds[key] == {str}:
+        return fetch
 
     def row(view: Any) -> tuple[Any, ...]:
-        values: tuple[Any, ...] = fetch(view)
-        if type(values[0]) is str:
-            return values
-        return (canonical_text(values[0]), *values[1:])
+        first, *rest = fetch(view)
+        return (canonical_text(first), *rest)
 
     return row
 

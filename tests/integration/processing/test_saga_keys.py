@@ -189,6 +189,26 @@ async def test_only_the_saga_that_fails_is_parked(desk: Desk) -> None:
     assert await desk.totals() == {"a": 11, "b": 1111, "c": 111}
 
 
+async def test_a_segment_that_fell_behind_catches_up_with_its_sagas_only(desk: Desk) -> None:
+    """While one saga fails again and again, the others go on; its segment then follows alone."""
+    events = [Booked(1, ["s1", "s2"], ("s1",)), *bookings(40)]
+    for event in events:
+        await append(desk.stores.store, f"stream-{event.number % 5}", event)
+    patient = msgspec.structs.replace(SMALL, attempts=1000)
+    processor = await desk.start(settings=patient)
+
+    async def others_are_there() -> bool:
+        found = await desk.totals()
+        return found.get("s2") == expected(events)["s2"] and found.get("s1", 0) == 0
+
+    await until(others_are_there)
+    HEALTH["ill"] = False
+    await desk.stores.caught_up(processor)
+    assert await desk.totals() == expected(events)
+    await until(desk.sent)
+    assert len(desk.noted) == sum(len({s for s in event.seats if s}) for event in events)
+
+
 async def test_two_sagas_of_one_event_fail_each_by_itself(desk: Desk) -> None:
     """Each of several sagas that fail for one event has its own attempts and its own letters."""
     await append(desk.stores.store, "x", Booked(1, ["a", "b", "c", "d"], ("a", "c", "d")))

@@ -155,6 +155,45 @@ def test_equal_values_have_equal_texts(kind: str, data: st.DataObject) -> None:
         assert (first == second) == (canonical_text(first) == canonical_text(second))
 
 
+_POOLS: dict[str, list[Any]] = {
+    "number": [
+        *(n for n in (0, 1, 10, -1, 100)),
+        *(0.0, -0.0, 1.0, 10.0, 0.1, 100.0, 1e22, 1e23, 0.5),
+        *map(Decimal, ("0", "-0", "0.00", "1", "1.0", "1E1", "10", "0.1", "0.10", "1E+2", "0.5")),
+        *(10**22, int(1e23), Decimal("1E+22"), Decimal(int(1e23))),
+    ],
+    "time": [
+        dt.time(hour, minute, tzinfo=zone)
+        for hour in (0, 1, 23)
+        for minute in (0, 30)
+        for zone in _ZONES
+    ],
+    "date and time": [
+        dt.datetime(2024, 2, day, hour, tzinfo=zone)
+        for day in (28, 29)
+        for hour in (0, 2, 12, 14)
+        for zone in [*_ZONES, BERLIN, TOKYO]
+    ],
+    "duration": [dt.timedelta(seconds=s) for s in (0, 1, 60, -1)]
+    + [dt.timedelta(minutes=1), dt.timedelta(days=-1, seconds=86399), dt.timedelta(0, 0, 10)],
+    "UUID": [uuid.UUID(int=1), uuid.UUID(str(uuid.UUID(int=1)).upper()), uuid.UUID(int=2)],
+    "enumeration": [*Colour, *Level, *Kind, *Mixed, *Rights],
+    "text": ["", "a", "A", "ä", "a\u0308", "a ", *Mixed],
+    "bytes": [b"", b"a", bytearray(b"a"), b"A"],
+}
+
+
+@pytest.mark.parametrize("kind", _POOLS)
+def test_of_all_pairs_the_equal_ones_have_equal_texts(kind: str) -> None:
+    """Of values that are easily mistaken, exactly the equal ones of a type have equal texts."""
+    pool = _POOLS[kind]
+    texts = [canonical_text(value) for value in pool]
+    for first, text in zip(pool, texts, strict=True):
+        for second, other in zip(pool, texts, strict=True):
+            if first == second or type(first) is type(second):
+                assert (first == second) == (text == other), (first, second)
+
+
 @given(st.integers() | st.integers(-300, 300).map(lambda n: n * 10**20), st.integers(0, 30))
 def test_equal_numbers_of_other_types_have_equal_texts(number: int, places: int) -> None:
     """A whole number is one text, as an int, a float or a Decimal of any number of places."""
