@@ -18,7 +18,7 @@ from headwater.messages.metadata import (
     now_us,
     remaining_s,
 )
-from headwater.messages.tags import Tag, TagReader
+from headwater.messages.tags import Tag
 from headwater.messages.text import Textual, canonical_text
 from headwater.messages.token import ConsistencyToken, SourceState
 from headwater.messages.types import (
@@ -46,7 +46,6 @@ __all__ = [
     "Route",
     "SourceState",
     "Tag",
-    "TagReader",
     "Target",
     "Textual",
     "canonical_text",

@@ -26,7 +26,7 @@ def key_shape(subject: str, event: type, key: str | KeyOf) -> Shape:
     """
     if not isinstance(key, str):
         return Shape(unknown=True)
-    hints = fields_of(event) or {}
+    hints = _fields(event)
     if key not in hints:
         reason = f"is no field of {event.__name__}, which has {', '.join(hints) or 'none'}"
         raise DeclarationError(subject=subject, reason=f"key={key!r} {reason}")
@@ -53,7 +53,7 @@ def keys_of(subject: str, event: type, key: str | KeyOf) -> Keys:
     key_shape(subject, event, key)
     get: Callable[[Any], Any] = attrgetter(key) if isinstance(key, str) else key
     if isinstance(key, str):
-        kinds = [kind for kind, _ in alternatives((fields_of(event) or {})[key])]
+        kinds = [kind for kind, _ in alternatives(_fields(event)[key])]
         if kinds == [str]:
             return get
 
@@ -75,6 +75,14 @@ def keys_of(subject: str, event: type, key: str | KeyOf) -> Keys:
         return tuple(dict.fromkeys(found))
 
     return keys
+
+
+def _fields(event: Any) -> dict[str, Any]:
+    """Return the annotations of an event's fields; `Any`, when they are declared further down."""
+    try:
+        return fields_of(event) or {}
+    except NameError:
+        return dict.fromkeys(event.__struct_fields__, Any)
 
 
 def _gather(value: Any, found: list[str]) -> None:

@@ -50,7 +50,9 @@ class Boundary:
             DeclarationError: a field of the command does not fit (see `check`).
             InvalidInput: a value has no canonical text.
         """
-        converters = self._converters.get(type(command)) or self.check(type(command))
+        converters = self._converters.get(type(command))
+        if converters is None:
+            converters = self.check(type(command))
         found: list[str] = []
         for field, tags in self._tags.items():
             value, convert = getattr(command, field), converters[field]

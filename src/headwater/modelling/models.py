@@ -27,7 +27,7 @@ from headwater.modelling.state import (
     model_type,
 )
 
-_ITEMS_MAX = 64  # of a boundary, read together
+_ITEMS_MAX = 16  # of a boundary, read together
 
 
 async def load_models(
