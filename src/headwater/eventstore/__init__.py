@@ -2,6 +2,7 @@
 
 from headwater.eventstore.api import (
     EVERYTHING,
+    NOTHING,
     WHOLE,
     AppendCondition,
     Appended,
@@ -23,6 +24,7 @@ from headwater.eventstore.sharded import ShardedEventStore
 
 __all__ = [
     "EVERYTHING",
+    "NOTHING",
     "WHOLE",
     "AppendCondition",
     "Appended",

@@ -95,6 +95,8 @@ class EventFilter(msgspec.Struct, frozen=True):
 
 
 EVERYTHING = EventFilter()
+NOTHING = EventFilter((FilterItem(types=("",)),))
+"""Matches no event, as each has a name."""
 
 
 class AppendCondition(msgspec.Struct, frozen=True):

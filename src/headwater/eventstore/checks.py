@@ -9,6 +9,7 @@ from headwater.eventstore.api import (
     AppendCondition,
     Appended,
     EventFilter,
+    FilterItem,
     Idempotency,
     StoredEvent,
     StoredKey,
@@ -62,6 +63,24 @@ def check_filter(filter: EventFilter) -> None:
     """
     for item in filter.items:
         check_text((*item.types, *item.tags))
+
+
+def grouped(
+    items: Sequence[FilterItem],
+) -> list[tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]]:
+    """Return the tests of a filter's items: types, and sets of tags of each of which it has one.
+
+    Items of the same types and one tag each, such as for each seat of a booking, are one test.
+    """
+    single: dict[tuple[str, ...], dict[str, None]] = {}
+    others: list[tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]] = []
+    for item in items:
+        tags = tuple(dict.fromkeys(item.tags))
+        if len(tags) == 1:
+            single.setdefault(item.types, {})[tags[0]] = None
+        else:
+            others.append((item.types, tuple((tag,) for tag in tags)))
+    return [(types, (tuple(tags),)) for types, tags in single.items()] + others
 
 
 def check_epoch(epoch: str, *, stored: str, empty: bool) -> None:

@@ -5,9 +5,11 @@ An item with several tags, or tags and types, is an intersection of indexes: see
 """
 # ruff: noqa: S608  # texts are made of constants and parameter numbers; values are bound
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from headwater.eventstore.api import EventFilter, FilterItem
+from headwater.eventstore.checks import grouped
 from headwater.eventstore.postgres_names import to_text
 
 _TERMS_MAX = 64
@@ -28,7 +30,7 @@ def select_events(filter: EventFilter, *, backwards: bool = False) -> tuple[str,
     terms = [term for item in filter.items for term in _terms(item, names, backwards=backwards)]
     if len(terms) > _TERMS_MAX:
         names = _Names()
-        wanted = " OR ".join(f"({_test(item, names)})" for item in filter.items)
+        wanted = " OR ".join(f"({_test(*group, names)})" for group in grouped(filter.items))
         return _whole(f"AND ({wanted})", order), names.values
     end = f"ORDER BY position {order} LIMIT $3"
     found = " UNION ".join(f"({term} {end})" for term in terms)
@@ -77,15 +79,15 @@ def _terms(item: FilterItem, names: _Names, *, backwards: bool) -> list[str]:
     return [f"SELECT position FROM matching_positions({arguments}) AS f (position)"]
 
 
-def _test(item: FilterItem, names: _Names) -> str:
+def _test(types: Sequence[str], tags: Sequence[Sequence[str]], names: _Names) -> str:
     """Return an expression over one row of events, for filters with too many terms."""
     tests = [
-        f"(SELECT true FROM event_tags AS x WHERE x.tag = {names.of(tag)} "
-        "AND x.position = t.position)"
-        for tag in item.tags
+        f"(SELECT true FROM event_tags AS x WHERE x.tag IN ({', '.join(map(names.of, one_of))}) "
+        "AND x.position = t.position LIMIT 1)"
+        for one_of in tags
     ]
-    if item.types:
-        kinds = ", ".join(names.of(kind) for kind in dict.fromkeys(item.types))
+    if types:
+        kinds = ", ".join(map(names.of, dict.fromkeys(types)))
         # Looked up by position, which keeps the index on types out: the range is the better one.
         tests.append(f"(SELECT type FROM events AS e WHERE e.position = t.position) IN ({kinds})")
     return " AND ".join(tests)

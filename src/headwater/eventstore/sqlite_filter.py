@@ -8,12 +8,14 @@ event of each, so there are no more rounds than events of the rarest (and one mo
 """
 # ruff: noqa: S608  # texts are made of constants and parameter names; values are bound
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import apsw
 
 from headwater.eventstore.api import EventFilter, FilterItem
+from headwater.eventstore.checks import grouped
 
 _TERMS_MAX = 64
 _POSITION_MAX = 2**63 - 1
@@ -38,7 +40,7 @@ def select_events(filter: EventFilter, *, backwards: bool = False) -> tuple[str,
     terms = [term for item in filter.items for term in _terms(item, names, backwards=backwards)]
     if len(terms) > _TERMS_MAX:
         names = _Names()
-        wanted = " OR ".join(f"({_test(item, names)})" for item in filter.items)
+        wanted = _any_of([f"({_test(*group, names)})" for group in grouped(filter.items)])
         return f"{whole} AND ({wanted}) {end}", names.values
     # Each term comes in order of its index, and a compound with ORDER BY merges them lazily; of
     # those that leap, there are no more than the limit to be sorted.
@@ -189,14 +191,22 @@ def _leap(item: FilterItem, names: _Names, begin: str, *, backwards: bool) -> st
     )
 
 
-def _test(item: FilterItem, names: _Names) -> str:
+def _any_of(tests: list[str]) -> str:
+    """Return the disjunction of tests as a balanced tree, because SQLite limits its depth."""
+    if len(tests) == 1:
+        return tests[0]
+    half = len(tests) // 2
+    return f"({_any_of(tests[:half])} OR {_any_of(tests[half:])})"
+
+
+def _test(types: Sequence[str], tags: Sequence[Sequence[str]], names: _Names) -> str:
     """Return an expression over one row of events, for filters with too many terms to merge."""
     tests = [
-        f"EXISTS (SELECT 1 FROM event_tags AS t WHERE t.tag = {names.of(tag)} "
-        "AND t.position = events.position)"
-        for tag in item.tags
+        f"EXISTS (SELECT 1 FROM event_tags AS t WHERE t.tag IN ({', '.join(map(names.of, one_of))})"
+        " AND t.position = events.position)"
+        for one_of in tags
     ]
-    if item.types:
+    if types:
         # The plus keeps the index on types out: the range of positions is the better one.
-        tests.append(f"+type IN ({', '.join(names.of(kind) for kind in item.types)})")
+        tests.append(f"+type IN ({', '.join(map(names.of, types))})")
     return " AND ".join(tests)

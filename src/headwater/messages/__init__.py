@@ -10,7 +10,7 @@ from headwater.messages.codec import (
     stored_event,
 )
 from headwater.messages.hashing import stable_hash
-from headwater.messages.keys import check_key, key_for
+from headwater.messages.idempotency import check_key, key_for
 from headwater.messages.metadata import (
     Context,
     Metadata,
@@ -23,6 +23,8 @@ from headwater.messages.metadata import (
     remaining_s,
 )
 from headwater.messages.stored_form import StoredForm
+from headwater.messages.tags import Tag
+from headwater.messages.text import Textual, canonical_text
 from headwater.messages.token import ConsistencyToken, SourceState
 from headwater.messages.types import (
     Command,
@@ -30,7 +32,6 @@ from headwater.messages.types import (
     MessageType,
     Query,
     Route,
-    Tag,
     Target,
     message_type,
     route,
@@ -54,7 +55,9 @@ __all__ = [
     "StoredForm",
     "Tag",
     "Target",
+    "Textual",
     "Upcast",
+    "canonical_text",
     "check_key",
     "current",
     "decode_metadata",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from urllib.parse import quote, unquote_to_bytes
 
 from headwater.errors import MalformedMessage
-from headwater.messages.keys import check_key, is_key
+from headwater.messages.idempotency import check_key, is_key
 from headwater.messages.metadata import Context, Metadata, new_id, new_traceparent, now_us
 
 IDEMPOTENCY_KEY = "idempotency-key"

@@ -1,50 +1,97 @@
-"""What an idempotency key may be: the same wherever it comes from and wherever it goes."""
+"""Which views or sagas an event is for: from ``key=`` of a handler to texts."""
 
-import re
-from hashlib import blake2b
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from operator import attrgetter
+from typing import Any
 
-from headwater.errors import MalformedMessage
+import msgspec
 
-LENGTH_MAX = 500
-"""Characters; as UTF-8 they fit into an index of any database."""
+from headwater.errors import DeclarationError, InvalidInput
+from headwater.messages.hints import Shape, alternatives, fields_of, shape_of
+from headwater.messages.text import HAVE_TEXT, Textual, canonical_text, has_text, shown
 
-_KEY = re.compile(rf"(?! )[^\x00-\x1f\x7f\ud800-\udfff]{{1,{LENGTH_MAX}}}(?<! )")
+KeyOf = Callable[[Any], "Textual | Iterable[Textual | None] | None"]
+"""A function from an event to a key, to several, or to None for none."""
 
-
-def is_key(text: str) -> bool:
-    """Whether a text can be a key: 1 to 500 characters, no control characters, not blank.
-
-    Spaces at its ends would be lost on the way through HTTP (RFC 9110, section 5.5).
-    """
-    return _KEY.fullmatch(text) is not None and not text.isspace()
+Keys = Callable[[Any], "str | tuple[str, ...]"]
+"""A compiled key: one text, or none or several, each once."""
 
 
-def check_key(text: str, *, name: str = "idempotency key") -> None:
-    """Check that a text can be a key.
+def key_shape(subject: str, event: type, key: str | KeyOf) -> Shape:
+    """Return which keys there will be; of a function nothing is known.
 
     Raises:
-        MalformedMessage: it cannot; ``name`` says where it stands.
+        DeclarationError: the event has no such field, or its values have no canonical text.
     """
-    if is_key(text):
-        return
-    if not text.strip():
-        reason = "it is blank: give each command a key of its own, or none"
-    else:
+    if not isinstance(key, str):
+        return Shape(unknown=True)
+    hints = _fields(event)
+    if key not in hints:
+        reason = f"is no field of {event.__name__}, which has {', '.join(hints) or 'none'}"
+        raise DeclarationError(subject=subject, reason=f"key={key!r} {reason}")
+    shape = shape_of(hints[key])
+    if shape.others:
         reason = (
-            f"{text[:50]!r} ({len(text)} characters) must have 1 to {LENGTH_MAX} characters, no "
-            "control characters, and no spaces at its ends"
+            f"key={key!r} is {hints[key]!r}, and {shape.others[0]!r} has no canonical text: name "
+            f"another field of {event.__name__}, or give a function from event to key ({HAVE_TEXT})"
         )
-    raise MalformedMessage(name=name, reason=reason)
+        raise DeclarationError(subject=subject, reason=reason)
+    return shape
 
 
-def key_for(text: str) -> str:
-    """Return the key that stands for any text: the text itself, if it can be one, else its digest.
+def keys_of(subject: str, event: type, key: str | KeyOf) -> Keys:
+    """Return what gives the keys of an event; ``subject`` names the handler in errors.
 
-    The digest is BLAKE2b, 256 bits.
+    It returns a text for a single value, else a tuple: empty for None; for a list, tuple, set or
+    any other series one text for each item that is not None, in their order (of a set: sorted),
+    each once. For anything else it raises `DeclarationError`.
+
+    Raises:
+        DeclarationError: as for `key_shape`.
     """
-    if is_key(text) and len(text.encode()) <= LENGTH_MAX:
-        return text
-    return blake2b(text.encode(errors="surrogatepass"), digest_size=32).hexdigest()
+    key_shape(subject, event, key)
+    get: Callable[[Any], Any] = attrgetter(key) if isinstance(key, str) else key
+    if isinstance(key, str):
+        kinds = [kind for kind, _ in alternatives(_fields(event)[key])]
+        if kinds == [str]:
+            return get
+
+    def keys(message: Any) -> str | tuple[str, ...]:
+        value = get(message)
+        if type(value) is str:
+            return value
+        try:
+            if has_text(value):
+                return canonical_text(value)
+            found: list[str] = []
+            _gather(value, found)
+        except InvalidInput as error:
+            reason = (
+                f"its key of {type(message).__name__} is {shown(value)}, which is none: give a "
+                f"value that has a canonical text, several of them, or None ({HAVE_TEXT})"
+            )
+            raise DeclarationError(subject=subject, reason=reason) from error
+        return tuple(dict.fromkeys(found))
+
+    return keys
 
 
-__all__ = ["LENGTH_MAX", "check_key", "is_key", "key_for"]
+def _fields(event: Any) -> dict[str, Any]:
+    """Return the annotations of an event's fields; `Any`, when they are declared further down."""
+    try:
+        return fields_of(event) or {}
+    except NameError:
+        return dict.fromkeys(event.__struct_fields__, Any)
+
+
+def _gather(value: Any, found: list[str]) -> None:
+    if value is None or value is msgspec.UNSET:
+        return
+    if has_text(value) or isinstance(value, Mapping) or not isinstance(value, Iterable):
+        found.append(canonical_text(value))
+        return
+    inner: list[str] = []
+    for item in value:
+        _gather(item, inner)
+    found.extend(sorted(inner) if isinstance(value, AbstractSet) else inner)

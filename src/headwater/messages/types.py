@@ -1,10 +1,10 @@
 """Command, Event and Query, and what is declared on them: name, version, tags, target, route."""
 
+import contextlib
 import functools
 import re
 from collections.abc import Callable, Iterable
 from typing import (
-    Annotated,
     Any,
     Generic,
     TypeVar,
@@ -17,6 +17,8 @@ from typing import (
 import msgspec
 
 from headwater.errors import DeclarationError
+from headwater.messages.hints import marks_on
+from headwater.messages.tags import TagReader, tag_reader
 
 R = TypeVar("R")
 M = TypeVar("M", bound="type[Command | Event | Query[Any]]")
@@ -24,7 +26,25 @@ M = TypeVar("M", bound="type[Command | Event | Query[Any]]")
 
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
 class MessageMeta(msgspec.StructMeta):
-    """Tells type checkers that subclasses of messages are frozen, as they are at run time."""
+    """Tells type checkers that subclasses of messages are frozen, as they are at run time.
+
+    The tags are checked when a class is made, since an event is perhaps seen first when it is
+    stored; or later, when its annotations name what is declared further down, or it is generic.
+    """
+
+    def __new__(
+        mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any
+    ) -> Any:
+        """Make a class, and check its tags.
+
+        Raises:
+            DeclarationError: a tag stands on what has no canonical text.
+        """
+        cls = super().__new__(mcs, name, bases, namespace, **options)
+        if not getattr(cls, "__parameters__", ()):
+            with contextlib.suppress(NameError, AttributeError):
+                tag_reader(cls)
+        return cls
 
 
 class Command(msgspec.Struct, frozen=True, metaclass=MessageMeta):
@@ -39,19 +59,13 @@ class Query(msgspec.Struct, Generic[R], frozen=True, metaclass=MessageMeta):
     """A question; ``Query[AccountView]`` states the type of its answer."""
 
 
-class Tag:
-    """Marks a field as a tag: ``email: Annotated[str, Tag("email")]`` gives ``email:a@b.example``.
-
-    Tags on events are stored and indexed; a consistency boundary and a read select by them.
-    """
-
-    def __init__(self, name: str = "") -> None:
-        """Name the tag; without a name it is called like the field."""
-        self.name = name
-
-
 class Target:
-    """Marks the field of a command or query that names its target, when it is not the first."""
+    """Marks the field of a command or query that names its target, when it is not the first.
+
+    It is a str, an int or a UUID as a rule. Streams are called by ``str()`` of it, for ever, so
+    two equal values that ``str()`` writes differently (``Decimal("1.0")`` and ``Decimal("1")``)
+    are two targets; None is none.
+    """
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -76,19 +90,21 @@ class MessageType(msgspec.Struct, frozen=True):
     aliases: tuple[str, ...]
     fields: tuple[str, ...]
     target: str
-    tag_fields: tuple[tuple[str, str], ...]
+    tags: TagReader | None
     answer: Any
 
     def target_of(self, message: Any) -> str:
-        """Return the id that the message is directed at; ``""`` when it has no fields."""
-        return str(getattr(message, self.target)) if self.target else ""
+        """Return the id that the message is directed at; ``""`` when there is none."""
+        value = getattr(message, self.target) if self.target else None
+        return "" if value is None else str(value)
 
     def tags_of(self, message: Any) -> tuple[str, ...]:
-        """Return the tags of a message, ``name:value``, skipping fields that are None."""
-        if not self.tag_fields:
-            return ()
-        pairs = ((tag, getattr(message, field)) for field, tag in self.tag_fields)
-        return tuple(f"{tag}:{value}" for tag, value in pairs if value is not None)
+        """Return the tags of a message, ``name:value``, each once; see `Tag`.
+
+        Raises:
+            InvalidInput: a value has no canonical text.
+        """
+        return () if self.tags is None else self.tags.of(message)
 
     @property
     def route(self) -> Route:
@@ -168,10 +184,8 @@ def message_type(cls: type) -> MessageType:
     name, version, aliases = _WIRE.get(cls, (cls.__name__, 1, ()))
     fields: tuple[str, ...] = cls.__struct_fields__  # type: ignore[attr-defined]  # a Struct
     hints = get_type_hints(cls, include_extras=True)
-    target = next(
-        (f for f in fields if any(m is Target or isinstance(m, Target) for m in _marks(hints[f]))),
-        fields[0] if fields else "",
-    )
+    marked = (field for field in fields if marks_on(hints[field], Target))
+    target = next(marked, fields[0] if fields else "")
     return MessageType(
         cls=cls,
         kind=kind,
@@ -180,18 +194,9 @@ def message_type(cls: type) -> MessageType:
         aliases=aliases,
         fields=fields,
         target=target,
-        tag_fields=tuple(
-            (field, (mark.name or field) if isinstance(mark, Tag) else field)
-            for field in fields
-            for mark in _marks(hints[field])
-            if mark is Tag or isinstance(mark, Tag)
-        ),
+        tags=tag_reader(cls),
         answer=_answer(cls) if kind == "query" else None,
     )
-
-
-def _marks(hint: Any) -> tuple[Any, ...]:
-    return get_args(hint)[1:] if get_origin(hint) is Annotated else ()
 
 
 def _answer(cls: type) -> Any:

@@ -1,7 +1,7 @@
 """Decision models: loading them, and command handlers that stand on a model alone."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,11 +9,13 @@ from headwater.dispatch import CommandMessage, CommandResult, KeyedHandler
 from headwater.errors import ConditionFailed, ConfigurationError
 from headwater.eventstore import (
     EVERYTHING,
+    NOTHING,
     AppendCondition,
     Appended,
     EventFilter,
     EventStore,
     FilterItem,
+    StoredEvent,
     StreamWrite,
 )
 from headwater.messages import Command, ConsistencyToken
@@ -27,14 +29,16 @@ from headwater.modelling.state import (
     model_type,
 )
 
+_ITEMS_MAX = 16  # of a boundary, read together
+
 
 async def load_models(
     store: EventStore, models: tuple[type[DecisionModel], ...], command: Command
-) -> tuple[tuple[Any, ...], AppendCondition]:
+) -> tuple[tuple[Any, ...], AppendCondition | None]:
     """Return the models' states for a command, and the condition that keeps them true.
 
     All are read up to one position: the condition excludes any event inside any of the
-    boundaries after it.
+    boundaries after it. There is none when all boundaries are empty.
     """
     head = await store.head()
     states: list[Any] = []
@@ -43,15 +47,39 @@ async def load_models(
     for model in models:
         kind = model_type(model)
         boundary = model.boundary(command)
-        fields = {field: getattr(command, field) for field, _ in kind.tag_fields}
-        state = model(**fields)
-        async for page in store.read(filter=boundary, until=head):
-            kind.replay(state, page.events)
+        state = kind.begin(command)
         states.append(state)
+        if boundary == NOTHING:
+            continue
+        async for events in _inside(store, boundary, head):
+            kind.replay(state, events)
         items.extend(boundary.items)
         everything = everything or not boundary.items
+    if not items and not everything:
+        return tuple(states), None
     combined = EVERYTHING if everything else EventFilter(tuple(items))
     return tuple(states), AppendCondition(combined, head)
+
+
+async def _inside(
+    store: EventStore, boundary: EventFilter, head: int
+) -> AsyncIterator[Sequence[StoredEvent]]:
+    """Yield the events of a boundary up to a position, in order.
+
+    Those of many items are read a part of the items at a time: each part comes from indexes, which
+    stores may give up for all at once.
+    """
+    items = boundary.items
+    if len(items) <= _ITEMS_MAX:
+        async for page in store.read(filter=boundary, until=head):
+            yield page.events
+        return
+    found: dict[int, StoredEvent] = {}
+    for begin in range(0, len(items), _ITEMS_MAX):
+        part = EventFilter(items[begin : begin + _ITEMS_MAX])
+        async for page in store.read(filter=part, until=head):
+            found.update((event.position, event) for event in page.events)
+    yield [found[position] for position in sorted(found)]
 
 
 def check_shardable(cls: type[Aggregate] | type[DecisionModel]) -> None:

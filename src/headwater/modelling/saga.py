@@ -9,7 +9,6 @@ import inspect
 import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from operator import attrgetter
 from types import UnionType
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -23,6 +22,7 @@ from headwater.errors import (
     Rejection,
 )
 from headwater.messages import Command, Event, StoredForm
+from headwater.messages.keys import KeyOf, key_shape, keys_of
 from headwater.modelling.stored_state import check_fields
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -58,11 +58,15 @@ Effects = Effect | Sequence[Effect] | None
 
 
 class SagaHandler(msgspec.Struct, frozen=True):
-    """The handler of one event type; ``key`` gives the saga's id, ``""`` for no saga."""
+    """The handler of one event type.
+
+    ``keys`` gives the ids of the sagas that an event is for; there are ``several`` perhaps.
+    """
 
     function: Callable[[Any, Any], Effects]
-    key: Callable[[Any], str]
+    keys: Callable[[Any], tuple[str, ...]]
     starts: bool
+    several: bool
 
 
 class RejectionHandler(msgspec.Struct, frozen=True):
@@ -137,14 +141,17 @@ class Saga(msgspec.Struct, metaclass=_SagaMeta):
     saga_source: ClassVar[Literal["store", "bus"]] = "store"
 
 
-def saga_handler(*, key: str | Callable[[Any], str], starts: bool = False) -> Callable[[F], F]:
+def saga_handler(*, key: str | KeyOf, starts: bool = False) -> Callable[[F], F]:
     """Mark ``def name(self, event: SomeEvent) -> Effects`` as the handler of an event.
 
     An event whose key is empty or None is ignored, and so is one that finds no saga and does not
-    start one. A starting event that finds its saga is handled by it.
+    start one. A starting event that finds its saga is handled by it. A key is any value with a
+    canonical text (see `Tag`), which is the saga's id; a list, tuple or set of them means several
+    sagas, and each of them handles the event.
 
     Args:
-        key: the field of the event that holds the saga's id, or a function from event to id.
+        key: the field of the event that holds the saga's id or ids, or a function from event to
+            id or ids.
         starts: the event begins a saga when there is none with this id.
 
     Raises:
@@ -288,7 +295,10 @@ def _event_handlers(cls: type[Saga]) -> dict[type[Event], SagaHandler]:
                 subject=function.__qualname__,
                 reason=f"annotate its parameter with an event type of its own, got {event!r}",
             )
-        found[event] = SagaHandler(function, _key(function, event, key), starts)
+        subject = function.__qualname__
+        shape = key_shape(subject, event, key)
+        several = bool(shape.many) or shape.unknown
+        found[event] = SagaHandler(function, _ids(subject, event, key), starts, several)
     if found and not any(handler.starts for handler in found.values()):
         raise DeclarationError(
             subject=cls.__name__, reason="no handler has starts=True, so it would never begin"
@@ -296,20 +306,16 @@ def _event_handlers(cls: type[Saga]) -> dict[type[Event], SagaHandler]:
     return found
 
 
-def _key(function: Any, event: type[Event], key: str | Callable[[Any], str]) -> Callable[..., str]:
-    if isinstance(key, str) and key not in event.__struct_fields__:
-        raise DeclarationError(
-            subject=function.__qualname__,
-            reason=f"key={key!r} is no field of {event.__name__}, which has "
-            f"{', '.join(event.__struct_fields__) or 'none'}",
-        )
-    get = attrgetter(key) if isinstance(key, str) else key
+def _ids(subject: str, event: type[Event], key: str | KeyOf) -> Callable[[Any], tuple[str, ...]]:
+    keys = keys_of(subject, event, key)
 
-    def text(message: Any) -> str:
-        value = get(message)
-        return "" if value is None else str(value)
+    def ids(message: Any) -> tuple[str, ...]:
+        found = keys(message)
+        if isinstance(found, str):
+            return (found,) if found else ()
+        return tuple(filter(None, found))
 
-    return text
+    return ids
 
 
 def _rejection(function: Callable[..., Any]) -> RejectionHandler:

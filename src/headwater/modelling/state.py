@@ -4,13 +4,14 @@ import functools
 import hashlib
 import re
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar
 
 import msgspec
 
 from headwater.errors import DeclarationError, InvalidInput
-from headwater.eventstore import EventFilter, FilterItem, StoredEvent
-from headwater.messages import Command, Event, EventCodec, Tag, message_type
+from headwater.eventstore import NOTHING, EventFilter, FilterItem, StoredEvent
+from headwater.messages import Command, Event, EventCodec, message_type
+from headwater.modelling.boundary import Boundary
 from headwater.modelling.declarations import (
     CommandHandler,
     command_handlers_of,
@@ -52,16 +53,18 @@ class DecisionModel(EventSourced):
     """State over a dynamic consistency boundary: all events that carry any of some tags.
 
     Fields marked `Tag` draw the boundary; they take the value of the command's field of the same
-    name. What is decided on the model is stored only if no event inside the boundary was stored
-    meanwhile. Override `boundary` for another selection. See https://dcb.events.
+    name, and have the tags that an event with that value has: one for each item of a list, none
+    for None. Without any tag the decision depends on no event. What is decided on the model is
+    stored only if no event inside the boundary was stored meanwhile. Override `boundary` for
+    another selection; `Tag.of` makes the tags. See https://dcb.events.
     """
 
     @classmethod
     def boundary(cls, command: Command) -> EventFilter:
         """Return which events the decision about a command depends on."""
         kind = model_type(cls)
-        tags = [f"{tag}:{getattr(command, field)}" for field, tag in kind.tag_fields]
-        return EventFilter(tuple(FilterItem(kind.event_names, (tag,)) for tag in tags))
+        items = [FilterItem(kind.event_names, (tag,)) for tag in kind.boundary.tags(command)]
+        return EventFilter(tuple(items)) if items else NOTHING
 
 
 class StateType:
@@ -164,7 +167,13 @@ class StateType:
 
 
 class ModelType(StateType):
-    """A decision model's `StateType`, with the fields that draw its boundary."""
+    """A decision model's `StateType`, with the fields that draw its boundary.
+
+    Attributes:
+        tag_fields: the fields marked `Tag`.
+        boundary: what they and a command give.
+        overridden: the class draws its boundary itself, and the fields just take values.
+    """
 
     def __init__(self, cls: type[DecisionModel]) -> None:
         """Compile the class.
@@ -173,21 +182,19 @@ class ModelType(StateType):
             DeclarationError: no field is marked `Tag` and `boundary` is not overridden.
         """
         super().__init__(cls)
-        self.tag_fields = tuple(_tag_fields(cls))
-        overridden = cls.boundary.__func__ is not DecisionModel.boundary.__func__  # type: ignore[attr-defined]  # classmethods have __func__
-        if not self.tag_fields and not overridden:
+        self.boundary = Boundary(cls, self.events)
+        self.tag_fields = self.boundary.fields
+        self.overridden = cls.boundary.__func__ is not DecisionModel.boundary.__func__  # type: ignore[attr-defined]  # classmethods have __func__
+        if not self.tag_fields and not self.overridden:
             raise DeclarationError(
                 subject=cls.__name__,
                 reason='mark a field, email: Annotated[str, Tag("email")] = "", or override '
                 "boundary()",
             )
 
-
-def _tag_fields(cls: type) -> Iterable[tuple[str, str]]:
-    for name, hint in get_type_hints(cls, include_extras=True).items():
-        for mark in get_args(hint)[1:] if get_origin(hint) is Annotated else ():
-            if mark is Tag or isinstance(mark, Tag):
-                yield name, (getattr(mark, "name", "") or name)
+    def begin(self, command: Command) -> Any:
+        """Return the state for a command, before the first event."""
+        return self.cls(**self.boundary.values(command))
 
 
 @functools.cache
@@ -215,16 +222,21 @@ def model_type(cls: type[DecisionModel]) -> ModelType:
 
 
 def _check_models(kind: StateType, *own: ModelType) -> None:
-    """Refuse a command that lacks a field which a decision model of its handler draws on."""
+    """Refuse a command that lacks a field which a decision model of its handler draws on.
+
+    Or has one of another kind, so that the tags of equal values would not be equal.
+    """
     for handler in kind.commands.values():
         for model in (*own, *(model_type(model) for model in handler.models)):
-            missing = [f for f, _ in model.tag_fields if f not in handler.command.fields]
+            missing = [f for f in model.tag_fields if f not in handler.command.fields]
             if missing:
                 raise DeclarationError(
                     subject=handler.function.__qualname__,
                     reason=f"{model.cls.__name__} takes {missing} from the command, but "
                     f"{handler.command.cls.__name__} has {list(handler.command.fields)}",
                 )
+            if not model.overridden:
+                model.boundary.check(handler.command.cls)
 
 
 def split_stream(stream: str) -> tuple[str, str]:

@@ -49,6 +49,10 @@ class Applier:
         """Whether events of a wire name are handled."""
         raise NotImplementedError
 
+    def divided(self, page: SourcePage) -> SourcePage:
+        """Return a page in which an event that belongs to several sequences stands for each."""
+        return page
+
     def segments_of(self, page: SourcePage, count: int) -> Sequence[int]:
         """Return the segment of each event of a page; -1: nobody's."""
         return self.source.segments_of(page, count)

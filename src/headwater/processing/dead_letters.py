@@ -92,11 +92,11 @@ def letter_of(
 
 
 def _as_bus_event(raw: RawEvent, source: Source) -> BusEvent:
-    if isinstance(raw, BusEvent):
+    if type(raw) is BusEvent:
         return raw
     return BusEvent(
         source=source.log_of(raw),
-        epoch="",
+        epoch=raw.epoch if isinstance(raw, BusEvent) else "",
         position=raw.position,
         stream=raw.stream,
         version=raw.version,

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, overload
 import msgspec
 
 from headwater.errors import DeclarationError
-from headwater.messages import Event
+from headwater.messages import Event, Textual
+from headwater.messages.keys import KeyOf
 from headwater.processing.message import EventMessage
 from headwater.views import View, ViewPage
 
@@ -23,17 +24,17 @@ class Marks(msgspec.Struct, frozen=True):
     """What `event_handler` noted on a method; without a view it is a free-form handler."""
 
     view: type[View] | None = None
-    key: str | Callable[[Any], str] = ""
+    key: str | KeyOf = ""
     deletes: bool = False
 
 
 class ViewReader(Protocol):
     """The reading half of a view store, for query handlers; see `ViewStore` for the contract."""
 
-    async def get(self, view: type[V], key: str) -> V | None:
+    async def get(self, view: type[V], key: Textual) -> V | None:
         """Return one document."""
 
-    async def get_many(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
+    async def get_many(self, view: type[V], keys: Sequence[Textual]) -> dict[str, V]:
         """Return those of the keys that exist."""
 
     async def find(
@@ -53,7 +54,7 @@ class ViewReader(Protocol):
 
 
 class KeyedDecorator(Protocol, Generic[V]):
-    """What ``event_handler(SomeView, key=...)`` returns: it takes one of these four methods."""
+    """What ``event_handler(SomeView, key=...)`` returns: it takes one of these methods."""
 
     @overload
     def __call__(self, method: Callable[[S, V, E], None], /) -> Callable[[S, V, E], None]: ...
@@ -67,6 +68,12 @@ class KeyedDecorator(Protocol, Generic[V]):
     def __call__(
         self, method: Callable[[S, E, EventMessage[E]], V], /
     ) -> Callable[[S, E, EventMessage[E]], V]: ...
+    @overload
+    def __call__(self, method: Callable[[S, E], list[V]], /) -> Callable[[S, E], list[V]]: ...
+    @overload
+    def __call__(
+        self, method: Callable[[S, E, EventMessage[E]], list[V]], /
+    ) -> Callable[[S, E, EventMessage[E]], list[V]]: ...
 
 
 class DeletingDecorator(Protocol):
@@ -84,15 +91,13 @@ class DeletingDecorator(Protocol):
 def event_handler(view: F, /) -> F: ...
 @overload
 def event_handler(
-    view: type[V], /, *, key: str | Callable[[Any], str], deletes: Literal[False] = False
+    view: type[V], /, *, key: str | KeyOf, deletes: Literal[False] = False
 ) -> KeyedDecorator[V]: ...
 @overload
 def event_handler(
-    view: type[View], /, *, key: str | Callable[[Any], str], deletes: Literal[True]
+    view: type[View], /, *, key: str | KeyOf, deletes: Literal[True]
 ) -> DeletingDecorator: ...
-def event_handler(
-    view: Any, /, *, key: str | Callable[[Any], str] = "", deletes: bool = False
-) -> Any:
+def event_handler(view: Any, /, *, key: str | KeyOf = "", deletes: bool = False) -> Any:
     """Mark a method as the handler of the event type that its parameter is annotated with.
 
     Keyed, ``@event_handler(SomeView, key=...)``: the framework loads the views of a whole batch
@@ -101,6 +106,12 @@ def event_handler(
         def changed(self, view: SomeView, event: Changed) -> None       # changes the view
         def made(self, event: Made) -> SomeView                         # returns it: insert/replace
         def gone(self, event: Gone) -> None                             # with deletes=True
+
+    A key is any value with a canonical text (see `Tag`): text, a number, a UUID, a member of an
+    enumeration, a date. None means that the event is for none of these views. A list, tuple or
+    set of keys means several views, each once: ``changed`` is then called for each of them,
+    ``gone`` once for all, and ``made`` once, declared ``-> list[SomeView]``, and returns one for
+    each key.
 
     A view that does not exist is started when all its fields but the key have defaults; else the
     event fails with `ViewNotFound`. Free-form, ``@event_handler`` alone: an async method that may
@@ -112,7 +123,8 @@ def event_handler(
 
     Args:
         view: the view type (or the method, when used without parentheses).
-        key: the field of the event that names the view, or a function from event to key.
+        key: the field of the event that names the view or the views, or a function from event to
+            key or keys.
         deletes: the event removes the view.
 
     Raises:

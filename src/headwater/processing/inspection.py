@@ -2,28 +2,33 @@
 
 import inspect
 from collections.abc import Callable
-from operator import attrgetter
 from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from headwater.errors import DeclarationError
 from headwater.messages import Event
+from headwater.messages.hints import fields_of, shape_of
+from headwater.messages.keys import Keys, key_shape, keys_of
 from headwater.processing.declarations import MARK, EventHandlers, Marks
 from headwater.processing.message import EventMessage
 from headwater.views import View, ViewTransaction, ViewType, view_type
 
 
 class KeyedHandler(msgspec.Struct, frozen=True):
-    """A handler of one event for one view; ``wants_view`` false and not ``deletes``: creates."""
+    """A handler of one event for views; ``wants_view`` false and not ``deletes``: creates.
+
+    ``key`` gives the keys of the views; ``several`` says that it returns a list of views.
+    """
 
     method: str
     event: type[Event]
     view: ViewType
-    key: Callable[[Any], str]
+    key: Keys
     wants_view: bool
     wants_message: bool
     deletes: bool
+    several: bool
 
 
 class FreeHandler(msgspec.Struct, frozen=True):
@@ -114,6 +119,10 @@ def _keyed(name: str, function: Callable[..., Any], mark: Marks) -> KeyedHandler
     expected = ["view"] * wants_view + ["event"] + ["message"] * wants_message
     returns = hints.get("return", type(None))
     creates = not wants_view and not mark.deletes
+    several = returns == list[mark.view]  # type: ignore[name-defined]  # known here
+    shape = key_shape(function.__qualname__, event, mark.key)
+    kinds = shape.one | shape.many
+    view_kinds = shape_of((fields_of(mark.view) or {})[view.key]).one
     reason = ""
     if is_async:
         reason = (
@@ -123,10 +132,20 @@ def _keyed(name: str, function: Callable[..., Any], mark: Marks) -> KeyedHandler
         reason = f"its parameters must be [view,] event[, message] in this order, got {roles}"
     elif mark.deletes and wants_view:
         reason = "with deletes=True it takes no view: (self, event) -> None"
-    elif creates and returns is not mark.view:
+    elif creates and not several and returns is not mark.view:
         reason = (
-            f"without a view parameter it creates: declare it -> {mark.view.__name__}, or take "
-            f"view: {mark.view.__name__}, or say deletes=True"
+            f"without a view parameter it creates: declare it -> {mark.view.__name__} (or a list "
+            f"of them), or take view: {mark.view.__name__}, or say deletes=True"
+        )
+    elif creates and not several and shape.many:
+        reason = (
+            f"key={mark.key!r} names several views: declare it -> list[{mark.view.__name__}] and "
+            "return one for each key"
+        )
+    elif "text" not in view_kinds and not kinds <= {"text", *view_kinds}:
+        reason = (
+            f"key={mark.key!r} is a {' or '.join(sorted(kinds))}, and {view.name}.{view.key} a "
+            f"{' or '.join(sorted(view_kinds))}: declare both of one type"
         )
     elif not creates and returns is not type(None):
         reason = f"it returns nothing: declare it -> None, got {returns!r}"
@@ -136,37 +155,12 @@ def _keyed(name: str, function: Callable[..., Any], mark: Marks) -> KeyedHandler
         method=name,
         event=event,
         view=view,
-        key=_key(function, event, mark.key),
+        key=keys_of(function.__qualname__, event, mark.key),
         wants_view=wants_view,
         wants_message=wants_message,
         deletes=mark.deletes,
+        several=several,
     )
-
-
-def _key(
-    function: Callable[..., Any], event: type[Event], key: str | Callable[[Any], str]
-) -> Callable[[Any], str]:
-    if not isinstance(key, str):
-        return key
-    return key_getter(function.__qualname__, event, key)
-
-
-def key_getter(subject: str, event: type[Event], field: str) -> Callable[[Any], str]:
-    """Return a function from event to the text of a field.
-
-    Raises:
-        DeclarationError: the event has no such field.
-    """
-    if field not in event.__struct_fields__:
-        raise DeclarationError(
-            subject=subject,
-            reason=f"key={field!r} is no field of {event.__name__}, which has "
-            f"{', '.join(event.__struct_fields__) or 'none'}",
-        )
-    get = attrgetter(field)
-    if get_type_hints(event).get(field) is str:
-        return get
-    return lambda e: str(get(e))
 
 
 def _free(name: str, function: Callable[..., Any]) -> FreeHandler:

@@ -7,6 +7,8 @@ import msgspec
 
 from headwater.errors import DeclarationError, ViewNotFound
 from headwater.messages import EventCodec, Metadata, handling, metadata_of
+from headwater.messages.keys import Keys
+from headwater.messages.text import shown
 from headwater.processing.applier import Applier, EventFailed
 from headwater.processing.declarations import EventHandlers, Projection
 from headwater.processing.inspection import FreeHandler, HandlerTable, KeyedHandler, handler_table
@@ -20,13 +22,15 @@ class _Step(msgspec.Struct, frozen=True):
 
     slot: int
     view: ViewType
-    key: Callable[[Any], str]
+    key: Keys
     wants_view: bool
     wants_message: bool
     deletes: bool
+    several: bool
     method: Callable[..., Any]
 
 
+_Call = tuple[_Step, tuple[str, ...]]  # one handler, called once for one key, or for several
 _Free = tuple[tuple[FreeHandler, Callable[..., Any]], ...]
 
 
@@ -160,6 +164,7 @@ def _step(handlers: EventHandlers, handler: KeyedHandler, table: HandlerTable) -
         wants_view=handler.wants_view,
         wants_message=handler.wants_message,
         deletes=handler.deletes,
+        several=handler.several,
         method=getattr(handlers, handler.method),
     )
 
@@ -170,23 +175,28 @@ class _Batch:
     def __init__(self, applier: ProjectionApplier, transaction: ViewTransaction) -> None:
         self._applier = applier
         self._transaction = transaction
-        self._work: list[tuple[_Item, list[str]]] = []
+        self._work: list[tuple[_Item, list[_Call]]] = []
         self._wanted: list[dict[str, None]] = [{} for _ in applier.views]  # keys to load
 
     def add(self, item: _Item) -> None:
         """Take one more event: note the views it needs."""
         if not item.plan.keyed:
             return
-        keys: list[str] = []
+        calls: list[_Call] = []
         try:
             for step in item.plan.keyed:
                 key = step.key(item.event)
-                keys.append(key)
+                keys = (key,) if isinstance(key, str) else key
                 if step.wants_view:
-                    self._wanted[step.slot][key] = None
+                    for key in keys:
+                        calls.append((step, (key,)))
+                        self._wanted[step.slot][key] = None
+                elif keys:
+                    calls.append((step, keys))
         except Exception as error:
             raise EventFailed(item.raw, error) from error
-        self._work.append((item, keys))
+        if calls:
+            self._work.append((item, calls))
 
     async def run(self) -> None:
         """Load, handle and save everything that was added."""
@@ -198,16 +208,17 @@ class _Batch:
             for view, keys in zip(views, self._wanted, strict=True)
         ]
         changed: list[dict[str, None]] = [{} for _ in views]
-        for item, keys in self._work:
+        for item, calls in self._work:
             try:
                 metadata = metadata_of(item.raw)
                 with handling(metadata):
-                    for step, key in zip(item.plan.keyed, keys, strict=True):
+                    for step, keys in calls:
                         message = (
                             (self._applier.message(item, metadata),) if step.wants_message else ()
                         )
-                        _handle(step, key, caches[step.slot], item.event, message)
-                        changed[step.slot][key] = None
+                        _handle(step, keys, caches[step.slot], item.event, message)
+                        for key in keys:
+                            changed[step.slot][key] = None
             except Exception as error:
                 raise EventFailed(item.raw, error) from error
         for view, cache, keys_changed in zip(views, caches, changed, strict=True):
@@ -227,33 +238,54 @@ class _Batch:
 
 def _handle(
     step: _Step,
-    key: str,
+    keys: tuple[str, ...],
     cache: dict[str, Any],
     event: Any,
     message: tuple[EventMessage[Any], ...],
 ) -> None:
     if step.wants_view:
+        (key,) = keys
         view = cache.get(key)
         if view is None:
-            view = cache[key] = _fresh(step.view, key)
+            view = cache[key] = _fresh(step, key)
         step.method(view, event, *message)
     elif step.deletes:
         step.method(event, *message)
-        cache[key] = None
+        cache.update(dict.fromkeys(keys))
     else:
-        made = step.method(event, *message)
-        if type(made) is not step.view.cls or step.view.key_of(made) != key:
-            raise DeclarationError(
-                subject=step.method.__qualname__,
-                reason=f"must return the {step.view.name} {key!r}, got {made!r}",
-            )
-        cache[key] = made
+        returned = step.method(event, *message)
+        views = returned if step.several and isinstance(returned, list) else [returned]
+        cache.update(_made(step, keys, views))
 
 
-def _fresh(view: ViewType, key: str) -> Any:
+def _made(step: _Step, keys: tuple[str, ...], views: list[Any]) -> dict[str, Any]:
+    """Return the views that a handler has made, by key: one for each key of the event."""
+    cls, key_of = step.view.cls, step.view.key_of
+    made = {key_of(view): view for view in views if type(view) is cls}
+    if len(made) != len(views) or made.keys() != set(keys):
+        raise DeclarationError(
+            subject=step.method.__qualname__,
+            reason=f"must return the {step.view.name} {' and '.join(map(repr, keys))}, "
+            f"got {shown(views if step.several else views[0])}",
+        )
+    return made
+
+
+def _fresh(step: _Step, key: str) -> Any:
+    view = step.view
     if not view.defaults:
         raise ViewNotFound(view=view.name, key=key)
-    return msgspec.convert({view.key: key}, view.cls, strict=False)  # the key may be a number
+    try:
+        made = msgspec.convert({view.key: key}, view.cls, strict=False)  # the key may be a number
+    except msgspec.ValidationError:
+        made = None
+    if made is None or view.key_of(made) != key:  # it would not be found again
+        raise DeclarationError(
+            subject=step.method.__qualname__,
+            reason=f"its key is {key!r}, which is none of {view.name}.{view.key}: declare both of "
+            "one type",
+        )
+    return made
 
 
 def applier_of(

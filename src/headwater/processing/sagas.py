@@ -16,6 +16,7 @@ from headwater.processing.dead_letters import DeadLetter
 from headwater.processing.declarations import kebab
 from headwater.processing.saga_commands import decode_command, letter_of_saga
 from headwater.processing.saga_sender import Outcome, Outgoing, Sender
+from headwater.processing.saga_shares import divided, saga_of, share_of
 from headwater.processing.saga_steps import SagaWork, refusal_step
 from headwater.processing.saga_views import (
     PendingCommand,
@@ -83,6 +84,10 @@ class SagaApplier(Applier):
         self.segments = saga.saga_segments
         self._clock = settings.clock
         self._codec = EventCodec(self._kind.events)
+        self._several = any(handler.several for handler in self._kind.events.values()) or any(
+            version > 1
+            for version in self._codec.versions.values()  # it may become several
+        )
         self._sender: Sender | None = None
         if commands is not None:
             self._sender = Sender(
@@ -111,22 +116,26 @@ class SagaApplier(Applier):
 
     # events -----------------------------------------------------------------------------------
 
+    def divided(self, page: SourcePage) -> SourcePage:
+        """See `Applier.divided`: an event of several sagas stands for each."""
+        return divided(page, self._sagas_of) if self._several else page
+
     def segments_of(self, page: SourcePage, count: int) -> Sequence[int]:
         """See `Applier.segments_of`: sagas divide by their id, so each has one writer."""
         return [
-            segment_of_saga(saga, count) if (saga := self._saga_of(event)) else -1
+            segment_of_saga(saga, count) if (saga := self.sequence_of(event)) else -1
             for event in page.events
         ]
 
     def sequence_of(self, event: RawEvent) -> str:
         """See `Applier.sequence_of`: the saga."""
-        return self._saga_of(event)
+        return next(iter(self._sagas_of(event)), "")
 
-    def _saga_of(self, raw: RawEvent) -> str:
+    def _sagas_of(self, raw: RawEvent) -> tuple[str, ...]:
         try:
-            return next((step.saga for step in self._steps([raw])), "")
+            return tuple(dict.fromkeys(step.saga for step in self._steps([raw])))
         except EventFailed:  # it will fail again where it is counted
-            return raw.stream
+            return (raw.stream,)
 
     async def apply(self, transaction: ViewTransaction, events: Sequence[RawEvent]) -> None:
         """See `Applier.apply`."""
@@ -154,13 +163,17 @@ class SagaApplier(Applier):
             if not self._codec.knows(raw.type):
                 continue
             try:
-                for part, event in self._codec.read_parts(raw):
-                    handler = self._kind.events[type(event)]
-                    saga = handler.key(event)
-                    if saga:
-                        yield _Step(raw, part, event, handler, saga)
+                only = saga_of(raw)
+                steps = [
+                    _Step(raw, part, event, handler, saga)
+                    for part, event in self._codec.read_parts(raw)
+                    for handler in [self._kind.events[type(event)]]
+                    for saga in handler.keys(event)
+                    if only in {"", saga}
+                ]
             except Exception as error:
                 raise EventFailed(raw, error) from error
+            yield from steps
 
     def _work(self) -> SagaWork:
         return SagaWork(self._kind, self.name, self.count, self._clock)
@@ -399,6 +412,10 @@ class SagaApplier(Applier):
     async def retry(self, transaction: ViewTransaction, letter: DeadLetter) -> None:
         """See `Applier.retry`: a command is sent again, a deadline runs again (and is due)."""
         if letter.kind == "event":
+            event = letter.event
+            sagas = [] if event is None else [step.saga for step in self._steps([event])]
+            if event is not None and letter.sequence in sagas:  # the others are done or parked, too
+                letter = msgspec.structs.replace(letter, event=share_of(event, letter.sequence))
             await super().retry(transaction, letter)
             return
         kind: type[PendingCommand | SagaDeadline] = (

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from headwater.errors import InvalidInput
+from headwater.messages import Textual
 from headwater.processing.applier import EventFailed
 from headwater.processing.declarations import EventHandlers
 from headwater.processing.projector import applier_of
@@ -18,7 +19,7 @@ _PAGE = 2000
 async def view_at(
     projection: EventHandlers | type[EventHandlers],
     view: type[V],
-    key: str,
+    key: Textual,
     *,
     source: StoreSource,
     scratch: ViewStore,
@@ -59,7 +60,7 @@ async def view_at(
 async def view_after(
     projection: EventHandlers | type[EventHandlers],
     view: type[V],
-    key: str,
+    key: Textual,
     *,
     source: StoreSource,
     scratch: ViewStore,

@@ -25,11 +25,11 @@ def again_later(
     lane.tries += 1
     delay = settings.back_off(lane.tries)
     if not failure.transient:
-        key: EventId = (applier.source.log_of(event), event.stream, event.position)
+        sequence = applier.sequence_of(event)
+        key: EventId = (applier.source.log_of(event), sequence, event.position)
         attempts = lane.attempts[key] = lane.attempts.get(key, 0) + 1
         delay = settings.back_off(attempts)
         if attempts >= settings.attempts:
-            sequence = applier.sequence_of(event)
             lane.poison[sequence] = Poison(event, cause, attempts)
             _log.warning(
                 "%s: %s is parked at position %d after %d attempts: %s",

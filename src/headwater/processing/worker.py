@@ -91,7 +91,7 @@ class Worker:
             worked = True
         if self._main is not None and self._reader is not None and self._reader.ready:
             try:
-                page = self._reader.take()
+                page = self._applier.divided(self._reader.take())
             except Exception:
                 await self._close_reader()
                 raise
@@ -260,7 +260,7 @@ class Worker:
         finally:
             await close_iterator(pages)
         if page is not None:
-            await self._handle(lane, page)
+            await self._handle(lane, self._applier.divided(page))
 
     # pages ------------------------------------------------------------------------------------
 

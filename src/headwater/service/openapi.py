@@ -9,7 +9,7 @@ import msgspec
 
 from headwater.dispatch import CommandResult
 from headwater.dispatch.http import HttpForm
-from headwater.messages.keys import LENGTH_MAX as KEY_LENGTH_MAX
+from headwater.messages.idempotency import LENGTH_MAX as KEY_LENGTH_MAX
 
 _REF = "#/components/schemas/{name}"
 

@@ -5,6 +5,7 @@ import pytest
 from headwater.errors import ConditionFailed, InvalidInput, StoreUnavailable
 from headwater.eventstore import (
     EVERYTHING,
+    NOTHING,
     AppendCondition,
     EventFilter,
     EventStore,
@@ -42,6 +43,7 @@ _FILTERS = (
     EventFilter(tuple(FilterItem(("A", f"T{n}"), ("x", f"t{n}"[:1])) for n in range(100))),
     EventFilter((*(FilterItem((f"T{n}",)) for n in range(100)), FilterItem(("B",), ("y",)))),
     EventFilter((FilterItem(("A",)), FilterItem())),
+    NOTHING,
 )
 
 
@@ -130,6 +132,17 @@ class ReadConformance(EventStoreBase):
                     )
                 )
                 assert found == wanted[::-1]
+
+    async def test_filter_of_thousands_of_items(self, store: EventStore) -> None:
+        """A filter of thousands of items selects what a few would."""
+        alike = [FilterItem(("A", "B"), (f"t{n}",)) for n in range(3000)]
+        unlike = [FilterItem(("A", f"T{n}"), (f"t{n}",)) for n in range(1100)]
+        log = await _fill(store)
+        for items in (alike, unlike):
+            filter = EventFilter((*items, FilterItem(("A", "B"), ("x",))))
+            wanted = [s for s in log if filter.matches(s.type, s.tags)]
+            assert wanted
+            assert await events_of(store.read(filter=filter)) == wanted
 
     @pytest.mark.parametrize("number", range(len(_COMMON)))
     async def test_filters_on_a_longer_log(self, store: EventStore, number: int) -> None:

@@ -115,7 +115,7 @@ class Given:
             aggregate_type(subject).replay(state, _stored(own))
             return state
         kind = model_type(subject)
-        state = subject(**{field: getattr(command, field) for field, _ in kind.tag_fields})
+        state = kind.begin(command)
         kind.replay(state, _inside(subject.boundary(command), [e for e, _ in self._events]))
         return state
 

@@ -32,9 +32,15 @@ S = TypeVar("S", bound=Saga)
 class SagaScenario(Generic[S]):
     """One saga, driven by hand. Each ``when_`` collects the effects that `then` compares."""
 
-    def __init__(self, cls: type[S]) -> None:
-        """Begin without a saga; the first starting event makes it."""
+    def __init__(self, cls: type[S], id: str = "") -> None:
+        """Begin without a saga; the first starting event makes it.
+
+        Args:
+            cls: the saga class.
+            id: which saga it is, where an event is for several; else that of the first event.
+        """
         self._kind: SagaType = saga_type(cls)
+        self._id = id
         self._effects: tuple[Effect, ...] = ()
         self._ended = False
         self.state: S | None = None
@@ -50,15 +56,16 @@ class SagaScenario(Generic[S]):
         """Let an event happen. One without handler, key or saga has no effects."""
         self._effects = ()
         handler = self._kind.events.get(type(event))
-        key = handler.key(event) if handler is not None else ""
-        if handler is None or not key:
+        keys = handler.keys(event) if handler is not None else ()
+        if handler is None or not keys:
             return self
         if self.state is None or self._ended:
             if not handler.starts:
                 return self
-            self.state, self._ended = self._kind.cls(id=key), False
+            assert self._id or len(keys) == 1, f"say for which of {keys} it is: saga(..., id=)"
+            self.state, self._ended = self._kind.cls(id=self._id or keys[0]), False
         assert self.state is not None
-        assert self.state.id == key, f"the saga is {self.state.id!r}, the event is for {key!r}"
+        assert self.state.id in keys, f"the saga is {self.state.id!r}, the event is for {keys}"
         return self._take(handler.function(self.state, event))
 
     def when_refused(self, command: Command, error: HeadwaterError) -> Self:
@@ -156,9 +163,9 @@ class ProjectionScenario:
         return views
 
 
-def saga(cls: type[S]) -> SagaScenario[S]:
-    """Begin a scenario of a saga."""
-    return SagaScenario(cls)
+def saga(cls: type[S], id: str = "") -> SagaScenario[S]:
+    """Begin a scenario of a saga; ``id`` says which, where an event is for several."""
+    return SagaScenario(cls, id)
 
 
 def projection(handlers: EventHandlers | type[EventHandlers]) -> ProjectionScenario:

@@ -1,7 +1,11 @@
 """Documents, transactions and finding: a part of the view store suite."""
 
 import asyncio
+import enum
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -17,6 +21,12 @@ from headwater.testing.views_base import (
 )
 from headwater.views import Range, ViewStore
 
+_ID = UUID(int=10 << 96)
+
+
+class _Colour(enum.Enum):
+    RED = "red"
+
 
 class ViewDocuments(ViewStoreSuite):
     """Saving, loading and deleting, in transactions."""
@@ -31,6 +41,62 @@ class ViewDocuments(ViewStoreSuite):
         found = await store.get_many(Person, ["p2", "absent", "p1", "p1"])
         assert found == {"p1": person, "p2": Person("p2")}
         assert await store.get_many(Person, []) == {}
+
+    @pytest.mark.parametrize(
+        ("key", "text"),
+        [
+            (7, "7"),
+            (True, "true"),
+            (Decimal("1.50"), "1.5"),
+            (_ID, "0000000a-0000-0000-0000-000000000000"),
+            (_Colour.RED, "red"),
+            (datetime(2024, 7, 1, 14, tzinfo=timezone(timedelta(hours=2))), "2024-07-01T12:00:00Z"),
+            (b"a", "YQ=="),
+        ],
+    )
+    async def test_keys_of_other_types_are_text(
+        self, store: ViewStore, key: Any, text: str
+    ) -> None:
+        """A key that is no text is its canonical text, wherever it is given and returned."""
+        await save(store, Person(text, "Rome"), Person("other"))
+        assert await store.get(Person, key) == await store.get(Person, text) == Person(text, "Rome")
+        assert await store.get_many(Person, [key, "absent"]) == {text: Person(text, "Rome")}
+        assert (await store.find(Person, where={"id": key})).items == [Person(text, "Rome")]
+        assert await store.count(Person, where={"id": Range(key, key)}) == 1
+        async with store.transaction() as work:
+            loaded = await work.load(Person, [key])
+            assert loaded == {text: Person(text, "Rome")}
+            loaded[text].city = "Oslo"
+            await work.save(list(loaded.values()))
+            assert await work.load(Person, [text, key]) == {text: Person(text, "Oslo")}
+            await work.delete(Person, [key])
+            assert await work.load(Person, [key]) == {}
+        assert (await store.find(Person)).items == [Person("other")]
+
+    async def test_none_is_the_key_of_no_document(self, store: ViewStore) -> None:
+        """None finds and removes nothing, wherever it is given as a key."""
+        await save(store, Person("None"), Person(""))
+        nothing: Any = None
+        assert await store.get(Person, nothing) is None
+        assert await store.get_many(Person, [nothing, ""]) == {"": Person("")}
+        async with store.transaction() as work:
+            assert await work.load(Person, [nothing]) == {}
+            await work.delete(Person, [nothing])
+        assert await store.count(Person) == 2
+
+    @pytest.mark.parametrize("key", [float("nan"), ["a"], {"a": 1}])
+    async def test_what_has_no_text_is_no_key(self, store: ViewStore, key: Any) -> None:
+        """A key without a canonical text is refused, and the store goes on."""
+        with pytest.raises(InvalidInput, match="no canonical text"):
+            await store.get(Person, key)
+        with pytest.raises(InvalidInput, match="no canonical text"):
+            await store.get_many(Person, ["a", key])
+        for name in ("load", "delete"):
+            with pytest.raises(InvalidInput, match="no canonical text"):
+                async with store.transaction() as work:
+                    await getattr(work, name)(Person, [key])
+        await save(store, Person("p"))
+        assert await store.count(Person) == 1
 
     async def test_save_replaces_by_key(self, store: ViewStore) -> None:
         """A document saved under a key replaces the one before, also within one call."""

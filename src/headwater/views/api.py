@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from headwater.messages import Textual
 from headwater.views.model import View
 
 V = TypeVar("V", bound=View)
@@ -72,7 +73,7 @@ class ViewTransaction(Protocol):
     is then raised by a later call or at the end of the block.
     """
 
-    async def load(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
+    async def load(self, view: type[V], keys: Sequence[Textual]) -> dict[str, V]:
         """Return those of the keys that exist, as they are in this transaction."""
 
     async def save(self, views: Sequence[View]) -> None:
@@ -84,7 +85,7 @@ class ViewTransaction(Protocol):
                 type); none of these was saved.
         """
 
-    async def delete(self, view: type[View], keys: Sequence[str]) -> None:
+    async def delete(self, view: type[View], keys: Sequence[Textual]) -> None:
         """Remove documents; keys that do not exist are ignored."""
 
     async def find(
@@ -136,7 +137,9 @@ class ViewStore(Protocol):
     closed, and `DiskFull` when there is no room; nothing is stored then, and the store can be
     used again when the cause is gone. Reads see committed data only, and all of a commit or none.
 
-    Keys are text: a key that is a number is stored as its text. Values are ordered None first,
+    Keys are text: one that is a number, a UUID and so on is stored, asked for and returned as its
+    canonical text (see `headwater.messages.canonical_text`); None is the key of no document.
+    Values are ordered None first,
     then numbers (False as 0, True as 1), then text by code points.
     """
 
@@ -163,7 +166,7 @@ class ViewStore(Protocol):
                 rebuild the projection into a new generation.
         """
 
-    async def get(self, view: type[V], key: str) -> V | None:
+    async def get(self, view: type[V], key: Textual) -> V | None:
         """Return one document of the active generation.
 
         Raises:
@@ -171,7 +174,7 @@ class ViewStore(Protocol):
             ViewUnreadable: the stored document does not fit the class any more: rebuild it.
         """
 
-    async def get_many(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
+    async def get_many(self, view: type[V], keys: Sequence[Textual]) -> dict[str, V]:
         """Return those of the keys that exist (see `get`)."""
 
     async def find(

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from headwater.errors import ClaimLost, StoreUnavailable
-from headwater.messages.characters import check_text
+from headwater.messages import Textual
 from headwater.views.api import Segment, ViewPage
 from headwater.views.checks import check_active, check_droppable, check_shape, check_whole, missing
 from headwater.views.exclusive import Exclusive
-from headwater.views.model import View, ViewType, view_type
+from headwater.views.model import View, ViewType, key_text, key_texts, view_type
 from headwater.views.selection import Selection, cursor_after, order_key, select
 
 V = TypeVar("V", bound=View)
@@ -70,18 +70,17 @@ class MemoryViewStore:
                 self._shapes[kind.name.casefold(), chosen] = shape
                 self._tables.setdefault((kind.name, chosen), {})
 
-    async def get(self, view: type[V], key: str) -> V | None:
+    async def get(self, view: type[V], key: Textual) -> V | None:
         """See `ViewStore.get`."""
         kind, table = self._reading(view)
-        check_text((key,))
-        found = table.get(key)
+        text = key_text(key)
+        found = None if text is None else table.get(text)
         return None if found is None else kind.decode(found[1])
 
-    async def get_many(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
+    async def get_many(self, view: type[V], keys: Sequence[Textual]) -> dict[str, V]:
         """See `ViewStore.get_many`."""
         kind, table = self._reading(view)
-        check_text(keys)
-        return {key: kind.decode(table[key][1]) for key in keys if key in table}
+        return {key: kind.decode(table[key][1]) for key in key_texts(keys) if key in table}
 
     async def find(
         self,
@@ -333,12 +332,12 @@ class MemoryViewTransaction:
         self._replaced: dict[tuple[str, int], list[Segment]] = {}
         self._lost: ClaimLost | None = None
 
-    async def load(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
+    async def load(self, view: type[V], keys: Sequence[Textual]) -> dict[str, V]:
         """See `ViewTransaction.load`."""
         kind = view_type(view)
         table, changes = self._table(kind)
-        check_text(keys)
-        found = ((key, changes[key] if key in changes else table.get(key)) for key in keys)
+        wanted = key_texts(keys)
+        found = ((key, changes[key] if key in changes else table.get(key)) for key in wanted)
         return {key: kind.decode(row[1]) for key, row in found if row is not None}
 
     async def save(self, views: Sequence[View]) -> None:
@@ -348,10 +347,9 @@ class MemoryViewTransaction:
         for kind, (row, document) in zip(kinds, stored, strict=True):
             self._table(kind)[1][row[0]] = (row, document)
 
-    async def delete(self, view: type[View], keys: Sequence[str]) -> None:
+    async def delete(self, view: type[View], keys: Sequence[Textual]) -> None:
         """See `ViewTransaction.delete`."""
-        check_text(keys)
-        self._table(view_type(view))[1].update(dict.fromkeys(keys))
+        self._table(view_type(view))[1].update(dict.fromkeys(key_texts(keys)))
 
     async def find(
         self,

@@ -5,14 +5,16 @@ import functools
 import math
 import operator
 import types
-from collections.abc import Callable
-from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec.inspect import EnumType
 
 from headwater.errors import DeclarationError, ViewUnreadable
-from headwater.messages import StoredForm
+from headwater.messages import StoredForm, Textual, canonical_text
+from headwater.messages.characters import check_text
+from headwater.messages.hints import alternatives, marks_on
 from headwater.messages.kinds import Kinds, bare, kinds_of
 from headwater.messages.whole_numbers import INT_MAX, INT_MIN, is_big
 
@@ -55,7 +57,7 @@ class ViewType(msgspec.Struct, frozen=True):
 
     def key_of(self, view: Any) -> str:
         """Return a document's key as text."""
-        return str(getattr(view, self.key))
+        return canonical_text(getattr(view, self.key))
 
     def stored(self, view: Any) -> tuple[tuple[Any, ...], bytes]:
         """Return what is stored of a document: its `row`, and its JSON.
@@ -79,14 +81,14 @@ def view_type(cls: type[View]) -> ViewType:
             cannot be columns side by side.
     """
     hints = get_type_hints(cls, include_extras=True)
-    keys = [name for name, hint in hints.items() if _marked(hint, Key)]
+    keys = [name for name, hint in hints.items() if marks_on(hint, Key)]
     if len(keys) != 1:
         raise DeclarationError(
             subject=cls.__name__,
             reason=f"a view needs one field marked Key, found {keys}: id: Annotated[str, Key]",
         )
     key = keys[0]
-    indexes = tuple(n for n, hint in hints.items() if n != key and _marked(hint, Index))
+    indexes = tuple(n for n, hint in hints.items() if n != key and marks_on(hint, Index))
     _check_columns(cls, hints, key, indexes)
     fields = {field.name: field for field in msgspec.structs.fields(cls)}
     form = StoredForm(cls, f"view {cls.__name__!r}")
@@ -121,6 +123,33 @@ def plain(value: Any) -> Any:
     return value.value if isinstance(value, enum.Enum) else value
 
 
+def key_text(key: Textual | None) -> str | None:
+    """Return a key as it is stored; None, which is the key of no document, stays None.
+
+    Raises:
+        InvalidInput: it has no canonical text.
+    """
+    if key is None:
+        return None
+    text = canonical_text(key)
+    check_text((text,))
+    return text
+
+
+def key_texts(keys: Sequence[Textual]) -> Sequence[str]:
+    """Return keys as they are stored, without None.
+
+    Raises:
+        InvalidInput: one has no canonical text.
+    """
+    if _TEXT.issuperset(map(type, keys)):
+        check_text(keys)  # type: ignore[arg-type]  # they are text
+        return keys  # type: ignore[return-value]  # they are text
+    texts = [canonical_text(key) for key in keys if key is not None]
+    check_text(texts)
+    return texts
+
+
 def _decoder(cls: type[View], form: StoredForm, key: str) -> Callable[[bytes | str], Any]:
     read = form.read
 
@@ -148,16 +177,16 @@ def _row(
 ) -> Callable[[Any], tuple[Any, ...]]:
     kinds = {name: _kinds(hints[name]) for name in (key, *indexes)}
     if not indexes:
-        return lambda view: (str(getattr(view, key)),)
+        return lambda view: (canonical_text(getattr(view, key)),)
     fetch = operator.attrgetter(key, *indexes)
     if any(issubclass(kind, enum.Enum) for name in indexes for kind in kinds[name]):
-        return lambda view: (str(getattr(view, key)), *map(plain, fetch(view)[1:]))
+        return lambda view: (canonical_text(getattr(view, key)), *map(plain, fetch(view)[1:]))
     if kinds[key] == {str}:
         return fetch
 
     def row(view: Any) -> tuple[Any, ...]:
         first, *rest = fetch(view)
-        return (str(first), *rest)
+        return (canonical_text(first), *rest)
 
     return row
 
@@ -179,6 +208,7 @@ def _check_columns(cls: type, hints: dict[str, Any], key: str, indexes: tuple[st
         raise DeclarationError(subject=cls.__name__, reason=reason)
 
 
+_TEXT = {str}
 _INDEXABLE = (str, int, float, types.NoneType, enum.Enum)
 
 
@@ -195,22 +225,14 @@ def _fits(kinds: Kinds) -> bool:
 
 def _kinds(hint: Any) -> set[type]:
     """Return the classes that values of a hint have; `object` for one that cannot be told."""
-    origin = get_origin(hint)
-    if origin is Annotated:
-        return _kinds(get_args(hint)[0])
-    if origin is Literal:
-        return {type(value) for value in get_args(hint)}
-    if origin in (Union, types.UnionType):
-        return set().union(*map(_kinds, get_args(hint)))
-    if isinstance(hint, NewType):
-        return _kinds(hint.__supertype__)
-    if isinstance(hint, enum.EnumMeta):
-        members: list[Any] = list(hint)
+    return set().union(*(_classes(kind) for kind, _ in alternatives(hint)))
+
+
+def _classes(kind: Any) -> set[type]:
+    if get_origin(kind) is Literal:
+        return {type(value) for value in get_args(kind)}
+    if isinstance(kind, enum.EnumMeta):
+        members: list[Any] = list(kind)
         values: set[type] = {type(member.value) for member in members}
-        return {hint} if all(issubclass(v, _INDEXABLE) for v in values) else {object}
-    return {hint} if isinstance(hint, type) else {object}
-
-
-def _marked(hint: Any, mark: type) -> bool:
-    marks = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-    return any(m is mark or isinstance(m, mark) for m in marks)
+        return {kind} if all(issubclass(v, _INDEXABLE) for v in values) else {object}
+    return {kind} if isinstance(kind, type) else {object}

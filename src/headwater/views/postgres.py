@@ -14,11 +14,12 @@ from headwater._sql.postgres_commits import finished, roll_back
 from headwater._sql.postgres_errors import translated
 from headwater._sql.resources import script
 from headwater.errors import StoreUnavailable
+from headwater.messages import Textual
 from headwater.views import postgres_generations, postgres_segments
 from headwater.views.api import Segment, ViewPage
 from headwater.views.doubts import Claim, Doubts
 from headwater.views.exclusive import Exclusive
-from headwater.views.model import View
+from headwater.views.model import View, key_text, key_texts
 from headwater.views.postgres_generations import Generations
 from headwater.views.postgres_points import Points
 from headwater.views.postgres_tables import Table, escape_all
@@ -95,17 +96,20 @@ class PostgresViewStore:
                 lambda c: postgres_generations.ensure(c, views, generation, processor)
             )
 
-    async def get(self, view: type[V], key: str) -> V | None:
+    async def get(self, view: type[V], key: Textual) -> V | None:
         """See `ViewStore.get`."""
+        text = key_text(key)
+        if text is None:
+            return None
         points = self._points.get(view)
         if points is None:
             points = self._points[view] = Points(functools.partial(self._on_table, view))
-        found: V | None = await points.get(key)
+        found: V | None = await points.get(text)
         return found
 
-    async def get_many(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
+    async def get_many(self, view: type[V], keys: Sequence[Textual]) -> dict[str, V]:
         """See `ViewStore.get_many`."""
-        stored = escape_all(keys)
+        stored = escape_all(key_texts(keys))
 
         async def points(connection: Any, target: Table) -> dict[str, V]:
             return target.documents(await connection.fetch(target.load, stored))

@@ -10,10 +10,11 @@ import asyncpg
 from headwater._sql.postgres_commits import finished
 from headwater._sql.postgres_errors import LOST, translate
 from headwater.errors import ClaimLost, HeadwaterError, InvalidInput, StoreError, StoreUnavailable
+from headwater.messages import Textual
 from headwater.views.api import Segment, ViewPage
 from headwater.views.checks import check_whole, missing
 from headwater.views.doubts import Claim, Doubts, claim_of
-from headwater.views.model import View, view_type
+from headwater.views.model import View, key_texts, view_type
 from headwater.views.postgres_generations import Generations, lock
 from headwater.views.postgres_segments import Proof, advance, lock_segments, replace
 from headwater.views.postgres_tables import Row, Table, escape_all, rows_of, table, too_long
@@ -72,20 +73,21 @@ class PostgresViewTransaction:
         self.steps: dict[Claim, int] = {}
         self.proof: Proof | None = None
 
-    async def load(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
+    async def load(self, view: type[V], keys: Sequence[Textual]) -> dict[str, V]:
         """See `ViewTransaction.load`. Locks what exists."""
-        wanted = escape_all(keys)
+        texts = key_texts(keys)
+        wanted = escape_all(texts)
 
         async def step(target: Table) -> dict[str, V]:
             rows = await self._connection.fetch(target.load_locked, wanted)
             found = target.documents(rows)
             self._kept.setdefault(target.name, set()).update(found)
             self._absent.setdefault(target.name, set()).update(
-                key for key in keys if key not in found
+                text for text in texts if text not in found
             )
             return found
 
-        return await self._on_table(view, step) if keys else {}
+        return await self._on_table(view, step) if texts else {}
 
     async def save(self, views: Sequence[View]) -> None:
         """See `ViewTransaction.save`.
@@ -118,14 +120,15 @@ class PostgresViewTransaction:
 
         await self._on_table(view, step)
 
-    async def delete(self, view: type[View], keys: Sequence[str]) -> None:
+    async def delete(self, view: type[View], keys: Sequence[Textual]) -> None:
         """See `ViewTransaction.delete`."""
-        doomed = escape_all(keys)
+        texts = key_texts(keys)
+        doomed = escape_all(texts)
 
         async def step(target: Table) -> None:
             await self._connection.execute(target.delete, doomed)
             for known in (self._kept, self._absent):
-                known.get(target.name, set()).difference_update(keys)
+                known.get(target.name, set()).difference_update(texts)
 
         await self._on_table(view, step)
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from headwater.errors import InvalidInput
+from headwater.messages import canonical_text
 from headwater.messages.characters import check_text
 from headwater.messages.whole_numbers import INT_MAX, INT_MIN
 from headwater.views.api import Range
@@ -124,7 +125,7 @@ def _check_field(kind: ViewType, field: str) -> None:
 def _value(kind: ViewType, field: str, value: Any) -> Any:
     value = plain(value)
     if field == kind.key:
-        value = value if value is None else str(value)
+        value = value if value is None else canonical_text(value)
     if isinstance(value, str):
         check_text((value,))
     if isinstance(value, int) and not INT_MIN <= value <= INT_MAX:

@@ -16,11 +16,12 @@ from headwater._sql.resources import script
 from headwater._sql.sqlite import Database
 from headwater._sql.wake import Pace
 from headwater.errors import StoreUnavailable
+from headwater.messages import Textual
 from headwater.views import sqlite_generations, sqlite_segments
 from headwater.views.api import Segment, ViewPage
 from headwater.views.doubts import Doubts
 from headwater.views.exclusive import Exclusive
-from headwater.views.model import View
+from headwater.views.model import View, key_text, key_texts
 from headwater.views.selection import select
 from headwater.views.sqlite_generations import Generations
 from headwater.views.sqlite_tables import Table
@@ -96,11 +97,12 @@ class SQLiteViewStore:
         ):
             await self._write(lambda w: sqlite_generations.ensure(w, views, generation, processor))
 
-    async def get(self, view: type[V], key: str) -> V | None:
+    async def get(self, view: type[V], key: Textual) -> V | None:
         """See `ViewStore.get`."""
+        text = key_text(key)
 
         def point(connection: apsw.Connection, table: Table) -> Any:
-            document = connection.execute(table.get, (key,)).get
+            document = connection.execute(table.get, (text,)).get
             return None if document is None else table.kind.decode(document)
 
         found: V | None = await self._database.read_here(
@@ -108,12 +110,13 @@ class SQLiteViewStore:
         )
         return found
 
-    async def get_many(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
+    async def get_many(self, view: type[V], keys: Sequence[Textual]) -> dict[str, V]:
         """See `ViewStore.get_many`."""
+        texts = key_texts(keys)
 
         def work(connection: apsw.Connection) -> dict[str, V]:
             return self._known.with_table(
-                connection, view, lambda table: table.load_many(connection, keys)
+                connection, view, lambda table: table.load_many(connection, texts)
             )
 
         if len(keys) <= _DIRECT_KEYS_MAX:

@@ -8,11 +8,12 @@ import apsw
 
 from headwater._sql.sqlite_connection import roll_back
 from headwater.errors import ClaimLost, StoreError, StoreUnavailable
+from headwater.messages import Textual
 from headwater.views import sqlite_segments
 from headwater.views.api import Segment, ViewPage
 from headwater.views.checks import check_whole
 from headwater.views.doubts import Doubts, claim_of
-from headwater.views.model import View, view_type
+from headwater.views.model import View, key_texts, view_type
 from headwater.views.selection import select
 from headwater.views.sqlite_generations import Generations
 from headwater.views.sqlite_tables import Row, Table, rows_of
@@ -55,10 +56,11 @@ class SQLiteViewTransaction:
         self._moved: list[Segment] = []
         self._ended = False
 
-    async def load(self, view: type[V], keys: Sequence[str]) -> dict[str, V]:
+    async def load(self, view: type[V], keys: Sequence[Textual]) -> dict[str, V]:
         """See `ViewTransaction.load`."""
+        wanted = key_texts(keys)
         return await self._on_table(
-            view, lambda inside, table: table.load_many(inside, keys), rows=len(keys)
+            view, lambda inside, table: table.load_many(inside, wanted), rows=len(wanted)
         )
 
     async def save(self, views: Sequence[View]) -> None:
@@ -70,9 +72,9 @@ class SQLiteViewTransaction:
         for kind, rows in found.items():
             await self._write(kind, {row[0]: row for row in rows})
 
-    async def delete(self, view: type[View], keys: Sequence[str]) -> None:
+    async def delete(self, view: type[View], keys: Sequence[Textual]) -> None:
         """See `ViewTransaction.delete`."""
-        await self._write(view, dict.fromkeys(keys))
+        await self._write(view, dict.fromkeys(key_texts(keys)))
 
     async def find(
         self,

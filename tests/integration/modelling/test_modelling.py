@@ -20,6 +20,7 @@ from tests.unit.modelling.repository_rules import (
 from tests.unit.modelling.state_rules import SnapshotRules, TimeTravelRules
 from tests.unit.modelling.stored_rules import StorableRules, UnreadableRules
 from tests.unit.modelling.stored_state_rules import RevisionRules, StoredStateRules
+from tests.unit.modelling.tag_rules import TagRules
 
 
 @pytest.fixture(params=["sqlite", POSTGRES])
@@ -57,6 +58,10 @@ class TestPipelines(PipelineRules):
 
 
 class TestDecisions(DecisionRules):
+    pass
+
+
+class TestTags(TagRules):
     pass
 
 

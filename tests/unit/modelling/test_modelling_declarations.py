@@ -1,11 +1,15 @@
 """Aggregates and decision models declared wrongly are refused, with the remedy."""
 
+from datetime import date
+from decimal import Decimal
 from typing import Annotated, Any
+from uuid import UUID
 
+import msgspec
 import pytest
 
 from headwater.errors import DeclarationError
-from headwater.eventstore import EventFilter, FilterItem
+from headwater.eventstore import NOTHING, EventFilter, FilterItem
 from headwater.messages import Command, Event, Tag, wire
 from headwater.modelling import (
     Aggregate,
@@ -198,6 +202,102 @@ def test_boundary_of_tags() -> None:
     assert Seat.boundary(Book("s", "7")) == EventFilter(
         (FilterItem(("Opened",), ("show:s",)), FilterItem(("Opened",), ("id:7",)))
     )
+
+
+class Booked(Event):
+    day: Annotated[date, Tag("day")]
+    seats: Annotated[list[str], Tag("seat")]
+    guest: Annotated[UUID, Tag("guest")] | None = None
+
+
+class Guests(msgspec.Struct):
+    names: list[Annotated[str, Tag("name")]] = []
+
+
+def _deciding(mine: Any, theirs: Any, *, boundary: bool = False) -> Any:
+    """Return a decision model with a field ``it``, which decides on a command with one."""
+    command: Any = type(Command)("Book", (Command,), {"__annotations__": {"it": theirs}})
+
+    def book(self: Any, command: Any) -> None: ...
+    def booked(self: Any, event: Booked) -> None: ...
+
+    book.__annotations__ = {"command": command, "return": None}
+    namespace: dict[str, Any] = {
+        "__annotations__": {"it": mine},
+        "it": None,
+        "book": command_handler(book),
+        "booked": event_sourcing_handler(booked),
+    }
+    if boundary:
+        namespace["boundary"] = classmethod(lambda cls, command: EventFilter())
+    return type(DecisionModel)("Place", (DecisionModel,), namespace)
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "said"),
+    [
+        (Annotated[UUID, Tag("t")], date, ", a date, but is a UUID"),
+        (Annotated[str, Tag("day")], UUID, "a UUID, but the tag 'day' of its events is a date"),
+        (Annotated[int | None, Tag("guest")], Decimal, "'guest' of its events is a UUID"),
+        (Annotated[bool, Tag("t")], int | None, "a number, but is a truth value"),
+        (Annotated[str, Tag("t")], list[str], "which is list.str., but is"),
+        (Annotated[list[str], Tag("seat")] | None, str, "which is <class 'str'>, but is"),
+        (Annotated[str, Tag("t")], Guests, "which is .*Guests.*, but is"),
+        (Annotated[str, Tag("t")], dict[str, int], "which is dict"),
+        (Guests, dict[str, str], "which is dict"),
+        (list[Guests], Guests, "which is .*Guests"),
+    ],
+)
+def test_fields_that_never_equal_are_refused(mine: Any, theirs: Any, said: str) -> None:
+    """A command's field that cannot have the tags of the model or its events is refused."""
+    with pytest.raises(DeclarationError, match=rf"Place\.it: takes Book\.it.*{said}.* declare"):
+        model_type(_deciding(mine, theirs))
+    assert model_type(_deciding(mine, theirs, boundary=True)).tag_fields == ("it",)
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [
+        (Annotated[str, Tag("t")], UUID),
+        (Annotated[UUID, Tag("t")], str),
+        (Annotated[str, Tag("day")], date | None),
+        (Annotated[str, Tag("guest")] | None, str),
+        (Annotated[int, Tag("t")], float | Decimal | None),
+        (Annotated[list[str], Tag("seat")], tuple[UUID, ...]),
+        (Annotated[list[str] | str, Tag("seat")], str),
+        (Annotated[str, Tag("t")], Any),
+        (Guests | None, Guests),
+    ],
+)
+def test_fields_that_can_equal_are_taken(mine: Any, theirs: Any) -> None:
+    """A command's field fits when its values can have the tags of the model and its events."""
+    assert model_type(_deciding(mine, theirs)).tag_fields == ("it",)
+
+
+def test_boundary_of_what_is_there() -> None:
+    """There is an item for each item of a list, none for None; without any, no event at all."""
+
+    class Place(DecisionModel):
+        seats: Annotated[tuple[str, ...], Tag("seat")] = ()
+        guest: Annotated[UUID, Tag("guest")] | None = None
+
+        @event_sourcing_handler
+        def booked(self, event: Booked) -> None: ...
+
+    class Book(Command):
+        seats: list[str]
+        guest: str | None = None
+
+    def items(*tags: str) -> EventFilter:
+        return EventFilter(tuple(FilterItem(("Booked",), (tag,)) for tag in tags))
+
+    id = "0000000a-0000-0000-0000-00000000000b"
+    assert Place.boundary(Book(["b", "a", "b"])) == items("seat:b", "seat:a")
+    assert Place.boundary(Book(["a"], id.upper())) == items("seat:a", f"guest:{id}")
+    assert Place.boundary(Book([], id)) == items(f"guest:{id}")
+    assert Place.boundary(Book([], "no UUID")) == items("guest:no UUID")
+    assert Place.boundary(Book([])) == NOTHING
+    assert not NOTHING.matches("Booked", ("seat:a",))
 
 
 def test_command_has_what_its_models_take() -> None:
