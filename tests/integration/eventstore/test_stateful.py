@@ -27,6 +27,7 @@ from headwater.eventstore.memory import MemoryEventStore
 from headwater.eventstore.sqlite import SQLiteEventStore
 from headwater.testing.eventstore import ManualClock
 from headwater.testing.eventstore_base import events_of, pages_of
+from headwater.testing.history import History, RecordedStore, check_store
 
 STREAMS = st.sampled_from(["a", "b", "c/\u20ac"])
 TYPES = st.sampled_from(["A", "B", "C"])
@@ -91,7 +92,7 @@ RANGES = st.fixed_dictionaries(
 
 
 class Comparison(RuleBasedStateMachine):
-    """Does the same to both stores and compares every answer."""
+    """Does the same to both stores and compares every answer; the log is a witness besides."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,12 +101,16 @@ class Comparison(RuleBasedStateMachine):
         self.clock = ManualClock()
         self.model = MemoryEventStore(clock=self.clock)
         self.pipelines = [(Pipeline(), Pipeline()) for _ in range(2)]
+        self.history = History()
 
     @initialize()
     def open(self) -> None:
-        self.store = self.runner.run(self._open())
-        self.other = self.runner.run(self._open())
+        self.store = self._recorded()
+        self.other = self._recorded()
         self.epoch = self.store.epoch
+
+    def _recorded(self) -> RecordedStore:
+        return RecordedStore(self.history, self.runner.run(self._open()))
 
     async def _open(self) -> SQLiteEventStore:
         path = Path(self.directory.name) / "events.db"
@@ -204,7 +209,7 @@ class Comparison(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         self.runner.run(self.store.close())
-        self.store = self.runner.run(self._open())
+        self.store = self._recorded()
         assert self.store.epoch == self.epoch
 
     @invariant()
@@ -218,6 +223,8 @@ class Comparison(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
+            verdict = self.runner.run(check_store(self.history, self.store))
+            assert not verdict.violations, verdict
             self.runner.run(self.store.close())
             self.runner.run(self.other.close())
         self.runner.close()

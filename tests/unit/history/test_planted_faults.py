@@ -5,9 +5,9 @@ import itertools
 import pytest
 
 from headwater.eventstore import NewEvent, StreamWrite
+from headwater.testing.eventstore_history import Work
 from headwater.testing.history import History, RecordedStore, Verdict, check_history
 from tests.unit.history.faults import FAULTS, AgainstTime, Honest
-from tests.unit.history.workload import Work
 
 SEEDS = range(5)
 

@@ -17,6 +17,10 @@ from headwater.eventstore import AppendCondition, EventFilter, NewEvent, StoredE
 # Below, ``gc=False``: none of these can be part of a cycle, so the collector need not look at them.
 
 
+NEVER = 2**62
+"""Nanoseconds: after everything."""
+
+
 class Write(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Events for one stream, as digests; see `headwater.eventstore.StreamWrite`."""
 
@@ -179,6 +183,11 @@ class Call(msgspec.Struct, gc=False):
         """Return who asked what."""
         who = f"{self.session or self.process}#{self.number}"
         return f"{who} {_asked(self.request)}"
+
+    @property
+    def until(self) -> int:
+        """The latest moment at which it may have been carried out, as far as it was answered."""
+        return NEVER if self.end is None else self.end
 
     @property
     def is_open(self) -> bool:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from headwater.testing.history.calls import (
+    NEVER,
     Append,
     Call,
     Done,
@@ -27,7 +28,7 @@ from headwater.testing.history.calls import (
     Version,
 )
 from headwater.testing.history.log import Log
-from headwater.testing.history.owners import NEVER, Owners, identity
+from headwater.testing.history.owners import Owners, identity
 from headwater.testing.history.verdict import Report
 
 
@@ -59,19 +60,17 @@ class Claims:
         found: list[Claim] = []
         refused: list[Call] = []
         for call in calls:
-            outcome = call.outcome
-            kind = type(outcome)
-            if kind is Stored or kind is Done:
-                self._note(call)
-            elif kind is Refused:
-                refused.append(call)
-                self._note(call)
-            elif kind is Pages:
+            kind = type(call.outcome)
+            if kind is Pages:
                 found.extend(self._pages(call))
             elif kind is Number:
                 found.append(self._number(call))
             elif kind is Found:
                 found.extend(self._lookup(call))
+            else:
+                self._note(call)
+                if kind is Refused:
+                    refused.append(call)
         for call, begin in self._owners.unchanged:
             found.extend(self._nothing(call, begin))
         for call in refused:
@@ -88,7 +87,7 @@ class Claims:
             self._pipelines[request.pipeline] = min(known, call.begin)
 
     def _claim(self, call: Call, low: int, high: int, rule: str, what: str) -> Claim:
-        return Claim(call, call.begin, call.end or NEVER, low, high, rule, what)
+        return Claim(call, call.begin, call.until, low, high, rule, what)
 
     # --- reads ---
 
@@ -200,7 +199,7 @@ class Claims:
     def _nothing(self, call: Call, begin: int) -> Iterator[Claim]:
         """Return what an acknowledgement without events claims: it names the head."""
         log, request, told = self._log, call.request, call.outcome
-        end = call.end or NEVER
+        end = call.until
         if isinstance(told, Stored):
             prefix = log.prefix(told.last)
             yield Claim(call, begin, end, prefix, prefix, "read", f"head {told.last}")
@@ -276,7 +275,7 @@ class Claims:
             if self._pipelines.get(request.pipeline, NEVER) > call.begin:
                 self._report("refusal", "no earlier append of the pipeline failed", call)
         elif isinstance(request, Append | Send) and refused.code == "idempotency-key-reused":
-            end = call.end or NEVER
+            end = call.until
             others = [c for c in self._keys.get(request.key, ()) if c.begin < end]
             if not any(_differs(call, each) for each in others):
                 self._report("refusal", "nobody used the key with another content", call)

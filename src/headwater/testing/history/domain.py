@@ -32,7 +32,7 @@ from headwater.testing.history.calls import (
 from headwater.testing.history.claims import Claims
 from headwater.testing.history.log import Log, count_until
 from headwater.testing.history.order import Order
-from headwater.testing.history.owners import NEVER, Owners
+from headwater.testing.history.owners import Owners
 from headwater.testing.history.verdict import Report
 
 Decision = tuple[tuple[str, bytes], ...] | Refused
@@ -191,7 +191,7 @@ class Judge:
         """Return the versions at which a call may have been decided."""
         request = call.request
         assert isinstance(request, Send)
-        low, high = self._order.window(begin, call.end or NEVER)
+        low, high = self._order.window(begin, call.until)
         high = self._claims.capped(call, high)
         ranks = self._log.of_stream.get(request.stream, ())
         return _Task(count_until(ranks, low), count_until(ranks, high), call, wanted)
@@ -260,7 +260,7 @@ class Judge:
             request, answer = call.request, call.outcome
             assert isinstance(request, Ask)
             assert isinstance(answer, Answer)
-            _, last = self._order.window(call.begin, call.end or NEVER)
+            _, last = self._order.window(call.begin, call.until)
             who = (call.process, call.session)
             least = count_until(ranks, self._log.prefix(request.position))
             floor = max(least, seen.get(who, 0)) if rule.monotonic else least

@@ -12,12 +12,11 @@ from operator import attrgetter
 
 import msgspec
 
-from headwater.testing.history.calls import Append, Call, Done, Refused, Send, Stored
+from headwater.testing.history.calls import NEVER, Append, Call, Done, Refused, Send, Stored
 from headwater.testing.history.log import Log
 from headwater.testing.history.verdict import Report
 
-ALWAYS = -(2**62)  # nanoseconds: before everything
-NEVER = 2**62
+ALWAYS = -NEVER  # before everything
 
 
 class Owners:
@@ -49,7 +48,7 @@ class Owners:
                 if request.key:
                     keyed[request.key].append(call)
                 elif type(call.outcome) is Stored:
-                    self._place(call, call.outcome, call.begin, _end(call))
+                    self._place(call, call.outcome, call.begin, call.until)
                 elif request.writes:
                     self._missing.append([call])
             elif type(request) is Send:
@@ -70,15 +69,16 @@ class Owners:
             self._missing.append(calls)
             return
         may = [call for call in calls if call.is_open or _is_stored(call)]
-        # Of several attempts each may have decided otherwise: it is the first one's that is stored.
+        # Of several attempts each may have decided otherwise: the one that is there stored it.
         tellers = [call for call in told if not _duplicate(call)] or may
         outcome = told[0].outcome
         assert isinstance(outcome, Stored)
         self.told_of_key[key] = outcome
         rank = self._log.rank(outcome.first)
         teller = next((c for c in tellers if self._is_at(rank, _content(c))), tellers[0])
-        end = min(_end(call) for call in may if _is_stored(call))
-        self._place(teller, outcome, min(call.begin for call in may), end)
+        alike = [call for call in tellers if _content(call) == _content(teller)]
+        end = min(call.until for call in may if _is_stored(call))
+        self._place(teller, outcome, min(call.begin for call in alike), end)
         if outcome.last >= outcome.first:
             self.first_of_key[key] = rank
 
@@ -97,8 +97,8 @@ class Owners:
             evidence = f"key {key!r} was stored before, but this is not marked as a duplicate"
             self._report("key", evidence, call, originals[0])
         if originals:
-            earlier = min(filter(_is_stored, calls), key=_end)
-            if _end(earlier) < originals[0].begin:
+            earlier = min(filter(_is_stored, calls), key=attrgetter("until"))
+            if earlier.until < originals[0].begin:
                 evidence = f"key {key!r} was answered before, but this is not marked as a duplicate"
                 self._report("key", evidence, originals[0], earlier)
 
@@ -233,7 +233,7 @@ class Owners:
         if expected is not None and log.versions[first] - 1 != expected:
             evidence = f"expected version {expected}, it was at {log.versions[first] - 1}"
             self._report("expectation", evidence, call)
-        end = min((_end(each) for each in calls if _is_stored(each)), default=NEVER)
+        end = min((each.until for each in calls if _is_stored(each)), default=NEVER)
         begin = min(each.begin for each in calls if each.request.conversation == block[2])  # type: ignore[union-attr]  # all are commands
         self._own(self.sent, call, range(first, last + 1), begin, end)
         self.commands.append((call, first, last))
@@ -293,7 +293,7 @@ class Owners:
             if isinstance(call.outcome, Stored):
                 self._report("lost", f"but it is elsewhere: {self._log.row(rank)}", call)
             elif _is_stored(call):
-                end = _end(call)
+                end = call.until
             elif not call.is_open:
                 self._report_not_stored(call, rank)
             alike = [each for each in several if _content(each) == content]
@@ -334,10 +334,6 @@ class Owners:
             self._report("twice", f"it is there once more: {self._log.row(rank)}", owner)
         else:
             self._report("invented", f"nobody stored it: {self._log.row(rank)}")
-
-
-def _end(call: Call) -> int:
-    return NEVER if call.end is None else call.end
 
 
 def _is_stored(call: Call) -> bool:

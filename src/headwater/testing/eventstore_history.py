@@ -1,8 +1,12 @@
-"""Work for an event store: many callers at once, with everything that an append may ask for."""
+"""Part of the event store suite: the log is the witness of what many callers were told."""
 
 import asyncio
+import contextlib
 import random
+from collections.abc import Awaitable, Callable
 from typing import Any
+
+import pytest
 
 from headwater.errors import HeadwaterError
 from headwater.eventstore import (
@@ -15,6 +19,8 @@ from headwater.eventstore import (
     Pipeline,
     StreamWrite,
 )
+from headwater.testing.eventstore_base import EventStoreBase
+from headwater.testing.history import History, RecordedStore, check_store
 
 STREAMS = ("a", "b", "c/\u20ac")
 TYPES = ("Counted", "Taken")
@@ -24,40 +30,40 @@ TAGS = ("x", "y", "z")
 class Work:
     """Callers that do random things with a store; each event is unlike all others."""
 
-    def __init__(self, store: EventStore, seed: int) -> None:
+    def __init__(self, store: EventStore, seed: int, *, name: str = "") -> None:
+        """Work with a store; ``name`` makes events and keys unlike those of other workers."""
         self._store = store
-        self._chance = random.Random(seed)
+        self._name = name
+        self._chance = random.Random(seed)  # noqa: S311 - nothing secret depends on it
         self._numbers = 0
         self._keys: list[Idempotency] = []
+        self._stepped = asyncio.Semaphore(0)
 
-    async def run(self, *, callers: int = 4, steps: int = 60, cancelled: bool = False) -> None:
-        """Work, some of it at once; with ``cancelled`` some callers are stopped on the way."""
+    async def run(self, *, callers: int = 4, steps: int = 60, cancelled: int = 0) -> None:
+        """Let callers work at once; so many are cancelled in the midst of it, and replaced."""
         tasks = [asyncio.create_task(self._caller(steps)) for _ in range(callers)]
-        while cancelled and not all(task.done() for task in tasks):
-            for _ in range(self._chance.randrange(8)):
+        for _ in range(cancelled):
+            for _ in range(callers * steps // (cancelled + 1)):
+                await self._stepped.acquire()
+            for _ in range(self._chance.randrange(4)):
                 await asyncio.sleep(0)
-            if self._chance.random() < 0.3:
-                which = self._chance.randrange(len(tasks))
-                tasks[which].cancel()
-                await asyncio.wait([tasks[which]])
-                if self._numbers < callers * steps:
-                    tasks[which] = asyncio.create_task(self._caller(steps // 2))
-        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-        for outcome in outcomes:
-            assert outcome is None or isinstance(outcome, asyncio.CancelledError), outcome
+            which = self._chance.randrange(callers)
+            tasks[which].cancel()
+            await asyncio.wait([tasks[which]])
+            tasks[which] = asyncio.create_task(self._caller(steps))
+        await asyncio.gather(*tasks)
 
     async def _caller(self, steps: int) -> None:
         kinds = [self._append] * 3 + [self._conditional, self._keyed, self._piped, self._read]
         for _ in range(steps):
-            try:
+            with contextlib.suppress(HeadwaterError):
                 await self._chance.choice(kinds)()
-            except HeadwaterError:
-                continue
+            self._stepped.release()
 
     def event(self, *tags: str) -> NewEvent:
         """Return an event that nobody else stores."""
         self._numbers += 1
-        data = b'{"number":%d}' % self._numbers
+        data = f'{{"by":"{self._name}","number":{self._numbers}}}'.encode()
         return NewEvent(self._chance.choice(TYPES), 1, data, b"{}", tags)
 
     def _events(self) -> list[NewEvent]:
@@ -90,7 +96,7 @@ class Work:
             if self._chance.random() < 0.2:
                 idempotency = Idempotency(idempotency.key, "other")
         else:
-            idempotency = Idempotency(f"key-{len(self._keys)}", "f")
+            idempotency = Idempotency(f"{self._name}-{len(self._keys)}", "f")
             self._keys.append(idempotency)
         await self._store.append(await self._writes(), idempotency=idempotency)
         await self._store.outcome(idempotency.key)
@@ -126,3 +132,27 @@ class Work:
             if not wanted:
                 break
         await pages.aclose()  # type: ignore[attr-defined]  # of a generator
+
+
+class HistoryConformance(EventStoreBase):
+    """Whatever callers do at once, the store can have answered as it did."""
+
+    @pytest.mark.parametrize("seed", range(3))
+    async def test_the_log_agrees_with_what_callers_were_told(
+        self, opened: Callable[[], Awaitable[EventStore]], seed: int
+    ) -> None:
+        """Nothing is lost, doubled or out of order, no refusal or read is unfounded.
+
+        Callers are cancelled on the way; where stores share their log, half work with another.
+        """
+        store = await opened()
+        stores = [store, await opened() if self.shared else store]
+        history = History()
+        work = [
+            Work(RecordedStore(history, each), seed, name=f"{number}")
+            for number, each in enumerate(stores)
+        ]
+        await asyncio.gather(*(each.run(callers=3, steps=25, cancelled=3) for each in work))
+        verdict = await check_store(history, store)
+        assert not verdict.violations, verdict
+        assert verdict.events > 20
