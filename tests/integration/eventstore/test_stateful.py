@@ -27,7 +27,7 @@ from headwater.eventstore.memory import MemoryEventStore
 from headwater.eventstore.sqlite import SQLiteEventStore
 from headwater.testing.eventstore import ManualClock
 from headwater.testing.eventstore_base import events_of, pages_of
-from headwater.testing.history import History, RecordedStore, check_store
+from headwater.testing.history import History, RecordedStore, Verdict, check_store
 
 STREAMS = st.sampled_from(["a", "b", "c/\u20ac"])
 TYPES = st.sampled_from(["A", "B", "C"])
@@ -222,13 +222,14 @@ class Comparison(RuleBasedStateMachine):
         assert self.runner.run(ask(self.store)) == self.runner.run(ask(self.model))
 
     def teardown(self) -> None:
+        verdict = Verdict(0, 0)
         if hasattr(self, "store"):
             verdict = self.runner.run(check_store(self.history, self.store))
-            assert not verdict.violations, verdict
             self.runner.run(self.store.close())
             self.runner.run(self.other.close())
         self.runner.close()
         self.directory.cleanup()
+        assert not verdict.violations, verdict
 
 
 async def _state(store: EventStore) -> list[Any]:
