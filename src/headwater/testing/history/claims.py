@@ -59,6 +59,7 @@ class Claims:
         """Return all claims."""
         found: list[Claim] = []
         refused: list[Call] = []
+        lookups: list[Call] = []
         for call in calls:
             kind = type(call.outcome)
             if kind is Pages:
@@ -66,11 +67,13 @@ class Claims:
             elif kind is Number:
                 found.append(self._number(call))
             elif kind is Found:
-                found.extend(self._lookup(call))
+                lookups.append(call)
             else:
                 self._note(call)
                 if kind is Refused:
                     refused.append(call)
+        for call in lookups:
+            found.extend(self._lookup(call))
         for call, begin in self._owners.unchanged:
             found.extend(self._nothing(call, begin))
         for call in refused:
@@ -190,7 +193,11 @@ class Claims:
             evidence = f"key {request.key!r} has two outcomes, {known} and {again}"
             self._report("key", evidence, call)
         elif again.last >= again.first:
-            if first is not None and first != log.rank(again.first):
+            if first is None and request.key in self._keys:
+                self._report(
+                    "key", f"the key's outcome is {again}, which none of its calls stored", call
+                )
+            elif first is not None and first != log.rank(again.first):
                 self._report("key", f"the key's outcome is {again}, but {log.row(first)}", call)
             yield self._claim(call, log.prefix(again.last), len(log), "read", "the key's outcome")
 
