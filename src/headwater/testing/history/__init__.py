@@ -30,6 +30,7 @@ from headwater.testing.history.calls import (
     Stored,
     Version,
     Write,
+    canonical,
     digest_of,
     refused_by,
 )
@@ -70,6 +71,7 @@ __all__ = [
     "ViewRules",
     "Violation",
     "Write",
+    "canonical",
     "check_history",
     "check_store",
     "digest_of",
