@@ -242,10 +242,7 @@ async def _state(store: EventStore) -> list[Any]:
 Comparison.TestCase.settings = settings(
     max_examples=40,
     stateful_step_count=20,
-    deadline=None,
-    derandomize=True,
-    phases=[Phase.generate],  # a failure is reported as found: shrinking takes minutes
-    database=None,
+    phases=[Phase.reuse, Phase.generate],  # a failure is reported as found: shrinking takes minutes
     suppress_health_check=list(HealthCheck),
 )
 

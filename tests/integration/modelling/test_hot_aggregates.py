@@ -301,10 +301,7 @@ class OnPostgres(HotAggregates):
 HotAggregates.TestCase.settings = settings(
     max_examples=20,
     stateful_step_count=40,
-    deadline=None,
-    derandomize=True,
-    phases=[Phase.generate],  # two processes: shrinking would chase their luck
-    database=None,
+    phases=[Phase.reuse, Phase.generate],  # two processes: shrinking would chase their luck
     suppress_health_check=list(HealthCheck),
 )
 OnSQLite.TestCase.settings = OnPostgres.TestCase.settings = HotAggregates.TestCase.settings
