@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+MINUTES ?= 10
 BACKEND ?= sqlite
 POSTGRES_BIN ?=
 # Only the developers' environment has a PostgreSQL server.
@@ -11,7 +12,7 @@ PLAYGROUND := $(VENV)/$(if $(filter postgres,$(BACKEND)),.dev,.runtime)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-full test test-postgres bench figures lint format types imports deps docs wheel \
+.PHONY: help demo demo-full test test-postgres explore bench figures lint format types imports deps docs wheel \
 	check changelog lock clean
 
 help:  ## list the goals
@@ -29,6 +30,10 @@ test: $(VENV)/.dev  ## run all tests; needs no server
 test-postgres: $(VENV)/.dev  ## run what uses PostgreSQL; POSTGRES_BIN=/usr/lib/postgresql/15/bin
 	$(if $(POSTGRES_BIN),HEADWATER_POSTGRES_BIN=$(POSTGRES_BIN)) \
 		$(BIN)/python -m pytest -n $(WORKERS) -m postgres $(TESTS)
+
+explore: $(VENV)/.dev  ## let hypothesis try other inputs, for MINUTES=10; SEED=... repeats
+	$(BIN)/python scripts/explore.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) \
+		-n $(WORKERS) $(TESTS)
 
 bench: $(VENV)/.bench  ## measure; one benchmark only: make bench ONLY=commands.sqlite
 	$(BIN)/python -m benchmarks $(ONLY)

@@ -5,8 +5,15 @@ import re
 import signal
 
 import pytest
-from hypothesis import HealthCheck, settings
 
+from tests.exploring import (
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_runtest_makereport,
+    pytest_runtest_setup,
+    pytest_terminal_summary,
+    register_profiles,
+)
 from tests.postgres_server import (
     FIXTURES,
     fresh_postgres,
@@ -18,11 +25,7 @@ from tests.postgres_server import (
 
 pytest.register_assert_rewrite("headwater.testing")
 
-# What hypothesis tries is the same in every run, and a pause of the machine is no failure; or else:
-# pytest --hypothesis-profile explore
-settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("same", settings.get_profile("explore"), derandomize=True)
-settings.load_profile("same")
+register_profiles()
 
 # Settings of whoever runs the tests are not for the programs under test: only ours are kept.
 _FOREIGN = re.compile(r"(?i)HEADWATER_(?!POSTGRES_|BENCH_)|PG[A-Z]|.*_PROXY$|(FORCE|NO)_COLOR$")
@@ -44,4 +47,14 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.postgres)
 
 
-__all__ = ["fresh_postgres", "own_postgres", "postgres_server", "postgres_url"]
+__all__ = [
+    "fresh_postgres",
+    "own_postgres",
+    "postgres_server",
+    "postgres_url",
+    "pytest_addoption",
+    "pytest_collection_modifyitems",
+    "pytest_runtest_makereport",
+    "pytest_runtest_setup",
+    "pytest_terminal_summary",
+]

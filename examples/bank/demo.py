@@ -23,6 +23,7 @@ from play.player import Player
 from play.purchases import Expected, Purchase, expect, read_purchases
 from play.report import show_checks, show_measurements
 from play.system import System
+from play.witness import SERVICES, Witness
 
 AT_ONCE = 32
 
@@ -31,11 +32,11 @@ async def play(
     system: System, purchases: dict[str, list[Purchase]], expected: Expected, console: Console
 ) -> list[Check]:
     """Play all purchases, kill two processes on the way, print what was measured; return checks."""
-    timings = Timings()
+    timings, witness = Timings(), Witness()
     connector = aiohttp.TCPConnector(limit=AT_ONCE * 2)
     total = expected.purchases + expected.worthless
     async with aiohttp.ClientSession(connector=connector) as session:
-        player = Player(Caller(session, system.gateway, timings), purchases)
+        player = Player(Caller(session, system.gateway, timings, witness), purchases)
         began = time.perf_counter()
         with _progress(console) as progress:
             bar = progress.add_task("purchases", total=total)
@@ -53,12 +54,15 @@ async def play(
         played_s = time.perf_counter() - began
         console.print("all purchases are accepted; waiting until they are settled ...")
         patience_s = 60 + total / 50
-        judge = Caller(session, system.gateway, Timings())
+        judge = Caller(session, system.gateway, Timings(), witness)
         checks = await check(judge, player, expected, purchases, patience_s=patience_s)
         settled_s = time.perf_counter() - began
+        verdict = await witness.judge({name: system.store_url(name) for name in SERVICES})
+        checks.append(Check("answers that contradict the logs", verdict.found, 0))
     show_measurements(
         console, timings, seconds=played_s, transfers=expected.purchases, settled_s=settled_s
     )
+    console.print(str(verdict), highlight=False)
     return checks
 
 

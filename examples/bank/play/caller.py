@@ -7,6 +7,8 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from play.witness import Witness
+
 TOKEN = "Headwater-Consistency-Token"
 _AGAIN = (502, 503, 504)
 
@@ -34,11 +36,18 @@ class Caller:
     """Calls the gateway; repeats what may be repeated, for at most ``patience_s`` seconds."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, base: str, timings: Timings, *, patience_s: float = 60
+        self,
+        session: aiohttp.ClientSession,
+        base: str,
+        timings: Timings,
+        witness: Witness,
+        *,
+        patience_s: float = 60,
     ) -> None:
         self._session = session
         self._base = base
         self._timings = timings
+        self._witness = witness
         self._patience_s = patience_s
 
     async def command(
@@ -54,7 +63,7 @@ class Caller:
         if token:
             headers[TOKEN] = token
         began = time.perf_counter()
-        answer = await self._call("POST", path, headers, msgspec.json.encode(content))
+        answer = await self._call("POST", path, headers, content)
         self._timings.commands.append(time.perf_counter() - began)
         return str(answer["token"])
 
@@ -68,27 +77,37 @@ class Caller:
         return answer
 
     async def _call(
-        self, method: str, path: str, headers: dict[str, str], body: bytes | None
+        self, method: str, path: str, headers: dict[str, str], content: dict[str, Any] | None
     ) -> Any:
         until = time.monotonic() + self._patience_s
         pause_s = 0.05
         while True:
-            problem: dict[str, Any] = {}
             try:
-                async with self._session.request(
-                    method, self._base + path, data=body, headers=headers
-                ) as response:
-                    content = await response.read()
-                    if response.status < 400:
-                        return msgspec.json.decode(content)
-                    problem = msgspec.json.decode(content)
-                    if response.status not in _AGAIN:
-                        raise Refused(response.status, problem)
+                status, answer = await self._attempt(method, path, headers, content)
+                if status < 400:
+                    return answer
+                if status not in _AGAIN:
+                    raise Refused(status, answer)
             except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
-                problem = problem or {"detail": repr(error)}
+                answer = {"detail": repr(error)}
             if time.monotonic() > until:
-                message = f"{method} {path}: no answer within {self._patience_s} s: {problem}"
+                message = f"{method} {path}: no answer within {self._patience_s} s: {answer}"
                 raise TimeoutError(message)
             self._timings.repeated += 1
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, 1.0)
+
+    async def _attempt(
+        self, method: str, path: str, headers: dict[str, str], content: dict[str, Any] | None
+    ) -> tuple[int, Any]:
+        """Send a request once; return the status and content of its answer."""
+        body = None if content is None else msgspec.json.encode(content)
+        key, token = headers.get("Idempotency-Key", ""), headers.get(TOKEN, "")
+        with self._witness.attempt(path, content, key=key, token=token) as attempt:
+            headers = {**headers, **attempt.headers}
+            async with self._session.request(
+                method, self._base + path, data=body, headers=headers
+            ) as response:
+                answer = msgspec.json.decode(await response.read())
+                attempt.answered(response.status, answer)
+                return response.status, answer

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from headwater.service import ServiceSettings
+
 HERE = Path(__file__).parent.parent
 
 
@@ -22,6 +24,7 @@ class System:
         self._ready = data / "ready.json"
         self.log = data / "up.log"
         self._environment = {**os.environ, "HEADWATER_DATA": str(data)}
+        self._database = database
         if database:
             self._environment["HEADWATER_DATABASE"] = database
         self._process: asyncio.subprocess.Process | None = None
@@ -65,6 +68,12 @@ class System:
     def gateway(self) -> str:
         """The gateway's base URL."""
         return str(self.ready["gateway"])
+
+    def store_url(self, service: str) -> str:
+        """The URL of the event store of a service."""
+        engine = {"store": self._database} if self._database else {}
+        settings = ServiceSettings(service=service, data=str(self._data), **engine)
+        return settings.stores[0]
 
     def kill(self, service: str, role: str) -> int:
         """Kill one instance of a service with SIGKILL; return its process id."""

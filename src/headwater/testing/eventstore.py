@@ -16,6 +16,7 @@ from headwater.testing.eventstore_append import AppendConformance
 from headwater.testing.eventstore_base import EventStoreBase, ManualClock
 from headwater.testing.eventstore_conditions import ConditionConformance
 from headwater.testing.eventstore_follow import FollowConformance
+from headwater.testing.eventstore_history import HistoryConformance
 from headwater.testing.eventstore_import import ImportConformance
 from headwater.testing.eventstore_keys import KeyConformance
 from headwater.testing.eventstore_read import ReadConformance
@@ -34,6 +35,7 @@ class EventStoreConformance(
     ShardConformance,
     UpkeepConformance,
     ValueConformance,
+    HistoryConformance,
 ):
     """Subclass it, say how to open a store, and whether stores at one place share their log."""
 

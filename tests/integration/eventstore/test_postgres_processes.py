@@ -1,20 +1,20 @@
 """Several processes on one PostgreSQL schema: nothing is lost, left out or stored twice."""
 
 import asyncio
-import json
 import time
 from itertools import pairwise
+from pathlib import Path
 
 from headwater._sql.postgres_wake import SAFETY_S
 from headwater.eventstore import NewEvent, StoredEvent, StreamWrite
 from headwater.eventstore.postgres import PostgresEventStore
-from headwater.testing.eventstore_base import log_of
 from tests.integration.eventstore.test_processes import (
-    PROCESSES,
-    STEPS,
-    TASKS,
     WAIT_S_MAX,
+    check_after_kill,
+    check_work,
+    kill_on_the_way,
     output,
+    work_at_once,
     worker,
 )
 
@@ -40,64 +40,27 @@ async def count_gaps(store: PostgresEventStore, done: asyncio.Event) -> tuple[in
     return gaps, looks
 
 
-async def test_processes_append_at_once(postgres_url: str) -> None:
-    """Positions and versions stay dense at all times, no update is lost, no condition broken."""
+async def test_processes_append_at_once(postgres_url: str, tmp_path: Path) -> None:
+    """Nothing is lost, doubled, out of order, or missing for a moment; no condition is broken."""
     store = await PostgresEventStore.open(postgres_url)
     done = asyncio.Event()
     looking = asyncio.ensure_future(count_gaps(store, done))
-    expected = PROCESSES * TASKS * STEPS * 4 + STEPS
-    async with worker("follow", postgres_url, expected) as follower:
-        assert follower.stdout is not None
-        assert (await follower.stdout.readline()).strip() == b"ready"
-        workers = [worker("work", postgres_url, f"p{n}", STEPS) for n in range(PROCESSES)]
-        processes = [await one.__aenter__() for one in workers]
-        try:
-            reports = [json.loads(text) for text in await asyncio.gather(*map(output, processes))]
-        finally:
-            for one in workers:
-                await one.__aexit__(None, None, None)
-        seen = [line.split() for line in (await output(follower)).splitlines()]
+    calls = tmp_path / "calls.jsonl"
+    reports = await work_at_once(postgres_url, calls)
     done.set()
     gaps, looks = await looking
     assert gaps == 0
     assert looks > 10
-    log = await log_of(store)
+    await check_work(calls, store, reports)
     await store.close()
-    assert len(log) == expected
-    versions = check_dense(log)
-    assert sum(v for s, v in versions.items() if s.startswith("counter/")) == 2 * (
-        PROCESSES * TASKS * STEPS
-    )
-    assert sorted(name for report in reports for name in report["taken"]) == list(range(STEPS))
-    assert seen == [[str(s.position), s.stream, str(s.version)] for s in log]
 
 
-async def test_acknowledged_survives_a_kill(postgres_url: str) -> None:
+async def test_acknowledged_survives_a_kill(postgres_url: str, tmp_path: Path) -> None:
     """After SIGKILL of a process everything acknowledged is stored, and nothing in part."""
-    acknowledged: dict[str, int] = {}
-    async with worker("forever", postgres_url) as process:
-        assert process.stdout is not None
-        for _ in range(400):
-            line = await asyncio.wait_for(process.stdout.readline(), WAIT_S_MAX)
-            key, first = line.decode().split()
-            acknowledged[key] = int(first)
-        process.kill()
-        rest, _ = await process.communicate()
-    for line in rest.decode().splitlines(keepends=True):
-        if line.endswith("\n"):
-            key, first = line.split()
-            acknowledged[key] = int(first)
+    calls = tmp_path / "calls.jsonl"
+    await kill_on_the_way(postgres_url, calls)
     store = await PostgresEventStore.open(postgres_url)
-    await store.append([StreamWrite("after", [NewEvent("A", 1, b"", b"")] * 2, 0)])
-    log = await log_of(store)
-    check_dense(log)
-    assert len(log) % 2 == 0
-    for key, first in acknowledged.items():
-        pair = log[first - 1 : first + 1]
-        assert [json.loads(stored.data) for stored in pair] == [{"by": key}] * 2
-        stored_outcome = await store.outcome(key)
-        assert stored_outcome is not None
-        assert stored_outcome[0].first == first
+    await check_after_kill(calls, store)
     await store.close()
 
 

@@ -6,18 +6,28 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from headwater._sql.wake import SAFETY_S
-from headwater.eventstore import NewEvent, StreamWrite
+from headwater.eventstore import EventStore, NewEvent, StreamWrite
 from headwater.eventstore.sqlite import SQLiteEventStore
-from headwater.testing.eventstore_base import log_of
+from headwater.testing.history import (
+    Append,
+    Call,
+    History,
+    Pages,
+    RecordedStore,
+    Refused,
+    Stored,
+    check_store,
+)
 
 WAIT_S_MAX = 60
 PROCESSES = 3
 STEPS = 25
 TASKS = 4
+EVENTS = PROCESSES * TASKS * STEPS * 4 + STEPS
 
 
 @asynccontextmanager
@@ -44,65 +54,80 @@ async def output(process: asyncio.subprocess.Process) -> str:
     return out.decode()
 
 
-async def test_processes_append_at_once(tmp_path: Path) -> None:
-    """Positions and versions stay dense, no update is lost, and no condition is broken."""
-    path = tmp_path / "events.db"
-    expected = PROCESSES * TASKS * STEPS * 4 + STEPS
-    async with worker("follow", path, expected) as follower:
+async def work_at_once(place: object, calls: Path) -> list[dict[str, Any]]:
+    """Let processes append to a store while one follows it; return what they report."""
+    async with worker("follow", place, calls, EVENTS) as follower:
         assert follower.stdout is not None
         assert (await follower.stdout.readline()).strip() == b"ready"
-        workers = [worker("work", path, f"p{n}", STEPS) for n in range(PROCESSES)]
+        workers = [worker("work", place, calls, f"p{n}", STEPS) for n in range(PROCESSES)]
         processes = [await one.__aenter__() for one in workers]
         try:
             reports = [json.loads(text) for text in await asyncio.gather(*map(output, processes))]
         finally:
             for one in workers:
                 await one.__aexit__(None, None, None)
-        seen = [line.split() for line in (await output(follower)).splitlines()]
-    store = await SQLiteEventStore.open(path)
-    log = await log_of(store)
-    await store.close()
-    assert [stored.position for stored in log] == list(range(1, expected + 1))
-    versions: dict[str, int] = {}
-    for stored in log:
-        versions[stored.stream] = versions.get(stored.stream, 0) + 1
-        assert stored.version == versions[stored.stream]
-    assert sum(v for s, v in versions.items() if s.startswith("counter/")) == 2 * (
-        PROCESSES * TASKS * STEPS
-    )
-    assert all(earlier.time <= later.time for earlier, later in pairwise(log))
+        await output(follower)
+    return reports
+
+
+async def check_work(calls: Path, store: EventStore, reports: list[dict[str, Any]]) -> None:
+    """All that the processes did is in the log, once, and they saw just that, in order."""
+    history = History.load(calls)
+    verdict = await check_store(history, store)
+    assert not verdict.violations, verdict
+    assert verdict.events == EVENTS
+    assert len({call.process for call in history}) == PROCESSES + 1
+    conflicts = sum(_is_refused(call, "concurrency-conflict") for call in history)
+    assert conflicts == sum(report["conflicts"] for report in reports)
     assert sorted(name for report in reports for name in report["taken"]) == list(range(STEPS))
-    assert seen == [[str(s.position), s.stream, str(s.version)] for s in log]
+    followed = [call.outcome for call in history if call.session == "follower"]
+    seen = [place for page in followed if isinstance(page, Pages) for place in page.positions]
+    assert seen == list(range(1, EVENTS + 1))
+
+
+def _is_refused(call: Call, code: str) -> bool:
+    return isinstance(call.outcome, Refused) and call.outcome.code == code
+
+
+async def kill_on_the_way(place: object, calls: Path) -> None:
+    """Let a process append, and kill it after some hundred acknowledgements."""
+    async with worker("forever", place, calls) as process:
+        assert process.stdout is not None
+        for _ in range(400):
+            await asyncio.wait_for(process.stdout.readline(), WAIT_S_MAX)
+        process.kill()
+        await process.communicate()
+
+
+async def check_after_kill(calls: Path, store: EventStore) -> None:
+    """All that was acknowledged is stored, nothing in part or twice, and the store is usable."""
+    history = History.load(calls)
+    again = RecordedStore(history, store)
+    for call in list(history):
+        if isinstance(call.request, Append) and call.is_open:
+            await again.outcome(call.request.key)  # settled, one way or the other
+    await again.append([StreamWrite("after", [NewEvent("A", 1, b"", b"")], 0)])
+    verdict = await check_store(history, store)
+    assert not verdict.violations, verdict
+    assert sum(isinstance(call.outcome, Stored) for call in history) > 400
+    assert verdict.events % 2 == 1
+
+
+async def test_processes_append_at_once(tmp_path: Path) -> None:
+    """Nothing is lost, doubled or out of order, no condition is broken, no refusal unfounded."""
+    path, calls = tmp_path / "events.db", tmp_path / "calls.jsonl"
+    reports = await work_at_once(path, calls)
+    store = await SQLiteEventStore.open(path)
+    await check_work(calls, store, reports)
+    await store.close()
 
 
 async def test_acknowledged_survives_a_kill(tmp_path: Path) -> None:
     """After SIGKILL everything acknowledged is stored, nothing in part, and the file is usable."""
-    path = tmp_path / "events.db"
-    acknowledged: dict[str, int] = {}
-    async with worker("forever", path) as process:
-        assert process.stdout is not None
-        for _ in range(400):
-            line = await asyncio.wait_for(process.stdout.readline(), WAIT_S_MAX)
-            key, first = line.decode().split()
-            acknowledged[key] = int(first)
-        process.kill()
-        rest, _ = await process.communicate()
-    for line in rest.decode().splitlines(keepends=True):
-        if line.endswith("\n"):
-            key, first = line.split()
-            acknowledged[key] = int(first)
+    path, calls = tmp_path / "events.db", tmp_path / "calls.jsonl"
+    await kill_on_the_way(path, calls)
     store = await SQLiteEventStore.open(path)
-    log = await log_of(store)
-    assert [stored.position for stored in log] == list(range(1, len(log) + 1))
-    assert len(log) % 2 == 0
-    for key, first in acknowledged.items():
-        pair = log[first - 1 : first + 1]
-        assert [json.loads(stored.data) for stored in pair] == [{"by": key}] * 2
-        stored_outcome = await store.outcome(key)
-        assert stored_outcome is not None
-        assert stored_outcome[0].first == first
-    outcome = await store.append([StreamWrite("after", [NewEvent("A", 1, b"", b"")], 0)])
-    assert outcome.first == len(log) + 1
+    await check_after_kill(calls, store)
     await store.close()
 
 

@@ -17,6 +17,7 @@ from headwater.eventstore import (
     StreamWrite,
 )
 from headwater.service.engines import open_event_store
+from headwater.testing.history import History, RecordedStore
 
 TASKS = 4
 COUNTERS = 3
@@ -59,8 +60,13 @@ async def take(store: EventStore, name: str, number: int) -> list[int]:
     return taken
 
 
-async def work(url: str, name: str, number: int) -> None:
-    store = await open_event_store(url)
+async def recorded(url: str, calls: str, session: str) -> EventStore:
+    """Open a store that notes in a file what it is asked and what it answers."""
+    return RecordedStore(History(calls), await open_event_store(url), session=session)
+
+
+async def work(url: str, calls: str, name: str, number: int) -> None:
+    store = await recorded(url, calls, name)
     counting = [count(store, f"{name}-{task}", number) for task in range(TASKS)]
     conflicts = await asyncio.gather(*counting)
     taken = await take(store, name, number)
@@ -68,30 +74,39 @@ async def work(url: str, name: str, number: int) -> None:
     print(json.dumps({"conflicts": sum(conflicts), "taken": taken}))
 
 
-async def follow(url: str, through: int, *, flush: bool) -> None:
-    store = await open_event_store(url)
+async def follow(url: str, calls: str, through: int) -> None:
+    store = await recorded(url, calls, "follower")
     print("ready", flush=True)
     async for page in store.follow():
-        for stored in page.events:
-            print(stored.position, stored.stream, stored.version, flush=flush)
         if page.through >= through:
             break
     await store.close()
 
 
-async def forever(url: str) -> None:
-    """Append until killed; say what was acknowledged."""
+async def echo(url: str, through: int) -> None:
     store = await open_event_store(url)
+    print("ready", flush=True)
+    async for page in store.follow():
+        for stored in page.events:
+            print(stored.position, flush=True)
+        if page.through >= through:
+            break
+    await store.close()
+
+
+async def forever(url: str, calls: str) -> None:
+    """Append until killed; say when something was acknowledged."""
+    store = await recorded(url, calls, "forever")
 
     async def one(task: int) -> None:
         number = 0
         while True:
             key = f"{task}-{number}"
             new = [event("Kept", key), event("Kept", key)]
-            outcome = await store.append(
+            await store.append(
                 [StreamWrite(f"s{task}", new, 2 * number)], idempotency=Idempotency(key)
             )
-            print(key, outcome.first, flush=True)
+            print("acknowledged", flush=True)
             number += 1
 
     await asyncio.gather(*(one(task) for task in range(8)))
@@ -101,8 +116,10 @@ if __name__ == "__main__":
     mode, place, *rest = sys.argv[1:]
     url = place if ":" in place else f"sqlite:{place}"
     if mode == "work":
-        asyncio.run(work(url, rest[0], int(rest[1])))
-    elif mode in {"follow", "echo"}:
-        asyncio.run(follow(url, int(rest[0]), flush=mode == "echo"))
+        asyncio.run(work(url, rest[0], rest[1], int(rest[2])))
+    elif mode == "follow":
+        asyncio.run(follow(url, rest[0], int(rest[1])))
+    elif mode == "echo":
+        asyncio.run(echo(url, int(rest[0])))
     else:
-        asyncio.run(forever(url))
+        asyncio.run(forever(url, rest[0]))
