@@ -249,7 +249,7 @@ def _handle(
 def _fresh(view: ViewType, key: str) -> Any:
     if not view.defaults:
         raise ViewNotFound(view=view.name, key=key)
-    return msgspec.convert({view.key: key}, view.cls, strict=False)  # the key may be a number
+    return view.fresh(key)
 
 
 def applier_of(

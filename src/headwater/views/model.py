@@ -35,6 +35,7 @@ class ViewType(msgspec.Struct, frozen=True):
         defaults: whether all fields but the key have defaults, so that an event may start one.
         encode, decode: msgspec JSON; decode raises `StoreError` when the document does not fit.
         row: the key as text, then the indexed values (text, number, truth value or None).
+        fresh: makes the document of a key, if all other fields have defaults.
     """
 
     cls: Any
@@ -45,6 +46,7 @@ class ViewType(msgspec.Struct, frozen=True):
     encode: Callable[[Any], bytes]
     decode: Callable[[bytes | str], Any]
     row: Callable[[Any], tuple[Any, ...]]
+    fresh: Callable[[str], Any]
 
     def key_of(self, view: Any) -> str:
         """Return a document's key as text."""
@@ -80,6 +82,7 @@ def view_type(cls: type[View]) -> ViewType:
         encode=msgspec.json.Encoder().encode,
         decode=_decoder(cls),
         row=_row(hints, key, indexes),
+        fresh=lambda text: cls(**{key: msgspec.convert(text, hints[key], strict=False)}),
     )
 
 
