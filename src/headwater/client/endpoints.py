@@ -18,7 +18,7 @@ from headwater.client.parameters import (
     read_parameters,
     text_of,
 )
-from headwater.errors import DeclarationError
+from headwater.errors import DeclarationError, InvalidInput
 
 _NAME = re.compile(r"{(\w+)}")
 _LITERAL = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=:@/%]*")
@@ -115,7 +115,7 @@ class Endpoint:
             headers=headers,
             body=body,
             timeout_s=method.timeout_s,
-            routing_key=text_of(values[method.routing_key]) if method.routing_key else "",
+            routing_key=_routing_text(values[method.routing_key]) if method.routing_key else "",
             role=method.role,
             idempotent=method.idempotent,
             retries=method.retries,
@@ -129,8 +129,19 @@ class Endpoint:
             if value is None:
                 continue
             many = isinstance(value, list | tuple | set | frozenset)
-            pairs.extend((parameter.wire, text_of(item)) for item in (value if many else (value,)))
+            pairs.extend(
+                (parameter.wire, text_of(parameter.name, item))
+                for item in (value if many else (value,))
+            )
         return pairs
+
+
+def _routing_text(value: Any) -> str:
+    """Return a text by which equal values are known, of any kind: it is not sent."""
+    try:
+        return text_of("", value)
+    except InvalidInput:
+        return repr(value)
 
 
 def compile_endpoint(function: Callable[..., Any], method: Method, *, prefix: str) -> Endpoint:

@@ -124,6 +124,8 @@ class QueryBus(Protocol):
         Raises:
             NotFound: what was asked for does not exist.
             NotCaughtUp: the views did not reach the token in time.
-            TokenMismatch: the token is from a store that was replaced.
+            EventParked: the views cannot show what the token names, as it waits for an operator.
+            TokenMismatch, TokenNotFollowed: the token is from a store that was replaced, or names
+                nothing that the view follows.
             UnknownMessage, Unavailable, DeadlineExceeded: as for commands.
         """

@@ -1,4 +1,8 @@
-"""How commands and queries look in HTTP: written once, for the edge and for the remote buses."""
+"""How commands and queries look in HTTP: written once, for the edge and for the remote buses.
+
+A field has one name there, in the body, the path, the query string and the OpenAPI document: its
+encoded name, which ``rename`` and ``msgspec.field(name=)`` may make another than the one in Python.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
@@ -9,10 +13,12 @@ import msgspec
 
 from headwater.errors import MalformedMessage
 from headwater.messages import Command, MessageType, Query, message_form, message_type
+from headwater.messages.url_text import UrlText, url_text
 from headwater.messages.whole_numbers import DIGITS_ASKED
 
 _encode = msgspec.json.Encoder().encode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_OTHER_RESOURCES = ("", ".", "..")
 
 
 class HttpRequest(msgspec.Struct, frozen=True):
@@ -23,57 +29,136 @@ class HttpRequest(msgspec.Struct, frozen=True):
     body: bytes
 
 
+class _Field(msgspec.Struct, frozen=True):
+    """A field: its name in Python, its default, and how it is read from JSON and from a URL."""
+
+    name: str
+    required: bool
+    default: Any
+    decode: Callable[[bytes], Any]
+    text: UrlText | None
+
+
 class HttpForm:
-    """The HTTP form of one message type: path parameters, then body or query string."""
+    """The HTTP form of one message type: path parameters, then body or query string.
+
+    Attributes:
+        kind: the message type.
+        route: its method and path.
+        tag: name and value of the member by which msgspec tells tagged structs apart, if any.
+    """
 
     def __init__(self, cls: type[Command] | type[Query[Any]]) -> None:
-        """Compile the form."""
+        """Compile the form.
+
+        Raises:
+            DeclarationError: a field that stands in the path or the query string has no text form.
+        """
         self.kind: MessageType = message_type(cls)
         self.route = self.kind.route
+        self._cls = cls
         self._in_path = self.route.parameters
-        self._elsewhere = tuple(f for f in self.kind.fields if f not in self._in_path)
-        self._hints: Mapping[str, Any] = get_type_hints(cls, include_extras=True)
-        self._fields = {field.name: field for field in msgspec.structs.fields(cls)}
-        self._defaults = {
-            name: field.default
-            if field.default_factory is msgspec.NODEFAULT
-            else field.default_factory()
+        hints = get_type_hints(cls, include_extras=True)
+        self._fields = {  # by encoded name
+            field.encode_name: self._field(field, hints[field.name])
+            for field in msgspec.structs.fields(cls)
+        }
+        self._elsewhere = tuple(name for name in self._fields if name not in self._in_path)
+        self._required = {f.name: name for name, f in self._fields.items() if f.required}
+        self._unsaid = {  # how the defaults of a query would be written
+            name: None if field.required else _written(field, field.default)[0]
             for name, field in self._fields.items()
+            if field.text is not None
         }
         self._decode = msgspec.json.Decoder(cls).decode
-        self._decoders: dict[str, Callable[[bytes], Any]] = {
-            name: msgspec.json.Decoder(self._hints[name]).decode for name in self._fields
-        }
-        self._cls = cls
         self._form = message_form(cls)
+        config = cls.__struct_config__
+        tagged = config.tag is not None and not config.array_like
+        self.tag = (str(config.tag_field), config.tag) if tagged else None
+        self._whole = not self._in_path and not config.array_like
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The encoded names of all fields."""
+        return tuple(self._fields)
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The encoded names of those without a default."""
+        return tuple(self._required.values())
+
+    @property
+    def key(self) -> str:
+        """The path parameter that names the target, empty if none does."""
+        names = (n for n in self._in_path if self._fields[n].name == self.kind.target)
+        return next(names, "")
+
+    def _field(self, field: msgspec.structs.FieldInfo, hint: Any) -> _Field:
+        name, text = field.encode_name, None
+        if name in self._in_path:
+            text = url_text(self._cls, name, hint, place="path")
+        elif self.kind.kind == "query":
+            text = url_text(self._cls, name, hint, place="query string")
+        default = field.default
+        if field.default_factory is not msgspec.NODEFAULT:
+            default = field.default_factory()
+        decode = msgspec.json.Decoder(hint).decode
+        return _Field(field.name, field.required, default, decode, text)
 
     def request(self, message: Any) -> HttpRequest:
         """Return the request that carries a message.
 
         Raises:
-            MalformedMessage: a query holds None or nothing where its default says otherwise.
+            MalformedMessage: a value would arrive as another one, or not at all.
         """
-        path = self.route.path
-        for name in self._in_path:
-            path = path.replace(f"{{{name}}}", quote(str(getattr(message, name)), safe=""))
-        if self.kind.kind == "command":
-            if not self._in_path:
-                return HttpRequest(self.route.method, path, _encode(message))
-            rest = {name: getattr(message, name) for name in self._elsewhere}
-            return HttpRequest(self.route.method, path, _encode(rest))
+        try:
+            path = self.route.path
+            for name in self._in_path:
+                path = path.replace(f"{{{name}}}", quote(self._path_text(name, message), safe=""))
+            if self.kind.kind == "command":
+                return HttpRequest(self.route.method, path, self._body(message))
+            query = urlencode(self._pairs(message))
+        except (msgspec.MsgspecError, TypeError, UnicodeEncodeError) as error:
+            raise self._malformed(str(error)) from error
+        return HttpRequest("GET", f"{path}?{query}" if query else path, b"")
+
+    def _body(self, message: Any) -> bytes:
+        if self._whole:
+            return _encode(message)
+        rest = dict([self.tag]) if self.tag else {}
+        for name in self._elsewhere:
+            value = getattr(message, self._fields[name].name)
+            if value is not msgspec.UNSET:
+                rest[name] = value
+        return _encode(rest)
+
+    def _path_text(self, name: str, message: Any) -> str:
+        field = self._fields[name]
+        value = getattr(message, field.name)
+        texts, reason = _written(field, value)
+        if texts is None:
+            raise self._malformed(f"{name}={value!r} {reason}: give another value")
+        if texts[0] in _OTHER_RESOURCES:
+            reason = "would name another resource in a path: give the id it stands for"
+            raise self._malformed(f"{name}={value!r} {reason}")
+        return texts[0]
+
+    def _pairs(self, message: Any) -> list[tuple[str, str]]:
         pairs: list[tuple[str, str]] = []
         for name in self._elsewhere:
-            value = getattr(message, name)
-            if value == self._defaults[name]:
+            field = self._fields[name]
+            value = getattr(message, field.name)
+            texts, reason = _written(field, value)
+            if texts == self._unsaid[name] and (texts is not None or value == field.default):
                 continue
-            values = value if isinstance(value, list | tuple | set | frozenset) else [value]
-            if not values or (value is None and not self._nullable(name)):
-                reason = f"{name}={value!r} cannot be told from its default in a query string"
-                raise self._malformed(f"{reason}: make it the default")
-            pairs.extend((name, _text(item)) for item in values)
-        return HttpRequest("GET", f"{path}?{urlencode(pairs)}" if pairs else path, b"")
+            if not texts:
+                if value is None or texts is not None:
+                    reason = "cannot be told from its default in a query string"
+                raise self._malformed(f"{name}={value!r} {reason}: make it the default")
+            pairs.extend((name, text) for text in texts)
+        return pairs
 
-    def command(self, path: Mapping[str, Any], body: bytes) -> Any:
+    def command(self, path: Mapping[str, str], body: bytes) -> Any:
         """Return the command of a request.
 
         Raises:
@@ -81,77 +166,80 @@ class HttpForm:
                 the wrong type, or given twice (in the path and in the body).
         """
         try:
-            if not path:
+            if self._whole:
                 content = body or b"{}"
                 message = self._decode(content)
                 if len(content) > 2:
                     self._refuse_unknown(_decode_object(content))
                 return message
-            fields: dict[str, Any] = dict(_decode_object(body)) if body.strip() else {}
-            self._refuse_unknown(fields, path)
-            values = {name: self._from_json(name, raw) for name, raw in fields.items()}
-            for name, text in path.items():
-                values[name] = self._from_text(name, text)
+            given: dict[str, Any] = dict(_decode_object(body)) if body.strip() else {}
+            self._refuse_unknown(given, path)
+            self._take_tag(given)
+            values = self._from_path(path)
+            for name, raw in given.items():
+                field = self._fields[name]
+                try:
+                    values[field.name] = field.decode(raw)
+                except msgspec.ValidationError as error:
+                    raise self._malformed(f"{name}: {error}") from error
             return self._build(values)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise self._malformed(str(error)) from error
 
-    def query(self, path: Mapping[str, Any], parameters: Mapping[str, Sequence[str]]) -> Any:
+    def query(self, path: Mapping[str, str], parameters: Mapping[str, Sequence[str]]) -> Any:
         """Return the query of a request; parameters have all values of each name.
 
         Raises:
             MalformedMessage: a parameter is missing, unknown, repeated or of the wrong type, or a
                 whole number of more than 64 bits.
         """
-        self._refuse_unknown(parameters, path)
-        try:
-            values = {name: self._from_text(name, text) for name, text in path.items()}
-            for name, texts in parameters.items():
-                values[name] = self._from_texts(name, texts)
-            message = self._build(values)
-        except msgspec.MsgspecError as error:
-            raise self._malformed(str(error)) from error
-        texts = (*path.values(), *chain.from_iterable(parameters.values()))
-        if any(len(text) >= DIGITS_ASKED for text in texts):
+        if parameters:
+            self._refuse_unknown(parameters, path)
+        values = self._from_path(path)
+        for name, texts in parameters.items():
+            self._read(values, name, texts)
+        message = self._build(values)
+        if any(len(text) >= DIGITS_ASKED for text in chain(path.values(), *parameters.values())):
             self._form.check_numbers(message)
         return message
 
+    def _from_path(self, path: Mapping[str, str]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for name, text in path.items():
+            self._read(values, name, (text,))
+        return values
+
+    def _read(self, values: dict[str, Any], name: str, texts: Sequence[str]) -> None:
+        field = self._fields[name]
+        assert field.text is not None
+        try:
+            values[field.name] = field.text.read(texts)
+        except msgspec.ValidationError as error:
+            given = f"={texts[0]!r}" if len(texts) == 1 else f" is given {len(texts)} times"
+            raise self._malformed(f"{name}{given}: {error}") from error
+
     def _build(self, values: dict[str, Any]) -> Any:
-        missing = [n for n, f in self._fields.items() if f.required and n not in values]
+        missing = [name for of, name in self._required.items() if of not in values]
         if missing:
             raise self._malformed(f"missing {missing}")
-        return self._cls(**values)
-
-    def _from_json(self, name: str, raw: bytes) -> Any:
         try:
-            return self._decoders[name](raw)
-        except msgspec.ValidationError as error:
-            raise self._malformed(f"{name}: {error}") from error
+            return self._cls(**values)
+        except (ValueError, TypeError) as error:  # of its __post_init__, as when it is decoded
+            raise self._malformed(str(error)) from error
 
-    def _from_text(self, name: str, text: str) -> Any:
-        try:
-            return msgspec.convert(text, self._hints[name], strict=False)
-        except msgspec.ValidationError as error:
-            raise self._malformed(f"{name}={text!r}: {error}") from error
-
-    def _nullable(self, name: str) -> bool:
-        try:
-            return self._from_text(name, "null") is None
-        except MalformedMessage:
-            return False
-
-    def _from_texts(self, name: str, texts: Sequence[str]) -> Any:
-        try:
-            return msgspec.convert(list(texts), self._hints[name], strict=False)
-        except msgspec.ValidationError:
-            if len(texts) != 1:
-                raise self._malformed(f"{name} is given {len(texts)} times") from None
-        return self._from_text(name, texts[0])
+    def _take_tag(self, given: dict[str, Any]) -> None:
+        if self.tag is not None and self.tag[0] in given:
+            name, expected = self.tag
+            tag = msgspec.json.decode(given.pop(name))
+            if tag != expected:
+                raise self._malformed(f"{name}: invalid value {tag!r}, expected {expected!r}")
 
     def _refuse_unknown(
         self, fields: Mapping[str, Any], path: Mapping[str, Any] | None = None
     ) -> None:
         unknown = [name for name in fields if name not in self._fields]
+        if unknown and self.tag is not None and self.kind.kind == "command":
+            unknown = [name for name in unknown if name != self.tag[0]]
         if unknown:
             raise self._malformed(f"unknown {unknown}, known are {list(self._fields)}")
         twice = [name for name in fields if path and name in path]
@@ -162,8 +250,10 @@ class HttpForm:
         return MalformedMessage(name=f"{self.kind.kind} {self.kind.name!r}", reason=reason)
 
 
-def _text(value: Any) -> str:
-    plain = msgspec.to_builtins(value)
-    if isinstance(plain, bool):
-        return "true" if plain else "false"
-    return "null" if plain is None else str(plain)
+def _written(field: _Field, value: Any) -> tuple[list[str] | None, str]:
+    """Return the texts of a value, or None and why it has none."""
+    assert field.text is not None
+    try:
+        return field.text.write(value), ""
+    except ValueError as error:
+        return None, str(error)

@@ -9,7 +9,8 @@
     ├── InvalidInput                  400: the caller sent something that cannot be understood
     │   ├── MalformedMessage          not JSON, or of the wrong shape
     │   ├── UnknownMessage            a type name that nobody here handles
-    │   └── TokenMismatch             a consistency token of another store
+    │   ├── TokenMismatch             a consistency token of another store
+    │   └── TokenNotFollowed          a consistency token of sources that the view does not follow
     ├── NotFound                      404
     │   ├── AggregateNotFound
     │   ├── ViewNotFound
@@ -20,6 +21,7 @@
     ├── Conflict                      409
     │   ├── ConcurrencyConflict       the stream has moved on
     │   ├── ConditionFailed           an event that the decision excluded has been stored
+    │   ├── EventParked               the view waits for an operator before the caller's token
     │   ├── PipelineBroken            an earlier append of the same pipeline failed
     │   ├── AggregateExists
     │   ├── ImportRefused             the events are not those that come next in the store
@@ -66,6 +68,7 @@ from headwater.errors.conflicts import (
     ConcurrencyConflict,
     ConditionFailed,
     Conflict,
+    EventParked,
     IdempotencyKeyReused,
     ImportRefused,
     PipelineBroken,
@@ -101,6 +104,7 @@ from headwater.errors.refusals import (
     RouteNotFound,
     ServiceNotFound,
     TokenMismatch,
+    TokenNotFollowed,
     TooLarge,
     Unauthenticated,
     UnknownMessage,
@@ -139,6 +143,7 @@ __all__ = [
     "DeclarationError",
     "DiskFull",
     "Draining",
+    "EventParked",
     "EventUnreadable",
     "Forbidden",
     "HeadwaterError",
@@ -167,6 +172,7 @@ __all__ = [
     "StoreUnavailable",
     "StoresDiffer",
     "TokenMismatch",
+    "TokenNotFollowed",
     "TooLarge",
     "Unauthenticated",
     "Unavailable",

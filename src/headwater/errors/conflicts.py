@@ -38,6 +38,24 @@ class PipelineBroken(Conflict):
     template = "an earlier append of this pipeline failed ({cause}): reload and decide again"
 
 
+class EventParked(Conflict):
+    """An event that a consistency token names waits among the dead letters of a processor.
+
+    ``position`` is that of the first parked event of the sequence, ``expected`` the token's.
+    Waiting does not help, and asking another instance does not either: hence no 503.
+    """
+
+    processor: str
+    sequence: str
+    position: int
+    expected: int
+    template = (
+        "{processor!r} has parked {sequence!r} from position {position} on, so its views cannot "
+        "show what the token asks for, position {expected}: ask without a token to accept what "
+        "they show; whoever runs it finds the error with `headwater dead-letters list`"
+    )
+
+
 class AggregateExists(Conflict):
     """A creating command names an aggregate that already has events."""
 

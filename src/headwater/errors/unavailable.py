@@ -63,15 +63,19 @@ class ConnectionLost(Unavailable):
 
 
 class NotCaughtUp(Unavailable):
-    """A view did not reach the caller's consistency token within the time allowed."""
+    """A view did not reach the caller's consistency token within the time allowed.
+
+    ``why`` is what keeps it from that, as far as can be told.
+    """
 
     processor: str
     position: int
     expected: int
     waited_s: float
+    why: str = ""
     template = (
         "{processor!r} is at position {position}, the token asks for {expected}, waited "
-        "{waited_s:.3f} s: retry, or ask without a token to accept older data"
+        "{waited_s:.3f} s{why}: retry, or ask without a token to accept older data"
     )
 
 

@@ -3,7 +3,7 @@
 import re
 from urllib.parse import quote
 
-_PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([a-z]+))?\}")
+_PARAMETER = re.compile(r"\{([^\W\d][\w.~-]*)(?::([a-z]+))?\}")
 _LITERAL = "!$&'()+,;=:@~%-._*"  # what RFC 3986 allows in a segment besides letters and digits
 
 
@@ -28,7 +28,7 @@ def fault(path: str) -> str:
 
 def shape(path: str) -> str:
     """Return the template without parameter names: two paths of one shape match the same."""
-    return _PARAMETER.sub(lambda m: "{:path}" if m[2] == "path" else "{}", _encoded(path))
+    return _encoded(_PARAMETER.sub(lambda m: "{:path}" if m[2] == "path" else "{}", path))
 
 
 def rank(path: str) -> tuple[tuple[int, ...], str]:
@@ -43,13 +43,12 @@ def pattern(path: str, *, capture: str = "") -> str:
     """
     parts: list[str] = []
     position = 0
-    encoded = _encoded(path)
-    for match in _PARAMETER.finditer(encoded):
-        parts.append(re.escape(encoded[position : match.start()]))
+    for match in _PARAMETER.finditer(path):
+        parts.append(re.escape(_encoded(path[position : match.start()])))
         inner = "[^?]+" if match[2] == "path" else "[^/?]+"
         parts.append(f"({inner})" if match[1] == capture else inner)
         position = match.end()
-    parts.append(re.escape(encoded[position:]))
+    parts.append(re.escape(_encoded(path[position:])))
     return "".join(parts)
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import re
 from collections.abc import Callable, Iterable
 from typing import (
     Any,
@@ -19,6 +18,7 @@ import msgspec
 from headwater.errors import DeclarationError
 from headwater.messages.hints import marks_on
 from headwater.messages.tags import TagReader, tag_reader
+from headwater.messages.url_text import NAMES_IN_PATH, encoded_path
 
 R = TypeVar("R")
 M = TypeVar("M", bound="type[Command | Event | Query[Any]]")
@@ -77,7 +77,7 @@ class Route(msgspec.Struct, frozen=True):
     @property
     def parameters(self) -> tuple[str, ...]:
         """The names in braces, in order."""
-        return tuple(re.findall(r"{(\w+)}", self.path))
+        return tuple(NAMES_IN_PATH.findall(self.path))
 
 
 class MessageType(msgspec.Struct, frozen=True):
@@ -145,26 +145,22 @@ def route(spec: str) -> Callable[[M], M]:
     """Declare the HTTP route of a command or query: ``@route("POST /accounts/{id}/close")``.
 
     Names in braces are fields of the message; the others travel in the body of a command and in
-    the query string of a query.
+    the query string of a query. A field that ``rename`` or ``msgspec.field(name=)`` calls another
+    name over HTTP may stand here under either; clients see the latter everywhere.
 
     Raises:
-        DeclarationError: the text is not ``METHOD /path``, a name in braces is no field, or the
-            method does not fit (queries are GET; commands are POST, PUT, PATCH or DELETE).
+        DeclarationError: the text is not ``METHOD /path``, a name in braces is no field, or one of
+            a type that has no text form, or the method does not fit (queries are GET; commands
+            are POST, PUT, PATCH or DELETE).
     """
 
     def declare(cls: M) -> M:
         method, _, path = spec.partition(" ")
         allowed = ("GET",) if issubclass(cls, Query) else ("POST", "PUT", "PATCH", "DELETE")
-        declared = Route(method, path)
-        missing = [name for name in declared.parameters if name not in cls.__struct_fields__]
-        reason = ""
         if method not in allowed or not path.startswith("/"):
             reason = f"@route({spec!r}) must be one of {', '.join(allowed)}, then a path from /"
-        elif missing:
-            reason = f"@route({spec!r}) names {missing}, fields are {list(cls.__struct_fields__)}"
-        if reason:
             raise DeclarationError(subject=cls.__name__, reason=reason)
-        _ROUTES[cls] = declared
+        _ROUTES[cls] = Route(method, encoded_path(cls, path))
         return cls
 
     return declare

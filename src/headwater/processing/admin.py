@@ -9,8 +9,10 @@ import msgspec
 from headwater.errors import ConfigurationError, InvalidInput
 from headwater.processing.applier import Applier, EventFailed
 from headwater.processing.claims import successor_of
+from headwater.processing.committer import marked
 from headwater.processing.dead_letters import (
     DeadLetter,
+    any_letter,
     first_letter,
     forget_former,
     forget_letters,
@@ -209,6 +211,8 @@ class ProcessorAdmin:
             if segments:
                 queue = queue_of(self.name, active)
                 await forget_letters(transaction, {"queue": queue}, again)
+                if await any_letter(transaction, queue):
+                    token = marked(token, parked=True)
                 free = {"token": token.text, "owner": "", "lease_until": 0.0}
                 freed = [msgspec.structs.replace(segment, **free) for segment in segments]
                 await transaction.replace_segments(freed)

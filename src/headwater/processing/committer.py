@@ -1,12 +1,22 @@
 """One transaction of a lane: park what is poisoned, apply the rest, move the token on."""
 
+import time
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+import msgspec
+
 from headwater.errors import ClaimLost, ConfigurationError, Unavailable
+from headwater.messages import now_us
 from headwater.processing.applier import Applier, EventFailed
 from headwater.processing.claims import Claims
-from headwater.processing.dead_letters import DeadLetter, letter_of, queue_of, still_parked
+from headwater.processing.dead_letters import (
+    DeadLetter,
+    any_letter,
+    letter_of,
+    queue_of,
+    still_parked,
+)
 from headwater.processing.lanes import Lane, event_id
 from headwater.processing.sources import RawEvent
 from headwater.processing.tokens import Token
@@ -14,6 +24,8 @@ from headwater.views import Segment, ViewStore, ViewTransaction, view_type
 
 SOON_S = 0.02
 """Extra work that is due by then is done together with events."""
+
+_LOOK_S = 1.0  # how often it is found out whether there are letters left at all
 
 
 class _FreedError(Exception):
@@ -31,6 +43,7 @@ class Committer:
         self._claims = claims
         self.parked: set[str] = set()
         self.handled = 0
+        self._looked_at = 0.0  # monotonic seconds
 
     @property
     def generations(self) -> dict[str, int]:
@@ -40,8 +53,8 @@ class Committer:
 
     async def commit(
         self, lane: Lane, events: Sequence[RawEvent], token: Token, *, careful: bool = False
-    ) -> None:
-        """Handle events of a lane and set its token, in one transaction.
+    ) -> Token:
+        """Handle events of a lane and set its token, in one transaction; return it as it is set.
 
         Args:
             lane: the lane.
@@ -58,10 +71,9 @@ class Committer:
             if self._applier.isolated:
                 await self._outside(lane, events)
             try:
-                await self._commit(lane, events, token, careful=careful)
+                return await self._commit(lane, events, token, careful=careful)
             except _FreedError:
                 continue
-            return
 
     async def _outside(self, lane: Lane, events: Sequence[RawEvent]) -> None:
         """Run the handlers that take no part in the transaction; those that have run run no more.
@@ -85,7 +97,7 @@ class Committer:
 
     async def _commit(
         self, lane: Lane, events: Sequence[RawEvent], token: Token, *, careful: bool
-    ) -> None:
+    ) -> Token:
         applier = self._applier
         try:
             async with self._views.transaction(
@@ -107,12 +119,16 @@ class Committer:
                     await applier.do_due(transaction, list(lane.indices), synced=applier.synced)
                 if letters:
                     await transaction.save(letters)
+                if letters or bool(self.parked) != bool(token.parked):
+                    token = marked(token, parked=bool(letters or self.parked))
+                    await transaction.advance(list(lane.segments.values()), token.text)
         except BaseException:
             applier.rolled_back()
             raise
         applier.committed()
         self.parked.update(lane.poison)
         self.handled += len(free)
+        return token
 
     async def do_due(self, lanes: Sequence[Lane]) -> None:
         """Do the extra work of lanes, if any, and commit their tokens, in one transaction.
@@ -153,6 +169,10 @@ class Committer:
         maybe = self.parked.intersection(sequences)
         behind = await still_parked(transaction, queue, maybe)
         self.parked -= maybe - behind
+        if self.parked and time.monotonic() >= self._looked_at + _LOOK_S:
+            self._looked_at = time.monotonic()
+            if not await any_letter(transaction, queue):
+                self.parked.clear()
         free: list[RawEvent] = []
         letters: list[DeadLetter] = []
         for event, sequence in zip(events, sequences, strict=True):
@@ -173,6 +193,11 @@ class Committer:
                 )
             )
         return free, letters
+
+
+def marked(token: Token, *, parked: bool) -> Token:
+    """Return a token that says that there are letters, as of now, or none."""
+    return msgspec.structs.replace(token, parked=now_us() if parked else 0)
 
 
 def _in_order(lanes: Sequence[Lane]) -> Iterator[tuple[str, list[Segment]]]:

@@ -1,13 +1,35 @@
 """Whether tracking tokens have reached a consistency token: the one question of a waiting query."""
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from headwater.errors import TokenMismatch
+from headwater.errors import MalformedMessage, TokenMismatch
 from headwater.messages import ConsistencyToken
 from headwater.processing.bus_source import BusSource
 from headwater.processing.sources import Source, StoreSource
 from headwater.processing.tokens import Token, log_name
+
+
+class Followed(NamedTuple):
+    """A place that a consistency token names, in a log that is followed."""
+
+    log: str
+    epoch: str
+    shard: int
+    position: int
+
+
+def followed(source: Source, wanted: ConsistencyToken) -> Iterator[Followed]:
+    """Yield the places of a token that are in logs of a source; what else it names is ignored."""
+    for name, state in wanted.sources.items():
+        if isinstance(source, StoreSource):
+            follows = name == source.name
+        else:
+            assert isinstance(source, BusSource)
+            follows = source.sources is None or name in source.sources
+        if follows:
+            for shard, position in state.shards.items():
+                yield Followed(log_name(name, shard), state.epoch, shard, position)
 
 
 class Coverage(Protocol):
@@ -23,6 +45,7 @@ class Coverage(Protocol):
 
         Raises:
             TokenMismatch: the token is of another epoch.
+            MalformedMessage: it names a shard that there is not.
         """
 
     async def look(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> None:
@@ -63,7 +86,11 @@ class StoreCoverage:
             return 0, 0
         if state.epoch != epoch:
             raise TokenMismatch(source=name, expected=epoch, actual=state.epoch)
+        count = len(self._source.store.shards)
         for shard, target in state.shards.items():
+            if not 0 <= shard < count:
+                reason = f"it names shard {shard} of {name!r}, which has {count}"
+                raise MalformedMessage(name="consistency token", reason=reason)
             marks = (token.shard_position(name, shard) for token in tokens.values())
             if (position := min(marks, default=0)) < target:
                 return position, target
@@ -88,11 +115,12 @@ class BusCoverage:
 
     def covers(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> bool:
         """See `Coverage.covers`."""
-        return all(self._covers(tokens, *followed) for followed in self._followed(wanted))
+        places = followed(self._source, wanted)
+        return all(self._covers(tokens, p.log, p.epoch, p.position) for p in places)
 
     async def look(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> None:
         """See `Coverage.look`."""
-        for log, epoch, target in self._followed(wanted):
+        for log, epoch, _, target in followed(self._source, wanted):
             seen = self._seen(tokens, log, epoch)
             noted, _ = self._noted.get((log, epoch), (0, {}))
             if seen >= target > noted:
@@ -100,17 +128,10 @@ class BusCoverage:
 
     def gap(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> tuple[int, int]:
         """See `Coverage.gap`."""
-        for log, epoch, target in self._followed(wanted):
+        for log, epoch, _, target in followed(self._source, wanted):
             if not self._covers(tokens, log, epoch, target):
                 return self._seen(tokens, log, epoch), target
         return 0, 0
-
-    def _followed(self, wanted: ConsistencyToken) -> Iterator[tuple[str, str, int]]:
-        """Yield name, epoch and wanted position of each log that the bus is followed for."""
-        for name, state in wanted.sources.items():
-            if self._source.sources is None or name in self._source.sources:
-                for shard, target in state.shards.items():
-                    yield log_name(name, shard), state.epoch, target
 
     def _covers(self, tokens: Mapping[int, Token], name: str, epoch: str, target: int) -> bool:
         key = (name, epoch)

@@ -141,6 +141,11 @@ async def still_parked(
     return found
 
 
+async def any_letter(views: ViewReader | ViewTransaction, queue: str) -> bool:
+    """Whether a queue has letters."""
+    return bool((await views.find(DeadLetter, where={"queue": queue}, limit=1)).items)
+
+
 async def first_letter(views: ViewReader | ViewTransaction, lane: str) -> DeadLetter | None:
     """Return the first letter of a lane."""
     items: Sequence[DeadLetter] = (

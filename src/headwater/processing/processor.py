@@ -98,7 +98,7 @@ class Processor:
         self._settings = settings
         self._fixed = generation
         self.claims = Claims(self.name, self.source, views, owner=owner, settings=settings)
-        self.progress = Progress(self.name, self.source, views)
+        self.progress = Progress(self.applier, views, clock=settings.clock)
         self._workers: dict[int, Worker] = {}  # by segment, if each has its own
         if self.applier.isolated:
             size = min(settings.page_size, _ISOLATED_PAGE_SIZE)
@@ -153,16 +153,19 @@ class Processor:
         self._wake_workers()
         self.claims.lost.set()
 
-    async def wait_for(self, token: ConsistencyToken, *, timeout_s: float) -> None:
-        """Return when the views include everything up to a token; see `Progress.wait_for`.
+    async def wait_for(
+        self, token: ConsistencyToken, *, timeout_s: float, passed_on: bool = False
+    ) -> None:
+        """Return when the views show everything up to a token; see `Progress.wait_for`.
 
         Works in any process, also in one where the processor was not started.
 
         Raises:
             NotCaughtUp: not within ``timeout_s``.
-            TokenMismatch: the token was issued by a store that was replaced.
+            EventParked, TokenMismatch, TokenNotFollowed, MalformedMessage: they never will, as
+                things are.
         """
-        await self.progress.wait_for(token, timeout_s=timeout_s)
+        await self.progress.wait_for(token, timeout_s=timeout_s, passed_on=passed_on)
 
     async def status(self) -> LocalStatus:
         """Return what this process does; for all processes see `ProcessorAdmin.status`.

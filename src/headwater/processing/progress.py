@@ -3,14 +3,20 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
-from headwater.errors import NotCaughtUp
+from headwater.errors import HeadwaterError, NotCaughtUp, TokenNotFollowed
 from headwater.messages import ConsistencyToken
-from headwater.processing.coverage import Coverage, coverage_of
-from headwater.processing.sources import Source, close_iterator
+from headwater.processing.applier import Applier
+from headwater.processing.claims import successor_of
+from headwater.processing.coverage import Coverage, coverage_of, followed
+from headwater.processing.parked import ParkedEvents
+from headwater.processing.settings import DEFAULTS
+from headwater.processing.sources import StoreSource, close_iterator
 from headwater.processing.tokens import Token, token_of
 from headwater.views import ViewStore
+
+_WHY_S = 0.5  # how long it may take to find out why a wait was in vain
 
 
 class Progress:
@@ -20,11 +26,15 @@ class Progress:
     some segments, the store is asked after each of its changes.
     """
 
-    def __init__(self, name: str, source: Source, views: ViewStore) -> None:
+    def __init__(
+        self, applier: Applier, views: ViewStore, *, clock: Callable[[], float] = DEFAULTS.clock
+    ) -> None:
         """Know nothing yet."""
-        self._name = name
-        self._source = source
+        self._name = applier.name
+        self._source = source = applier.source
         self._views = views
+        self._clock = clock
+        self._parked = ParkedEvents(applier, views)
         self._tokens: dict[tuple[int, int], dict[int, Token]] = {}  # by generation and count
         self._coverage: Coverage = coverage_of(source)
         self._waiting: dict[asyncio.Future[None], ConsistencyToken] = {}
@@ -68,18 +78,38 @@ class Progress:
         if self._waiting and (generation, count) == (self.generation, self.count):
             self._notify()
 
-    async def wait_for(self, token: ConsistencyToken, *, timeout_s: float) -> None:
-        """Return when the views have seen everything up to a token.
+    async def wait_for(
+        self, token: ConsistencyToken, *, timeout_s: float, passed_on: bool = False
+    ) -> None:
+        """Return when the views show everything up to a token.
 
-        Costs no I/O when that is known here already. Sources that the processor does not follow
-        are ignored; an event that is parked counts as seen. May be cancelled at any time.
+        Costs no I/O when that is known here already. Of a token that names several sources, those
+        that the processor does not follow are ignored. An event that was parked and then dropped
+        counts as shown: somebody has decided that these views go without it. May be cancelled at
+        any time.
+
+        Args:
+            token: what is to be seen.
+            timeout_s: how long to wait.
+            passed_on: the token came along with a request of somebody else's, for whatever the
+                processor follows: it need not name any of that.
 
         Raises:
             NotCaughtUp: not within ``timeout_s``.
+            EventParked: the views have passed what the token names, but it is parked.
             TokenMismatch: the token was issued by a store that was replaced.
+            TokenNotFollowed: the processor follows nothing that the token names.
+            MalformedMessage: the token names a shard that there is not.
         """
-        if self._covers(token):
-            return
+        if not passed_on and not self._follows(token):
+            raise TokenNotFollowed(processor=self._name, sources=sorted(token.sources))
+        if not self._covers(token):
+            await self._reach(token, timeout_s)
+        if any(known.parked for known in self.tokens.values()):
+            await self._parked.check(self.tokens, token)
+
+    async def _reach(self, token: ConsistencyToken, timeout_s: float) -> None:
+        """Wait until a token is covered."""
         begun = time.monotonic()
         reached = asyncio.get_running_loop().create_future()
         self._waiting[reached] = token
@@ -91,11 +121,13 @@ class Progress:
                 await reached
         except TimeoutError:
             position, expected = self._coverage.gap(self.tokens, token)
+            waited_s = time.monotonic() - begun
             raise NotCaughtUp(
                 processor=self._name,
                 position=position,
                 expected=expected,
-                waited_s=time.monotonic() - begun,
+                waited_s=waited_s,
+                why=await self._why(token),
             ) from None
         finally:
             self._waiting.pop(reached, None)
@@ -107,6 +139,30 @@ class Progress:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
+
+    async def _why(self, token: ConsistencyToken) -> str:
+        """Return what keeps a token from being reached, as far as that is soon found out."""
+        with contextlib.suppress(HeadwaterError, TimeoutError):
+            async with asyncio.timeout(_WHY_S):
+                if isinstance(self._source, StoreSource):
+                    head = await self._source.head()
+                    for place in followed(self._source, token):
+                        end = head.shard_position(self._source.name, place.shard)
+                        if end < place.position:
+                            return f" (the event store ends at {end}: what it names is not there)"
+                segments = await self._views.segments(self._name)
+                generation = await self._views.generation(self._name)
+                if successor_of(segments, generation):
+                    return " (its views are just being swapped)"
+                mine = [s for s in segments if s.generation == generation]
+                now = self._clock()
+                idle = sum(not s.owner or s.lease_until <= now for s in mine)
+                if idle or not mine:
+                    return f" (nobody works on {idle or 'any'} of its {len(mine)} segments)"
+        return ""
+
+    def _follows(self, token: ConsistencyToken) -> bool:
+        return not token.sources or any(True for _ in followed(self._source, token))
 
     def _covers(self, token: ConsistencyToken) -> bool:
         complete = 0 < self.count <= len(self.tokens)

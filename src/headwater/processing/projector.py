@@ -276,7 +276,7 @@ def _fresh(step: _Step, key: str) -> Any:
     if not view.defaults:
         raise ViewNotFound(view=view.name, key=key)
     try:
-        made = msgspec.convert({view.key: key}, view.cls, strict=False)  # the key may be a number
+        made = view.fresh(key)  # the key may be a number
     except msgspec.ValidationError:
         made = None
     if made is None or view.key_of(made) != key:  # it would not be found again

@@ -46,19 +46,26 @@ def _merged(source: Source, tokens: dict[int, Token], count: int) -> Token:
     least = source.least([_bare(token) for token in tokens.values()])
     facts = [fact for token in tokens.values() for fact in token.ahead]
     facts += [Ahead(count, (n,), _bare(token)) for n, token in tokens.items()]
-    return msgspec.structs.replace(least, ahead=_left(source, least, facts))
+    parked = max(token.parked for token in tokens.values())
+    return msgspec.structs.replace(least, ahead=_left(source, least, facts), parked=parked)
 
 
 def joined(source: Source, left: Token, right: Token) -> Token | None:
     """Return the token of two lanes as one; None when they are not equally far."""
     token = source.join(left, right)
-    if token is None or not (left.ahead or right.ahead):
+    if token is None:
+        return None
+    if left.parked or right.parked:
+        token = msgspec.structs.replace(token, parked=max(left.parked, right.parked))
+    if not (left.ahead or right.ahead):
         return token
     return msgspec.structs.replace(token, ahead=_left(source, token, left.ahead + right.ahead))
 
 
 def moved(source: Source, before: Token, now: Token) -> Token:
-    """Return a token that has moved on, with what is still known of shares ahead of it."""
+    """Return a token that has moved on, with what is still known of letters and shares ahead."""
+    if now.parked != before.parked:
+        now = msgspec.structs.replace(now, parked=before.parked)
     if not (before.ahead or now.ahead):
         return now
     return msgspec.structs.replace(now, ahead=_left(source, _bare(now), before.ahead))
@@ -90,4 +97,6 @@ def _left(source: Source, token: Token, facts: Iterable[Ahead]) -> tuple[Ahead, 
 
 
 def _bare(token: Token) -> Token:
-    return msgspec.structs.replace(token, ahead=()) if token.ahead else token
+    if not (token.ahead or token.parked):
+        return token
+    return msgspec.structs.replace(token, ahead=(), parked=0)

@@ -29,6 +29,8 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
         since: events recorded before this time (µs UTC) are skipped; set by a replay of a bus.
         ahead: shares that were further when the segments were split or merged; see `resizing`.
         successor: when not 0, nobody works on this generation any more: that one takes over.
+        parked: when events were last parked (µs UTC), 0 when there are no letters for sure. Who
+            sees a token that has passed an event sees by this whether to look for a letter of it.
     """
 
     positions: dict[str, dict[int, tuple[str, int]]] = {}
@@ -36,6 +38,7 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
     since: int = 0
     ahead: tuple[Ahead, ...] = ()
     successor: int = 0
+    parked: int = 0
 
     @property
     def text(self) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from headwater.errors import ClaimLost, ConfigurationError, Unavailable
 from headwater.processing.applier import Applier, EventFailed
 from headwater.processing.claims import Claims
-from headwater.processing.committer import Committer
+from headwater.processing.committer import Committer, marked
 from headwater.processing.dead_letters import describe, parked_sequences, queue_of
 from headwater.processing.lanes import Lane, Reader
 from headwater.processing.progress import Progress
@@ -192,6 +192,9 @@ class Worker:
             token = token_of(segment.token)
             self._source.check(token)
             token = self._source.restrict(token, {segment.index}, self._count)
+            untold = bool(self.committer.parked) and not token.parked
+            if untold:  # by an earlier release, or a replay has kept letters of older events
+                token = marked(token, parked=True)
             self._moved({segment.index}, token)
             for lane in self.lanes:
                 both = None if lane.page else joined(self._source, lane.token, token)
@@ -200,7 +203,10 @@ class Worker:
                     lane.token = both
                     break
             else:
-                self.lanes.append(Lane({segment.index: segment}, token))
+                lane = Lane({segment.index: segment}, token)
+                self.lanes.append(lane)
+            if untold:
+                lane.skipped(lane.token)  # so that it is committed soon
 
     # lanes ------------------------------------------------------------------------------------
 
@@ -276,7 +282,7 @@ class Worker:
                 events = list(page.events) if reduced else self._own(lane, page)
                 token = self._after(lane, page)
                 try:
-                    await self.committer.commit(lane, events, token, careful=careful)
+                    token = await self.committer.commit(lane, events, token, careful=careful)
                 except EventFailed as failure:
                     if self._set_aside(lane, page, failure, reduced=reduced):
                         done = True
@@ -331,15 +337,23 @@ class Worker:
         token = self._source.restrict(page.token, lane.indices, self._count)
         return moved(self._source, lane.token, token)
 
-    def _own(self, lane: Lane, page: SourcePage) -> list[RawEvent]:
-        """Return the events of a page that a lane has still to handle."""
-        wants = self._applier.wants
+    def _own(self, lane: Lane, page: SourcePage, parking: str = "") -> list[RawEvent]:
+        """Return the events of a page that a lane has still to handle.
+
+        Of a sequence that is parked, or is about to be (``parking``), these are all that were
+        delivered: whether an event that the handlers ignore is behind a letter is known by its
+        own letter.
+        """
+        wants, parked = self._applier.wants, self.committer.parked
         events = page.events
+        wanted = [wants(event.type) for event in events]
+        if parked or parking:
+            for n, event in enumerate(events):
+                if not wanted[n] and (sequence := self._applier.sequence_of(event)):
+                    wanted[n] = sequence == parking or sequence in parked
         if lane.token.ahead:
             done = passed(self._applier, page, lane.token)
-            wanted = [not over and wants(e.type) for e, over in zip(events, done, strict=True)]
-        else:
-            wanted = [wants(event.type) for event in events]
+            wanted = [w and not over for w, over in zip(wanted, done, strict=True)]
         if len(lane.indices) != self._count:
             owners = self._applier.segments_of(page, self._count)
             wanted = [w and o in lane.indices for w, o in zip(wanted, owners, strict=True)]
@@ -361,7 +375,8 @@ class Worker:
         token = self._source.restrict(lane.token, {guilty}, self._count)
         alone = Lane({guilty: lane.segments[guilty]}, token)
         alone.done = set(lane.done)
-        alone.page = SourcePage(self._own(alone, page), self._after(alone, page))
+        sequence = self._applier.sequence_of(failure.event)
+        alone.page = SourcePage(self._own(alone, page, sequence), self._after(alone, page))
         again_later(alone, failure, self._applier, self._settings)
         self._leave(lane, [guilty])
         self.lanes.append(alone)

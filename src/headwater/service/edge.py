@@ -116,7 +116,7 @@ class Edge:
                 form.route.path,
                 "command" if form.kind.kind == "command" else "query",
                 form.kind.name,
-                form.kind.target if form.kind.target in form.route.parameters else "",
+                form.key,
             )
             for form in self._forms
         ]

@@ -128,11 +128,7 @@ class Endpoints:
             check_content(headers)
             key, version = idempotency_key(headers), expected_version(headers)
             body = await _body(request, limit_bytes)
-            try:
-                command = form.command(request.values, body)
-            except RecursionError:
-                name = f"command {form.kind.name!r}"
-                raise MalformedMessage(name=name, reason="it is nested too deep") from None
+            command = form.command(request.values, body)
             token = headers.get(CONSISTENCY_TOKEN, "")
             message = CommandMessage(command, request.metadata, key, expected_version=version)
             with handling(request.metadata, deadline=request.deadline, token=token):

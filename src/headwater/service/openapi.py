@@ -56,10 +56,8 @@ def _operation(
     form: HttpForm, by_type: dict[str, Any], components: dict[str, Any]
 ) -> dict[str, Any]:
     kind = form.kind
-    own: dict[str, Any] = components[kind.cls.__name__]
     in_path = form.route.parameters
-    properties: dict[str, Any] = own.get("properties", {})
-    required: list[str] = own.get("required", [])
+    properties, required = _content(form, components[kind.cls.__name__])
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": properties[name]}
         for name in in_path
@@ -96,6 +94,22 @@ def _operation(
         "5XX": {"description": "failed", "content": problem},
     }
     return operation
+
+
+def _content(form: HttpForm, own: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the schemas of a message's members by name, and which are required.
+
+    In HTTP also a message whose JSON is an array elsewhere is an object.
+    """
+    if own["type"] == "array":
+        schemas: list[Any] = own.get("prefixItems", [])
+        tags = len(schemas) - len(form.names)  # of tagged structs, the first item
+        return dict(zip(form.names, schemas[tags:], strict=True)), list(form.required)
+    properties: dict[str, Any] = own.get("properties", {})
+    required: list[str] = own.get("required", [])
+    if form.tag is not None and form.kind.kind == "query":
+        properties = {name: schema for name, schema in properties.items() if name != form.tag[0]}
+    return properties, required
 
 
 def _header(name: str, description: str) -> dict[str, Any]:

@@ -114,16 +114,23 @@ class Processors:
         return self._handlers
 
     async def wait_for_token(self, message: QueryMessage, proceed: QueryNext) -> Any:
-        """Let a query wait until its projection has seen the caller's token (an interceptor).
+        """Let a query wait until its projection shows the caller's token (an interceptor).
+
+        A query that is asked while another message is handled may bring the token that came with
+        that one: of it, only what the projection follows counts.
 
         Raises:
             NotCaughtUp: it did not in time.
-            TokenMismatch: the token is of a store that was replaced.
+            EventParked, TokenMismatch, TokenNotFollowed, MalformedMessage: it never will, as
+                things are.
         """
         token: ConsistencyToken | None = message.token
         if token is not None:
-            processor = self._by_query[type(message.query)]
-            await processor.wait_for(token, timeout_s=self._settings.consistency_timeout_s)
+            await self._by_query[type(message.query)].wait_for(
+                token,
+                timeout_s=self._settings.consistency_timeout_s,
+                passed_on=bool(message.metadata.causation_id),
+            )
         return await proceed(message)
 
     async def start(self) -> None:

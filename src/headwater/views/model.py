@@ -44,6 +44,7 @@ class ViewType(msgspec.Struct, frozen=True):
             `Unstorable` when that would not be the same.
         decode: returns a document from its JSON; raises `ViewUnreadable` when it does not fit.
         row: the key as text, then the indexed values (text, number, truth value or None).
+        fresh: makes the document of a key, if all other fields have defaults.
     """
 
     cls: Any
@@ -54,6 +55,7 @@ class ViewType(msgspec.Struct, frozen=True):
     write: Callable[[Any], tuple[bytes, Any]]
     decode: Callable[[bytes | str], Any]
     row: Callable[[Any], tuple[Any, ...]]
+    fresh: Callable[[str], Any]
 
     def key_of(self, view: Any) -> str:
         """Return a document's key as text."""
@@ -101,6 +103,7 @@ def view_type(cls: type[View]) -> ViewType:
         write=form.write,
         decode=_decoder(cls, form, fields[key].encode_name),
         row=_row(hints, key, indexes),
+        fresh=lambda text: cls(**{key: msgspec.convert(text, hints[key], strict=False)}),
     )
 
 

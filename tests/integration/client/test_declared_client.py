@@ -2,13 +2,14 @@
 
 import asyncio
 import datetime as dt
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import msgspec
 import pytest
 from aiohttp import web
 
 from headwater.client import (
+    Header,
     Next,
     Reply,
     Request,
@@ -51,6 +52,24 @@ async def test_get(server: Backend, customers: Customers) -> None:
     assert seen.raw_path == "/customers/a%2Fb%20%C3%BC%3F"
     assert seen.headers["x-tenant"] == "north"
     assert seen.headers["accept"] == "application/json"
+
+
+async def test_optional_credential(server: Backend, caller: MakeCaller) -> None:
+    """A header that may be None arrives as a header, never in the URL or the body."""
+
+    @client("shop")
+    class Private(Protocol):
+        @get("/orders")
+        async def orders(
+            self, key: Annotated[str, Header("authorization")] | None = None, page: int | None = 1
+        ) -> None: ...
+
+    private = connect(Private, caller=caller())
+    await private.orders("Bearer hush-7")
+    await private.orders()
+    assert [seen.raw_path for seen in server.seen] == ["/orders?page=1", "/orders?page=1"]
+    assert [seen.headers.get("authorization") for seen in server.seen] == ["Bearer hush-7", None]
+    assert server.bodies == [b"", b""]
 
 
 async def test_empty_header(server: Backend, customers: Customers) -> None:

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from headwater.errors import InvalidInput, NotCaughtUp, StoreUnavailable, TokenMismatch
+from headwater.errors import (
+    EventParked,
+    InvalidInput,
+    NotCaughtUp,
+    StoreUnavailable,
+    TokenMismatch,
+    TokenNotFollowed,
+)
 from headwater.eventbus import BusEvent
 from headwater.messages import ConsistencyToken, Event
 from headwater.processing import BusSource, Processor, ProcessorAdmin, Relay
@@ -92,7 +99,8 @@ async def test_a_parked_stream_holds_up_no_other(stores: Stores) -> None:
     )
     await processor.wait_for(at(41), timeout_s=10)
     await stores.bus.publish([on_bus(42, "a3", Deposited("a3", 2))])
-    await processor.wait_for(at(42), timeout_s=10)
+    with pytest.raises(EventParked):
+        await processor.wait_for(at(42), timeout_s=10)
     assert await balances(stores) == {f"a{n}": 0 if n == 3 else 1 for n in range(20)}
     handlers.poison = set()
     admin = ProcessorAdmin(
@@ -130,7 +138,9 @@ async def test_sources_can_be_chosen(stores: Stores) -> None:
     await stores.bus.publish([on_bus(1, "b", Opened("b", "x"), source="other")])
     await stores.bus.publish([on_bus(1, "a", Opened("a", "x"))])
     await processor.wait_for(at(1), timeout_s=10)
-    await processor.wait_for(at(99, source="other"), timeout_s=10)
+    await processor.wait_for(at(1).merge(at(99, source="other")), timeout_s=10)
+    with pytest.raises(TokenNotFollowed, match="other"):
+        await processor.wait_for(at(99, source="other"), timeout_s=60)
     assert await balances(stores) == {"a": 0}
 
 

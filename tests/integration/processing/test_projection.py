@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from headwater.errors import NotCaughtUp, TokenMismatch
+from headwater.errors import MalformedMessage, NotCaughtUp, TokenMismatch, TokenNotFollowed
 from headwater.messages import ConsistencyToken, current, upcaster, wire
 from headwater.messages.types import Event
 from headwater.processing import EventHandlers, Processor, Projection, event_handler
@@ -101,13 +101,32 @@ async def test_wait_for_times_out_and_names_the_gap(stores: Stores) -> None:
     assert (raised.value.position, raised.value.expected) == (1, 9)
 
 
-async def test_wait_for_refuses_another_epoch_and_ignores_other_sources(stores: Stores) -> None:
-    """A token of a replaced store is an error; of a source that is not followed, nothing."""
+async def test_wait_for_refuses_what_it_can_never_reach(stores: Stores) -> None:
+    """A token of a replaced store, or of nothing that is followed, is an error, at once."""
     processor = await stores.start(ledger(stores))
     await stores.caught_up(processor)
     with pytest.raises(TokenMismatch):
         await processor.wait_for(ConsistencyToken.at("ledger", "other", 1), timeout_s=1)
-    await processor.wait_for(ConsistencyToken.at("elsewhere", "e", 99), timeout_s=1)
+    elsewhere = ConsistencyToken.at("elsewhere", "e", 99)
+    with pytest.raises(TokenNotFollowed, match=r"'ledger' follows none of.*'elsewhere'"):
+        await processor.wait_for(elsewhere, timeout_s=60)
+    await processor.wait_for(elsewhere, timeout_s=60, passed_on=True)
+    with pytest.raises(MalformedMessage, match="names shard 3 of 'ledger', which has 1"):
+        await processor.wait_for(
+            ConsistencyToken.at("ledger", stores.store.epoch, 1, shard=3), timeout_s=60
+        )
+
+
+async def test_wait_for_ignores_other_sources_beside_its_own(stores: Stores) -> None:
+    """Of a token of several sources, as of a session with several services, its own count."""
+    processor = await stores.start(ledger(stores))
+    await append(stores.store, "a", Opened("a", "Ada"))
+    elsewhere = ConsistencyToken.at("elsewhere", "e", 99)
+    await processor.wait_for(stores.at(1).merge(elsewhere), timeout_s=10)
+    assert await stores.views.get(AccountView, "a") is not None
+    with pytest.raises(NotCaughtUp):
+        await processor.wait_for(stores.at(9).merge(elsewhere), timeout_s=0.02)
+    await processor.wait_for(ConsistencyToken({}), timeout_s=10)  # it asks for nothing
 
 
 async def test_wait_for_works_where_nothing_runs(stores: Stores) -> None:

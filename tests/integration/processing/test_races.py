@@ -11,6 +11,7 @@ import pytest
 from headwater.errors import InvalidInput
 from headwater.processing import DeadLetter, Processor, ProcessorAdmin, Relay, rebuild
 from headwater.processing.progress import Progress
+from headwater.processing.projector import applier_of
 from headwater.processing.tokens import Token
 from headwater.views import ViewTransaction
 from headwater.views.postgres import PostgresViewStore
@@ -462,7 +463,7 @@ async def test_a_relay_keeps_the_claim_that_it_has_taken_anew(stores: Stores) ->
 
 async def test_progress_does_not_go_back(stores: Stores) -> None:
     """Who has looked before a swap, and says so after it, is not listened to."""
-    progress = Progress("ledger", stores.source, stores.views)
+    progress = Progress(applier_of(Ledger, source=stores.source, views=stores.views), stores.views)
     progress.use(2, 4)
     progress.use(1, 4)
     assert progress.generation == 2
@@ -472,7 +473,7 @@ async def test_who_waits_asks_for_what_is_not_known_here(stores: Stores) -> None
     """A process that works on everything, but has forgotten where a segment is, looks it up."""
     await three_accounts(stores)
     await (await in_service(stores)).stop()
-    progress = Progress("ledger", stores.source, stores.views)
+    progress = Progress(applier_of(Ledger, source=stores.source, views=stores.views), stores.views)
     progress.use(1, 4, all_local=True)
     await progress.wait_for(stores.at(await stores.store.head()), timeout_s=5)
     await progress.close()

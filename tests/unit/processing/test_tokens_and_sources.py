@@ -22,6 +22,7 @@ tokens = st.builds(
     offsets=st.dictionaries(st.integers(0, 7), st.integers(-1, 99)),
     since=st.integers(0, 99),
     successor=st.integers(0, 9),
+    parked=st.integers(0, 9),
 )
 
 

@@ -1,6 +1,6 @@
 """What records by itself: an event store, a command bus and a query bus that are used as usual."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -213,6 +213,29 @@ class RecordedStore:
         """See `StreamStore.load_snapshot`."""
         snapshot: Snapshot | None = await self._store.load_snapshot(stream)
         return snapshot
+
+    def read_snapshots(
+        self, prefix: str = "", *, page_size: int = 100
+    ) -> AsyncIterator[tuple[Snapshot, ...]]:
+        """See `StreamStore.read_snapshots`."""
+        pages: AsyncIterator[tuple[Snapshot, ...]]
+        pages = self._store.read_snapshots(prefix, page_size=page_size)
+        return pages
+
+    async def drop_snapshot(self, stream: str) -> bool:
+        """See `StreamStore.drop_snapshot`."""
+        dropped: bool = await self._store.drop_snapshot(stream)
+        return dropped
+
+    async def drop_snapshots(self, prefix: str = "") -> int:
+        """See `StreamStore.drop_snapshots`."""
+        count: int = await self._store.drop_snapshots(prefix)
+        return count
+
+    async def retag(self, tags: Mapping[int, Sequence[str]]) -> int:
+        """See `EventStore.retag`; tags are nobody's call."""
+        count: int = await self._store.retag(tags)
+        return count
 
     def read_keys(
         self, *, since: int = 0, page_size: int = 1000

@@ -1,0 +1,108 @@
+"""Whether what a consistency token names waits among the dead letters: views cannot show it then.
+
+Looked up only when the tracking tokens say that there are letters, and in the view store, as
+they may be another process's.
+"""
+
+from collections.abc import Mapping
+
+from headwater.errors import EventParked, MalformedMessage
+from headwater.messages import ConsistencyToken, decode_metadata
+from headwater.processing.applier import Applier
+from headwater.processing.coverage import Followed, followed
+from headwater.processing.dead_letters import (
+    DeadLetter,
+    first_letter,
+    lane_of,
+    letters,
+    queue_of,
+)
+from headwater.processing.sources import RawEvent, StoreSource
+from headwater.processing.tokens import Token
+from headwater.views import ViewStore
+
+
+class ParkedEvents:
+    """The events of one processor that are parked, as its view store has them."""
+
+    def __init__(self, applier: Applier, views: ViewStore) -> None:
+        """Look for the letters of a processor."""
+        self._applier = applier
+        self._views = views
+        self._ids: dict[tuple[str, str, int], str] = {}  # of letters, by log, epoch and position
+        self._seen: object = None  # when that was read: the generation and what the tokens said
+
+    async def check(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> None:
+        """Return if the views show what a token names that the tracking tokens have passed.
+
+        Raises:
+            EventParked: an event that it names is parked, or an earlier one of its sequence.
+        """
+        await self._views.ensure([DeadLetter])
+        generation = await self._views.generation(self._applier.name)
+        queue = queue_of(self._applier.name, generation)
+        source = self._applier.source
+        for place in followed(source, wanted):
+            if isinstance(source, StoreSource):
+                await self._check_stored(source, queue, place.shard, place.position)
+            else:
+                await self._check_delivered(tokens, queue, place)
+
+    async def _check_stored(
+        self, source: StoreSource, queue: str, shard: int, position: int
+    ) -> None:
+        """Look for letters of the sequences that the command's events belong to.
+
+        A command's events are next to each other. The last one, which the token names, need not
+        be one that the processor handles.
+        """
+        command = ""
+        checked: set[str] = set()
+        pages = source.store.shards[shard].read(until=position, backwards=True, page_size=20)
+        async for page in pages:
+            for event in page.events:
+                cause = _cause_of(event)
+                if event.position < position and (not cause or cause != command):
+                    return
+                command = cause
+                sequence = self._applier.sequence_of(event)
+                if sequence in checked:
+                    continue
+                checked.add(sequence)
+                letter = await first_letter(self._views, lane_of(queue, sequence))
+                if letter is not None:
+                    self._refuse(letter, position)
+
+    async def _check_delivered(
+        self, tokens: Mapping[int, Token], queue: str, place: Followed
+    ) -> None:
+        """Look for the letter of the event itself: a bus does not find events by position."""
+        seen = (queue, sorted((index, token.parked) for index, token in tokens.items()))
+        if self._seen != seen:
+            self._ids = {
+                (letter.event.source, letter.event.epoch, letter.event.position): letter.id
+                async for letter in letters(self._views, queue=queue)
+                if letter.event is not None
+            }
+            self._seen = seen
+        key = self._ids.get((place.log, place.epoch, place.position))
+        letter = None if key is None else await self._views.get(DeadLetter, key)
+        if letter is not None:
+            self._refuse(await first_letter(self._views, letter.lane) or letter, place.position)
+
+    def _refuse(self, letter: DeadLetter, position: int) -> None:
+        if letter.event is not None and letter.event.position <= position:
+            raise EventParked(
+                processor=self._applier.name,
+                sequence=letter.sequence,
+                position=letter.event.position,
+                expected=position,
+            )
+
+
+def _cause_of(event: RawEvent) -> str:
+    """Return the id of the command that an event is of, empty if that cannot be told."""
+    try:
+        return decode_metadata(event.metadata).causation_id
+    except MalformedMessage:  # of another program
+        return ""
