@@ -30,12 +30,14 @@ class HeadwaterError(Exception):
     case unless stated). ``outcome`` says what became of the work that the error ended: ``stored``,
     ``not stored``, or ``unknown``; a class states what is usual, and any error can be given another
     by keyword. It is no field: every error has it, and it crosses the network beside them.
+    ``_doubt`` follows the message when it is unknown.
     """
 
     outcome: Outcome = "not stored"
     status: ClassVar[int] = 500
     code: ClassVar[str] = "headwater-error"
     template: ClassVar[str] = ""
+    _doubt: ClassVar[str] = ""
     _names: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -82,7 +84,8 @@ class HeadwaterError(Exception):
         """What was wrong and what to do, for a person."""
         fields = self.fields()
         if self.template:
-            return self.template.format(**fields)
+            doubt = self._doubt if self.outcome == "unknown" else ""
+            return self.template.format(**fields) + doubt
         words = _kebab(type(self).__name__).replace("-", " ")
         listed = ", ".join(f"{name}={value!r}" for name, value in fields.items())
         return f"{words}: {listed}" if listed else words
