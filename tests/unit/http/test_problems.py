@@ -32,15 +32,17 @@ SECRETS = ("internal", "10.0.0.7", "5432", "accounts", "/var", "shop.db", "secre
     [
         (StoreUnavailable(store=POSTGRES, reason=AWAY), ("PostgreSQL", "retry, after 1 s")),
         (
-            StoreUnavailable(store=POSTGRES, reason=AWAY, outcome="not stored"),
+            StoreUnavailable(store=POSTGRES, reason=f"{AWAY}!", outcome="not stored"),
             ("PostgreSQL", "nothing was stored"),
         ),
         (
-            StoreUnavailable(store=POSTGRES, reason=AWAY, outcome="stored"),
+            StoreUnavailable(store=POSTGRES, reason=f"{AWAY}?", outcome="stored"),
             ("was stored before", "send it again"),
         ),
         (
-            StoreUnavailable(store=POSTGRES, reason=AWAY, retry_after_s=2.5, outcome="unknown"),
+            StoreUnavailable(
+                store=POSTGRES, reason=f"{AWAY}.", retry_after_s=2.5, outcome="unknown"
+            ),
             ("unknown whether", "same Idempotency-Key", "after 3 s"),
         ),
         (
