@@ -22,6 +22,7 @@ from headwater.errors import (
     DiskFull,
     HeadwaterError,
     MalformedMessage,
+    Outcome,
     RouteNotFound,
     StoreError,
     StoreUnavailable,
@@ -41,12 +42,11 @@ _REPEAT_S = 1.0  # while a store is away every request fails: the log says it on
 _told: dict[str, float] = {}
 _TOLD_MAX = 100
 
-_OUTCOMES = {  # what the reason of a store's error says about the request: see the event store
-    "unknown whether": (
-        "it is unknown whether the change was stored: send it again with the same Idempotency-Key"
-    ),
-    "stored before": "this was stored before: send it again to be told the outcome",
-    "nothing was stored": "nothing was stored: retry",
+_READS = frozenset({"GET", "HEAD"})
+_ADVICE: dict[Outcome, str] = {  # to who asked for a change of a store that cannot be used
+    "unknown": "retry",  # the error itself says more
+    "stored": "this was stored before: send it again to be told the outcome",
+    "not stored": "nothing was stored: retry",
 }
 
 
@@ -104,30 +104,36 @@ def problem_of(error: Exception, scope: Any, *, limit_bytes: int = 0) -> Problem
         return _of_http_error(error, scope, limit_bytes)
     if isinstance(error, SerializationException):
         error = MalformedMessage(name="the request", reason=str(error))
+    reads = scope.get("method") in _READS
     if isinstance(error, (StoreUnavailable, DiskFull, StoreError)):
         _tell(error, scope)
-        error = _without_place(error)
-    if isinstance(error, HeadwaterError):
-        return _of_own_error(error)
-    return _unexpected(error, scope)
+        error = _without_place(error, reads=reads)
+    if not isinstance(error, HeadwaterError):
+        error = _unexpected(error, scope)
+    if reads and error.outcome != "not stored":
+        error = error.replaced(outcome="not stored")
+    return _of_own_error(error)
 
 
-def _without_place(error: StoreUnavailable | DiskFull | StoreError) -> HeadwaterError:
-    """Return an error of the same class that says nothing about where the store is."""
+def _without_place(
+    error: StoreUnavailable | DiskFull | StoreError, *, reads: bool
+) -> HeadwaterError:
+    """Return an error of the same class that says nothing about where the store is.
+
+    Whoever asked for a change is told what became of it; of a read nothing is to be said.
+    """
     fields = error.fields()
-    reason = str(fields.get("reason", ""))
     store = str(error.store)
     if store.startswith(("postgresql:", "postgres:")):
         fields["store"] = "PostgreSQL"
     elif "/" in store or "." in store:
         fields["store"] = "SQLite"
     if isinstance(error, StoreUnavailable):
-        found = [text for words, text in _OUTCOMES.items() if words in reason]
-        told = f"{found[0] if found else 'retry'}, after {_seconds(error)} s"
-        fields["reason"] = f"it cannot be used at the moment; {told}"
-    elif reason:
+        advice = "retry" if reads else _ADVICE[error.outcome]
+        fields["reason"] = f"it cannot be used at the moment; {advice}, after {_seconds(error)} s"
+    elif fields.get("reason"):
         fields["reason"] = "what is stored cannot be used: whoever runs it finds why in the log"
-    return type(error)(**fields)
+    return error.replaced(**fields)
 
 
 def _tell(error: HeadwaterError, scope: Any) -> None:
@@ -167,7 +173,7 @@ def _of_http_error(error: HTTPException, scope: Any, limit_bytes: int) -> Proble
         malformed = MalformedMessage(name="the request", reason=_reason(error))
         return _of_own_error(malformed, headers)
     if error.status_code >= 500 and error.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
-        return _unexpected(error, scope)
+        return _of_own_error(_unexpected(error, scope))
     phrase = HTTPStatus(error.status_code).phrase
     detail = f"{method} {path}: {error.detail}"
     if allowed := headers.get("allow"):
@@ -192,7 +198,8 @@ def _reason(error: HTTPException) -> str:
     return "; ".join(found) or error.detail
 
 
-def _unexpected(error: Exception, scope: Any) -> Problem:
+def _unexpected(error: Exception, scope: Any) -> Unexpected:
+    """Log an error that is none of ours with its traceback; return what tells of it."""
     reference = uuid.uuid4().hex[:12]
     _log.error(
         "request failed unexpectedly",
@@ -201,7 +208,7 @@ def _unexpected(error: Exception, scope: Any) -> Problem:
         path=scope["path"],
         exc_info=error,
     )
-    return _of_own_error(Unexpected(reference=reference))
+    return Unexpected(reference=reference)
 
 
 __all__ = ["MEDIA_TYPE", "Problem", "problem_handlers", "problem_of", "read_json"]

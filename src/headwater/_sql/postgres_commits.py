@@ -109,9 +109,8 @@ class Commits:
             return
         if found == "not stored":
             raise translate(error, self._store, outcome="not stored") from error
-        raise StoreUnavailable.in_doubt(
-            store=self._store, reason=reason_of(error, self._store)
-        ) from error
+        reason = reason_of(error, self._store)
+        raise StoreUnavailable(store=self._store, reason=reason, outcome="unknown") from error
 
     def _failed(self) -> StoreError:
         reason = "the transaction failed before its end: nothing was stored"

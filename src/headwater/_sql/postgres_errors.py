@@ -126,9 +126,8 @@ def translate(error: Exception, store: str, *, outcome: Outcome | None = None) -
         outcome: of the work that it ended. None: of one statement that was a transaction of its
             own: what the server refuses is not stored, what it did not answer may be.
     """
-    failed = _translate(error, store)
-    failed.outcome = outcome or ("unknown" if is_lost(error) else "not stored")
-    return failed
+    found = outcome or ("unknown" if is_lost(error) else "not stored")
+    return _translate(error, store).replaced(outcome=found)
 
 
 def _translate(error: Exception, store: str) -> HeadwaterError:

@@ -125,7 +125,8 @@ def commit(connection: apsw.Connection) -> None:
     except apsw.IOError as error:
         failed = translate(error, Path(connection.filename))
         reason = str(failed.fields().get("reason", failed))
-        raise StoreUnavailable.in_doubt(store=connection.filename, reason=reason) from error
+        store = connection.filename
+        raise StoreUnavailable(store=store, reason=reason, outcome="unknown") from error
 
 
 def roll_back(connection: apsw.Connection) -> None:
@@ -153,9 +154,7 @@ def translate(error: Exception, path: Path) -> HeadwaterError:
 
     Nothing was stored: the one case in which that is unknown is told by `commit`.
     """
-    failed = _translate(error, str(path))
-    failed.outcome = "not stored"
-    return failed
+    return _translate(error, str(path)).replaced(outcome="not stored")
 
 
 def _translate(error: Exception, store: str) -> HeadwaterError:

@@ -63,7 +63,11 @@ class Answers:
         elif self._decode is None or (self._optional and not reply.body):
             value = None
         else:
-            value = decode(self._decode, reply.body, status, source)
+            try:
+                value = decode(self._decode, reply.body, status, source)
+            except RemoteError as error:
+                error.outcome = reply.outcome or error.outcome
+                raise
         return Response(status, reply.headers, value) if self._wrapped else value
 
 
@@ -108,7 +112,9 @@ def error_of(reply: Reply, source: str) -> HeadwaterError:
             problem = msgspec.json.decode(reply.body)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             problem = reply.body[:500].decode(errors="replace")
-    return from_problem(problem, status=reply.status, source=source)
+    error = from_problem(problem, status=reply.status, source=source)
+    error.outcome = reply.outcome or error.outcome
+    return error
 
 
 def _is_absence(error: HeadwaterError) -> bool:

@@ -6,8 +6,11 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Generic, Protocol, TypeVar
 
+import msgspec
+
+from headwater.client.answers import error_of
 from headwater.client.instances import REST_S_MAX, Group, Target
-from headwater.client.messages import Failure, Request
+from headwater.client.messages import READS, Failure, Reply, Request
 from headwater.client.retries import (
     RETRY_AFTER_S_MAX,
     RETRYABLE_STATUSES,
@@ -15,7 +18,14 @@ from headwater.client.retries import (
     is_safe,
     retry_after_s,
 )
-from headwater.errors import CircuitOpen, DeadlineExceeded, NoInstance, Overloaded
+from headwater.errors import (
+    CircuitOpen,
+    DeadlineExceeded,
+    HeadwaterError,
+    NoInstance,
+    Outcome,
+    Overloaded,
+)
 from headwater.messages.headers import TIMEOUT_MS
 
 SLOW_S_MIN = 0.5  # an attempt that was cut shorter than this says nothing about the instance
@@ -55,8 +65,8 @@ class Run(Generic[A]):
     """The attempts of one call."""
 
     __slots__ = (
-        "_arrival", "_deadline", "_endless", "_group", "_headers", "_policy", "_reconnects",
-        "_request", "_send", "_timeout_s", "_tried", "_unreachable_until", "at",
+        "_arrival", "_deadline", "_doubtful", "_endless", "_group", "_headers", "_policy",
+        "_reconnects", "_request", "_send", "_timeout_s", "_tried", "_unreachable_until", "at",
     )  # fmt: skip
 
     def __init__(
@@ -96,13 +106,35 @@ class Run(Generic[A]):
         self._timeout_s = timeout_s
         self._policy = policy
         self._endless = endless
+        self._doubtful = False  # an earlier attempt may have been carried out
         self._reconnects = 0
         self._unreachable_until = 0.0
         self._tried = set() if tried is None else tried
         self.at = ""
 
     async def answer(self) -> A:
-        """Return the first answer that is not worth another attempt, or the last one."""
+        """Return the first answer that is not worth another attempt, or the last one.
+
+        Raises:
+            HeadwaterError: there is none. Its outcome is that of all attempts.
+        """
+        try:
+            answer = await self._answer()
+        except HeadwaterError as error:
+            error.outcome = self._outcome(error.outcome)
+            raise
+        if self._doubtful and isinstance(answer, Reply) and answer.status >= 500:
+            outcome = self._outcome(error_of(answer, "").outcome)
+            answer = msgspec.structs.replace(answer, outcome=outcome)
+        return answer
+
+    def _outcome(self, last: Outcome) -> Outcome:
+        """Return the outcome of all attempts from that of the last one."""
+        if self._request.method in READS:
+            return "not stored"
+        return "unknown" if self._doubtful and last == "not stored" else last
+
+    async def _answer(self) -> A:
         request = self._request
         retries = request.retries
         if retries and not is_safe(request.method, request.headers, idempotent=request.idempotent):
@@ -120,12 +152,14 @@ class Run(Generic[A]):
                 delay: float | None = backoff_s(attempt, self._policy.random)
                 if failure.final or attempt >= retries or not self._fits(target, delay):
                     raise failure.error from failure
+                self._doubtful = True
             else:
                 if answer.status not in RETRYABLE_STATUSES or attempt >= retries:
                     return answer
                 delay = self._pause(target, answer, attempt)
                 if not self._fits(target, delay):
                     return answer
+                self._doubtful = self._doubtful or _may_be_stored(answer)
                 _drop(answer)
             attempt += 1
             self._tried.add(target.id)
@@ -170,7 +204,9 @@ class Run(Generic[A]):
     async def _attempt(self, target: Target, attempts_left: int) -> A:
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise DeadlineExceeded(action=self._request.action, timeout_s=self._timeout_s)
+            raise DeadlineExceeded(
+                action=self._request.action, timeout_s=self._timeout_s, outcome="not stored"
+            )
         headers = self._headers
         if not self._endless:
             headers[TIMEOUT_MS] = str(int(left * 1000) or 1)
@@ -243,6 +279,10 @@ class Run(Generic[A]):
         if delay is None or self._shut(target):
             return False
         return time.monotonic() + delay < self._deadline
+
+
+def _may_be_stored(answer: object) -> bool:
+    return not isinstance(answer, Reply) or error_of(answer, "").outcome != "not stored"
 
 
 def _drop(answer: object) -> None:

@@ -15,9 +15,9 @@ from headwater.client.declarations import Declaration, declaration_of
 from headwater.client.endpoints import Endpoint
 from headwater.client.fallbacks import fallback_factory, falls_back
 from headwater.client.http import HttpCaller
-from headwater.client.messages import Reply, Request
+from headwater.client.messages import READS, Reply, Request
 from headwater.discovery import Discovery
-from headwater.errors import DeclarationError, HeadwaterError, RemoteError
+from headwater.errors import DeclarationError, HeadwaterError, Outcome, RemoteError
 
 if TYPE_CHECKING:
     from headwater.client.transport import Stream
@@ -188,7 +188,8 @@ class _Core:
             for earlier in opened:
                 earlier.close()
             opened[:] = [stream]
-            return Reply(stream.status, stream.headers, b"", stream.instance)
+            outcome: Outcome | None = "not stored" if request.method in READS else None
+            return Reply(stream.status, stream.headers, b"", stream.instance, outcome)
 
         try:
             reply = await self._observed(endpoint, self._intercepted(head), request)

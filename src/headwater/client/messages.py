@@ -4,7 +4,10 @@ from collections.abc import Mapping
 
 import msgspec
 
-from headwater.errors import HeadwaterError
+from headwater.errors import HeadwaterError, Outcome
+
+READS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""Methods that store nothing. Source: RFC 9110, section 9.2.1."""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -47,12 +50,17 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """An answer of any status; the names in ``headers`` are case-insensitive."""
+    """An answer of any status; the names in ``headers`` are case-insensitive.
+
+    ``outcome`` is what is known of the work if the answer is an error, whatever that says itself: a
+    read stores nothing; and what failed now may have been stored by an earlier attempt.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     instance: str
+    outcome: Outcome | None = None
 
 
 class Failure(Exception):

@@ -9,8 +9,15 @@ from typing import NoReturn
 import aiohttp
 from yarl import URL
 
-from headwater.client.messages import Failure, Reply, Request
-from headwater.errors import ConnectionLost, HeadwaterError, InvalidInput, RemoteError, Unreachable
+from headwater.client.messages import READS, Failure, Reply, Request
+from headwater.errors import (
+    ConnectionLost,
+    HeadwaterError,
+    InvalidInput,
+    Outcome,
+    RemoteError,
+    Unreachable,
+)
 
 KEEP_ALIVE_S = 4.0  # less than the five seconds after which common servers close idle connections
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -60,17 +67,18 @@ class Transport:
         Raises:
             Failure: there is no answer, or one that is too large or not HTTP.
         """
-        url = _url(base, request.path)
+        method, url = request.method, _url(base, request.path)
         try:
             for _ in range(REDIRECTS_MAX):
                 async with self._calls.request(
-                    request.method, url, data=request.body or None, headers=headers,
+                    method, url, data=request.body or None, headers=headers,
                     allow_redirects=False,
                 ) as response:  # fmt: skip
-                    further = _same_host_redirect(request.method, url, response)
+                    further = _same_host_redirect(method, url, response)
                     if further is None:
                         body = await self._read(response, base)
-                        return Reply(response.status, response.headers, body, instance)
+                        outcome: Outcome | None = "not stored" if method in READS else None
+                        return Reply(response.status, response.headers, body, instance, outcome)
                     url = further
         except (aiohttp.ClientError, OSError, ValueError) as error:
             _fail(error, base)

@@ -187,5 +187,8 @@ def _unreadable(reply: Reply, service: str, error: Exception) -> RemoteError:
     """Return what an answer of another shape is: a fault of the other side, never a refusal."""
     detail = f"an unreadable answer ({error}): {reply.body[:100].decode(errors='replace')}"
     return RemoteError(
-        source=f"{service} ({reply.instance})", remote_status=reply.status, detail=detail
+        source=f"{service} ({reply.instance})",
+        remote_status=reply.status,
+        detail=detail,
+        outcome=reply.outcome or "unknown",
     )

@@ -32,6 +32,7 @@ class HeadwaterError(Exception):
     by keyword. It is no field: every error has it, and it crosses the network beside them.
     ``decided`` says that whoever handles such a message looked at it and said no, so that sending
     it again cannot help; everything else may be different next time.
+    ``_doubt`` follows the message when it is unknown.
     """
 
     outcome: Outcome = "not stored"
@@ -39,6 +40,7 @@ class HeadwaterError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "headwater-error"
     template: ClassVar[str] = ""
+    _doubt: ClassVar[str] = ""
     _names: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -85,7 +87,8 @@ class HeadwaterError(Exception):
         """What was wrong and what to do, for a person."""
         fields = self.fields()
         if self.template:
-            return self.template.format(**fields)
+            doubt = self._doubt if self.outcome == "unknown" else ""
+            return self.template.format(**fields) + doubt
         words = _kebab(type(self).__name__).replace("-", " ")
         listed = ", ".join(f"{name}={value!r}" for name, value in fields.items())
         return f"{words}: {listed}" if listed else words

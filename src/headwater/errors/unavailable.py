@@ -1,10 +1,10 @@
 """Errors of what is away, late or strange at the moment."""
 
-from typing import Self
-
 from headwater.errors.base import HeadwaterError, Outcome
 
-_DOUBT = "; it is unknown whether it was stored: an idempotency key finds out, or look"
+_DOUBT = (
+    "; it is unknown whether it was {done}: look, or send it again with the same Idempotency-Key"
+)
 
 
 class Unavailable(HeadwaterError):
@@ -56,10 +56,8 @@ class ConnectionLost(Unavailable):
     outcome: Outcome = "unknown"
     target: str
     reason: str
-    template = (
-        "{target} closed the connection before it answered ({reason}): what was asked may have "
-        "been carried out; check, or retry with the same idempotency key"
-    )
+    template = "{target} closed the connection before it answered ({reason}): retry"
+    _doubt = _DOUBT.format(done="carried out")
 
 
 class NotCaughtUp(Unavailable):
@@ -86,11 +84,7 @@ class StoreUnavailable(Unavailable):
     store: str
     reason: str
     template = "store {store!r} is unavailable: {reason}"
-
-    @classmethod
-    def in_doubt(cls, *, store: str, reason: str) -> Self:
-        """Return the error of a change of which nobody can say whether it was stored."""
-        return cls(store=store, reason=f"{reason}{_DOUBT}", outcome="unknown")
+    _doubt = _DOUBT.format(done="stored")
 
 
 class DiskFull(Unavailable):
@@ -109,6 +103,7 @@ class DeadlineExceeded(HeadwaterError):
     action: str
     timeout_s: float
     template = "{action} did not finish within {timeout_s:.3f} s: retry with a longer deadline"
+    _doubt = _DOUBT.format(done="carried out")
 
 
 class RemoteError(HeadwaterError):

@@ -191,9 +191,8 @@ class Writer:
         cause = asking.__cause__ if isinstance(asking, HeadwaterError) else asking
         both = [lost, cause] if isinstance(cause, Exception) else [lost]
         reasons = dict.fromkeys(reason_of(error, self._database.name) for error in both)
-        return StoreUnavailable.in_doubt(
-            store=self._database.name, reason="; and then ".join(reasons)
-        )
+        reason = "; and then ".join(reasons)
+        return StoreUnavailable(store=self._database.name, reason=reason, outcome="unknown")
 
 
 async def stored_outcomes(connection: Any, keys: Sequence[str]) -> dict[str, tuple[Appended, str]]:

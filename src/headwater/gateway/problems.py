@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from headwater import errors
+from headwater.errors import Outcome
 from headwater.gateway.envoy_routes import KEYED
 
 READY = "/health/ready"
@@ -23,18 +24,28 @@ _RETRY_AFTER_S = 1
 
 
 def local_replies() -> dict[str, Any]:
-    """Return Envoy's ``local_reply_config``; the first mapper that matches answers."""
+    """Return Envoy's ``local_reply_config``; the first mapper that matches answers.
+
+    A read stores nothing, nor does a write that was never sent. One with an idempotency key may
+    have been sent before what failed in the end.
+    """
     own = {"text_format_source": {"inline_string": _BODY}}
+    absent, late, failed = _flags("UH", "NC"), _flags("UT", "SI", "DT", "UMSDR"), _status("GE", 500)
+    lost, unsent = _flags("UC", "UR", "UPE"), _flags("UF", "UO")
     return {
         "mappers": [
             _mapper(_status("LE", 399), own),
-            _mapper(_both(_status("EQ", 404), _flags("NR")), _not_found()),
+            _mapper(_all(_status("EQ", 404), _flags("NR")), _not_found()),
             _mapper(_header(":path", READY), _draining()),
-            _mapper(_flags("UH", "NC"), _no_instance(), retry=True),
-            _mapper(_flags("UT", "SI", "DT", "UMSDR"), _late(), status=504),
-            _mapper(_both(_flags("UC", "UR", "UPE"), _unsafe()), _lost(), status=502),
+            _mapper(_all(absent, _WRITE, _KEYED), _no_instance("unknown"), retry=True),
+            _mapper(absent, _no_instance("not stored"), retry=True),
+            _mapper(_all(late, _WRITE), _late("unknown"), status=504),
+            _mapper(late, _late("not stored"), status=504),
+            _mapper(_all(lost, _WRITE, _PLAIN), _lost(), status=502),
             _mapper(_status("EQ", 413), _too_large()),
-            _mapper(_status("GE", 500), _unreachable(), retry=True),
+            _mapper(_all(failed, unsent, _PLAIN), _unreachable("not stored"), retry=True),
+            _mapper(_all(failed, _WRITE), _unreachable("unknown"), retry=True),
+            _mapper(failed, _unreachable("not stored"), retry=True),
         ],
         "body_format": _refused(),
     }
@@ -50,19 +61,19 @@ def _draining() -> dict[str, Any]:
     return _document(errors.Draining, 503, detail, {"service": "the gateway"})
 
 
-def _no_instance() -> dict[str, Any]:
+def _no_instance(outcome: Outcome) -> dict[str, Any]:
     detail = f"no live instance of '{_SERVICE}' is registered: start one, or retry later"
     fields: dict[str, str | int] = {"service": _SERVICE, "retry_after_s": _RETRY_AFTER_S}
-    return _document(errors.NoInstance, 503, detail, fields)
+    return _document(errors.NoInstance, 503, detail, fields, outcome)
 
 
-def _late() -> dict[str, Any]:
+def _late(outcome: Outcome) -> dict[str, Any]:
     detail = (
         f"{_REQUEST} did not finish in time: retry a read with a longer deadline; the outcome of a "
         "write is unknown unless it carried an Idempotency-Key"
     )
     fields: dict[str, str | int] = {"action": _REQUEST, "timeout_s": _TIMEOUT}
-    return _document(errors.DeadlineExceeded, 504, detail, fields)
+    return _document(errors.DeadlineExceeded, 504, detail, fields, outcome)
 
 
 def _lost() -> dict[str, Any]:
@@ -72,7 +83,7 @@ def _lost() -> dict[str, Any]:
         "look before you try again, or send writes with an Idempotency-Key"
     )
     fields: dict[str, str | int] = {"source": _SERVICE, "remote_status": 502, "detail": detail}
-    return _document(errors.RemoteError, 502, detail, fields)
+    return _document(errors.RemoteError, 502, detail, fields, "unknown")
 
 
 def _too_large() -> dict[str, Any]:
@@ -80,9 +91,10 @@ def _too_large() -> dict[str, Any]:
     return _document(errors.TooLarge, 413, detail, {"limit_bytes": _LIMIT})
 
 
-def _unreachable() -> dict[str, Any]:
+def _unreachable(outcome: Outcome) -> dict[str, Any]:
     detail = f"'{_SERVICE}' cannot be reached (%RESPONSE_FLAGS%): retry later"
-    return _document(errors.Unavailable, 503, detail, {"retry_after_s": _RETRY_AFTER_S})
+    fields: dict[str, str | int] = {"retry_after_s": _RETRY_AFTER_S}
+    return _document(errors.Unavailable, 503, detail, fields, outcome)
 
 
 def _refused() -> dict[str, Any]:
@@ -96,6 +108,7 @@ def _document(
     status: int | str,
     detail: str,
     fields: Mapping[str, str | int],
+    outcome: Outcome = "not stored",
 ) -> dict[str, Any]:
     return {
         "content_type": "application/problem+json",
@@ -105,6 +118,7 @@ def _document(
             "status": status,
             "detail": detail,
             "code": cls.code,
+            "outcome": outcome,
             "fields": dict(fields),
         },
     }
@@ -137,16 +151,11 @@ def _header(name: str, value: str) -> dict[str, Any]:
     return {"header_filter": {"header": {"name": name, "string_match": {"exact": value}}}}
 
 
-def _both(*conditions: dict[str, Any]) -> dict[str, Any]:
+def _all(*conditions: dict[str, Any]) -> dict[str, Any]:
     return {"and_filter": {"filters": list(conditions)}}
 
 
-def _unsafe() -> dict[str, Any]:
-    """Match a write without an idempotency key."""
-    reads = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
-    return _both(
-        *(
-            {"header_filter": {"header": header | {"invert_match": True}}}
-            for header in (reads, KEYED)
-        )
-    )
+_READ = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
+_WRITE: dict[str, Any] = {"header_filter": {"header": _READ | {"invert_match": True}}}
+_KEYED: dict[str, Any] = {"header_filter": {"header": KEYED}}
+_PLAIN: dict[str, Any] = {"header_filter": {"header": KEYED | {"invert_match": True}}}

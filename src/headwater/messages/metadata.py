@@ -127,7 +127,7 @@ def remaining_s(*, default: float, action: str) -> float:
         return default
     left = context.deadline - time.monotonic()
     if left <= 0:
-        raise DeadlineExceeded(action=action, timeout_s=0.0)
+        raise DeadlineExceeded(action=action, timeout_s=0.0, outcome="not stored")
     return min(left, default)
 
 

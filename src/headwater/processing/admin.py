@@ -320,6 +320,9 @@ class ProcessorAdmin:
                     if await transaction.load(DeadLetter, [letter.id]):
                         await transaction.save([failed])
                 return Retried(handled, failed)
+            except BaseException:
+                self._applier.rolled_back()
+                raise
             self._applier.committed()
             handled += 1
 

@@ -65,7 +65,7 @@ class Committer:
         Raises:
             EventFailed: an event failed; nothing was changed.
             ClaimLost: a segment is not ours any more; nothing was changed.
-            Unavailable: a store is away; nothing was changed.
+            Unavailable: a store is away; nothing was changed, or the claims count as lost.
         """
         while True:
             if self._applier.isolated:
@@ -134,7 +134,7 @@ class Committer:
         """Do the extra work of lanes, if any, and commit their tokens, in one transaction.
 
         Raises:
-            ClaimLost, Unavailable: nothing was changed.
+            ClaimLost, Unavailable: nothing was changed, or the claims count as lost.
         """
         applier = self._applier
         synced = applier.due_synced()

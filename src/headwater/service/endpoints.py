@@ -187,13 +187,15 @@ class Endpoints:
         allowed_s = self._settings.request_timeout_s
         if deadline is not None:
             allowed_s = min(allowed_s, deadline - time.monotonic())
+        if allowed_s <= 0:
+            raise DeadlineExceeded(action=form.kind.name, timeout_s=0.0, outcome="not stored")
         try:
             async with asyncio.timeout(allowed_s):
                 ends = time.monotonic() + allowed_s
                 return await answer(_Request(scope, receive, values, headers, metadata, ends))
         except TimeoutError:
             name = form.kind.name
-            raise DeadlineExceeded(action=name, timeout_s=max(allowed_s, 0.0)) from None
+            raise DeadlineExceeded(action=name, timeout_s=allowed_s) from None
 
     def _admit(self) -> None:
         limit = self._settings.max_in_progress

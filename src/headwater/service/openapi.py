@@ -3,12 +3,13 @@
 import importlib.util
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from headwater.dispatch import CommandResult
 from headwater.dispatch.http import HttpForm
+from headwater.errors import Outcome
 from headwater.messages.idempotency import LENGTH_MAX as KEY_LENGTH_MAX
 
 _REF = "#/components/schemas/{name}"
@@ -22,6 +23,10 @@ _PROBLEM: dict[str, Any] = {
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "what was wrong and what to do"},
         "code": {"type": "string", "description": "stable name of the error"},
+        "outcome": {
+            "enum": list(get_args(Outcome)),
+            "description": "what became of the request; a query stores nothing",
+        },
         "fields": {"type": "object"},
     },
     "required": ["type", "title", "status", "detail", "code"],

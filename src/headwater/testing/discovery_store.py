@@ -252,8 +252,9 @@ class RegistryStoreConformance:
         await one.close()
         await one.close()
         for call in (one.read(None), one.write([asked()]), one.beat("one"), one.leave("one")):
-            with pytest.raises(StoreUnavailable, match="closed: open it again"):
+            with pytest.raises(StoreUnavailable, match="closed: open it again") as caught:
                 await call
+            assert caught.value.outcome == "not stored"
         assert (await other.read(None)).records == []
 
 

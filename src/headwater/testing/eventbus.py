@@ -251,8 +251,9 @@ class EventBusConformance:
         await bus.close()
         await bus.close()
         for use in (bus.publish([bus_event(1)]), bus.end(), collect(bus, 1), waiting):
-            with pytest.raises(StoreUnavailable, match="closed"):
+            with pytest.raises(StoreUnavailable, match="closed") as caught:
                 await use
+            assert caught.value.outcome == "not stored"
 
     async def test_sharing_is_as_declared(self, bus: EventBus, tmp_path: Path) -> None:
         """Buses at one place share events and wake-ups, or nothing."""

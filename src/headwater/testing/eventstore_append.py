@@ -350,3 +350,6 @@ class AppendConformance(EventStoreBase):
         results = await settled(*asked)
         assert [type(result) for result in results] == [StoreUnavailable] * len(asked)
         assert all("closed" in str(result) for result in results)
+        assert {error.outcome for error in results if isinstance(error, StoreUnavailable)} == {
+            "not stored"
+        }

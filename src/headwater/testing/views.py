@@ -67,8 +67,9 @@ class ViewStoreConformance(
             store.count(Person), store.segments(), store.generation("p"), store.ensure([Person]),
             store.claim(segment, owner="a", lease_s=1), save(store, Person("p")),
         ):  # fmt: skip
-            with pytest.raises(StoreUnavailable, match="closed"):
+            with pytest.raises(StoreUnavailable, match="closed") as caught:
                 await use
+            assert caught.value.outcome == "not stored"
 
     async def test_sharing_is_as_declared(
         self, store: ViewStore, tmp_path: Path, clock: Clock

@@ -134,8 +134,9 @@ class ViewStore(Protocol):
     """Documents of several view types, tokens and claims, in one database.
 
     Any method raises `StoreUnavailable` when the database cannot be reached, stays locked or was
-    closed, and `DiskFull` when there is no room; nothing is stored then, and the store can be
-    used again when the cause is gone. Reads see committed data only, and all of a commit or none.
+    closed, and `DiskFull` when there is no room. Nothing is stored then, unless the outcome of the
+    error is unknown, and the store can be used again when the cause is gone. Reads see committed
+    data only, and all of a commit or none.
 
     Keys are text: one that is a number, a UUID and so on is stored, asked for and returned as its
     canonical text (see `headwater.messages.canonical_text`); None is the key of no document.
@@ -225,10 +226,16 @@ class ViewStore(Protocol):
         that too, with all commits before it: for what others are told of as soon as the block
         ends, and what would not come out the same when it is done again.
 
+        Once it is known that the commit is stored, the block ends well, whatever happens to the
+        connection or the file then; if its answer is lost, the store finds out what became of it.
+
         Cancellation: during the commit itself, the block ends after it, and all is stored.
 
         Raises:
             ClaimLost: see `ViewTransaction.advance`; nothing was stored.
+            StoreUnavailable: its outcome says whether it is known that nothing was stored. If it is
+                unknown, the claims whose tokens were set count as lost here: whoever claims the
+                segments anew reads the tokens anew.
         """
 
     async def generation(self, processor: str) -> int:

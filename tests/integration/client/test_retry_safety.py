@@ -6,8 +6,17 @@ import time
 import pytest
 from aiohttp import web
 
-from headwater.client import Request
-from headwater.errors import CircuitOpen, ConnectionLost, DeadlineExceeded, Unreachable
+from headwater.client import Request, error_of
+from headwater.errors import (
+    CircuitOpen,
+    ConnectionLost,
+    DeadlineExceeded,
+    HeadwaterError,
+    Outcome,
+    Overloaded,
+    StoreUnavailable,
+    Unreachable,
+)
 from headwater.messages import Metadata, handling
 from tests.integration.client.conftest import Handler, MakeBackend, MakeCaller, cut, status
 
@@ -123,6 +132,87 @@ async def test_refused_connection(method: str, backend: MakeBackend, caller: Mak
     replies = [await made.call(request(method, retries=0)) for _ in range(20)]
     assert {reply.instance for reply in replies} == {"up"}
     assert len(up.seen) == 20
+
+
+def in_turn(*answers: Handler) -> Handler:
+    """Answer each time in another way."""
+    left = list(answers)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await left.pop(0)(request)
+
+    return answer
+
+
+def problem(error: HeadwaterError) -> Handler:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response(error.to_problem(), status=error.status)
+
+    return answer
+
+
+REFUSED = problem(Overloaded(limit=1))
+NOT_STORED = problem(StoreUnavailable(store="s", reason="r", outcome="not stored"))
+UNKNOWN = problem(StoreUnavailable(store="s", reason="r", outcome="unknown"))
+STORED = problem(StoreUnavailable(store="s", reason="r", outcome="stored"))
+
+
+@pytest.mark.parametrize(
+    ("answers", "outcome"),
+    [
+        ((REFUSED, NOT_STORED), "not stored"),
+        ((REFUSED, cut), "unknown"),
+        ((cut, REFUSED), "unknown"),
+        ((status(504), NOT_STORED), "unknown"),
+        ((UNKNOWN, NOT_STORED), "unknown"),
+        ((NOT_STORED, UNKNOWN), "unknown"),
+        ((cut, STORED), "stored"),
+        ((REFUSED, STORED), "stored"),
+    ],
+)
+async def test_the_outcome_is_that_of_all_attempts(
+    answers: tuple[Handler, ...], outcome: Outcome, backend: MakeBackend, caller: MakeCaller
+) -> None:
+    """What an earlier attempt may have stored is not reported as not stored by a later one.
+
+    The answer of another service carries its outcome; a read stores nothing, whatever it says.
+    """
+
+    async def told(sent: Request) -> Outcome:
+        try:
+            reply = await caller().call(sent)
+        except HeadwaterError as error:
+            return error.outcome
+        return error_of(reply, "shop").outcome
+
+    keyed = {"Idempotency-Key": "k"}
+    server = await backend(in_turn(*answers))
+    assert await told(request("POST", retries=1, headers=keyed)) == outcome
+    assert len(server.seen) == 2
+    for answer in answers:
+        await server.stop()
+        server = await backend(in_turn(*[answer] * 4))
+        assert await told(request(retries=0)) == "not stored"
+
+
+async def test_an_attempt_that_was_lost_leaves_doubt(
+    backend: MakeBackend, caller: MakeCaller
+) -> None:
+    """When nobody can be reached after an attempt that was lost, it may still have been stored."""
+    stopping: list[asyncio.Task[None]] = []
+
+    async def last(request: web.Request) -> web.StreamResponse:
+        stopping.append(asyncio.create_task(server.stop()))
+        return await cut(request)
+
+    server = await backend(last)
+    with pytest.raises(HeadwaterError) as caught:
+        await caller().call(request("POST", headers={"Idempotency-Key": "k"}))
+    assert caught.value.outcome == "unknown"
+    with pytest.raises(Unreachable) as refused:
+        await caller().call(request("POST", headers={"Idempotency-Key": "k"}))
+    assert refused.value.outcome == "not stored"
+    await asyncio.gather(*stopping)
 
 
 async def test_nobody_accepts(backend: MakeBackend, caller: MakeCaller) -> None:

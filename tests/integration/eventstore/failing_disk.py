@@ -29,7 +29,7 @@ async def main(path: Path) -> None:
         store.append([StreamWrite("b", [event], 0)], idempotency=Idempotency("k")),
         return_exceptions=True,
     )
-    print(*(type(result).__name__ for result in results))
+    print(*(f"{type(result).__name__}:{getattr(result, 'outcome', '')}" for result in results))
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     outcome = await store.outcome("k")  # how an unknown outcome is found out
     if outcome is None and all(isinstance(result, HeadwaterError) for result in results):

@@ -215,7 +215,7 @@ async def test_a_write_that_fails_on_disk(tmp_path: Path) -> None:
     out, _ = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0
     errors, stored, pipeline = out.decode().splitlines()
-    assert errors == "StoreUnavailable StoreUnavailable"
+    assert errors == "StoreUnavailable:unknown StoreUnavailable:unknown"
     assert stored == "2"
     assert pipeline == "True"
     store = await SQLiteEventStore.open(tmp_path / "events.db")

@@ -343,6 +343,7 @@ async def test_outcomes_that_cannot_be_read(opened: Opened) -> None:
         )
     assert [type(result) for result in results] == [StoreUnavailable, Appended]
     assert "stored before" in str(results[0])
+    assert results[0].outcome == "stored"
     again = await store.append([write("a")], idempotency=Idempotency("k"))
     assert (again.first, again.duplicate) == (before.first, True)
     await check_usable(store, 2)

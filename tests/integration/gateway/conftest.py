@@ -24,6 +24,7 @@ ROUTES = (
     R("GET", "/events", "stream"),
     R("GET", "/socket", "stream"),
     R("GET", "/slow", "query"),
+    R("POST", "/slow", "http"),
     R("POST", "/status/{code}", "http"),
     R("GET", "/status/{code}", "http"),
     R("POST", "/fall", "http"),

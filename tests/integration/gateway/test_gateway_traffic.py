@@ -69,6 +69,7 @@ async def test_unknown_path_is_route_not_found(gateway, one, http):
         async with http.request(method, gateway.url + path) as answer:
             error = await problem(answer)
         assert isinstance(error, RouteNotFound)
+        assert error.outcome == "not stored"
         assert (error.method, error.path) == (method, path)
 
 
@@ -81,27 +82,43 @@ async def test_service_that_is_down_is_no_instance(gateway, registry, one, http)
             assert answer.headers["retry-after"] == "1"
             error = await problem(answer)
         assert isinstance(error, NoInstance)
-        assert error.service == "accounts"
+        assert (error.service, error.outcome) == ("accounts", "not stored")
 
 
 async def test_unreachable_service_is_unavailable(gateway, registry, one, http):
-    """A service that is registered but cannot be reached answers 503 with Retry-After."""
+    """A service that is registered but cannot be reached answers 503 with Retry-After.
+
+    Nothing was stored, unless the gateway may have sent it before, which it does with a key only.
+    """
     await one.kill()
-    for method in ("GET", "POST"):
-        async with http.request(method, f"{gateway.url}/status/200") as answer:
+    keyed = {"Idempotency-Key": "k"}
+    for method, headers, outcome in (
+        ("GET", {}, "not stored"),
+        ("GET", keyed, "not stored"),
+        ("POST", {}, "not stored"),
+        ("POST", keyed, "unknown"),
+    ):
+        async with http.request(method, f"{gateway.url}/status/200", headers=headers) as answer:
             assert answer.headers["retry-after"] == "1"
-            assert isinstance(await problem(answer), Unavailable)
+            error = await problem(answer)
+        assert isinstance(error, Unavailable)
+        assert error.outcome == outcome
 
 
 async def test_slow_service_is_deadline_exceeded(settings, registry, upstream, http):
     """A request that outlasts its time limit is a 504 problem document naming the limit."""
     one = await upstream("one")
     await registry.put(one.instance())
-    short = msgspec.structs.replace(settings, read_timeout_s=0.3, read_try_timeout_s=0.3)
-    async with Gateway(short, registry) as gateway, http.get(gateway.url + "/slow?s=9") as answer:
-        error = await problem(answer)
-    assert isinstance(error, DeadlineExceeded)
-    assert error.timeout_s == pytest.approx(0.3)
+    short = msgspec.structs.replace(
+        settings, read_timeout_s=0.3, read_try_timeout_s=0.3, write_timeout_s=0.3
+    )
+    async with Gateway(short, registry) as gateway:
+        for method, outcome in (("GET", "not stored"), ("POST", "unknown")):
+            async with http.request(method, gateway.url + "/slow?s=9") as answer:
+                error = await problem(answer)
+            assert isinstance(error, DeadlineExceeded)
+            assert error.timeout_s == pytest.approx(0.3)
+            assert error.outcome == outcome
 
 
 async def test_large_body_is_refused(gateway, one, http):
@@ -254,6 +271,7 @@ async def test_lost_plain_write_is_not_repeated(gateway, registry, upstream, htt
     assert answer.status == 502
     assert isinstance(error, RemoteError)
     assert "outcome is unknown" in str(error)
+    assert error.outcome == "unknown"
     assert await _seen(http, one, two) == 1
 
 

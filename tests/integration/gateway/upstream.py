@@ -89,7 +89,7 @@ async def socket(request: web.Request) -> web.WebSocketResponse:
 async def main() -> None:
     """Serve until told to stop; the first line on standard output is the port."""
     app = web.Application(client_max_size=1 << 28)
-    app.router.add_get("/slow", slow)
+    app.router.add_route("*", "/slow", slow)
     app.router.add_get("/leave", leave)
     app.router.add_get("/events", events)
     app.router.add_get("/socket", socket)

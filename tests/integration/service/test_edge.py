@@ -156,9 +156,18 @@ async def test_overload(http):
 async def test_deadline_of_the_caller(http):
     """A request takes no longer than its caller allows."""
     async with http.get("/slow/1", headers={"headwater-timeout-ms": "30"}) as answer:
-        assert (answer.status, (await answer.json())["code"]) == (504, "deadline-exceeded")
+        problem = await answer.json()
+    assert (answer.status, problem["code"]) == (504, "deadline-exceeded")
+    assert problem["outcome"] == "not stored"
     async with http.get("/slow/1", headers={"headwater-timeout-ms": "soon"}) as answer:
         assert (answer.status, (await answer.json())["code"]) == (400, "malformed-message")
+
+
+async def test_a_deadline_that_has_passed(http, runtime):
+    """A command that comes after its deadline is not looked at, and is reported as not stored."""
+    status, problem, _ = await _add(http, **{"headwater-timeout-ms": "0"})
+    assert (status, problem["code"], problem["outcome"]) == (504, "deadline-exceeded", "not stored")
+    assert await runtime.store.head() == 0
 
 
 async def test_openapi_document(http):

@@ -17,6 +17,7 @@ from headwater.errors import StoreUnavailable
 from headwater.messages import Command
 from headwater.messages.headers import CONSISTENCY_TOKEN
 from headwater.service.runtime import Runtime
+from tests.cutting_proxy import HOWS, CuttingProxy
 from tests.integration.service.shop import SellItem, make_service
 from tests.postgres_server import PostgresServer
 
@@ -106,6 +107,46 @@ async def test_two_instances_share_the_work(own_postgres: PostgresServer, tmp_pa
             assert made.status == 200
         for sold in range(1, 21):
             assert await stock(reading, "a", await sell(writing, "a", 1)) == 50 - sold
+
+
+@pytest.mark.parametrize("how", HOWS)
+async def test_the_way_is_cut(postgres_url: str, tmp_path: Path, how: str) -> None:
+    """Wherever the way to the database is cut: a command has its effect once, and its answer.
+
+    While the database cannot be asked, the answer says as data that the outcome is unknown; the
+    same key finds it out. Of a read nothing is said of storing.
+    """
+    async with (
+        CuttingProxy(postgres_url) as proxy,
+        Runtime(make_service(), settings(proxy.url, tmp_path)) as running,
+        aiohttp.ClientSession(running.url) as http,
+    ):
+        item = {"item_id": "a", "title": "A", "stock": 9}
+        async with http.post("/items", json=item) as made:
+            assert made.status == 200, await made.text()
+        await proxy.cut(how, only="append_events")
+        assert await stock(http, "a", await sell(http, "a", 1)) == 8
+        await proxy.cut(how, only="append_events", closing=True)
+        keyed = {"Idempotency-Key": "k"}
+        async with http.post("/items/a/sales", json={"count": 1}, headers=keyed) as answer:
+            problem = await answer.json(content_type=None)
+            assert answer.status == (200 if how in ("behind", "beside") else 503), problem
+        if answer.status == 503:
+            assert problem["outcome"] == "unknown"
+            assert "unknown whether" in problem["detail"]
+        async with http.get("/items/a") as answer:
+            if answer.status == 503:
+                problem = await answer.json(content_type=None)
+                assert problem["outcome"] == "not stored"
+                assert "was stored" not in problem["detail"]
+        await proxy.tell()
+        async with asyncio.timeout(WAIT_S_MAX):
+            token = ""
+            while not token:
+                async with http.post("/items/a/sales", json={"count": 1}, headers=keyed) as answer:
+                    assert answer.status in {200, 503}, await answer.text()
+                    token = answer.headers.get(CONSISTENCY_TOKEN, "")
+        assert await stock(http, "a", token) == 7
 
 
 async def test_the_server_goes_and_comes(own_postgres: PostgresServer, tmp_path: Path) -> None:

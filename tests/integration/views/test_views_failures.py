@@ -1,6 +1,7 @@
 """A view store on a file that is bad, locked or on a full disk."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated
@@ -120,3 +121,17 @@ async def test_a_transaction_ends_with_its_block(store: SQLiteViewStore) -> None
     with pytest.raises(StoreError, match="only inside its block"):
         await work.save([Doc("late")])
     assert await store.count(Doc) == 1
+
+
+async def test_doubt_ends_the_claim(path: Path) -> None:
+    """After a commit of which nobody can say what became of it, the claim counts as lost.
+
+    Whoever claims the segment anew reads its token anew, and goes on from there.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.integration.views.failing_disk", path),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0
+    assert out.decode().splitlines() == ["stored", "unknown", "claim lost", "stored"]

@@ -6,8 +6,12 @@ from structlog.testing import capture_logs
 
 from headwater._http.problems import problem_of
 from headwater.errors import (
+    ConnectionLost,
+    DeadlineExceeded,
     DiskFull,
     HeadwaterError,
+    Outcome,
+    RemoteError,
     SchemaTooNew,
     ShardMismatch,
     StoreCorrupt,
@@ -19,6 +23,7 @@ from headwater.errors import (
 SCOPE = {"method": "POST", "path": "/items"}
 POSTGRES = "postgresql://db7.internal:5432/shop?schema=accounts"
 AWAY = "the server cannot be reached ([Errno 111] Connect call failed ('10.0.0.7', 5432))"
+OUTCOMES: tuple[Outcome, ...] = ("stored", "not stored", "unknown")
 SECRETS = ("internal", "10.0.0.7", "5432", "accounts", "/var", "shop.db", "secret")
 
 
@@ -27,14 +32,16 @@ SECRETS = ("internal", "10.0.0.7", "5432", "accounts", "/var", "shop.db", "secre
     [
         (StoreUnavailable(store=POSTGRES, reason=AWAY), ("PostgreSQL", "retry, after 1 s")),
         (
-            StoreUnavailable(store=POSTGRES, reason=f"{AWAY}; nothing was stored"),
+            StoreUnavailable(store=POSTGRES, reason=f"{AWAY}!", outcome="not stored"),
             ("PostgreSQL", "nothing was stored"),
         ),
         (
+            StoreUnavailable(store=POSTGRES, reason=f"{AWAY}?", outcome="stored"),
+            ("was stored before", "send it again"),
+        ),
+        (
             StoreUnavailable(
-                store=POSTGRES,
-                reason=f"{AWAY}; it is unknown whether it was stored: look into the log",
-                retry_after_s=2.5,
+                store=POSTGRES, reason=f"{AWAY}.", retry_after_s=2.5, outcome="unknown"
             ),
             ("unknown whether", "same Idempotency-Key", "after 3 s"),
         ),
@@ -62,10 +69,42 @@ def test_errors_of_stores(error: HeadwaterError, words: tuple[str, ...]) -> None
     assert not [secret for secret in SECRETS if secret in text]
     received = from_problem(document, status=problem.status)
     assert type(received) is type(error)
+    assert received.outcome == error.outcome
     assert problem.status == error.status
     (entry,) = logs
     assert entry["error"] == str(error)
     assert (entry["path"], entry["code"]) == ("/items", error.code)
+
+
+@pytest.mark.parametrize("outcome", ["stored", "not stored", "unknown"])
+@pytest.mark.parametrize("words", ["nothing was stored", "it is unknown whether"])
+def test_the_outcome_is_not_read_from_words(outcome: Outcome, words: str) -> None:
+    """What a reason says in English, such as that of a driver, decides nothing."""
+    error = StoreUnavailable(store=POSTGRES, reason=words, outcome=outcome)
+    document = msgspec.json.decode(problem_of(error, SCOPE).body)
+    assert document["outcome"] == outcome
+    assert ("nothing was stored" in document["detail"]) == (outcome == "not stored")
+    assert ("unknown whether" in document["detail"]) == (outcome == "unknown")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(StoreUnavailable(store=POSTGRES, reason=AWAY, outcome=found) for found in OUTCOMES),
+        StoreError(store=POSTGRES, reason="r"),
+        ConnectionLost(target="prices", reason="r"),
+        DeadlineExceeded(action="GetPrice", timeout_s=1.0),
+        RemoteError(source="prices", remote_status=500, detail="d"),
+        ValueError("a fault"),
+    ],
+)
+def test_a_read_stores_nothing(method: str, error: Exception) -> None:
+    """Of a read nothing is said of storing, in words; as data nothing was stored."""
+    document = msgspec.json.decode(problem_of(error, {**SCOPE, "method": method}).body)
+    assert document["outcome"] == "not stored"
+    assert "was stored" not in document["detail"]
+    assert "unknown whether" not in document["detail"]
 
 
 def test_repeated_failures() -> None:
