@@ -5,9 +5,11 @@ Run as a script, it is another process: it takes lines of JSON, and answers with
 
 import asyncio
 import contextlib
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
 import msgspec
@@ -23,6 +25,7 @@ from headwater.modelling import Repository
 from tests.unit.modelling.contention_rules import balances
 from tests.unit.modelling.ledger import Account, Deposit, Insufficient, Withdraw
 
+ROOT = Path(__file__).parents[3]
 ACCOUNTS = ("1", "2", "3")
 CACHE_SIZE = 2
 LOCK_TIMEOUT_S = 0.1
@@ -56,13 +59,13 @@ class Handle:
         self.bus = LocalCommandBus([self.repository.handlers()])
 
     @classmethod
-    async def open(cls, url: str) -> "Handle":
+    async def open(cls, url: str, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> "Handle":
         if url.startswith("postgres"):
             opened: Any = await PostgresEventStore.open(
-                url, lock_timeout_s=LOCK_TIMEOUT_S, resolve_timeout_s=0.2, readers=2
+                url, lock_timeout_s=lock_timeout_s, resolve_timeout_s=0.2, readers=2
             )
         else:
-            opened = await SQLiteEventStore.open(url, busy_timeout_s=LOCK_TIMEOUT_S, readers=1)
+            opened = await SQLiteEventStore.open(url, busy_timeout_s=lock_timeout_s, readers=1)
         return cls(opened)
 
     async def carry_out(self, sent: Sent) -> None:
@@ -103,11 +106,7 @@ async def histories(store: EventStore) -> dict[str, list[StoredEvent]]:
 
 def check_told(sent: Sequence[Sent], history: dict[str, list[StoredEvent]]) -> None:
     """Compare what callers were told with what is stored."""
-    causes = Counter(
-        decode_metadata(event.metadata).causation_id
-        for events in history.values()
-        for event in events
-    )
+    causes = Counter(_cause(event) for events in history.values() for event in events)
     for each in sent:
         times = causes[each.key]
         assert times <= 1, f"{each.key} had its effect {times} times"
@@ -117,18 +116,23 @@ def check_told(sent: Sequence[Sent], history: dict[str, list[StoredEvent]]) -> N
         assert sum(not told.duplicate for told in acknowledged) <= 1
         for told in acknowledged:
             event = events[told.version - 1]
-            assert decode_metadata(event.metadata).causation_id == each.key
+            assert _cause(event) == each.key
             assert msgspec.json.decode(event.data)["amount"] == abs(each.amount)
         if not acknowledged and all(told.what != "unknown" for told in each.told):
             assert times == 0, f"{each.key} was {each.told}, but it is stored"
+        stored = [e.version for e in events if _cause(e) == each.key] or [len(running)]
         for told in each.told:
-            if told.what == "refused":
+            if told.what == "refused":  # which was before it was carried out, if it ever was
                 before, after = told.window
                 assert told.balance < abs(each.amount)
-                assert told.balance in running[before : after + 1]
+                assert told.balance in running[before : min(after + 1, stored[0])]
     for events in history.values():
         assert [event.version for event in events] == list(range(1, len(events) + 1))
         assert min(balances(events)) >= 0
+
+
+def _cause(event: StoredEvent) -> str:
+    return decode_metadata(event.metadata).causation_id
 
 
 def check_cached(handle: Handle, history: dict[str, list[StoredEvent]]) -> None:
@@ -145,8 +149,41 @@ class Order(msgspec.Struct):
     """A line to the other process: one of these."""
 
     open: str = ""
+    lock_timeout_s: float = LOCK_TIMEOUT_S
     send: Sent | None = None
     settle: bool = False
+
+
+class OtherProcess:
+    """Carries out commands beside this process: the script below."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.integration.modelling.hot"],
+            cwd=ROOT,
+            env={"PYTHONPATH": f"{ROOT}"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def tell(self, order: Order) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{msgspec.json.encode(order).decode()}\n")
+        self._process.stdin.flush()
+
+    def ask(self, order: Order) -> list[Sent]:
+        """Tell it something, and return all that it told its callers since the last time."""
+        self.tell(order)
+        assert self._process.stdout is not None
+        return msgspec.json.decode(self._process.stdout.readline(), type=list[Sent])
+
+    def end(self) -> None:
+        try:
+            self._process.communicate(timeout=30)
+        finally:
+            self._process.kill()
+        assert self._process.returncode == 0
 
 
 async def serve(answers: TextIO) -> None:
@@ -166,7 +203,7 @@ async def serve(answers: TextIO) -> None:
         if order.open:
             if handle is not None:
                 await handle.close()
-            handle = await Handle.open(order.open)
+            handle = await Handle.open(order.open, lock_timeout_s=order.lock_timeout_s)
         answers.write(f"{msgspec.json.encode(sent).decode()}\n")
         answers.flush()
         sent, tasks = [], []

@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import signal
-import subprocess
-import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -13,7 +11,6 @@ from typing import Any, ClassVar
 
 import apsw
 import asyncpg
-import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -25,6 +22,7 @@ from tests.integration.modelling.hot import (
     ACCOUNTS,
     Handle,
     Order,
+    OtherProcess,
     Sent,
     check_cached,
     check_told,
@@ -34,44 +32,11 @@ from tests.postgres_server import PostgresServer, execute
 from tests.unit.modelling.ledger import Deposited, Ensure
 from tests.unit.modelling.repository_rules import put
 
-ROOT = Path(__file__).parents[3]
 REFUSED_BY_DISK = 13  # a deposit that the database has no room for
 ACCOUNT = st.sampled_from(ACCOUNTS[:1] * 4 + ACCOUNTS)  # the first is hot
 AMOUNT = st.sampled_from([*range(-9, 0), *range(1, 10), REFUSED_BY_DISK])
 COMMANDS = st.lists(st.tuples(ACCOUNT, AMOUNT), min_size=1, max_size=6)
 TURNS = st.sampled_from([0, 0, 0, 1, 3, 10])
-
-
-class OtherProcess:
-    """Carries out commands beside this process; see `hot`."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.modelling.hot"],
-            cwd=ROOT,
-            env={"PYTHONPATH": f"{ROOT}"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def tell(self, order: Order) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{msgspec.json.encode(order).decode()}\n")
-        self._process.stdin.flush()
-
-    def ask(self, order: Order) -> list[Sent]:
-        """Tell it something, and return all that it told its callers since the last time."""
-        self.tell(order)
-        assert self._process.stdout is not None
-        return msgspec.json.decode(self._process.stdout.readline(), type=list[Sent])
-
-    def end(self) -> None:
-        try:
-            self._process.communicate(timeout=30)
-        finally:
-            self._process.kill()
-        assert self._process.returncode == 0
 
 
 class HotAggregates(RuleBasedStateMachine):
@@ -131,6 +96,12 @@ class HotAggregates(RuleBasedStateMachine):
         if self.sent:
             self._send(which, list(self.sent.values())[-1])
 
+    @rule()
+    def send_again_in_the_other_process(self) -> None:
+        if self.sent:
+            last = list(self.sent.values())[-1]
+            self.other.tell(Order(send=Sent(last.key, last.account, last.amount)))
+
     def _send(self, which: int, sent: Sent) -> None:
         async def start() -> None:
             self.tasks.append(asyncio.ensure_future(self.handles[which].carry_out(sent)))
@@ -183,8 +154,9 @@ class HotAggregates(RuleBasedStateMachine):
         """Let everything end, and compare it with what is stored."""
         self.unlock()
         self.runner.run(self._settle())
-        for told in self.other.ask(Order(settle=True)):
-            self.sent[told.key] = told
+        for there in self.other.ask(Order(settle=True)):
+            self.sent.setdefault(there.key, Sent(there.key, there.account, there.amount))
+            self.sent[there.key].told += there.told
         self.runner.run(self._check())
 
     async def _settle(self) -> None:
