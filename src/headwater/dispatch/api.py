@@ -99,11 +99,22 @@ class CommandBus(Protocol):
         """Send a command; return when its events are durable.
 
         With ``expected_version`` it is only decided while the aggregate is at that version, 0
-        for one that does not exist. The same idempotency key with the same command gives the
-        outcome of the first time; a rejection is not kept. Cancellation leaves it open whether
-        the command is carried out.
+        for one that does not exist.
+
+        Idempotency: of all sends of a command under one key at most one is carried out; every
+        other gets its outcome, or was refused before it. Sends in one process wait for the one
+        under way. The key is looked up after authorization and before the service's own
+        interceptors, and again before a refusal or a fault is told. A refusal is not kept: a
+        command that was refused may be sent again with its key, and be carried out. (So may one
+        of two sends at once in two processes: refused in one and then, as the state has changed,
+        carried out in the other; never the other way round.) An empty key is none.
+
+        Cancellation leaves it open whether the command is carried out; who sends it again with
+        its key finds out.
 
         Raises:
+            MalformedMessage: the content is not what the command declares, or the key is none
+                (1 to 500 characters, no control characters, not blank, no spaces at its ends).
             Rejection: the domain refused (the domain's own subclass, also across the network).
             AggregateNotFound, AggregateExists: the target is not as the command assumes.
             ConcurrencyConflict: the aggregate is not at the expected version; or others were

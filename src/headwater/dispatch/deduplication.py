@@ -60,18 +60,20 @@ class Deduplication:
         about = message.metadata
         identity = message.idempotency_key, message.fingerprint, about.tenant, about.principal
         held = _held.get()
-        if identity in held:  # sent by an interceptor that surrounds it: it cannot wait for itself
-            return await proceed(message)
+        if identity in held:  # inside of what is under way: it cannot wait for itself
+            return await _checked(message, proceed, look_up)
         first = await self._turn(identity)
         if first is not None:
             return msgspec.structs.replace(first, duplicate=True)
         result: CommandResult | None = None
         before = _held.set(held | {identity})
         try:
-            if look_up is None:
-                result = await proceed(message)
-            else:
-                result = await self._carry_out(message, proceed, look_up, identity, eager=eager)
+            settled = identity in self._left
+            if look_up is not None and (eager or settled):
+                result = await look_up(message, settled=settled)
+                self._left.pop(identity, None)
+            if result is None:
+                result = await _checked(message, proceed, look_up)
         except Exception:
             raise
         except BaseException:  # cancelled: what it has submitted may still be stored
@@ -81,31 +83,6 @@ class Deduplication:
             _held.reset(before)
             self._end(identity, result)
         return result
-
-    async def _carry_out(
-        self,
-        message: CommandMessage,
-        proceed: CommandNext,
-        look_up: LookUp,
-        identity: _Identity,
-        *,
-        eager: bool,
-    ) -> CommandResult:
-        settled = identity in self._left
-        if eager or settled:
-            first = await look_up(message, settled=settled)
-            self._left.pop(identity, None)
-            if first is not None:
-                return first
-        try:
-            return await proceed(message)
-        except _NO_VERDICT:
-            raise
-        except Exception:
-            first = await look_up(message, settled=False)
-            if first is None:
-                raise
-            return first
 
     async def _turn(self, identity: _Identity) -> CommandResult | None:
         """Wait for the one that is under way; None when there is none, or no more."""
@@ -137,6 +114,21 @@ class Deduplication:
         self._left[identity] = None
         if len(self._left) > _LEFT_MAX:
             del self._left[next(iter(self._left))]
+
+
+async def _checked(
+    message: CommandMessage, proceed: CommandNext, look_up: LookUp | None
+) -> CommandResult:
+    """Proceed; a refusal or fault counts only if there is still nothing stored under the key."""
+    try:
+        return await proceed(message)
+    except _NO_VERDICT:
+        raise
+    except Exception:
+        first = None if look_up is None else await look_up(message, settled=False)
+        if first is None:
+            raise
+        return first
 
 
 __all__ = ["Deduplication"]

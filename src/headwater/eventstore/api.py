@@ -66,7 +66,7 @@ class StreamWrite(msgspec.Struct, frozen=True, gc=False):
     """Events for one stream.
 
     ``expected`` is the version the stream must be at: 0 for a stream that must not exist yet,
-    None for no expectation.
+    None for no expectation. No stream is at a negative one.
     """
 
     stream: str

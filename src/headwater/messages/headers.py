@@ -17,8 +17,6 @@ CORRELATION_ID = "headwater-correlation-id"
 CAUSATION_ID = "headwater-causation-id"
 TENANT = "headwater-tenant"
 TRACEPARENT = "traceparent"
-SINGLE = frozenset({IDEMPOTENCY_KEY, IF_MATCH})
-"""Headers of which a second one could mean something else: a request has one, or none."""
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 _LENGTH_MAX = 256

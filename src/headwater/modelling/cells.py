@@ -2,12 +2,20 @@
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import islice
 from typing import Any
 
 import msgspec
 
-from headwater.errors import ConcurrencyConflict, PipelineBroken
+from headwater.errors import (
+    ConcurrencyConflict,
+    Conflict,
+    Overloaded,
+    PipelineBroken,
+    StoreUnavailable,
+)
 from headwater.eventstore import Pipeline
 
 _CONTENDED = 100  # decisions for which a cell counts as contended after a conflict
@@ -66,6 +74,12 @@ class Cell:
     def repeated(self) -> bool:
         """Whether the pipeline broke because one of its commands proved to be stored before."""
         return isinstance(self.pipeline.broken, PipelineBroken)
+
+    @property
+    def spoiled(self) -> bool:
+        """Whether the pipeline broke because something in it can never be stored."""
+        why = self.pipeline.broken
+        return why is not None and not isinstance(why, (Conflict, StoreUnavailable, Overloaded))
 
     def kept_despite(self, conflict: Exception | None) -> Kept | None:
         """Return what was kept, unless a snapshot is newer or the stream was never that long."""
@@ -137,3 +151,38 @@ class CellCache:
 
     def __len__(self) -> int:
         return len(self._cells)
+
+
+class _Turn:
+    __slots__ = ("lock", "users")
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.users = 0
+
+
+class Turns:
+    """Lets those of one id go one at a time, in order, until none of them is left.
+
+    Of commands in a pipeline each one that cannot be stored breaks all behind it. Where that
+    happened to a command again and again, going one by one costs less than another try together.
+    """
+
+    def __init__(self) -> None:
+        """All go together."""
+        self.taken: dict[str, _Turn] = {}
+
+    @asynccontextmanager
+    async def take(self, id: str) -> AsyncIterator[None]:
+        """Wait for the turn, and hold it."""
+        turn = self.taken.get(id)
+        if turn is None:
+            turn = self.taken[id] = _Turn()
+        turn.users += 1
+        try:
+            async with turn.lock:
+                yield
+        finally:
+            turn.users -= 1
+            if not turn.users:
+                del self.taken[id]

@@ -26,7 +26,7 @@ from headwater.eventstore import (
     StreamWrite,
 )
 from headwater.messages import Command, ConsistencyToken, Event
-from headwater.modelling.cells import Cell, CellCache, Kept
+from headwater.modelling.cells import Cell, CellCache, Kept, Turns
 from headwater.modelling.declarations import CommandHandler, events_of
 from headwater.modelling.encoding import first_outcome, idempotency_of, stored_and_read
 from headwater.modelling.models import check_shardable, load_models
@@ -35,6 +35,8 @@ from headwater.modelling.state import Aggregate, StateType, aggregate_type, chec
 from headwater.modelling.stored_state import NotStorable
 
 A = TypeVar("A", bound=Aggregate)
+
+_SPOILED_MAX = 3  # how often a command goes on in a pipeline that others spoil
 
 
 class StateAt(msgspec.Struct, Generic[A], frozen=True):
@@ -107,6 +109,7 @@ class Repository(Generic[A]):
         self._attempts = attempts
         self._clock = clock
         self._cells = CellCache(cache_size)
+        self._turns = Turns()
         self._loading: dict[str, asyncio.Task[Cell]] = {}
         self.snapshots = Snapshots(self.type, store, on_left_out=on_snapshot_left_out)
 
@@ -119,14 +122,18 @@ class Repository(Generic[A]):
 
     async def _handle(self, handler: CommandHandler, message: CommandMessage) -> CommandResult:
         id = handler.command.target_of(message.command)
-        attempt = 1
+        attempt, spoiled = 1, 0
         stale: _StaleError | None = None
         while True:
             try:
-                return await self._attempt(handler, message, id, stale)
+                if spoiled < _SPOILED_MAX and id not in self._turns.taken:
+                    return await self._attempt(handler, message, id, stale)
+                async with self._turns.take(id):
+                    return await self._attempt(handler, message, id, stale)
             except _StaleError as error:
                 stale = error
             if stale.conflict is None:  # each time something else has ended: this goes on
+                spoiled += stale.cell.spoiled
                 if message.idempotency_key and stale.cell.repeated:
                     first = await self._look_up(handler, message, settled=False)
                     if first is not None:

@@ -32,7 +32,6 @@ from headwater.messages.headers import (
     CORRELATION_ID,
     IDEMPOTENCY_KEY,
     IF_MATCH,
-    SINGLE,
     TENANT,
     TIMEOUT_MS,
     TRACEPARENT,
@@ -66,6 +65,7 @@ _WANTED = {
         TRACEPARENT,
     )
 }
+_SINGLE = frozenset({IDEMPOTENCY_KEY, IF_MATCH})  # of which a second one may mean something else
 _CLIENT_LEFT = 499
 
 Headers = dict[str, str]
@@ -228,7 +228,7 @@ def _headers(scope: Any) -> Headers:
             continue
         if wanted not in headers:
             headers[wanted] = value.decode("latin-1")
-        elif wanted in SINGLE:
+        elif wanted in _SINGLE:
             reason = "it is there more than once: send one, or none"
             raise MalformedMessage(name=f"header {wanted}", reason=reason)
     if not _is_host(headers.get("host", "")):

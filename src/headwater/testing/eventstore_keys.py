@@ -103,6 +103,24 @@ class KeyConformance(EventStoreBase):
         assert isinstance(results[-1], IdempotencyKeyReused)
         assert await store.head() == 1
 
+    async def test_asked_behind_what_is_on_its_way(self, store: EventStore) -> None:
+        """An append that no version allows asks for a key, after what was submitted before it."""
+        never = StreamWrite("a", (), -1)
+        results = await settled(
+            store.append([never], idempotency=Idempotency("k", "f")),
+            store.append([write("a")], idempotency=Idempotency("k", "f")),
+            store.append([never], idempotency=Idempotency("k", "f")),
+            store.append([never], idempotency=Idempotency("k", "g")),
+            store.append([never], idempotency=Idempotency("other", "f")),
+        )
+        assert isinstance(results[0], ConcurrencyConflict)
+        assert isinstance(results[1], Appended)
+        assert results[2] == msgspec.structs.replace(results[1], duplicate=True)
+        assert isinstance(results[3], IdempotencyKeyReused)
+        assert isinstance(results[4], ConcurrencyConflict)
+        assert await store.outcome("other") is None
+        assert await store.head() == 1
+
     async def test_many_keys_at_once(self, store: EventStore) -> None:
         """Hundreds of keys stored together are each found again."""
         keys = [Idempotency(f"k{n}\0\u20ac", f"f{n}") for n in range(700)]

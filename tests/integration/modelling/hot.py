@@ -5,7 +5,9 @@ Run as a script, it is another process: it takes lines of JSON, and says when it
 
 import asyncio
 import contextlib
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any, TextIO
 
 import msgspec
@@ -22,6 +24,7 @@ from headwater.testing.history import History, RecordedCommands
 from tests.unit.modelling.contention_rules import balances
 from tests.unit.modelling.ledger import Account, Deposit, Insufficient, Withdraw
 
+ROOT = Path(__file__).parents[3]
 ACCOUNTS = ("1", "2", "3")
 CACHE_SIZE = 2
 LOCK_TIMEOUT_S = 0.1
@@ -50,13 +53,15 @@ class Handle:
         self.bus = RecordedCommands(history, bus, aggregates=[Account])
 
     @classmethod
-    async def open(cls, url: str, history: History) -> "Handle":
+    async def open(
+        cls, url: str, history: History, *, lock_timeout_s: float = LOCK_TIMEOUT_S
+    ) -> "Handle":
         if url.startswith("postgres"):
             opened: Any = await PostgresEventStore.open(
-                url, lock_timeout_s=LOCK_TIMEOUT_S, resolve_timeout_s=0.2, readers=2
+                url, lock_timeout_s=lock_timeout_s, resolve_timeout_s=0.2, readers=2
             )
         else:
-            opened = await SQLiteEventStore.open(url, busy_timeout_s=LOCK_TIMEOUT_S, readers=1)
+            opened = await SQLiteEventStore.open(url, busy_timeout_s=lock_timeout_s, readers=1)
         return cls(opened, history)
 
     async def carry_out(self, sent: Sent) -> None:
@@ -102,8 +107,41 @@ class Order(msgspec.Struct):
 
     open: str = ""
     calls: str = ""
+    lock_timeout_s: float = LOCK_TIMEOUT_S
     send: Sent | None = None
     settle: bool = False
+
+
+class OtherProcess:
+    """Carries out commands beside this process; the script below."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.integration.modelling.hot"],
+            cwd=ROOT,
+            env={"PYTHONPATH": f"{ROOT}"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def tell(self, order: Order) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{msgspec.json.encode(order).decode()}\n")
+        self._process.stdin.flush()
+
+    def ask(self, order: Order) -> None:
+        """Tell it something, and wait until all that it does has ended."""
+        self.tell(order)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "done\n"
+
+    def end(self) -> None:
+        try:
+            self._process.communicate(timeout=30)
+        finally:
+            self._process.kill()
+        assert self._process.returncode == 0
 
 
 async def serve(answers: TextIO) -> None:
@@ -124,7 +162,7 @@ async def serve(answers: TextIO) -> None:
                 await handle.close()
                 history.close()
             history = History(order.calls)
-            handle = await Handle.open(order.open, history)
+            handle = await Handle.open(order.open, history, lock_timeout_s=order.lock_timeout_s)
         answers.write("done\n")
         answers.flush()
         tasks = []

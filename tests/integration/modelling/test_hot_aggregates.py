@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import signal
-import subprocess
-import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -13,7 +11,6 @@ from typing import Any, ClassVar
 
 import apsw
 import asyncpg
-import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -26,6 +23,7 @@ from tests.integration.modelling.hot import (
     ACCOUNTS,
     Handle,
     Order,
+    OtherProcess,
     Sent,
     check_cached,
     histories,
@@ -34,45 +32,12 @@ from tests.postgres_server import PostgresServer, execute
 from tests.unit.modelling.ledger import Account, Deposited, Ensure
 from tests.unit.modelling.repository_rules import put
 
-ROOT = Path(__file__).parents[3]
 REFUSED_BY_DISK = 13  # a deposit that the database has no room for
 ACCOUNT = st.sampled_from(ACCOUNTS[:1] * 4 + ACCOUNTS)  # the first is hot
 AMOUNT = st.sampled_from([*range(-9, 0), *range(1, 10), REFUSED_BY_DISK])
 COMMANDS = st.lists(st.tuples(ACCOUNT, AMOUNT), min_size=1, max_size=6)
 RULES = [AggregateRules(Account)]
 TURNS = st.sampled_from([0, 0, 0, 1, 3, 10])
-
-
-class OtherProcess:
-    """Carries out commands beside this process; see `hot`."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.modelling.hot"],
-            cwd=ROOT,
-            env={"PYTHONPATH": f"{ROOT}"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def tell(self, order: Order) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{msgspec.json.encode(order).decode()}\n")
-        self._process.stdin.flush()
-
-    def ask(self, order: Order) -> None:
-        """Tell it something, and wait until all that it does has ended."""
-        self.tell(order)
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "done\n"
-
-    def end(self) -> None:
-        try:
-            self._process.communicate(timeout=30)
-        finally:
-            self._process.kill()
-        assert self._process.returncode == 0
 
 
 class HotAggregates(RuleBasedStateMachine):

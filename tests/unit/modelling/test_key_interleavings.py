@@ -164,6 +164,7 @@ class Interleavings(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.runner.run(self._end())
         assert not self.asked_again
+        assert not any(bus._deduplication._waiting for bus in self.buses)
         streams = self.store.memory._streams
         stored: dict[str, list[StoredEvent]] = {}  # by the attempt that stored it
         for events in streams.values():

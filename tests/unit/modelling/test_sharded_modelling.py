@@ -111,6 +111,23 @@ async def test_a_repeated_command_is_recognised(bus: LocalCommandBus) -> None:
             await bus.send(Add(id, 1), idempotency_key=f"k{id}")
 
 
+async def test_a_command_repeated_at_once(store: ShardedEventStore, bus: LocalCommandBus) -> None:
+    """Whoever sends a command again while it is under way gets its outcome, in every shard."""
+    other = LocalCommandBus([Repository(Counter, store, source="counters").handlers()])
+    for id in map(str, range(6)):
+        for command in (Start(id), Add(id, 3), Add(id, 0)):
+            key = f"k{id}-{command!r}"
+            first = asyncio.ensure_future(bus.send(command, idempotency_key=key))
+            await asyncio.sleep(0)
+            first.cancel()
+            results = await asyncio.gather(
+                *(each.send(command, idempotency_key=key) for each in (bus, other, bus))
+            )
+            assert len({(result.version, result.token) for result in results}) == 1
+            assert sum(not result.duplicate for result in results) <= 1
+        assert await store.version(f"Counter/{id}") == 2
+
+
 async def test_rejections_and_snapshots(
     store: ShardedEventStore, bus: LocalCommandBus, repository: Repository[Counter]
 ) -> None:
