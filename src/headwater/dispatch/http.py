@@ -51,12 +51,14 @@ class HttpForm:
         """Return the request that carries a message.
 
         Raises:
-            MalformedMessage: a query holds None or nothing where its default says otherwise.
+            MalformedMessage: a query holds None or nothing where its default says otherwise, or
+                a command a number that has no form in JSON.
         """
         path = self.route.path
         for name in self._in_path:
             path = path.replace(f"{{{name}}}", quote(str(getattr(message, name)), safe=""))
         if self.kind.kind == "command":
+            self._form.check_finite(message)
             if not self._in_path:
                 return HttpRequest(self.route.method, path, _encode(message))
             rest = {name: getattr(message, name) for name in self._elsewhere}
@@ -113,7 +115,7 @@ class HttpForm:
             raise self._malformed(str(error)) from error
         texts = (*path.values(), *chain.from_iterable(parameters.values()))
         if any(len(text) >= DIGITS_ASKED for text in texts):
-            self._form.check_numbers(message)
+            self._form.check_whole(message)
         return message
 
     def _build(self, values: dict[str, Any]) -> Any:

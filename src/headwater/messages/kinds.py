@@ -16,6 +16,8 @@ Kinds = tuple[inspect.Type, ...]
 """The types that are declared for a value, a union taken apart; none: they are not known."""
 
 ANYTHING: Kinds = (inspect.AnyType(),)
+KEY = " key"
+"""How the step to a key of a mapping begins; no other does."""
 _RECORDS = (inspect.StructType, inspect.DataclassType)
 _DICTS = (inspect.DictType, inspect.FrozenDictType)
 
@@ -89,7 +91,7 @@ def parts_of(value: Any, kinds: Kinds) -> Iterator[Part]:
 
 def joined(path: str, step: str) -> str:
     """Return a path that goes on with a step."""
-    return (path + step).removeprefix(".")
+    return (path + step).removeprefix(".").lstrip()
 
 
 def _inside(kind: inspect.Type) -> Iterator[inspect.Type]:
@@ -109,7 +111,7 @@ def _entries(value: Mapping[Any, Any], kinds: Kinds) -> Iterator[Part]:
     for key, item in value.items():
         of_key = _otherwise(keys, kinds)
         of_value = flat(fields[key]) if key in fields else _otherwise(values, kinds)
-        yield Part(f".key {key!r}", key, of_key)
+        yield Part(f"{KEY} {key!r}", key, of_key)
         yield Part(f"[{key!r}]", item, of_value)
 
 
@@ -175,6 +177,7 @@ def _is_dataclass(value: Any) -> bool:
 
 __all__ = [
     "ANYTHING",
+    "KEY",
     "Kinds",
     "Part",
     "bare",

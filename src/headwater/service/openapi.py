@@ -9,6 +9,7 @@ import msgspec
 
 from headwater.dispatch import CommandResult
 from headwater.dispatch.http import HttpForm
+from headwater.messages.whole_numbers import INT_MAX, INT_MIN
 
 _REF = "#/components/schemas/{name}"
 
@@ -38,6 +39,8 @@ def openapi_document(
     types = [CommandResult, *commands, *queries]
     types += [form.kind.answer for form in forms if form.kind.kind == "query"]
     schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
+    for schema in (*schemas, *components.values()):
+        _bound(schema)
     by_type = dict(zip([repr(t) for t in types], schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for form in forms:
@@ -93,6 +96,23 @@ def _operation(
         "5XX": {"description": "failed", "content": problem},
     }
     return operation
+
+
+def _bound(schema: dict[str, Any]) -> None:
+    """State what is checked of whole numbers: 64 bits, unless they are declared `BigInt`."""
+    if schema.get("type") == "integer" and "format" not in schema:
+        schema["format"] = "int64"
+        if "exclusiveMinimum" not in schema:
+            schema.setdefault("minimum", INT_MIN)
+        if "exclusiveMaximum" not in schema:
+            schema.setdefault("maximum", INT_MAX)
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            _bound(schema[key])
+    for inner in (*schema.get("anyOf", ()), *schema.get("prefixItems", ())):
+        _bound(inner)
+    for inner in schema.get("properties", {}).values():
+        _bound(inner)
 
 
 def _header(name: str, description: str) -> dict[str, Any]:

@@ -103,6 +103,13 @@ class Tree(msgspec.Struct):
     children: "list[Tree]" = msgspec.field(default_factory=list)
 
 
+class Keyed(msgspec.Struct):
+    """Its fields are called like what paths say of mappings."""
+
+    key: Any = None
+    keys: Any = None
+
+
 class Happened(Event):
     text: str = ""
     whole: int = 0
@@ -142,6 +149,7 @@ class Happened(Event):
     larger: list[BigInt | None] = msgspec.field(default_factory=list)
     json: msgspec.Raw = msgspec.Raw(b"{}")
     renamed: int = msgspec.field(name="otherName", default=0)
+    keyed: Keyed | None = None
 
 
 cyclic: list[Any] = []
@@ -196,7 +204,7 @@ REFUSED: list[tuple[str, Any, str]] = [  # a field, a value, and what is said of
     ("by_name", {"a": PricedItem("a")}, "by_name['a'] is PricedItem("),
     ("by_name", {1: Item("a")}, "by_name key 1 is 1, which would come back as '1'"),
     ("by_number", {"x": "y"}, "by_number is {'x': 'y'}, which could not be read back"),
-    ("by_number", {2**63: "y"}, "by_number.key 9223372036854775808 is 9223372036854775808"),
+    ("by_number", {2**63: "y"}, "by_number key 9223372036854775808 is 9223372036854775808"),
     ("either", "x", "either is 'x', which could not be read back"),
     ("either", PricedItem("a"), "either is PricedItem("),
     ("either", 2**63, "either is 9223372036854775808, which has more than 64 bits"),
@@ -232,6 +240,9 @@ REFUSED: list[tuple[str, Any, str]] = [  # a field, a value, and what is said of
     ("careless", CarelessMore("a", more=1), "careless is "),
     ("large", 10**5000, "large is a whole number of 16610 bits, which has no form in JSON"),
     ("json", msgspec.Raw(b"{"), "content is Happened("),
+    ("keyed", Keyed(key=5j), "keyed.key is 5j, which has no form in JSON"),
+    ("keyed", Keyed(keys=5j), "keyed.keys is 5j, which has no form in JSON"),
+    ("free", {"key": 5j}, "free['key'] is 5j, which has no form in JSON"),
     ("renamed", "x", "otherName is 'x', which could not be read back"),
 ]
 
