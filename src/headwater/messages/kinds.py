@@ -55,6 +55,12 @@ def bare(kind: inspect.Type) -> inspect.Type:
     return kind.type if isinstance(kind, inspect.Metadata) else kind
 
 
+def class_of(kind: inspect.StructType | inspect.DataclassType) -> type:
+    """Return the class of a record, also of a generic one."""
+    cls: type = getattr(kind.cls, "__origin__", kind.cls)
+    return cls
+
+
 def reachable(kinds: Kinds) -> Iterator[inspect.Type]:
     """Yield types and all that they are made of, each once, unions taken apart."""
     seen: set[int] = set()
@@ -167,7 +173,7 @@ def _fields_of(kind: inspect.Type, cls: type) -> tuple[inspect.Field, ...]:
         return one.fields if isinstance(one, inspect.TypedDictType) else ()
     if not isinstance(one, _RECORDS):
         return ()
-    return one.fields if getattr(one.cls, "__origin__", one.cls) is cls else ()
+    return one.fields if class_of(one) is cls else ()
 
 
 def _is_dataclass(value: Any) -> bool:
@@ -181,6 +187,7 @@ __all__ = [
     "Kinds",
     "Part",
     "bare",
+    "class_of",
     "flat",
     "is_collection",
     "is_open",

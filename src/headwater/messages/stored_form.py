@@ -22,6 +22,7 @@ from headwater.messages.kinds import (
     KEY,
     Kinds,
     Part,
+    class_of,
     is_collection,
     is_open,
     is_record,
@@ -176,7 +177,9 @@ def shown(value: Any) -> str:
 
 def _compares_fields(kind: inspect.Type) -> bool:
     """Whether structs of a type are equal only if all of their fields are."""
-    return not isinstance(kind, inspect.StructType) or kind.cls.__eq__ is msgspec.Struct.__eq__
+    return (
+        not isinstance(kind, inspect.StructType) or class_of(kind).__eq__ is msgspec.Struct.__eq__
+    )
 
 
 def _writer(
