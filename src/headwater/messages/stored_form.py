@@ -177,9 +177,10 @@ def shown(value: Any) -> str:
 
 def _compares_fields(kind: inspect.Type) -> bool:
     """Whether structs of a type are equal only if all of their fields are."""
-    return (
-        not isinstance(kind, inspect.StructType) or class_of(kind).__eq__ is msgspec.Struct.__eq__
-    )
+    if not isinstance(kind, inspect.StructType):
+        return True
+    own: Any = class_of(kind).__eq__
+    return own is msgspec.Struct.__eq__
 
 
 def _writer(
