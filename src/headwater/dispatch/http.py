@@ -109,13 +109,15 @@ class HttpForm:
         """Return the request that carries a message.
 
         Raises:
-            MalformedMessage: a value would arrive as another one, or not at all.
+            MalformedMessage: a value would arrive as another one, or not at all, or a number has
+                no form in JSON.
         """
         try:
             path = self.route.path
             for name in self._in_path:
                 path = path.replace(f"{{{name}}}", quote(self._path_text(name, message), safe=""))
             if self.kind.kind == "command":
+                self._form.check_finite(message)
                 return HttpRequest(self.route.method, path, self._body(message))
             query = urlencode(self._pairs(message))
         except (msgspec.MsgspecError, TypeError, UnicodeEncodeError) as error:
@@ -200,7 +202,7 @@ class HttpForm:
             self._read(values, name, texts)
         message = self._build(values)
         if any(len(text) >= DIGITS_ASKED for text in chain(path.values(), *parameters.values())):
-            self._form.check_numbers(message)
+            self._form.check_whole(message)
         return message
 
     def _from_path(self, path: Mapping[str, str]) -> dict[str, Any]:

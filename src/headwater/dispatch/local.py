@@ -123,7 +123,7 @@ class LocalCommandBus:
 def _with_fingerprint(message: CommandMessage) -> CommandMessage:
     try:
         fingerprint = fingerprint_of(message.command)
-    except (TypeError, msgspec.MsgspecError) as error:
+    except Exception as error:
         name = f"command {message_type(type(message.command)).name!r}"
         raise MalformedMessage(name=name, reason=str(error)) from error
     return msgspec.structs.replace(message, fingerprint=fingerprint)

@@ -16,6 +16,8 @@ Kinds = tuple[inspect.Type, ...]
 """The types that are declared for a value, a union taken apart; none: they are not known."""
 
 ANYTHING: Kinds = (inspect.AnyType(),)
+KEY = " key"
+"""How the step to a key of a mapping begins; no other does."""
 _RECORDS = (inspect.StructType, inspect.DataclassType)
 _DICTS = (inspect.DictType, inspect.FrozenDictType)
 
@@ -51,6 +53,12 @@ def is_open(kinds: Kinds) -> bool:
 def bare(kind: inspect.Type) -> inspect.Type:
     """Return a type without what is said beside it."""
     return kind.type if isinstance(kind, inspect.Metadata) else kind
+
+
+def class_of(kind: inspect.StructType | inspect.DataclassType) -> type:
+    """Return the class of a record, also of a generic one."""
+    cls: type = getattr(kind.cls, "__origin__", kind.cls)
+    return cls
 
 
 def reachable(kinds: Kinds) -> Iterator[inspect.Type]:
@@ -89,7 +97,7 @@ def parts_of(value: Any, kinds: Kinds) -> Iterator[Part]:
 
 def joined(path: str, step: str) -> str:
     """Return a path that goes on with a step."""
-    return (path + step).removeprefix(".")
+    return (path + step).removeprefix(".").lstrip()
 
 
 def _inside(kind: inspect.Type) -> Iterator[inspect.Type]:
@@ -109,7 +117,7 @@ def _entries(value: Mapping[Any, Any], kinds: Kinds) -> Iterator[Part]:
     for key, item in value.items():
         of_key = _otherwise(keys, kinds)
         of_value = flat(fields[key]) if key in fields else _otherwise(values, kinds)
-        yield Part(f".key {key!r}", key, of_key)
+        yield Part(f"{KEY} {key!r}", key, of_key)
         yield Part(f"[{key!r}]", item, of_value)
 
 
@@ -165,7 +173,7 @@ def _fields_of(kind: inspect.Type, cls: type) -> tuple[inspect.Field, ...]:
         return one.fields if isinstance(one, inspect.TypedDictType) else ()
     if not isinstance(one, _RECORDS):
         return ()
-    return one.fields if getattr(one.cls, "__origin__", one.cls) is cls else ()
+    return one.fields if class_of(one) is cls else ()
 
 
 def _is_dataclass(value: Any) -> bool:
@@ -175,9 +183,11 @@ def _is_dataclass(value: Any) -> bool:
 
 __all__ = [
     "ANYTHING",
+    "KEY",
     "Kinds",
     "Part",
     "bare",
+    "class_of",
     "flat",
     "is_collection",
     "is_open",

@@ -19,8 +19,10 @@ from msgspec import inspect
 from headwater.errors import DeclarationError, MalformedMessage, Unstorable
 from headwater.messages.kinds import (
     ANYTHING,
+    KEY,
     Kinds,
     Part,
+    class_of,
     is_collection,
     is_open,
     is_record,
@@ -81,7 +83,7 @@ class StoredForm:
             _writer(self.read, self._within, self._examine) if quick else self._examine
         )
 
-    def check_numbers(self, value: Any) -> None:
+    def check_whole(self, value: Any) -> None:
         """Check that no whole number has more than 64 bits.
 
         Raises:
@@ -89,12 +91,25 @@ class StoredForm:
         """
         found = beyond(value, self._kinds)
         if found is not None:
-            path, number = found
-            raise MalformedMessage(name=self.name, reason=f"{path} is {shown(number)}, {TOO_LARGE}")
+            raise self._malformed(Fault(*found, TOO_LARGE))
+
+    def check_finite(self, value: Any) -> None:
+        """Check that no number is infinite or none, which JSON would turn into null.
+
+        Raises:
+            MalformedMessage: one is.
+        """
+        fault = _endless(value, "")
+        if fault is not None:
+            raise self._malformed(fault)
+
+    def _malformed(self, fault: Fault) -> MalformedMessage:
+        reason = f"{fault.path} is {shown(fault.value)}, {fault.reason}"
+        return MalformedMessage(name=self.name, reason=reason)
 
     def _validator(self) -> Callable[[Any], None]:
         """Return `validate`, in one piece: it is on the way of each command."""
-        read, within, name, check_numbers = self.read, self._within, self.name, self.check_numbers
+        read, within, name, check_whole = self.read, self._within, self.name, self.check_whole
 
         def validate(value: Any) -> None:
             try:
@@ -103,7 +118,7 @@ class StoredForm:
             except Exception as error:
                 raise MalformedMessage(name=name, reason=str(error)) from error
             if within is not None and not within(back, data):
-                check_numbers(back)
+                check_whole(back)
 
         return validate
 
@@ -162,7 +177,10 @@ def shown(value: Any) -> str:
 
 def _compares_fields(kind: inspect.Type) -> bool:
     """Whether structs of a type are equal only if all of their fields are."""
-    return not isinstance(kind, inspect.StructType) or kind.cls.__eq__ is msgspec.Struct.__eq__
+    if not isinstance(kind, inspect.StructType):
+        return True
+    own: Any = class_of(kind).__eq__
+    return own is msgspec.Struct.__eq__
 
 
 def _writer(
@@ -225,10 +243,10 @@ def _changed_mapping(given: Any, back: Mapping[Any, Any], kinds: Kinds, path: st
     if not isinstance(given, Mapping) or len(given) != len(back):
         return _becomes(given, back, path)
     of_given, of_back = parts_of(given, kinds), parts_of(back, kinds)
-    for (_, key, of_key), (_, key_back, _) in zip(of_given, of_back, strict=True):
+    for key, key_back in zip(of_given, of_back, strict=True):
         item, item_back = next(of_given), next(of_back)
-        if not is_open(of_key) and not _equal(key, key_back):
-            return _becomes(key, key_back, f"{path} key {shown(key)}".strip())
+        if not is_open(key.kinds) and not _equal(key.value, key_back.value):
+            return _becomes(key.value, key_back.value, joined(path, key.step))
         fault = _changed(item.value, item_back.value, item.kinds, joined(path, item.step))
         if fault is not None:
             return fault
@@ -271,7 +289,7 @@ def _unencodable(value: Any, error: Exception, path: str = "", depth: int = 0) -
         try:
             _encode(part.value)
         except Exception as inner:  # noqa: BLE001  # whatever it is, it is what is looked for
-            if part.step.startswith(".key"):
+            if part.step.startswith(KEY):
                 break  # the entry's own
             return _unencodable(part.value, inner, joined(path, part.step), depth + 1)
     return Fault(path, value, f"{_NO_JSON} ({error})")
@@ -297,7 +315,7 @@ def _undecodable(value: Any, data: bytes, read: Callable[[bytes], Any], error: E
 
 def _at(step: Any, value: Any, entries: Any) -> Part:
     """Return the part of a value that is at a step in its JSON."""
-    parts = [part for part in parts_of(value, ANYTHING) if not part.step.startswith(".key")]
+    parts = [part for part in parts_of(value, ANYTHING) if not part.step.startswith(KEY)]
     if isinstance(value, Mapping):
         return parts[list(entries).index(step)]
     if isinstance(step, int):

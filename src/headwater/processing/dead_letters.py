@@ -62,8 +62,10 @@ def code_of(error: BaseException) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Return an error for a person, with its type when it is none of ours."""
-    return str(error) if isinstance(error, HeadwaterError) else f"{type(error).__name__}: {error}"
+    """Return an error for a person, with its type when it is none of ours; it can be stored."""
+    ours = isinstance(error, HeadwaterError)
+    text = str(error) if ours else f"{type(error).__name__}: {error}"
+    return text.encode(errors="backslashreplace").decode()  # whatever a handler says in it
 
 
 def letter_of(

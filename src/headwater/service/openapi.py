@@ -11,6 +11,7 @@ from headwater.dispatch import CommandResult
 from headwater.dispatch.http import HttpForm
 from headwater.errors import Outcome
 from headwater.messages.idempotency import LENGTH_MAX as KEY_LENGTH_MAX
+from headwater.messages.whole_numbers import INT_MAX, INT_MIN
 
 _REF = "#/components/schemas/{name}"
 
@@ -44,6 +45,8 @@ def openapi_document(
     types = [CommandResult, *commands, *queries]
     types += [form.kind.answer for form in forms if form.kind.kind == "query"]
     schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
+    for schema in (*schemas, *components.values()):
+        _bound(schema)
     by_type = dict(zip([repr(t) for t in types], schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for form in forms:
@@ -115,6 +118,23 @@ def _content(form: HttpForm, own: dict[str, Any]) -> tuple[dict[str, Any], list[
     if form.tag is not None and form.kind.kind == "query":
         properties = {name: schema for name, schema in properties.items() if name != form.tag[0]}
     return properties, required
+
+
+def _bound(schema: dict[str, Any]) -> None:
+    """State what is checked of whole numbers: 64 bits, unless they are declared `BigInt`."""
+    if schema.get("type") == "integer" and "format" not in schema:
+        schema["format"] = "int64"
+        if "exclusiveMinimum" not in schema:
+            schema.setdefault("minimum", INT_MIN)
+        if "exclusiveMaximum" not in schema:
+            schema.setdefault("maximum", INT_MAX)
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            _bound(schema[key])
+    for inner in (*schema.get("anyOf", ()), *schema.get("prefixItems", ())):
+        _bound(inner)
+    for inner in schema.get("properties", {}).values():
+        _bound(inner)
 
 
 def _header(name: str, description: str) -> dict[str, Any]:

@@ -201,6 +201,24 @@ async def test_an_event_that_cannot_be_read(
         assert await totals(stores) == {"a": 1.0, **dict.fromkeys("bcdefgh", 4.0)}
 
 
+async def test_a_letter_can_always_be_stored(stores: Stores) -> None:
+    """Whatever a handler says in its error, the event is parked, and all else goes on."""
+
+    class Rude(Projection):
+        @event_handler(Gauge, key="gauge")
+        def measured(self, view: Gauge, event: Measured) -> None:
+            if event.gauge == "a":
+                raise ValueError("no \udcff \0 text")
+            view.total += event.value
+
+    processor = await stores.start(processor_of(stores, Rude))
+    await put(stores, Measured("a", 1.0), Measured("b", 2.0))
+    await stores.caught_up(processor)
+    (parked,) = await letters(admin_of(stores, Rude))
+    assert parked.error == "ValueError: no \\udcff \0 text"
+    assert await totals(stores) == {"b": 2.0}
+
+
 async def test_a_corrected_program_goes_on_where_the_other_stopped(stores: Stores) -> None:
     """When the class has been corrected, a retry handles what could not be read."""
     processor = await stores.start(processor_of(stores, Gauges))

@@ -300,3 +300,46 @@ def test_any_body_is_a_command_or_refused(body: bytes) -> None:
     for cls, path in ((ChangeThing, PATH), (Declare, {})):
         with contextlib.suppress(MalformedMessage):
             assert isinstance(HttpForm(cls).command(path, body), cls)
+
+
+def test_numbers_without_json_are_not_sent() -> None:
+    """A command with a number that JSON would turn into null is not sent."""
+
+    class Measure(Command):
+        gauge: str
+        value: float | None = None
+        others: Any = None
+
+    for measure, told in (
+        (Measure("a", float("inf")), "value is inf, which has no form in JSON"),
+        (Measure("a", others=[{"x": float("nan")}]), "others[0]['x'] is nan, which has no form"),
+    ):
+        with pytest.raises(MalformedMessage) as caught:
+            HttpForm(Measure).request(measure)
+        assert told in str(caught.value)
+    assert HttpForm(Measure).request(Measure("a", 1.0)).body
+
+
+def test_whole_numbers_of_a_query_have_64_bits() -> None:
+    """A number of more than 64 bits in a path or query string is refused, however it is placed."""
+
+    @route("GET /counts/{least}")
+    class Counts(Query[int]):
+        least: int
+        most: int | None = None
+        some: tuple[int, ...] = ()
+        real: float = float("-inf")
+        text: str = ""
+
+    form = HttpForm(Counts)
+    large = str(2**63)
+    for path, parameters in (
+        (large, {}),
+        ("-9223372036854775809", {}),
+        ("1", {"most": [large]}),
+        ("1", {"some": ["1", large]}),
+    ):
+        with pytest.raises(MalformedMessage, match="more than 64 bits"):
+            form.query({"least": path}, parameters)
+    kept = form.query({"least": str(-(2**63))}, {"some": [str(2**63 - 1)], "text": ["9" * 30]})
+    assert kept == Counts(-(2**63), some=(2**63 - 1,), text="9" * 30)
