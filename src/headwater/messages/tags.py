@@ -278,7 +278,8 @@ def _choice(cases: list[tuple[tuple[type, ...], Gather | None]], where: str) -> 
             return
         kind = type(value)
         exact = (of for classes, of in cases if kind in classes)
-        fitting = (of for classes, of in cases if isinstance(value, classes))
+        as_float = (float,) if isinstance(value, int) else ()  # which Python takes for one
+        fitting = (of for classes, of in cases if isinstance(value, classes) or classes == as_float)
         of = next(exact, next(fitting, misfit))
         if of is not None:
             of(value, out)

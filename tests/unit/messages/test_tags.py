@@ -113,6 +113,7 @@ def tags(hint: Any, *values: Any) -> list[tuple[str, ...]]:
         (Annotated[str, Tag("s")] | Annotated[int, Tag("n")], "7", "s:7"),
         (Annotated[str, Tag("s")] | Annotated[int, Tag("n")], 7, "n:7"),
         (Annotated[str, Tag("s")] | int, 7, ""),
+        (Annotated[str, Tag("s")] | Annotated[float, Tag("f")], 7, "f:7"),
         (Annotated[str, Tag("s")] | list[str], ["x"], ""),
         (Annotated[str | list[str], Tag("s")], ["x", "y"], "s:x s:y"),
         (Annotated[str | list[str], Tag("s")], "xy", "s:xy"),
