@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections.abc import Callable, Collection, Mapping
 
-from headwater.errors import HeadwaterError, NotCaughtUp, TokenNotFollowed
+from headwater.errors import HeadwaterError, NotCaughtUp, TokenMismatch, TokenNotFollowed
 from headwater.messages import ConsistencyToken
 from headwater.processing.applier import Applier
 from headwater.processing.claims import successor_of
@@ -101,12 +101,14 @@ class Progress:
             TokenNotFollowed: the processor follows nothing that the token names.
             MalformedMessage: the token names a shard that there is not.
         """
-        if not passed_on and not self._follows(token):
+        if not passed_on and token.sources and not self._coverage.follows(token):
             raise TokenNotFollowed(processor=self._name, sources=sorted(token.sources))
         if not self._covers(token):
             await self._reach(token, timeout_s)
-        if any(known.parked for known in self.tokens.values()):
-            await self._parked.check(self.tokens, token)
+        for known in self.tokens.values():
+            if known.parked:
+                await self._parked.check(self.tokens, token)
+                break
 
     async def _reach(self, token: ConsistencyToken, timeout_s: float) -> None:
         """Wait until a token is covered."""
@@ -155,14 +157,16 @@ class Progress:
                 if successor_of(segments, generation):
                     return " (its views are just being swapped)"
                 mine = [s for s in segments if s.generation == generation]
+                for segment in mine:
+                    try:
+                        self._source.check(token_of(segment.token))
+                    except TokenMismatch:
+                        return " (its views are of a store that was replaced: rebuild them)"
                 now = self._clock()
                 idle = sum(not s.owner or s.lease_until <= now for s in mine)
                 if idle or not mine:
                     return f" (nobody works on {idle or 'any'} of its {len(mine)} segments)"
         return ""
-
-    def _follows(self, token: ConsistencyToken) -> bool:
-        return not token.sources or any(True for _ in followed(self._source, token))
 
     def _covers(self, token: ConsistencyToken) -> bool:
         complete = 0 < self.count <= len(self.tokens)
