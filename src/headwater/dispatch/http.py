@@ -37,6 +37,7 @@ class _Field(msgspec.Struct, frozen=True):
     default: Any
     decode: Callable[[bytes], Any]
     text: UrlText | None
+    plain: bool  # any text is a value of it
 
 
 class HttpForm:
@@ -103,7 +104,8 @@ class HttpForm:
         if field.default_factory is not msgspec.NODEFAULT:
             default = field.default_factory()
         decode = msgspec.json.Decoder(hint).decode
-        return _Field(field.name, field.required, default, decode, text)
+        plain = text is not None and text.plain
+        return _Field(field.name, field.required, default, decode, text, plain)
 
     def request(self, message: Any) -> HttpRequest:
         """Return the request that carries a message.
@@ -195,11 +197,12 @@ class HttpForm:
             MalformedMessage: a parameter is missing, unknown, repeated or of the wrong type, or a
                 whole number of more than 64 bits.
         """
+        values = self._from_path(path)
         if parameters:
             self._refuse_unknown(parameters, path)
-        values = self._from_path(path)
-        for name, texts in parameters.items():
-            self._read(values, name, texts)
+            for name, texts in parameters.items():
+                field = self._fields[name]
+                values[field.name] = self._read(field, name, texts)
         message = self._build(values)
         if any(len(text) >= DIGITS_ASKED for text in chain(path.values(), *parameters.values())):
             self._form.check_whole(message)
@@ -208,21 +211,21 @@ class HttpForm:
     def _from_path(self, path: Mapping[str, str]) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for name, text in path.items():
-            self._read(values, name, (text,))
+            field = self._fields[name]
+            values[field.name] = text if field.plain else self._read(field, name, (text,))
         return values
 
-    def _read(self, values: dict[str, Any], name: str, texts: Sequence[str]) -> None:
-        field = self._fields[name]
+    def _read(self, field: _Field, name: str, texts: Sequence[str]) -> Any:
         assert field.text is not None
         try:
-            values[field.name] = field.text.read(texts)
+            return field.text.read(texts)
         except msgspec.ValidationError as error:
             given = f"={texts[0]!r}" if len(texts) == 1 else f" is given {len(texts)} times"
             raise self._malformed(f"{name}{given}: {error}") from error
 
     def _build(self, values: dict[str, Any]) -> Any:
-        missing = [name for of, name in self._required.items() if of not in values]
-        if missing:
+        if not self._required.keys() <= values.keys():
+            missing = [name for of, name in self._required.items() if of not in values]
             raise self._malformed(f"missing {missing}")
         try:
             return self._cls(**values)

@@ -101,10 +101,11 @@ class _Scalar:
 class UrlText:
     """The text form of one type, compiled: values to texts, and texts to values.
 
-    A sequence is several texts, and has a form only where ``repeated`` is.
+    A sequence is several texts, and has a form only where ``repeated`` is. ``plain``: it is any
+    text, and nothing else.
     """
 
-    __slots__ = ("_finite", "_hint", "_items", "_plain", "_scalar")
+    __slots__ = ("_finite", "_hint", "_items", "_scalar", "plain")
 
     def __init__(self, hint: Any, *, repeated: bool) -> None:
         """Compile.
@@ -120,7 +121,7 @@ class UrlText:
             if not isinstance(member, _SCALARS):
                 raise TypeError(_name(member))
         self._hint = hint
-        self._plain = len(members) == 1 and members[0] == inspect.StrType()
+        self.plain = len(members) == 1 and members[0] == inspect.StrType()
         self._scalar = _Scalar(scalars) if scalars else None
         self._items = [_Scalar(item) for item in items]
         self._finite = all(s.finite for s in (*self._items, self._scalar) if s)
@@ -131,7 +132,7 @@ class UrlText:
         Raises:
             ValueError: there are none: it would be read as another value, or refused.
         """
-        if self._plain and type(value) is str:
+        if self.plain and type(value) is str:
             return [value]
         several = bool(self._items) and isinstance(value, _SEVERAL)
         texts = [text_of(item) for item in (value if several else (value,))]
@@ -164,7 +165,7 @@ class UrlText:
         if len(texts) != 1:
             msg = f"Expected one value, got {len(texts)}"
             raise msgspec.ValidationError(msg)
-        if self._plain:
+        if self.plain:
             return texts[0]
         assert self._scalar is not None
         if self._scalar.single:

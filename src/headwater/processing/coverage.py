@@ -40,6 +40,9 @@ class Coverage(Protocol):
 
     pure: bool
 
+    def follows(self, wanted: ConsistencyToken) -> bool:
+        """Whether a token names anything that is followed."""
+
     def covers(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> bool:
         """Whether everything up to the token was handled; without I/O.
 
@@ -67,7 +70,13 @@ class StoreCoverage:
 
     def __init__(self, source: Source) -> None:
         """Compare for a store."""
-        self._source = source
+        assert isinstance(source, StoreSource)
+        self._name, self._store = source.name, source.store
+        self._shards = len(source.store.shards)
+
+    def follows(self, wanted: ConsistencyToken) -> bool:
+        """See `Coverage.follows`."""
+        return self._name in wanted.sources
 
     def covers(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> bool:
         """See `Coverage.covers`."""
@@ -79,19 +88,17 @@ class StoreCoverage:
 
     def gap(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> tuple[int, int]:
         """See `Coverage.gap`."""
-        assert isinstance(self._source, StoreSource)
-        name, epoch = self._source.name, self._source.store.epoch
+        name, epoch = self._name, self._store.epoch
         state = wanted.sources.get(name)
         if state is None:
             return 0, 0
         if state.epoch != epoch:
             raise TokenMismatch(source=name, expected=epoch, actual=state.epoch)
-        count = len(self._source.store.shards)
         for shard, target in state.shards.items():
-            if not 0 <= shard < count:
-                reason = f"it names shard {shard} of {name!r}, which has {count}"
+            if not 0 <= shard < self._shards:
+                reason = f"it names shard {shard} of {name!r}, which has {self._shards}"
                 raise MalformedMessage(name="consistency token", reason=reason)
-            marks = (token.shard_position(name, shard) for token in tokens.values())
+            marks = [token.position_in(name, epoch, shard) for token in tokens.values()]
             if (position := min(marks, default=0)) < target:
                 return position, target
         return 0, 0
@@ -112,6 +119,10 @@ class BusCoverage:
         self._source = source
         self._covered: dict[tuple[str, str], int] = {}
         self._noted: dict[tuple[str, str], tuple[int, dict[int, int]]] = {}
+
+    def follows(self, wanted: ConsistencyToken) -> bool:
+        """See `Coverage.follows`."""
+        return any(True for _ in followed(self._source, wanted))
 
     def covers(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> bool:
         """See `Coverage.covers`."""

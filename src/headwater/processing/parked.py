@@ -17,9 +17,11 @@ from headwater.processing.dead_letters import (
     letters,
     queue_of,
 )
-from headwater.processing.sources import RawEvent, StoreSource
+from headwater.processing.sources import RawEvent, StoreSource, close_iterator
 from headwater.processing.tokens import Token
 from headwater.views import ViewStore
+
+_PAGE = 20  # most commands have fewer events
 
 
 class ParkedEvents:
@@ -58,20 +60,25 @@ class ParkedEvents:
         """
         command = ""
         checked: set[str] = set()
-        pages = source.store.shards[shard].read(until=position, backwards=True, page_size=20)
-        async for page in pages:
-            for event in page.events:
-                cause = _cause_of(event)
-                if event.position < position and (not cause or cause != command):
-                    return
-                command = cause
-                sequence = self._applier.sequence_of(event)
-                if sequence in checked:
-                    continue
-                checked.add(sequence)
-                letter = await first_letter(self._views, lane_of(queue, sequence))
-                if letter is not None:
-                    self._refuse(letter, position)
+        pages = source.store.shards[shard].read(until=position, backwards=True, page_size=_PAGE)
+        try:
+            async for page in pages:
+                for event in page.events:
+                    cause = _cause_of(event)
+                    if event.position < position and (not cause or cause != command):
+                        return
+                    command = cause
+                    sequence = self._applier.sequence_of(event)
+                    if sequence not in checked:
+                        checked.add(sequence)
+                        await self._check_sequence(queue, sequence, position)
+        finally:
+            await close_iterator(pages)
+
+    async def _check_sequence(self, queue: str, sequence: str, position: int) -> None:
+        letter = await first_letter(self._views, lane_of(queue, sequence))
+        if letter is not None:
+            self._refuse(letter, position)
 
     async def _check_delivered(
         self, tokens: Mapping[int, Token], queue: str, place: Followed

@@ -5,18 +5,16 @@ import contextlib
 import time
 from collections.abc import Callable, Collection, Mapping
 
-from headwater.errors import HeadwaterError, NotCaughtUp, TokenNotFollowed
+from headwater.errors import NotCaughtUp, TokenNotFollowed
 from headwater.messages import ConsistencyToken
 from headwater.processing.applier import Applier
-from headwater.processing.claims import successor_of
-from headwater.processing.coverage import Coverage, coverage_of, followed
+from headwater.processing.behind import why_behind
+from headwater.processing.coverage import Coverage, coverage_of
 from headwater.processing.parked import ParkedEvents
 from headwater.processing.settings import DEFAULTS
-from headwater.processing.sources import StoreSource, close_iterator
+from headwater.processing.sources import close_iterator
 from headwater.processing.tokens import Token, token_of
 from headwater.views import ViewStore
-
-_WHY_S = 0.5  # how long it may take to find out why a wait was in vain
 
 
 class Progress:
@@ -101,12 +99,14 @@ class Progress:
             TokenNotFollowed: the processor follows nothing that the token names.
             MalformedMessage: the token names a shard that there is not.
         """
-        if not passed_on and not self._follows(token):
+        if not passed_on and token.sources and not self._coverage.follows(token):
             raise TokenNotFollowed(processor=self._name, sources=sorted(token.sources))
         if not self._covers(token):
             await self._reach(token, timeout_s)
-        if any(known.parked for known in self.tokens.values()):
-            await self._parked.check(self.tokens, token)
+        for known in self.tokens.values():
+            if known.parked:
+                await self._parked.check(self.tokens, token)
+                break
 
     async def _reach(self, token: ConsistencyToken, timeout_s: float) -> None:
         """Wait until a token is covered."""
@@ -127,7 +127,7 @@ class Progress:
                 position=position,
                 expected=expected,
                 waited_s=waited_s,
-                why=await self._why(token),
+                why=await why_behind(self._name, self._source, self._views, token, self._clock),
             ) from None
         finally:
             self._waiting.pop(reached, None)
@@ -139,30 +139,6 @@ class Progress:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
-
-    async def _why(self, token: ConsistencyToken) -> str:
-        """Return what keeps a token from being reached, as far as that is soon found out."""
-        with contextlib.suppress(HeadwaterError, TimeoutError):
-            async with asyncio.timeout(_WHY_S):
-                if isinstance(self._source, StoreSource):
-                    head = await self._source.head()
-                    for place in followed(self._source, token):
-                        end = head.shard_position(self._source.name, place.shard)
-                        if end < place.position:
-                            return f" (the event store ends at {end}: what it names is not there)"
-                segments = await self._views.segments(self._name)
-                generation = await self._views.generation(self._name)
-                if successor_of(segments, generation):
-                    return " (its views are just being swapped)"
-                mine = [s for s in segments if s.generation == generation]
-                now = self._clock()
-                idle = sum(not s.owner or s.lease_until <= now for s in mine)
-                if idle or not mine:
-                    return f" (nobody works on {idle or 'any'} of its {len(mine)} segments)"
-        return ""
-
-    def _follows(self, token: ConsistencyToken) -> bool:
-        return not token.sources or any(True for _ in followed(self._source, token))
 
     def _covers(self, token: ConsistencyToken) -> bool:
         complete = 0 < self.count <= len(self.tokens)

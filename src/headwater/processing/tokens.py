@@ -54,6 +54,12 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
         marks = self.positions.get(source)
         return marks[shard][1] if marks and shard in marks else 0
 
+    def position_in(self, source: str, epoch: str, shard: int) -> int:
+        """Return the position of one shard of a store, 0 when it is of another epoch."""
+        marks = self.positions.get(source)
+        mark = marks.get(shard) if marks else None
+        return mark[1] if mark and mark[0] == epoch else 0
+
 
 _decode = msgspec.json.Decoder(Token).decode
 

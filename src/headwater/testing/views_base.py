@@ -31,6 +31,14 @@ class Numbered(View):
     text: str = ""
 
 
+class Renamed(View, rename="camel"):
+    """A document whose fields have other names in JSON."""
+
+    row_id: Annotated[str, Key]
+    home_town: Annotated[str | None, Index] = msgspec.field(default=None, name="city")
+    born_in: Annotated[int, Index] = 0
+
+
 class Clock:
     """A clock that the test moves."""
 
@@ -67,7 +75,7 @@ class ViewStoreSuite:
     async def store(self, tmp_path: Path, clock: Clock) -> AsyncIterator[ViewStore]:
         """Open a store with room for the suite's documents."""
         store = await self.open_store(tmp_path, clock)
-        await store.ensure([Person, Numbered])
+        await store.ensure([Person, Numbered, Renamed])
         yield store
         await store.close()
 

@@ -14,6 +14,7 @@ from headwater.testing.views_base import (
     WAIT_S_MAX,
     Numbered,
     Person,
+    Renamed,
     ViewStoreSuite,
     claim,
     one_segment,
@@ -105,6 +106,18 @@ class ViewDocuments(ViewStoreSuite):
         assert await store.get(Person, "p") == Person("p", "Bonn", age=3)
         assert (await store.find(Person, where={"city": "Rome"})).items == []
         assert await store.count(Person) == 1
+
+    async def test_renamed_fields(self, store: ViewStore) -> None:
+        """Fields with other names in JSON are found and ordered by their names in Python."""
+        rows = [Renamed("b", "Oslo", 1990), Renamed("a", None, 1980), Renamed("c", "Oslo", 1970)]
+        await save(store, *rows)
+        assert await store.get_many(Renamed, ["a", "b"]) == {"a": rows[1], "b": rows[0]}
+        found = await store.find(Renamed, where={"home_town": "Oslo"}, order_by="born_in")
+        assert found.items == [rows[2], rows[0]]
+        assert (await store.find(Renamed, where={"row_id": Range("b", "b")})).items == [rows[0]]
+        for name in ("city", "homeTown", "bornIn"):
+            with pytest.raises(InvalidInput, match=name):
+                await store.find(Renamed, where={name: None})
 
     async def test_delete_ignores_what_does_not_exist(self, store: ViewStore) -> None:
         """Deleting removes the keys that exist and ignores the others."""

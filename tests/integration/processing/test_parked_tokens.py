@@ -6,8 +6,9 @@ import pytest
 from headwater.errors import EventParked, NotCaughtUp
 from headwater.eventbus import BusEvent
 from headwater.eventstore import NewEvent, StreamWrite
+from headwater.eventstore.memory import MemoryEventStore
 from headwater.messages import ConsistencyToken, Event, Metadata, new_id
-from headwater.processing import BusSource, Processor, ProcessorAdmin, rebuild
+from headwater.processing import BusSource, Processor, ProcessorAdmin, StoreSource, rebuild
 from headwater.processing.tokens import token_of
 from headwater.views import Segment, View, ViewStore
 from tests.integration.processing.conftest import QUICK, Stores, until
@@ -420,6 +421,30 @@ async def test_a_token_beyond_the_end_of_the_store(ledgers: Ledgers) -> None:
     with pytest.raises(NotCaughtUp, match=r"the event store ends at 0") as raised:
         await processor.wait_for(ledgers.stores.at(9), timeout_s=0.02)
     assert raised.value.status == 503
+
+
+async def test_views_of_a_replaced_store(ledgers: Ledgers) -> None:
+    """Views that were made from the store before are not taken for those of the new one."""
+    stores = ledgers.stores
+    former = await ledgers.start()
+    await append(stores.store, "a", Opened("a", "x"), Deposited("a", 1), Deposited("a", 2))
+    await stores.caught_up(former)
+    await former.stop()
+    replaced = MemoryEventStore()
+    position = await append(replaced, "b", Opened("b", "x"))
+    token = ConsistencyToken.at("ledger", replaced.epoch, position)
+    processor = await stores.start(
+        Processor(
+            Ledger,
+            source=StoreSource(replaced, "ledger"),
+            views=stores.views,
+            owner="two",
+            settings=QUICK,
+        )
+    )
+    with pytest.raises(NotCaughtUp, match=r"a store that was replaced: rebuild") as raised:
+        await processor.wait_for(token, timeout_s=0.05)
+    assert raised.value.position == 0
 
 
 async def test_segments_that_nobody_works_on(ledgers: Ledgers) -> None:

@@ -1,6 +1,7 @@
 """Projections over a store: exactly once, in order, live and from the past."""
 
 import asyncio
+from typing import Annotated
 
 import pytest
 
@@ -8,7 +9,7 @@ from headwater.errors import MalformedMessage, NotCaughtUp, TokenMismatch, Token
 from headwater.messages import ConsistencyToken, current, upcaster, wire
 from headwater.messages.types import Event
 from headwater.processing import EventHandlers, Processor, Projection, event_handler
-from headwater.views import ViewTransaction
+from headwater.views import Index, Key, View, ViewTransaction
 from tests.integration.processing.conftest import QUICK, Stores, until
 from tests.integration.processing.domain import (
     AccountView,
@@ -56,6 +57,44 @@ async def test_deleting_handler_removes_and_opening_creates_again(stores: Stores
     await stores.caught_up(processor)
     assert await stores.views.get(AccountView, "a") is None
     assert await stores.views.get(AccountView, "b") == AccountView("b", "Bert")
+
+
+class Counted(Event, rename="kebab"):
+    item_no: str
+    how_many: int
+
+
+class CountedView(View, rename="camel"):
+    item_no: Annotated[str, Key]
+    in_stock: Annotated[int, Index] = 0
+
+
+class RowView(View, array_like=True):
+    row_no: Annotated[int, Key]
+    in_stock: int = 0
+
+
+async def test_views_and_events_with_other_names_in_json(stores: Stores) -> None:
+    """Views and events whose stored form has other names, or none, are kept as any."""
+
+    class Stock(Projection):
+        @event_handler(CountedView, key="item_no")
+        def counted(self, view: CountedView, event: Counted) -> None:
+            view.in_stock += event.how_many
+
+        @event_handler(RowView, key="item_no")
+        def row(self, view: RowView, event: Counted) -> None:
+            view.in_stock += event.how_many
+
+    await append(stores.store, "7", Counted("7", 2), Counted("7", 3))
+    processor = await stores.start(
+        Processor(Stock, source=stores.source, views=stores.views, owner="me", settings=QUICK)
+    )
+    await processor.wait_for(stores.at(2), timeout_s=10)
+    assert (await stores.views.find(CountedView, where={"in_stock": 5})).items == [
+        CountedView("7", 5)
+    ]
+    assert await stores.views.get(RowView, "7") == RowView(7, 5)
 
 
 async def test_free_form_handler_sees_what_came_before_it(stores: Stores) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from headwater.dispatch import CommandResult
 from headwater.errors import (
+    EventParked,
     Forbidden,
     HeadwaterError,
     IdempotencyKeyReused,
@@ -17,7 +18,13 @@ from headwater.errors import (
     UnknownMessage,
 )
 from headwater.eventstore import NewEvent, StreamWrite
-from headwater.messages import Command, current, decode_metadata, new_metadata
+from headwater.messages import (
+    Command,
+    ConsistencyToken,
+    current,
+    decode_metadata,
+    new_metadata,
+)
 from headwater.processing import ProcessorAdmin, SagaProcessor, StoreSource, saga_applier
 from headwater.processing.saga_views import PendingCommand, SagaDeadline, SagaState
 from tests.integration.processing.bank import (
@@ -272,6 +279,7 @@ async def test_a_failing_saga_is_parked_alone_and_retried(bank: Bank) -> None:
     await bank.happened(TransferRequested("bad", "rich", "shop", 3))
     await until(lambda: saga.saga_status().waiting == 1)
     await bank.happened(Poked("bad"))
+    poked = await bank.stores.store.head()
 
     async def parked() -> bool:
         return (await bank.admin().status()).dead_letters == 1
@@ -286,6 +294,10 @@ async def test_a_failing_saga_is_parked_alone_and_retried(bank: Bank) -> None:
     await until(both)
     letters = [letter async for letter in bank.admin().letters("bad")]
     assert [letter.type for letter in letters] == ["Poked", "Withdrawn"]
+    with pytest.raises(EventParked, match="'bad'"):  # who waits for the saga is told
+        await saga.wait_for(
+            ConsistencyToken.at("bank", bank.stores.store.epoch, poked), timeout_s=30
+        )
     assert await bank.admin().drop("bad", letter=letters[0].id) == 1
     assert (await bank.admin().retry("bad")).handled == 1
     await until(bank.idle)

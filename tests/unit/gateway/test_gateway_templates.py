@@ -18,6 +18,7 @@ from headwater.gateway import templates
         ("/report-{year}.json", ["/report-2026.json"], ["/report-2026xjson", "/report-.json"]),
         ("/files/{rest:path}", ["/files/a", "/files/a/b/c"], ["/files/"]),
         ("/a.b/{x}", ["/a.b/1"], ["/aXb/1"]),
+        ("/a/{item-no}/{größe.x}", ["/a/1/2"], ["/a/1", "/a/1/2/3"]),
         ("/käse/{x}", ["/k%C3%A4se/1"], ["/kse/1"]),
     ],
 )
@@ -59,9 +60,12 @@ def test_faulty_template_is_named(path):
 
 def test_capture_takes_one_parameter():
     """A pattern captures the parameter that it is told to."""
-    found = re.fullmatch(templates.pattern("/a/{x}/b/{y}", capture="y"), "/a/1/b/2")
-    assert found is not None
-    assert found.groups() == ("2",)
+    for name in ("y", "accountId", "account-id", "größe"):
+        path = f"/a/{{x}}/b/{{{name}}}"
+        assert templates.parameters(path) == ("x", name)
+        found = re.fullmatch(templates.pattern(path, capture=name), "/a/1/b/2")
+        assert found is not None
+        assert found.groups() == ("2",)
 
 
 _SEGMENTS = st.lists(st.sampled_from(["a", "b", "x-{}", "{}"]), min_size=1, max_size=4)
