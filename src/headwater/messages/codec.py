@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 
-from headwater.errors import DeclarationError, MalformedMessage, UnknownMessage
+from headwater.errors import MalformedMessage, UnknownMessage
+from headwater.messages.inheritance import same_wire_name
 from headwater.messages.metadata import Metadata
 from headwater.messages.types import Event, MessageType, message_type
 
@@ -31,18 +32,20 @@ class EventCodec:
         """Know one more event class; twice the same is fine."""
         kind = message_type(event)
         decoder = msgspec.json.Decoder(event).decode
-        for name in (kind.name, *kind.aliases):
+        for name in kind.names:
             known = self._decoders.get(name)
             if known is not None and known[2].cls is not event:
-                raise DeclarationError(
-                    subject=event.__name__,
-                    reason=f"wire name {name!r} belongs to {known[2].cls.__name__} already",
-                )
+                raise same_wire_name(event, known[2].cls, name)
             self._decoders[name] = (kind.version, decoder, kind)
 
     def knows(self, name: str) -> bool:
         """Whether events of this wire name can be decoded."""
         return name in self._decoders
+
+    def class_of(self, name: str) -> type[Event]:
+        """Return the class that events of a known wire name are decoded to."""
+        cls: type[Event] = self._decoders[name][2].cls
+        return cls
 
     def decode(self, name: str, version: int, data: bytes) -> Event:
         """Return the event, lifted to the current version of its class.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import (
     Annotated,
     Any,
+    ClassVar,
     Generic,
     TypeVar,
     dataclass_transform,
@@ -24,7 +25,17 @@ M = TypeVar("M", bound="type[Command | Event | Query[Any]]")
 
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
 class MessageMeta(msgspec.StructMeta):
-    """Tells type checkers that subclasses of messages are frozen, as they are at run time."""
+    """Tells type checkers that subclasses of messages are frozen, as they are at run time.
+
+    ``changes`` counts what has been defined and named, so that whoever keeps a table of classes
+    can tell that it is out of date.
+    """
+
+    changes: ClassVar[int] = 0
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ARG002  # of msgspec
+        super().__init__(*args)
+        MessageMeta.changes += 1
 
 
 class Command(msgspec.Struct, frozen=True, metaclass=MessageMeta):
@@ -74,10 +85,16 @@ class MessageType(msgspec.Struct, frozen=True):
     name: str
     version: int
     aliases: tuple[str, ...]
+    source: str
     fields: tuple[str, ...]
     target: str
     tag_fields: tuple[tuple[str, str], ...]
     answer: Any
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The wire names that it has and had."""
+        return tuple(dict.fromkeys((self.name, *self.aliases)))
 
     def target_of(self, message: Any) -> str:
         """Return the id that the message is directed at; ``""`` when it has no fields."""
@@ -106,26 +123,41 @@ class MessageType(msgspec.Struct, frozen=True):
         return _UPCASTERS.get(self.cls, {})
 
 
-_WIRE: dict[type, tuple[str, int, tuple[str, ...]]] = {}
+_WIRE: dict[type, tuple[str, int, tuple[str, ...], str]] = {}
 _ROUTES: dict[type, Route] = {}
 _UPCASTERS: dict[type, dict[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
 
 
-def wire(name: str, *, version: int = 1, aliases: Iterable[str] = ()) -> Callable[[M], M]:
+def wire(
+    name: str, *, version: int = 1, aliases: Iterable[str] = (), source: str = ""
+) -> Callable[[M], M]:
     """Give a message class a stable name (default: the class name), a version and former names.
 
+    Args:
+        name: what it is called where it is stored and sent.
+        version: raised when stored content must be lifted (see `upcaster`).
+        aliases: former names, under which it may be stored.
+        source: the service that owns the event. From the event bus only events of that service
+            are taken for this class, whatever others call theirs.
+
     Raises:
-        DeclarationError: the name is empty or the version below 1.
+        DeclarationError: a name is empty, the version below 1, or a command has a source.
     """
 
     def declare(cls: M) -> M:
+        former = tuple(aliases)
+        reason = ""
         if not name or version < 1:
-            raise DeclarationError(
-                subject=cls.__name__,
-                reason=f"@wire needs a name and a version from 1, got {name!r} and {version}",
-            )
-        _WIRE[cls] = (name, version, tuple(aliases))
+            reason = f"@wire needs a name and a version from 1, got {name!r} and {version}"
+        elif isinstance(aliases, str) or not all(former):
+            reason = f'@wire needs aliases that are names, aliases=["Former"], got {aliases!r}'
+        elif source and not issubclass(cls, Event):
+            reason = f"@wire(source={source!r}) is for events: who handles it is found by its name"
+        if reason:
+            raise DeclarationError(subject=cls.__name__, reason=reason)
+        _WIRE[cls] = (name, version, former, source)
         message_type.cache_clear()
+        MessageMeta.changes += 1
         return cls
 
     return declare
@@ -196,7 +228,7 @@ def message_type(cls: type) -> MessageType:
     kind = next((name for name, base in kinds.items() if issubclass(cls, base)), None)
     if kind is None or cls in kinds.values():
         raise DeclarationError(subject=cls.__name__, reason="is not a Command, Event or Query")
-    name, version, aliases = _WIRE.get(cls, (cls.__name__, 1, ()))
+    name, version, aliases, source = _WIRE.get(cls, (cls.__name__, 1, (), ""))
     fields: tuple[str, ...] = cls.__struct_fields__  # type: ignore[attr-defined]  # a Struct
     hints = get_type_hints(cls, include_extras=True)
     target = next(
@@ -209,6 +241,7 @@ def message_type(cls: type) -> MessageType:
         name=name,
         version=version,
         aliases=aliases,
+        source=source,
         fields=fields,
         target=target,
         tag_fields=tuple(

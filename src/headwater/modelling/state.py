@@ -11,6 +11,8 @@ import msgspec
 from headwater.errors import DeclarationError, InvalidInput
 from headwater.eventstore import EventFilter, FilterItem, StoredEvent
 from headwater.messages import Command, Event, EventCodec, Tag, message_type
+from headwater.messages.inheritance import known_events, nearest, qualified, same_wire_name
+from headwater.messages.types import MessageMeta
 from headwater.modelling.declarations import (
     CommandHandler,
     command_handlers_of,
@@ -66,8 +68,7 @@ class StateType:
         cls: the class.
         name: the first part of its streams' names.
         commands: its command handlers by command type.
-        events: its event types.
-        event_names: their wire names.
+        handlers: its event-sourcing handlers by the event type that they declare.
         fingerprint: identifies the shape of the state; a snapshot of another shape is ignored.
     """
 
@@ -88,29 +89,66 @@ class StateType:
         if "/" in self.name:
             raise DeclarationError(subject=cls.__name__, reason="a stream name contains no '/'")
         self.commands: dict[type[Command], CommandHandler] = command_handlers_of(cls, DecisionModel)
-        self._appliers: dict[type[Event], Applier] = event_handlers_of(cls)
-        self.events = tuple(self._appliers)
-        kinds = [message_type(event) for event in self.events]
-        self.event_names = tuple(n for kind in kinds for n in (kind.name, *kind.aliases))
-        self.codec = EventCodec(self.events)
-        self._stored: dict[str, tuple[int, Callable[[bytes], Event], Applier]] = {
-            name: (kind.version, msgspec.json.Decoder(kind.cls).decode, self._appliers[kind.cls])
-            for kind in kinds
-            for name in (kind.name, *kind.aliases)
-        }
+        self.handlers: dict[type[Event], Applier] = event_handlers_of(cls)
+        self._compile()
         schema = msgspec.json.encode(msgspec.json.schema(cls), order="deterministic")
         self.fingerprint = hashlib.blake2b(schema, digest_size=8).hexdigest()
         self.encode = msgspec.json.Encoder().encode
+
+    def _compile(self) -> None:
+        """Build the tables of the events that are known by now, derived ones included."""
+        self._as_of = MessageMeta.changes
+        events = known_events(self.handlers)
+        subject = qualified(self.cls)
+        self._appliers: dict[type[Event], Applier] = {
+            event: self.handlers[declared]
+            for event in events
+            if (declared := nearest(event, self.handlers, subject=subject)) is not None
+        }
+        self.codec = EventCodec(events)
+        self._stored: dict[str, tuple[int, Callable[[bytes], Event], Applier]] = {
+            name: (kind.version, msgspec.json.Decoder(kind.cls).decode, self._appliers[kind.cls])
+            for kind in map(message_type, events)
+            for name in kind.names
+        }
+
+    def _recompile(self) -> bool:
+        """Build the tables anew if events were defined since; return whether that was so."""
+        if self._as_of == MessageMeta.changes:
+            return False
+        self._compile()
+        return True
+
+    @property
+    def event_names(self) -> tuple[str, ...]:
+        """The wire names of the events that change the state."""
+        self._recompile()
+        return tuple(self._stored)
 
     def stream(self, id: str) -> str:
         """Return the name of the stream of one id."""
         return f"{self.name}/{id}"
 
     def apply(self, state: Any, event: Event) -> None:
-        """Change the state by one new event; an event without a handler changes nothing."""
+        """Change the state by one new event; an event without a handler changes nothing.
+
+        Raises:
+            DeclarationError: two handlers are equally near to it, or it has the wire name of
+                another event that changes the state.
+        """
         applier = self._appliers.get(type(event))
-        if applier is not None:
-            applier(state, event)
+        if applier is None:
+            applier = self._first(type(event))
+        applier(state, event)
+
+    def _first(self, event: type[Event]) -> Applier:
+        """Return what takes an event that is seen for the first time."""
+        if not self._recompile() or event not in self._appliers:
+            for name in message_type(event).names:
+                if name in self._stored:
+                    raise same_wire_name(event, self.codec.class_of(name), name)
+            self._appliers[event] = _nothing
+        return self._appliers[event]
 
     def replay(self, state: Any, events: Iterable[StoredEvent]) -> None:
         """Change the state by stored events, lifting older versions.
@@ -122,6 +160,9 @@ class StateType:
         for event in events:
             entry = stored.get(event.type)
             if entry is None:
+                if self._recompile():
+                    self.replay(state, [event])
+                    stored = self._stored
                 continue
             version, decode, applier = entry
             if event.type_version == version:
@@ -196,6 +237,10 @@ def _check_models(kind: StateType, *own: ModelType) -> None:
                     reason=f"{model.cls.__name__} takes {missing} from the command, but "
                     f"{handler.command.cls.__name__} has {list(handler.command.fields)}",
                 )
+
+
+def _nothing(state: Any, event: Event) -> None:
+    """Change nothing, as an event does that nobody has declared a handler for."""
 
 
 def split_stream(stream: str) -> tuple[str, str]:

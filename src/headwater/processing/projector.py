@@ -6,9 +6,11 @@ from typing import Any
 import msgspec
 
 from headwater.errors import DeclarationError, ViewNotFound
-from headwater.messages import EventCodec, Metadata, decode_metadata, handling, message_type
+from headwater.messages import Event, Metadata, decode_metadata, handling
+from headwater.messages.inheritance import known_events
 from headwater.processing.applier import Applier, EventFailed
 from headwater.processing.declarations import EventHandlers, Projection
+from headwater.processing.entries import Entry, chosen, entries_of
 from headwater.processing.inspection import FreeHandler, HandlerTable, KeyedHandler, handler_table
 from headwater.processing.message import EventMessage
 from headwater.processing.sources import RawEvent, Source
@@ -38,6 +40,9 @@ class _Plan(msgspec.Struct, frozen=True):
     outside: _Free
 
 
+_Entry = Entry[_Plan]
+
+
 class ProjectionApplier(Applier):
     """Applies the handlers of a `Projection` or `EventHandlers` object."""
 
@@ -45,7 +50,8 @@ class ProjectionApplier(Applier):
         """Compile the handlers of an object.
 
         Raises:
-            DeclarationError: two event types share a wire name.
+            DeclarationError: two event types share a wire name, or an event has two handlers that
+                are equally near.
         """
         super().__init__(source)
         cls = type(handlers)
@@ -53,10 +59,10 @@ class ProjectionApplier(Applier):
         self.name = cls.name
         self.segments = cls.segments
         self.views = table.views
-        self._codec = EventCodec(table.events)
-        self._plans = _plans(handlers, table)
-        self._names = tuple(self._plans)
-        self.isolated = any(plan.outside for plan in self._plans.values())
+        plans = _plans(handlers, table)
+        self._entries = entries_of(plans, source)
+        self._names = tuple(self._entries)
+        self.isolated = any(plan.outside for plan in plans.values())
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -65,13 +71,17 @@ class ProjectionApplier(Applier):
 
     def wants(self, name: str) -> bool:
         """See `Applier.wants`."""
-        return name in self._plans
+        return name in self._entries
+
+    def _entry(self, raw: RawEvent) -> _Entry | None:
+        entry = self._entries.get(raw.type)
+        return chosen(entry, raw, self.source) if entry is not None and entry.bound else entry
 
     async def outside(self, event: RawEvent) -> None:
         """See `Applier.outside`: free-form handlers that do not take the transaction."""
-        plan = self._plans.get(event.type)
-        if plan is not None and plan.outside:
-            await self.run_free(event, self.decode(event), plan.outside, {})
+        entry = self._entry(event)
+        if entry is not None and entry.handlers.outside:
+            await self.run_free(event, _decoded(event, entry), entry.handlers.outside, {})
 
     async def run_free(
         self, raw: RawEvent, event: Any, handlers: _Free, given: dict[str, Any]
@@ -95,26 +105,19 @@ class ProjectionApplier(Applier):
         before that one runs, everything before it is saved, so that it sees it.
         """
         batch = _Batch(self, transaction)
+        entries = self._entries
         for raw in events:
-            plan = self._plans.get(raw.type)
-            if plan is None:
+            entry = entries.get(raw.type)
+            if entry is not None and entry.bound:
+                entry = chosen(entry, raw, self.source)
+            if entry is None:
                 continue
-            batch.add(raw, plan)
+            batch.add(raw, entry)
+            plan = entry.handlers
             if plan.free:
                 await batch.run()
                 await batch.run_free(raw, plan)
         await batch.run()
-
-    def decode(self, raw: RawEvent) -> Any:
-        """Return the event.
-
-        Raises:
-            EventFailed: it cannot be decoded.
-        """
-        try:
-            return self._codec.decode(raw.type, raw.type_version, raw.data)
-        except Exception as error:
-            raise EventFailed(raw, error) from error
 
     def message(self, raw: RawEvent, event: Any, metadata: Metadata) -> EventMessage[Any]:
         """Return the message for a handler that asks for it."""
@@ -130,17 +133,23 @@ class ProjectionApplier(Applier):
         )
 
 
-def _plans(handlers: EventHandlers, table: HandlerTable) -> dict[str, _Plan]:
-    plans: dict[str, _Plan] = {}
-    for event in table.events:
-        kind = message_type(event)
-        free = tuple((h, getattr(handlers, h.method)) for h in table.free.get(event, ()))
-        plan = _Plan(
-            keyed=tuple(_step(handlers, h, table) for h in table.keyed.get(event, ())),
+def _decoded(raw: RawEvent, entry: _Entry) -> Any:
+    try:
+        return entry.codec.decode(raw.type, raw.type_version, raw.data)
+    except Exception as error:
+        raise EventFailed(raw, error) from error
+
+
+def _plans(handlers: EventHandlers, table: HandlerTable) -> dict[type[Event], _Plan]:
+    plans: dict[type[Event], _Plan] = {}
+    for event in known_events(table.events):
+        keyed, declared = table.of(event)
+        free = tuple((h, getattr(handlers, h.method)) for h in declared)
+        plans[event] = _Plan(
+            keyed=tuple(_step(handlers, h, table) for h in keyed),
             free=tuple(f for f in free if "transaction" in f[0].arguments),
             outside=tuple(f for f in free if "transaction" not in f[0].arguments),
         )
-        plans.update(dict.fromkeys((kind.name, *kind.aliases), plan))
     return plans
 
 
@@ -166,9 +175,10 @@ class _Batch:
         self._wanted: list[dict[str, None]] = [{} for _ in applier.views]  # keys to load
         self._last: Any = None
 
-    def add(self, raw: RawEvent, plan: _Plan) -> None:
+    def add(self, raw: RawEvent, entry: _Entry) -> None:
         """Take one more event: decode it and note the views it needs."""
-        self._last = event = self._applier.decode(raw)
+        self._last = event = _decoded(raw, entry)
+        plan = entry.handlers
         if not plan.keyed:
             return
         keys: list[str] = []

@@ -8,11 +8,13 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from headwater.dispatch import CommandBus
-from headwater.messages import Command, EventCodec, decode_metadata, message_type
+from headwater.messages import Command, decode_metadata
+from headwater.messages.inheritance import known_events
 from headwater.modelling.saga import Saga, SagaHandler, SagaType, saga_type
 from headwater.processing.applier import Applier, EventFailed
 from headwater.processing.dead_letters import DeadLetter
 from headwater.processing.declarations import kebab
+from headwater.processing.entries import Entry, chosen, entries_of
 from headwater.processing.saga_commands import decode_command, letter_of_saga
 from headwater.processing.saga_sender import Outcome, Outgoing, Sender
 from headwater.processing.saga_steps import SagaWork, refusal_step
@@ -71,11 +73,12 @@ class SagaApplier(Applier):
         self.name = kebab(self._kind.name)
         self.segments = saga.saga_segments
         self._clock = settings.clock
-        self._codec = EventCodec(self._kind.events)
-        self._handlers: dict[str, SagaHandler] = {}
-        for event, handler in self._kind.events.items():
-            kind = message_type(event)
-            self._handlers.update(dict.fromkeys((kind.name, *kind.aliases), handler))
+        handlers = {
+            event: handler
+            for event in known_events(self._kind.events)
+            if (handler := self._kind.event_handler(event)) is not None
+        }
+        self._entries: dict[str, Entry[SagaHandler]] = entries_of(handlers, self.source)
         self._sender: Sender | None = None
         if commands is not None:
             self._sender = Sender(
@@ -96,11 +99,15 @@ class SagaApplier(Applier):
     @property
     def types(self) -> tuple[str, ...]:
         """See `Applier.types`."""
-        return tuple(self._handlers)
+        return tuple(self._entries)
 
     def wants(self, name: str) -> bool:
         """See `Applier.wants`."""
-        return name in self._handlers
+        return name in self._entries
+
+    def _entry(self, raw: RawEvent) -> Entry[SagaHandler] | None:
+        entry = self._entries.get(raw.type)
+        return chosen(entry, raw, self.source) if entry is not None and entry.bound else entry
 
     # events -----------------------------------------------------------------------------------
 
@@ -116,11 +123,11 @@ class SagaApplier(Applier):
         return self._saga_of(event)
 
     def _saga_of(self, raw: RawEvent) -> str:
-        handler = self._handlers.get(raw.type)
-        if handler is None:
+        entry = self._entry(raw)
+        if entry is None:
             return ""
         try:
-            return handler.key(self._codec.decode(raw.type, raw.type_version, raw.data))
+            return entry.handlers.key(entry.codec.decode(raw.type, raw.type_version, raw.data))
         except Exception:  # noqa: BLE001  # it will fail again where it is counted
             return raw.stream
 
@@ -147,16 +154,16 @@ class SagaApplier(Applier):
         self, events: Sequence[RawEvent]
     ) -> Iterator[tuple[RawEvent, object, SagaHandler, str]]:
         for raw in events:
-            handler = self._handlers.get(raw.type)
-            if handler is None:
+            entry = self._entry(raw)
+            if entry is None:
                 continue
             try:
-                event = self._codec.decode(raw.type, raw.type_version, raw.data)
-                saga = handler.key(event)
+                event = entry.codec.decode(raw.type, raw.type_version, raw.data)
+                saga = entry.handlers.key(event)
             except Exception as error:
                 raise EventFailed(raw, error) from error
             if saga:
-                yield raw, event, handler, saga
+                yield raw, event, entry.handlers, saga
 
     def _work(self) -> SagaWork:
         return SagaWork(self._kind, self.name, self.count, self._clock)

@@ -49,7 +49,7 @@ class SagaScenario(Generic[S]):
     def when(self, event: Event) -> Self:
         """Let an event happen. One without handler, key or saga has no effects."""
         self._effects = ()
-        handler = self._kind.events.get(type(event))
+        handler = self._kind.event_handler(type(event))
         key = handler.key(event) if handler is not None else ""
         if handler is None or not key:
             return self
