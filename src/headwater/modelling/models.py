@@ -16,7 +16,13 @@ from headwater.eventstore import (
 )
 from headwater.messages import Command, ConsistencyToken
 from headwater.modelling.declarations import CommandHandler, events_of
-from headwater.modelling.encoding import first_outcome, idempotency_of, new_events
+from headwater.modelling.encoding import (
+    Admission,
+    Admit,
+    first_outcome,
+    idempotency_of,
+    new_events,
+)
 from headwater.modelling.state import (
     Aggregate,
     DecisionModel,
@@ -82,7 +88,13 @@ class DecisionHandlers:
     """
 
     def __init__(
-        self, model: type[DecisionModel], store: EventStore, *, source: str, attempts: int = 25
+        self,
+        model: type[DecisionModel],
+        store: EventStore,
+        *,
+        source: str,
+        attempts: int = 25,
+        admit: Admit | None = None,
     ) -> None:
         """Serve one decision model; arguments as for `Repository`."""
         self._model = model
@@ -90,6 +102,7 @@ class DecisionHandlers:
         self._store = store
         self._source = source
         self._attempts = attempts
+        self._admission = Admission(admit)
 
     def handlers(self) -> Mapping[type[Command], CommandNext]:
         """Return a function for each command type, for the command bus."""
@@ -122,6 +135,7 @@ class DecisionHandlers:
         else:
             writes = []
             if events:
+                self._admission.check(events)
                 stream = self._type.stream(id)
                 writes.append(StreamWrite(stream, new_events(events, message.metadata)))
             appended = await self._store.append(

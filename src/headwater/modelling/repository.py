@@ -31,7 +31,13 @@ from headwater.eventstore import (
 from headwater.messages import Command, ConsistencyToken, Event
 from headwater.modelling.cells import Cell, CellCache, Kept
 from headwater.modelling.declarations import CommandHandler, events_of
-from headwater.modelling.encoding import first_outcome, idempotency_of, new_events
+from headwater.modelling.encoding import (
+    Admission,
+    Admit,
+    first_outcome,
+    idempotency_of,
+    new_events,
+)
 from headwater.modelling.models import check_shardable, load_models
 from headwater.modelling.state import Aggregate, StateType, aggregate_type, check_id
 
@@ -80,6 +86,7 @@ class Repository(Generic[A]):
         cache_size: int = 10_000,
         attempts: int = 25,
         clock: Callable[[], float] = time.perf_counter,
+        admit: Admit | None = None,
     ) -> None:
         """Serve one aggregate class.
 
@@ -90,6 +97,7 @@ class Repository(Generic[A]):
             cache_size: how many aggregates stay in memory.
             attempts: how often a command is decided anew after conflicts.
             clock: seconds, monotonic; measures how long loading takes.
+            admit: checks each class of events before the first is stored; raises to refuse.
 
         Raises:
             ConfigurationError: it decides by decision models, and the store is sharded.
@@ -103,6 +111,7 @@ class Repository(Generic[A]):
         self._source = source
         self._attempts = attempts
         self._clock = clock
+        self._admission = Admission(admit)
         self._cells = CellCache(cache_size)
         self._loading: dict[str, asyncio.Task[Cell]] = {}
         self._snapshots: set[asyncio.Task[None]] = set()
@@ -187,6 +196,7 @@ class Repository(Generic[A]):
         condition: AppendCondition | None,
     ) -> CommandResult:
         stream = self.type.stream(id)
+        self._admission.check(events)
         write = StreamWrite(stream, new_events(events, message.metadata), cell.version)
         try:
             for event in events:

@@ -51,7 +51,11 @@ class DecisionModel(EventSourced):
     Fields marked `Tag` draw the boundary; they take the value of the command's field of the same
     name. What is decided on the model is stored only if no event inside the boundary was stored
     meanwhile. Override `boundary` for another selection. See https://dcb.events.
+
+    Class option: ``stream_name``, as of an `Aggregate`; for models that handle commands.
     """
+
+    stream_name: ClassVar[str] = ""
 
     @classmethod
     def boundary(cls, command: Command) -> EventFilter:
@@ -112,7 +116,7 @@ class StateType:
             for name in kind.names
         }
 
-    def _recompile(self) -> bool:
+    def refresh(self) -> bool:
         """Build the tables anew if events were defined since; return whether that was so."""
         if self._as_of == MessageMeta.changes:
             return False
@@ -122,7 +126,7 @@ class StateType:
     @property
     def event_names(self) -> tuple[str, ...]:
         """The wire names of the events that change the state."""
-        self._recompile()
+        self.refresh()
         return tuple(self._stored)
 
     def stream(self, id: str) -> str:
@@ -143,7 +147,7 @@ class StateType:
 
     def _first(self, event: type[Event]) -> Applier:
         """Return what takes an event that is seen for the first time."""
-        if not self._recompile() or event not in self._appliers:
+        if not self.refresh() or event not in self._appliers:
             for name in message_type(event).names:
                 if name in self._stored:
                     raise same_wire_name(event, self.codec.class_of(name), name)
@@ -160,7 +164,7 @@ class StateType:
         for event in events:
             entry = stored.get(event.type)
             if entry is None:
-                if self._recompile():
+                if self.refresh():
                     self.replay(state, [event])
                     stored = self._stored
                 continue

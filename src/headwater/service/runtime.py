@@ -35,6 +35,7 @@ from headwater.service.edge import Edge
 from headwater.service.engines import open_event_bus, open_stream_store, open_view_store
 from headwater.service.late import LateSettings
 from headwater.service.metrics import Metrics
+from headwater.service.names import check_names
 from headwater.service.openapi import openapi_document
 from headwater.service.processors import Processors
 from headwater.service.service import Service
@@ -79,6 +80,7 @@ class Runtime:
         """Start the instance; it takes traffic when this returns.
 
         Raises:
+            DeclarationError: two of the service have the same name.
             StartupError: configuration or discovery cannot be reached.
             ConfigurationError: a setting is wrong; `AddressInUse`: the port is taken.
             StoreUnavailable, StoreCorrupt, SchemaTooNew: a database cannot be used.
@@ -86,6 +88,7 @@ class Runtime:
         """
         async with contextlib.AsyncExitStack() as undo:
             self._exit = undo
+            self._check()
             await self._configure()
             await self._open_engines()
             await self._connect()
@@ -118,6 +121,12 @@ class Runtime:
     def url(self) -> str:
         """The base URL of the edge."""
         return self._server.url
+
+    def _check(self) -> None:
+        """Check the service as it is by now: more may have been defined since it was declared."""
+        service = self.service
+        self._events = check_names(service)
+        self._document = openapi_document(service.name, service.version, *service.contract())
 
     async def _configure(self) -> None:
         settings = self.settings
@@ -181,13 +190,19 @@ class Runtime:
         if settings.commands and self.store is not None:
             for aggregate in service.aggregates:
                 repository = Repository(
-                    aggregate, self.store, source=service.name, cache_size=settings.cache_size
+                    aggregate,
+                    self.store,
+                    source=service.name,
+                    cache_size=settings.cache_size,
+                    admit=self._events.admit,
                 )
                 self.repositories[repository.type.name] = repository
                 self._exit.push_async_callback(repository.close)
                 handlers.append(repository.handlers())
             handlers += [
-                DecisionHandlers(model, self.store.shards[0], source=service.name).handlers()
+                DecisionHandlers(
+                    model, self.store.shards[0], source=service.name, admit=self._events.admit
+                ).handlers()
                 for model in service.decisions
             ]
         self.local_commands = LocalCommandBus(handlers, interceptors=self._command_chain())
@@ -236,9 +251,7 @@ class Runtime:
             metrics=self.metrics,
             problems=self._problems,
             lags=self.processors.lags,
-            document=openapi_document(
-                self.service.name, self.service.version, *self.service.contract()
-            ),
+            document=self._document,
             routes=self.service.routes,
         )
         self._server = AsgiServer(self.edge, settings.host, settings.port, name=settings.instance)

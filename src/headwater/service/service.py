@@ -15,6 +15,7 @@ from headwater.errors import ConfigurationError, DeclarationError
 from headwater.messages import Command, Query
 from headwater.modelling import Aggregate, DecisionModel, aggregate_type, model_type
 from headwater.service.late import LateSettings, late_client
+from headwater.service.names import check_names
 
 if TYPE_CHECKING:
     from headwater.service.runtime import Runtime
@@ -39,7 +40,7 @@ class Service:
         version: the program's version, shown in discovery and OpenAPI.
 
     Raises:
-        DeclarationError: something in it is declared wrongly.
+        DeclarationError: something in it is declared wrongly, or two have the same name.
     """
 
     def __init__(
@@ -72,10 +73,7 @@ class Service:
         self.query_interceptors = tuple(query_interceptors)
         self.authorize = authorize
         self.routes = tuple(routes)
-        for aggregate in self.aggregates:
-            aggregate_type(aggregate)
-        for model in self.decisions:
-            model_type(model)
+        check_names(self)
         self.sections: list[LateSettings[Any]] = []
         self._runtime: Runtime | None = None
 

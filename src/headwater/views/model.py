@@ -5,7 +5,17 @@ import functools
 import operator
 import types
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    NewType,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import msgspec
 
@@ -21,7 +31,12 @@ class Index:
 
 
 class View(msgspec.Struct):
-    """Base of read models: a mutable document with one key and any number of indexes."""
+    """Base of read models: a mutable document with one key and any number of indexes.
+
+    Class option: ``view_name``, what its tables are called (default: the class name).
+    """
+
+    view_name: ClassVar[str] = ""
 
 
 class ViewType(msgspec.Struct, frozen=True):
@@ -73,7 +88,7 @@ def view_type(cls: type[View]) -> ViewType:
     fields = {field.name: field for field in msgspec.structs.fields(cls)}
     return ViewType(
         cls=cls,
-        name=cls.__name__,
+        name=_name(cls),
         key=key,
         indexes=indexes,
         defaults=all(not field.required for name, field in fields.items() if name != key),
@@ -81,6 +96,16 @@ def view_type(cls: type[View]) -> ViewType:
         decode=_decoder(cls),
         row=_row(hints, key, indexes),
     )
+
+
+def _name(cls: type[View]) -> str:
+    name: str = cls.__dict__.get("view_name") or cls.__name__
+    if not name.isidentifier():  # it becomes part of names in SQL
+        raise DeclarationError(
+            subject=cls.__name__,
+            reason=f"view_name is {name!r}: use letters, digits and _, a letter or _ first",
+        )
+    return name
 
 
 def index_kinds(cls: type[View]) -> dict[str, set[type]]:
