@@ -32,7 +32,13 @@ from headwater.messages import now_us
 from headwater.modelling import DecisionHandlers, Repository
 from headwater.modelling.models import check_shardable
 from headwater.service.edge import Edge
-from headwater.service.engines import open_event_bus, open_stream_store, open_view_store
+from headwater.service.engines import (
+    name_of,
+    open_event_bus,
+    open_stream_store,
+    open_view_store,
+    settle_owner,
+)
 from headwater.service.late import LateSettings
 from headwater.service.metrics import Metrics
 from headwater.service.names import check_names
@@ -82,7 +88,8 @@ class Runtime:
         Raises:
             DeclarationError: two of the service have the same name.
             StartupError: configuration or discovery cannot be reached.
-            ConfigurationError: a setting is wrong; `AddressInUse`: the port is taken.
+            ConfigurationError: a setting is wrong, or a database belongs to another service;
+                `AddressInUse`: the port is taken.
             StoreUnavailable, StoreCorrupt, SchemaTooNew: a database cannot be used.
             ShardMismatch: it is not the shard that its place among the URLs says.
         """
@@ -166,11 +173,15 @@ class Runtime:
                     check_shardable(model)
             self.store = await open_stream_store(settings.stores)
             self._exit.push_async_callback(self.store.close)
+            for url, log in zip(settings.stores, self.store.shards, strict=True):
+                await settle_owner(log, service.name, name=name_of(url))
         if settings.bus:
             self.bus = await open_event_bus(settings.url("bus"), partitions=settings.partitions)
             self._exit.push_async_callback(self.bus.close)
-        self.views = await open_view_store(settings.url("views"))
+        views = settings.url("views")
+        self.views = await open_view_store(views)
         self._exit.push_async_callback(self.views.close)
+        await settle_owner(self.views, service.name, name=name_of(views))
 
     async def _connect(self) -> None:
         settings = self.settings

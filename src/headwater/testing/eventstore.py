@@ -18,6 +18,7 @@ from headwater.testing.eventstore_conditions import ConditionConformance
 from headwater.testing.eventstore_follow import FollowConformance
 from headwater.testing.eventstore_import import ImportConformance
 from headwater.testing.eventstore_keys import KeyConformance
+from headwater.testing.eventstore_owner import OwnerConformance
 from headwater.testing.eventstore_read import ReadConformance
 from headwater.testing.eventstore_shards import ShardConformance
 
@@ -30,6 +31,7 @@ class EventStoreConformance(
     FollowConformance,
     ImportConformance,
     ShardConformance,
+    OwnerConformance,
 ):
     """Subclass it, say how to open a store, and whether stores at one place share their log."""
 

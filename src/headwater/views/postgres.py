@@ -14,6 +14,7 @@ import asyncpg
 
 from headwater._sql.postgres import UNKNOWN, Database
 from headwater._sql.postgres_errors import LOST, is_lost, translated
+from headwater._sql.postgres_owner import owner, settle_owner
 from headwater._sql.resources import script
 from headwater.errors import StoreError, StoreUnavailable
 from headwater.views import postgres_generations, postgres_segments
@@ -30,6 +31,7 @@ from headwater.views.selection import select
 V = TypeVar("V", bound=View)
 T = TypeVar("T")
 
+_ROOM = "views"
 _MIGRATIONS = ("postgres_1.sql", "postgres_steps_2.sql", "postgres_fences_3.sql")
 _SETTLE_S_MAX = 10.0
 _SETTLE_PAUSE_S = 0.05
@@ -76,7 +78,7 @@ class PostgresViewStore:
         """
         database = await Database.open(
             url,
-            room="views",
+            room=_ROOM,
             migrations=[script("headwater.views", name) for name in _MIGRATIONS],
             schema=schema,
             connections=connections,
@@ -258,6 +260,15 @@ class PostgresViewStore:
             ticket = wake.ticket()  # before the caller looks, so that nothing is missed
             yield
             await wake.wait(ticket)
+
+    async def owner(self) -> str:
+        """See `ViewStore.owner`."""
+        return await self._database.read(lambda connection: owner(connection, _ROOM))
+
+    async def settle_owner(self, service: str) -> str:
+        """See `ViewStore.settle_owner`."""
+        schema = self._database.place.schema
+        return await self._write(lambda c: settle_owner(c, _ROOM, schema, service))
 
     async def close(self) -> None:
         """See `ViewStore.close`."""
