@@ -117,7 +117,7 @@ def _admins(
             yield ProcessorAdmin(handlers, source=followed, views=views)
     for saga in service.sagas:
         if (followed := source(saga.saga_source)) is not None:
-            applier = saga_applier(saga, source=followed)
+            applier = saga_applier(saga, source=followed, service=service.name)
             yield ProcessorAdmin(applier, source=followed, views=views)
 
 

@@ -66,9 +66,11 @@ class SagaApplier(Applier):
         *,
         concurrency: int,
         settings: ProcessorSettings,
+        service: str = "",
     ) -> None:
         """Compile a saga; without a command bus nothing is sent (for administration)."""
         super().__init__(source.whole())
+        self._service = service
         self._kind: SagaType = saga_type(saga)
         self.name = kebab(self._kind.name)
         self.segments = saga.saga_segments
@@ -166,7 +168,7 @@ class SagaApplier(Applier):
                 yield raw, event, entry.handlers, saga
 
     def _work(self) -> SagaWork:
-        return SagaWork(self._kind, self.name, self.count, self._clock)
+        return SagaWork(self._kind, self.name, self.count, self._clock, service=self._service)
 
     # what is due: outcomes and deadlines ------------------------------------------------------
 

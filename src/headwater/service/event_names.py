@@ -3,7 +3,10 @@
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, get_args
 
-from headwater.errors import DeclarationError
+import msgspec
+
+from headwater.errors import ConfigurationError, DeclarationError
+from headwater.eventbus import EventBus, EventType
 from headwater.messages import Event, message_type
 from headwater.messages.inheritance import annotations_of, known_events, qualified, same_wire_name
 from headwater.modelling import Saga, SagaType, aggregate_type, model_type, saga_type
@@ -19,6 +22,9 @@ class EventNames:
 
     Known are those that something handles, those that derive from them, and those that command
     handlers say they return. Any other is known from the time it is first decided.
+
+    Attributes:
+        own: those that aggregates and decision models decide and are changed by.
     """
 
     def __init__(self, service: "Service") -> None:
@@ -36,7 +42,8 @@ class EventNames:
         for event in dict.fromkeys((*own, *followed)):
             self._check_owner(event)
         self._handled = {*followed, *foreign}
-        self._known = {*known_events(own), *known_events(followed), *known_events(foreign)}
+        self.own = known_events(own)
+        self._known = {*self.own, *known_events(followed), *known_events(foreign)}
         _compile(service)
 
     def admit(self, event: type[Event]) -> None:
@@ -58,6 +65,23 @@ class EventNames:
                 f"of {qualified(base)} would not see it: import its module before",
             )
         self._known.add(event)
+
+    async def announce(self, bus: EventBus) -> None:
+        """Tell a bus which types of events the service publishes.
+
+        Raises:
+            ConfigurationError: another service publishes another type under the name of one.
+            StoreUnavailable: the bus is away.
+        """
+        types = [_event_type(event, self._service) for event in self.own]
+        for one, other in await bus.announce(self._service, types):
+            raise ConfigurationError(
+                subject=one.declared,
+                reason=f"service {other.source!r} publishes {other.declared}, which has other "
+                f"fields, under the same name, {one.name!r}: give one of the two another one, "
+                f'@wire("AnotherName"), or let each say which service it is of, '
+                f"@wire({one.name!r}, source={one.source!r})",
+            )
 
     def _claim(self, event: type[Event]) -> None:
         kind = message_type(event)
@@ -104,6 +128,27 @@ def _returned(function: Callable[..., Any]) -> Iterator[type[Event]]:
         if isinstance(hint, type) and issubclass(hint, Event) and hint is not Event:
             yield hint
         waiting += get_args(hint)
+
+
+def _event_type(event: type[Event], service: str) -> EventType:
+    kind = message_type(event)
+    fields = msgspec.structs.fields(event)
+    return EventType(
+        name=kind.name,
+        source=service,
+        declared=qualified(event),
+        fields={field.encode_name: _schema(field.type) for field in fields},
+        required=tuple(field.encode_name for field in fields if field.required),
+        bound=bool(kind.source),
+    )
+
+
+def _schema(hint: Any) -> str:
+    try:
+        schema = msgspec.json.schema(hint, schema_hook=lambda cls: {"type": qualified(cls)})
+    except TypeError:  # a type of its own has no schema, but its name will do
+        return repr(hint)
+    return msgspec.json.encode(schema, order="deterministic").decode()
 
 
 def _compile(service: "Service") -> None:

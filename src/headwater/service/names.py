@@ -11,6 +11,7 @@ from headwater.messages.inheritance import qualified
 from headwater.processing.declarations import kebab
 from headwater.processing.inspection import handler_table
 from headwater.processing.internal_views import INTERNAL_VIEWS
+from headwater.processing.saga_commands import commands_near
 from headwater.service.error_codes import errors_of
 from headwater.service.event_names import EventNames, saga_types, state_types
 from headwater.service.router import OWN_ROUTES
@@ -77,6 +78,7 @@ def check_names(service: "Service") -> "EventNames":
     _check_processors(service)
     _check_views(service)
     _check_messages(service)
+    _check_sent(service)
     _check_codes(service)
     return EventNames(service)
 
@@ -159,6 +161,15 @@ def _claim_route(routes: Names, method: str, path: str, owner: Any, *, remedy: s
     parts = [re.sub("{.*}", "{}", part) for part in path.split("/") if part]
     verb = str(getattr(method, "value", method))
     routes.claim(f"{verb} /{'/'.join(parts)}", owner, remedy=remedy, shown=f"{verb} {path}")
+
+
+def _check_sent(service: "Service") -> None:
+    """Check that the stored commands of a saga can be found again by their names."""
+    for saga in service.sagas:
+        names = Names("command name")
+        for command in commands_near(saga):
+            for name in message_type(command).names:
+                names.claim(name, command, remedy=_WIRE)
 
 
 def _handled(service: "Service") -> Iterator[tuple[type, type]]:

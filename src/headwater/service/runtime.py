@@ -88,7 +88,8 @@ class Runtime:
         Raises:
             DeclarationError: two of the service have the same name.
             StartupError: configuration or discovery cannot be reached.
-            ConfigurationError: a setting is wrong, or a database belongs to another service;
+            ConfigurationError: a setting is wrong, a database belongs to another service, or
+                another service publishes other events under the name of one;
                 `AddressInUse`: the port is taken.
             StoreUnavailable, StoreCorrupt, SchemaTooNew: a database cannot be used.
             ShardMismatch: it is not the shard that its place among the URLs says.
@@ -178,6 +179,8 @@ class Runtime:
         if settings.bus:
             self.bus = await open_event_bus(settings.url("bus"), partitions=settings.partitions)
             self._exit.push_async_callback(self.bus.close)
+            if self.store is not None and settings.commands:
+                await self._events.announce(self.bus)
         views = settings.url("views")
         self.views = await open_view_store(views)
         self._exit.push_async_callback(self.views.close)

@@ -1,6 +1,8 @@
 """What has the name of something else in a service is refused, naming both and the remedy."""
 
+import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Annotated, Any
 
 import pytest
@@ -21,7 +23,8 @@ from headwater.modelling import (
 from headwater.processing import EventHandlers, Projection, event_handler
 from headwater.processing.internal_views import INTERNAL_VIEWS
 from headwater.service import Service
-from headwater.views import Key, View
+from headwater.service.openapi import openapi_document
+from headwater.views import Key, View, view_type
 
 
 class Opened(Event):
@@ -495,6 +498,83 @@ def test_every_view_of_our_own_is_known() -> None:
 
     inside = [v for v in View.__subclasses__() if v.__module__.startswith(room.__name__ + ".")]
     assert set(inside) == set(INTERNAL_VIEWS)
+
+
+def test_commands_that_a_saga_could_not_find_again() -> None:
+    """Two commands of one name in the module of a saga are refused: stored ones have only that."""
+    module = ModuleType("sending")
+    made = saga("Sending")
+    made.__module__ = module.__name__
+    one, other = command("Create"), command("Make", wired="Create")
+    vars(module).update(Create=one, Make=other, Sending=made)
+    sys.modules[module.__name__] = module
+    try:
+        with pytest.raises(DeclarationError, match="Make: has the command name 'Create', which"):
+            Service("s", sagas=[made])
+        vars(module).update(Make=wire("Make")(other))
+        Service("s", sagas=[made])
+    finally:
+        del sys.modules[module.__name__]
+
+
+def test_an_error_that_is_reached_through_a_module() -> None:
+    """Errors that a handler names by their module are known, too."""
+    module = ModuleType("contracts")
+    vars(module)["Refused"] = rejection("Refused", "no")
+    globals()["contracts"] = module
+
+    def handle(self: Any, command: Open) -> None:
+        raise contracts.Refused  # type: ignore[name-defined]  # noqa: F821 - put there above
+
+    one = aggregate("One", handle=command_handler(handle))
+    other = refusing("Other", command("Deny"), rejection("Denied", "no"))
+    try:
+        Service("s", aggregates=[one])
+        Service("s", aggregates=[other])
+        with pytest.raises(DeclarationError, match=r"Denied: has the error code 'no', .*Refused"):
+            Service("s", aggregates=[one, other])
+    finally:
+        del globals()["contracts"]
+
+
+@pytest.mark.parametrize("name", ["", "two words", "a-b", "1a", 'x"; DROP'])
+def test_names_of_tables(name: str) -> None:
+    """A view's tables are called as it says, by letters and digits; like the class if empty."""
+    made = view("Line", view_name=name)
+    if name:
+        with pytest.raises(DeclarationError, match=r"view_name is .*: use letters, digits and _"):
+            view_type(made)
+    else:
+        assert view_type(made).name == "Line"
+
+
+def test_an_empty_name_of_a_processor() -> None:
+    """An empty name is none: the processor is called like its class."""
+    assert projection("TopCustomers", name="").name == "top-customers"
+    assert projection("TopCustomers", name="others").name == "others"
+
+
+def test_documents_of_classes_of_one_name() -> None:
+    """A command and a view of one class name have schemas of their own in the OpenAPI page."""
+
+    def named() -> Any:
+        class Transfer(View):
+            id: Annotated[str, Key]
+            done: bool = False
+
+        return Transfer
+
+    shown = named()
+
+    class GetTransfer(Query[shown]):  # type: ignore[valid-type]  # made here
+        id: str
+
+    document = openapi_document("s", "", [command("Transfer")], [GetTransfer])
+    asked = document["paths"]["/commands/Transfer"]["post"]["requestBody"]["content"]
+    assert list(asked["application/json"]["schema"]["properties"]) == ["id"]
+    answer = document["paths"]["/queries/GetTransfer"]["get"]["responses"]["200"]["content"]
+    name = answer["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    assert list(document["components"]["schemas"][name]["properties"]) == ["id", "done"]
 
 
 def test_what_may_share_a_name() -> None:
