@@ -159,14 +159,13 @@ class StateType:
 
         Raises:
             MalformedMessage: a stored event does not fit its class.
+            DeclarationError: two handlers are equally near to one that is known by now.
         """
+        self.refresh()
         stored = self._stored
         for event in events:
             entry = stored.get(event.type)
             if entry is None:
-                if self.refresh():
-                    self.replay(state, [event])
-                    stored = self._stored
                 continue
             version, decode, applier = entry
             if event.type_version == version:
