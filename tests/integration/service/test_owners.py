@@ -7,16 +7,17 @@ import apsw
 import pytest
 
 from headwater._sql.postgres_url import Place
-from headwater.cli.admins import open_admins
 from headwater.errors import ConfigurationError, ImportRefused
 from headwater.eventstore.copy import copy_store
 from headwater.eventstore.memory import MemoryEventStore
 from headwater.service import Service
 from headwater.service.engines import open_event_store
 from headwater.service.runtime import Runtime
+from tests.integration.cli.conftest import headwater, one_line_error
 from tests.integration.service.shop import AddItem, GetItem, Item, Items, SellItem
 from tests.postgres_server import POSTGRES, execute
 
+ROOT = Path(__file__).parents[3]
 ONE, OTHER = "order-items", "order_items"
 Settings = dict[str, str]
 
@@ -143,6 +144,5 @@ async def test_nobody_looks_after_the_processors_of_another(place: Settings) -> 
         '[system]\nname = "s"\n[services.shop]\n'
         'app = "tests.integration.service.test_owners:shop"\n[services.shop.settings]\n' + urls
     )
-    with pytest.raises(ConfigurationError, match=f"belongs to service '{ONE}', not to 'shop'"):
-        async with open_admins(file, "shop"):
-            pass
+    done = await asyncio.to_thread(headwater, "processors", "--file", file, cwd=ROOT)
+    assert f"belongs to service '{ONE}', not to 'shop'" in one_line_error(done, code=2)
