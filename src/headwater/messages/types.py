@@ -137,8 +137,8 @@ def wire(
         name: what it is called where it is stored and sent.
         version: raised when stored content must be lifted (see `upcaster`).
         aliases: former names, under which it may be stored.
-        source: the service that owns the event. From the event bus only events of that service
-            are taken for this class, whatever others call theirs.
+        source: the service that owns the event, and those that derive from it. From the event
+            bus only events of that service are taken for the class, whatever others call theirs.
 
     Raises:
         DeclarationError: a name is empty, the version below 1, or a command has a source.
@@ -228,7 +228,8 @@ def message_type(cls: type) -> MessageType:
     kind = next((name for name, base in kinds.items() if issubclass(cls, base)), None)
     if kind is None or cls in kinds.values():
         raise DeclarationError(subject=cls.__name__, reason="is not a Command, Event or Query")
-    name, version, aliases, source = _WIRE.get(cls, (cls.__name__, 1, (), ""))
+    name, version, aliases, _ = _WIRE.get(cls, (cls.__name__, 1, (), ""))
+    sources = (_WIRE[base][3] for base in cls.__mro__ if base in _WIRE)
     fields: tuple[str, ...] = cls.__struct_fields__  # type: ignore[attr-defined]  # a Struct
     hints = get_type_hints(cls, include_extras=True)
     target = next(
@@ -241,7 +242,7 @@ def message_type(cls: type) -> MessageType:
         name=name,
         version=version,
         aliases=aliases,
-        source=source,
+        source=next(filter(None, sources), ""),
         fields=fields,
         target=target,
         tag_fields=tuple(

@@ -100,7 +100,8 @@ class EventNames:
                 subject=qualified(event),
                 reason=f"is of service {source!r} (@wire(source={source!r})), so that it is not in "
                 f"the event store of service {self._service!r}: handle it from the bus, "
-                'source = "bus" (saga_source = "bus")',
+                'source = "bus" (saga_source = "bus"), or, if it is this service\'s own, say so: '
+                f"@wire(source={self._service!r})",
             )
 
 

@@ -185,7 +185,9 @@ def _handled(service: "Service") -> Iterator[tuple[type, type]]:
 def _check_codes(service: "Service") -> None:
     names = Names("error code")
     known: dict[str, type] = {}
-    for error in errors_of([*_classes(service), *(m for m, _ in _handled(service))]):
+    handled = [error for s in saga_types(service) for h in s.rejections for error in h.errors]
+    seen = errors_of([*_classes(service), *(message for message, _ in _handled(service))])
+    for error in (*seen, *handled):
         other = known.setdefault(error.code, error)
         if qualified(other) != qualified(error):  # else it was defined again
             names.claim(error.code, other, remedy=_CODE)

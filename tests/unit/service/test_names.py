@@ -18,6 +18,7 @@ from headwater.modelling import (
     Saga,
     command_handler,
     event_sourcing_handler,
+    rejection_handler,
     saga_handler,
 )
 from headwater.processing import EventHandlers, Projection, event_handler
@@ -170,6 +171,14 @@ def refusing(name: str, cls: Any, error: type[Rejection]) -> type[Aggregate]:
 def rejection(name: str, code: str, **fields: Any) -> type[Rejection]:
     made = {"__module__": __name__, "__annotations__": fields, "code": code}
     return type(name, (Rejection,), made)
+
+
+def taking(error: type[Rejection]) -> Callable[..., Effects]:
+    """Return a saga's handler of an error."""
+
+    def refused(self: Any, command: Open, rejection: error) -> Effects: ...  # type: ignore[valid-type]  # made here
+
+    return rejection_handler(refused)
 
 
 @get("/reports/{year:int}")
@@ -415,6 +424,16 @@ PAIRS: dict[str, tuple[Case, str, str, str]] = {
                 refusing("A", Open, rejection("Refused", "no", a=int)),
                 refusing("B", command("Again"), rejection("Denied", "no", b=str)),
             ],
+        ),
+        f"{__name__}.Refused",
+        f"{__name__}.Denied",
+        "code = ",
+    ),
+    "codes of errors that sagas handle": (
+        lambda: Service(
+            "s",
+            aggregates=[refusing("A", Open, rejection("Refused", "no", a=int))],
+            sagas=[saga("S", refused=taking(rejection("Denied", "no", a=int)))],
         ),
         f"{__name__}.Refused",
         f"{__name__}.Denied",
