@@ -47,7 +47,8 @@ async def open_admins(file: Path, service: str) -> AsyncIterator[Opened]:
     """Open the databases of a service (or of all) and give access to its processors.
 
     Raises:
-        ConfigurationError: the service is unknown, or there is nothing stored yet.
+        ConfigurationError: the service is unknown, there is nothing stored yet, or what is
+            stored belongs to another service.
         StoreUnavailable, StoreCorrupt, SchemaTooNew: a database cannot be opened.
     """
     configure_logs("error")
@@ -69,13 +70,20 @@ async def open_admins(file: Path, service: str) -> AsyncIterator[Opened]:
 async def _open_service(
     system: System, name: str, resources: contextlib.AsyncExitStack, opened: Opened
 ) -> None:
-    from headwater.service.engines import open_event_bus, open_stream_store, open_view_store
+    from headwater.service.engines import (
+        check_owner,
+        name_of,
+        open_event_bus,
+        open_stream_store,
+        open_view_store,
+    )
 
     settings = settings_of(system, name)
     require(settings.url("views"), subject=f"view store of {name}")
     service = load_service(system.services[name].app, python_path=system.python_path)
     views = await open_view_store(settings.url("views"))
     resources.push_async_callback(views.close)
+    check_owner(await views.owner(), service.name, name=name_of(settings.url("views")))
     store: StreamStore | None = None
     bus: EventBus | None = None
     if (service.aggregates or service.decisions) and any(map(exists, settings.stores)):
@@ -83,6 +91,8 @@ async def _open_service(
             require(url, subject=f"event store of {name}")
         store = await open_stream_store(settings.stores)
         resources.push_async_callback(store.close)
+        for url, log in zip(settings.stores, store.shards, strict=True):
+            check_owner(await log.owner(), service.name, name=name_of(url))
     if settings.bus and exists(settings.url("bus")):
         bus = await open_event_bus(settings.url("bus"), partitions=settings.partitions)
         resources.push_async_callback(bus.close)
@@ -107,7 +117,7 @@ def _admins(
             yield ProcessorAdmin(handlers, source=followed, views=views)
     for saga in service.sagas:
         if (followed := source(saga.saga_source)) is not None:
-            applier = saga_applier(saga, source=followed)
+            applier = saga_applier(saga, source=followed, service=service.name)
             yield ProcessorAdmin(applier, source=followed, views=views)
 
 

@@ -98,7 +98,11 @@ def _hold(host: str, port: int, held: ExitStack) -> int:
 
 
 def plan(system: System, ports: Ports) -> list[Part]:
-    """Return the processes of a system, those first that others wait for."""
+    """Return the processes of a system, those first that others wait for.
+
+    Raises:
+        ConfigurationError: two would have the same name.
+    """
     gateway = {
         "service_prefix": True,
         **system.gateway,
@@ -117,7 +121,20 @@ def plan(system: System, ports: Ports) -> list[Part]:
     for service, section in system.services.items():
         for role, count in section.instances.items():
             parts += [_instance(system, ports, service, role, n + 1) for n in range(count)]
+    _check_names(system, parts)
     return parts
+
+
+def _check_names(system: System, parts: list[Part]) -> None:
+    named: dict[str, Part] = {}
+    for part in parts:
+        other = named.setdefault(part.name, part)
+        if other is not part:
+            raise ConfigurationError(
+                subject=str(system.file),
+                reason=f"an instance of service {other.service!r} and one of {part.service!r} "
+                f"would both be called {part.name!r}: rename one of the services",
+            )
 
 
 def _platform(kind: Kind, address: tuple[str, int], values: dict[str, Any]) -> Part:

@@ -20,6 +20,7 @@ from headwater.modelling import Repository, aggregate_type
 from headwater.processing import EventHandlers, StoreSource
 from headwater.processing.inspection import handler_table
 from headwater.processing.travel import view_after
+from headwater.views import view_type
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -123,7 +124,7 @@ def _subjects(system: System, owner: str) -> Iterator[Subject]:
         yield Subject(owner, aggregate_type(aggregate).name, aggregate)
     for projection in loaded.projections:
         for view in handler_table(type(projection)).views:
-            yield Subject(owner, view.__name__, view, projection)
+            yield Subject(owner, view_type(view).name, view, projection)
 
 
 async def _show(urls: Sequence[str], subject: Subject, id: str, point: Point) -> None:

@@ -3,9 +3,11 @@
 import os
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
+from headwater._sql.postgres_url import SCHEMES, Place
 from headwater.cli.documents import Document
 from headwater.errors import ConfigurationError
 
@@ -147,7 +149,7 @@ def load_system(file: Path) -> System:
         raise ConfigurationError(
             subject=str(file), reason='no service: add [services.NAME] with app = "module:service"'
         )
-    return System(
+    system = System(
         file=file.resolve(),
         name=head.name,
         data=folder / (os.environ.get("HEADWATER_DATA") or head.data),
@@ -160,6 +162,50 @@ def load_system(file: Path) -> System:
         services=services,
         database=os.environ.get("HEADWATER_DATABASE") or head.database,
     )
+    _check_apart(document, system)
+    return system
+
+
+def _check_apart(document: Document, system: System) -> None:
+    """Check that each service keeps its data in a place of its own.
+
+    Raises:
+        ConfigurationError: two share one, for example because their names are one as a schema.
+    """
+    from headwater.service.settings import service_settings
+
+    owners: dict[tuple[str, str], str] = {}
+    for service in system.services:
+        settings = service_settings(system.settings(service), origin=str(system.file))
+        urls = [("store", url) for url in settings.stores] + [("views", settings.url("views"))]
+        for engine, url in urls:
+            place, port = _place(url)
+            other = owners.setdefault((engine, place + port), service) if place else service
+            if other != service:
+                raise document.error(
+                    ("services", service),
+                    f"services {other!r} and {service!r} would keep their data in the same place, "
+                    f"{place}: rename one of them, or give it a place of its own, for example "
+                    f'{engine} = "{_other_place(url)}" in [services.{service}.settings]',
+                )
+
+
+def _place(url: str) -> tuple[str, str]:
+    """Return where a store is, the same for the same; empty when it is in its own process."""
+    scheme, _, path = url.partition(":")
+    if scheme == "sqlite":
+        return f"sqlite:{Path(path).resolve()}", ""
+    if scheme not in SCHEMES:
+        return "", ""
+    port = dict(parse_qsl(urlsplit(url).query)).get("port", "")  # of a server on a socket
+    return Place.parse(url).name, port
+
+
+def _other_place(url: str) -> str:
+    """Return what the URL of another place than this could look like."""
+    if url.startswith("sqlite:"):
+        return "sqlite:{data}/another/events.db"
+    return f"{url.partition(':')[0]}://.../database?schema=another"
 
 
 def _check_service(document: Document, keys: tuple[str, ...], section: ServiceSection) -> None:

@@ -2,12 +2,15 @@
 
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 from headwater.errors import DeclarationError
 from headwater.messages import Query
+from headwater.messages.inheritance import handlers_of, qualified
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+
+_QUERY = "__headwater_query_handler__"
 
 
 def query_handler(function: F) -> F:
@@ -23,7 +26,7 @@ def query_handler(function: F) -> F:
             subject=function.__qualname__,
             reason="a query handler is: async def name(self, query: SomeQuery) -> Answer",
         )
-    setattr(function, "__headwater_query_handler__", parameters[1])  # noqa: B010  # not typed
+    setattr(function, _QUERY, True)
     return function
 
 
@@ -34,15 +37,15 @@ def query_handlers_of(instance: object) -> dict[type[Query[Any]], Callable[[Any]
         DeclarationError: a parameter is not annotated with a query type, or two handlers share one.
     """
     found: dict[type[Query[Any]], Callable[[Any], Awaitable[Any]]] = {}
-    for name, function in inspect.getmembers(type(instance), inspect.isfunction):
-        parameter = getattr(function, "__headwater_query_handler__", None)
-        if parameter is None:
-            continue
-        kind = get_type_hints(function).get(parameter)
-        if not (isinstance(kind, type) and issubclass(kind, Query)) or kind in found:
-            raise DeclarationError(
-                subject=function.__qualname__,
-                reason=f"annotate {parameter!r} with a query type of its own, got {kind!r}",
-            )
-        found[kind] = getattr(instance, name)
+    for method in handlers_of(type(instance), _QUERY):
+        parameter = method.parameters[0]
+        kind = method.hints.get(parameter)
+        own = f"annotate {parameter!r} with a query type of its own"
+        if not (isinstance(kind, type) and issubclass(kind, Query)):
+            reason = f"{own}, got {kind!r}"
+            raise DeclarationError(subject=qualified(method.function), reason=reason)
+        if kind in found:
+            reason = f"{own}, {kind.__name__} has a handler already, {qualified(found[kind])}"
+            raise DeclarationError(subject=qualified(method.function), reason=reason)
+        found[kind] = getattr(instance, method.name)
     return found

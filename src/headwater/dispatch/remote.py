@@ -1,7 +1,7 @@
 """The buses across the network: the same call, carried to the service that handles the message."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -10,7 +10,7 @@ from headwater.discovery import Discovery, Instance
 from headwater.dispatch.api import CommandResult
 from headwater.dispatch.http import HttpForm
 from headwater.dispatch.local import LocalCommandBus, LocalQueryBus
-from headwater.errors import RemoteError, UnknownMessage
+from headwater.errors import ConfigurationError, RemoteError, UnknownMessage
 from headwater.messages import Command, ConsistencyToken, Query, check_key, new_id
 from headwater.messages.headers import CONSISTENCY_TOKEN, IDEMPOTENCY_KEY, IF_MATCH, to_header
 
@@ -22,33 +22,42 @@ _decode_result = msgspec.json.Decoder(CommandResult).decode
 class MessageDirectory:
     """Says which service handles a message, from the routes that instances registered."""
 
-    def __init__(self, discovery: Discovery) -> None:
-        """Follow a discovery's cache."""
+    def __init__(self, discovery: Discovery, kind: Literal["command", "query"] = "command") -> None:
+        """Follow a discovery's cache; a command and a query may have the same name."""
         self._discovery = discovery
+        self._kind = kind
         self._known: Mapping[str, tuple[Instance, ...]] | None = None
-        self._services: dict[str, str] = {}
+        self._services: dict[str, frozenset[str]] = {}
 
     def service_of(self, name: str) -> str:
         """Return the service that handles the message of this wire name.
 
         Raises:
             UnknownMessage: no registered instance, of any status, declares it.
+            ConfigurationError: several services do, and nobody can tell which one is meant.
         """
         services = self._discovery.services()
         if services is not self._known:
             self._known = services
-            current = {
-                route.message: service
-                for service, instances in services.items()
-                for instance in instances
-                for route in instance.routes
-                if route.message
-            }
+            current: dict[str, set[str]] = {}
+            for service, instances in services.items():
+                for instance in instances:
+                    for route in instance.routes:
+                        if route.message and route.kind == self._kind:
+                            current.setdefault(route.message, set()).add(service)
             # A service whose last instance is just restarting is still the one to ask.
-            self._services.update(current)
-        service = self._services.get(name)
-        if service is None:
+            self._services.update({name: frozenset(found) for name, found in current.items()})
+        found = self._services.get(name)
+        if found is None:
             raise UnknownMessage(name=name)
+        if len(found) > 1:
+            owners = " and ".join(map(repr, sorted(found)))
+            raise ConfigurationError(
+                subject=f"{self._kind} {name!r}",
+                reason=f"is handled by services {owners}, which mean different things by it: give "
+                'one of the two another name, @wire("AnotherName")',
+            )
+        (service,) = found
         return service
 
 
@@ -130,7 +139,7 @@ class RemoteQueryBus:
     ) -> None:
         """Ask through a caller; ``local`` goes first."""
         self._caller = caller
-        self._directory = MessageDirectory(discovery)
+        self._directory = MessageDirectory(discovery, "query")
         self._local = local
         self._timeout_s = timeout_s
         self._retries = retries

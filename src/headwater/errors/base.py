@@ -122,6 +122,14 @@ class HeadwaterError(Exception):
         return cls(**{n: msgspec.convert(v, hints[n], strict=False) for n, v in known.items()})
 
 
+def _nearest_first(
+    known: list[type[HeadwaterError]], fields: Any, status: Any
+) -> list[type[HeadwaterError]]:
+    if not isinstance(fields, dict):
+        return []
+    return sorted(known, key=lambda cls: (set(cls._names) != set(fields), cls.status != status))
+
+
 REGISTRY[HeadwaterError.code] = [HeadwaterError]  # subclasses register themselves
 
 
@@ -129,6 +137,7 @@ def from_problem(problem: Any, *, status: int = 500, source: str = "") -> Headwa
     """Return the error that a problem document describes; `RemoteError` when it is not ours.
 
     A rejection whose class is not known here is a `RemoteRejection`.
+    Of several classes with its code it is one of just these fields, before one with this status.
 
     Args:
         problem: the decoded document, of any shape.
@@ -136,11 +145,9 @@ def from_problem(problem: Any, *, status: int = 500, source: str = "") -> Headwa
         source: who answered, for the message.
     """
     if isinstance(problem, dict):
-        fields = problem.get("fields")
-        known = REGISTRY.get(str(problem.get("code", "")), ())
-        for cls in known:
-            if not isinstance(fields, dict):
-                break
+        fields: Any = problem.get("fields")
+        known = REGISTRY.get(str(problem.get("code", "")), [])
+        for cls in _nearest_first(known, fields, problem.get("status")):
             try:
                 error = cls.from_fields(fields)
             except (TypeError, NameError, msgspec.ValidationError):

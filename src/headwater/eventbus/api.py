@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from headwater.eventbus.types import EventType
 from headwater.messages import stable_hash
 
 
@@ -86,6 +87,22 @@ class EventBus(Protocol):
             InvalidInput: there is no such partition, none is named, or ``page_size`` is below 1.
             StoreUnavailable: the bus is away or was closed; subscribe again later.
             MalformedMessage: another program has published something that is no CloudEvent.
+        """
+
+    async def announce(
+        self, source: str, types: Sequence[EventType]
+    ) -> list[tuple[EventType, EventType]]:
+        """Store which types of events a service publishes, in the place of its former ones.
+
+        Nothing is stored when one of them is another type than what another service has announced
+        under its name (see `is_other`); those are returned, each with the other's.
+
+        Atomicity: in one step that no other announcement can come between.
+
+        Cancellation: stored, or not.
+
+        Raises:
+            StoreUnavailable: the bus cannot be reached or was closed.
         """
 
     async def end(self) -> dict[int, int]:

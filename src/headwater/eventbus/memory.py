@@ -7,6 +7,7 @@ from itertools import islice
 from headwater.errors import StoreUnavailable
 from headwater.eventbus.api import BusEvent, Delivery, partition_of
 from headwater.eventbus.checks import check_count, check_subscription
+from headwater.eventbus.types import EventType, clashes
 
 
 class MemoryEventBus:
@@ -21,6 +22,7 @@ class MemoryEventBus:
         check_count(partitions, bus="memory")
         self._logs: list[list[Delivery]] = [[] for _ in range(partitions)]
         self._published: set[tuple[str, str, int]] = set()
+        self._types: dict[str, list[EventType]] = {}
         self._waiting: set[asyncio.Event] = set()
         self._closed = False
 
@@ -64,6 +66,16 @@ class MemoryEventBus:
                 yield page
         finally:
             self._waiting.discard(woken)
+
+    async def announce(
+        self, source: str, types: Sequence[EventType]
+    ) -> list[tuple[EventType, EventType]]:
+        """See `EventBus.announce`."""
+        self._check_open()
+        found = clashes(types, [one for known in self._types.values() for one in known])
+        if not found:
+            self._types[source] = list(types)
+        return found
 
     async def end(self) -> dict[int, int]:
         """See `EventBus.end`."""

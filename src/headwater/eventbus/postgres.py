@@ -12,10 +12,13 @@ from headwater.errors import ConfigurationError, MalformedMessage, StoreUnavaila
 from headwater.eventbus import cloudevents
 from headwater.eventbus.api import BusEvent, Delivery, partition_of
 from headwater.eventbus.checks import check_count, check_subscription
+from headwater.eventbus.types import EventType, clashes
 
-_MIGRATIONS = ("postgres_1.sql", "postgres_append_2.sql")
+_MIGRATIONS = ("postgres_1.sql", "postgres_append_2.sql", "postgres_types_3.sql")
 _SQL = statements("headwater.eventbus", "postgres_log.sql")
 _COMMIT_EVENTS_MAX = 10_000
+_encode = msgspec.json.Encoder().encode
+_decode_type = msgspec.json.Decoder(EventType).decode
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -127,6 +130,22 @@ class PostgresEventBus:
                 del offsets[partition]
                 offsets[partition] = offset
             yield page
+
+    async def announce(
+        self, source: str, types: Sequence[EventType]
+    ) -> list[tuple[EventType, EventType]]:
+        """See `EventBus.announce`."""
+        self._check_open()
+        async with self._database.transaction() as connection:
+            await connection.execute(_SQL["lock_types"])
+            known = [_decode_type(row[0]) for row in await connection.fetch(_SQL["types"])]
+            found = clashes(types, known)
+            if not found:
+                await connection.execute(_SQL["forget_types"], source)
+                documents = [_encode(one).decode() for one in types]
+                names = [one.name for one in types]
+                await connection.execute(_SQL["add_types"], source, names, documents)
+        return found
 
     async def end(self) -> dict[int, int]:
         """See `EventBus.end`."""

@@ -30,3 +30,17 @@ CROSS JOIN LATERAL (
     LIMIT $3
 ) AS found
 LIMIT $3
+
+-- name: lock_types
+-- One announcement at a time; who only reads the log is not in the way.
+LOCK TABLE bus_types IN EXCLUSIVE MODE
+
+-- name: types
+SELECT document FROM bus_types
+
+-- name: forget_types
+DELETE FROM bus_types WHERE source = $1
+
+-- name: add_types
+INSERT INTO bus_types (source, name, document)
+SELECT $1, given.name, given.document FROM unnest($2::text[], $3::text[]) AS given (name, document)

@@ -14,8 +14,9 @@ from headwater.eventbus import cloudevents, sqlite_log
 from headwater.eventbus.api import BusEvent, Delivery, partition_of
 from headwater.eventbus.checks import check_count, check_subscription
 from headwater.eventbus.sqlite_log import Entry
+from headwater.eventbus.types import EventType
 
-_MIGRATIONS = ("sqlite_1.sql",)
+_MIGRATIONS = ("sqlite_1.sql", "sqlite_types_2.sql")
 _COMMIT_EVENTS_MAX = 10_000
 _LIVE_MAX = 64
 
@@ -113,6 +114,13 @@ class SQLiteEventBus:
             if live:
                 await wake.wait(ticket)
                 await pace.keep()
+
+    async def announce(
+        self, source: str, types: Sequence[EventType]
+    ) -> list[tuple[EventType, EventType]]:
+        """See `EventBus.announce`."""
+        self._check_open()
+        return await self._database.write(lambda w: sqlite_log.announce(w, source, types))
 
     async def end(self) -> dict[int, int]:
         """See `EventBus.end`."""

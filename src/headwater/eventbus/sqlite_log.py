@@ -10,9 +10,11 @@ from headwater._sql.resources import statements
 from headwater.errors import ConfigurationError, MalformedMessage
 from headwater.eventbus.api import Delivery
 from headwater.eventbus.cloudevents import decode
+from headwater.eventbus.types import EventType, clashes
 
 _SQL = statements("headwater.eventbus", "sqlite_log.sql")
 _json = msgspec.json.Encoder().encode
+_decode_type = msgspec.json.Decoder(EventType).decode
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -84,6 +86,19 @@ def read(reader: apsw.Connection, offsets: Mapping[int, int], page_size: int) ->
         for offset, document in rows:
             page.append(Delivery(partition, offset, _event(partition, offset, document)))
     return page
+
+
+def announce(
+    writer: apsw.Connection, source: str, types: Sequence[EventType]
+) -> list[tuple[EventType, EventType]]:
+    """Store the types of a service, unless one is another type than another service's."""
+    rows: Any = writer.execute(_SQL["types"]).fetchall()
+    found = clashes(types, [_decode_type(document) for (document,) in rows])
+    if not found:
+        writer.execute(_SQL["forget_types"], (source,))
+        documents = [(source, one.name, _json(one).decode()) for one in types]
+        writer.executemany(_SQL["add_type"], documents)
+    return found
 
 
 def _event(partition: int, offset: int, document: str | bytes) -> Any:

@@ -26,3 +26,12 @@ SELECT partition_offset, document FROM bus_events
 WHERE partition = ? AND partition_offset > ?
 ORDER BY partition_offset
 LIMIT ?
+
+-- name: types
+SELECT document FROM bus_types
+
+-- name: forget_types
+DELETE FROM bus_types WHERE source = ?
+
+-- name: add_type
+INSERT INTO bus_types (source, name, document) VALUES (?, ?, ?)

@@ -415,3 +415,16 @@ class EventStore(StreamStore, Protocol):
 
         Cancellation: settled, or not.
         """
+
+    async def owner(self) -> str:
+        """Return the service that this is the event store of; empty when that was never settled."""
+
+    async def settle_owner(self, service: str) -> str:
+        """Store whose event store this is, once and for all; return the service that is stored now.
+
+        What was settled before stays.
+
+        Atomicity: in one step that no other settling can come between.
+
+        Cancellation: settled, or not.
+        """

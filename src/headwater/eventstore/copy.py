@@ -47,21 +47,26 @@ async def copy_store(
 
     The source may be in use meanwhile. Snapshots are left out: they are a cache. The target has
     the source's epoch then, so that consistency tokens and tracking tokens stay valid. Of a shard
-    it becomes the same shard, which takes the place of the source.
+    it becomes the same shard, which takes the place of the source. It belongs to the service that
+    the source belongs to.
 
     Cancellation: what was copied stays; another call goes on there.
 
     Raises:
-        ImportRefused: the target is not a beginning of the source; it was not changed.
+        ImportRefused: the target is not a beginning of the source, or belongs to another service;
+            it was not changed.
         StoreUnavailable: one of the two is away; another call goes on where this one ended.
         DiskFull: the target's disk is full; as above.
     """
     head = await source.head()
     began = await target.head()
+    service = await _check_owner(source, target)
     shard = await _check_shard(source, target, began=began)
     await _check_beginning(source, target, began=began, head=head)
     if shard != WHOLE:
         await target.settle_shard(shard)
+    if service:
+        await target.settle_owner(service)
     keys = await _copy_keys(source, target, since=began, head=head, page_size=page_size)
     progress(began, head)
     position = began
@@ -98,6 +103,17 @@ async def _check_beginning(
             reason=f"the event at position {began}, the target's last, is another one in the "
             f"source: the target was written to; {remedy}"
         )
+
+
+async def _check_owner(source: EventStore, target: EventStore) -> str:
+    """Return the service that the source belongs to; the target belongs to no other one."""
+    wanted, found = await source.owner(), await target.owner()
+    if found and wanted and found != wanted:
+        raise ImportRefused(
+            reason=f"the target belongs to service {found!r}, the source to {wanted!r}: use a new "
+            "database, or the one that the first part was copied to"
+        )
+    return wanted
 
 
 async def _check_shard(source: EventStore, target: EventStore, *, began: int) -> Shard:

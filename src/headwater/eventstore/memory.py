@@ -64,6 +64,7 @@ class MemoryEventStore:
         self._outcomes: dict[str, tuple[Appended, str]] = {}
         self._snapshots: dict[str, Snapshot] = {}
         self._shard: Shard | None = None
+        self._owner = ""
         self._followers: set[asyncio.Event] = set()
         self._closed = False
 
@@ -269,6 +270,17 @@ class MemoryEventStore:
         if self._shard is None and (shard == WHOLE or not self._log):
             self._shard = shard
         return self._shard
+
+    async def owner(self) -> str:
+        """See `EventStore.owner`."""
+        self._check_open()
+        return self._owner
+
+    async def settle_owner(self, service: str) -> str:
+        """See `EventStore.settle_owner`."""
+        self._check_open()
+        self._owner = self._owner or service
+        return self._owner
 
     async def close(self) -> None:
         """See `EventStore.close`."""

@@ -10,6 +10,7 @@ from typing import Any, Self
 import msgspec
 
 from headwater._sql.postgres import CLOSED, Database, script
+from headwater._sql.postgres_owner import owner, settle_owner
 from headwater.errors import HeadwaterError, InvalidInput, Overloaded, StoreUnavailable
 from headwater.eventstore.api import (
     EVERYTHING,
@@ -54,6 +55,7 @@ _MIGRATIONS = (
     "postgres_matching_4.sql",
     "postgres_append_5.sql",
 )
+_ROOM = "eventstore"
 _encode_shard = msgspec.json.Encoder().encode
 _decode_shard = msgspec.json.Decoder(Shard).decode
 # Events are looked up one by one, not by going through a table to join it.
@@ -119,7 +121,7 @@ class PostgresEventStore:
         """
         database = await Database.open(
             url,
-            room="eventstore",
+            room=_ROOM,
             migrations=[script("headwater.eventstore", file) for file in _MIGRATIONS],
             schema=schema,
             connections=readers,
@@ -316,6 +318,18 @@ class PostgresEventStore:
             await connection.execute(SQL["lock"])
             await connection.execute(SQL["settle_shard"], text, shard == WHOLE)
             return await _shard(connection)
+
+    async def owner(self) -> str:
+        """See `EventStore.owner`."""
+        self._check_open()
+        return await self._database.read(lambda connection: owner(connection, _ROOM))
+
+    async def settle_owner(self, service: str) -> str:
+        """See `EventStore.settle_owner`."""
+        self._check_open()
+        schema = self._database.place.schema
+        async with self._database.transaction() as connection:
+            return await settle_owner(connection, _ROOM, schema, service)
 
     async def close(self) -> None:
         """See `EventStore.close`."""

@@ -14,6 +14,7 @@ import msgspec
 
 from headwater._sql.sqlite import Database, script, transact
 from headwater._sql.sqlite_connection import patience
+from headwater._sql.sqlite_owner import owner, settle_owner
 from headwater._sql.wake import Pace
 from headwater.errors import HeadwaterError, Overloaded, StoreUnavailable
 from headwater.eventstore.api import (
@@ -53,6 +54,7 @@ _HALVED_MIN = 64
 _END = 2**63 - 1
 _LIVE_MAX = 64
 _MIGRATIONS = ("sqlite_schema_1.sql",)
+_ROOM = "eventstore"
 _encode_shard = msgspec.json.Encoder().encode
 _decode_shard = msgspec.json.Decoder(Shard).decode
 
@@ -110,7 +112,7 @@ class SQLiteEventStore:
         """
         database = await Database.open(
             path,
-            room="eventstore",
+            room=_ROOM,
             migrations=[script("headwater.eventstore", file) for file in _MIGRATIONS],
             readers=readers,
             busy_timeout_s=busy_timeout_s,
@@ -307,6 +309,15 @@ class SQLiteEventStore:
             return _shard(writer)
 
         return await self._database.write(work)
+
+    async def owner(self) -> str:
+        """See `EventStore.owner`."""
+        return await self._database.read(lambda reader: owner(reader, _ROOM))
+
+    async def settle_owner(self, service: str) -> str:
+        """See `EventStore.settle_owner`."""
+        self._check_open()
+        return await self._database.write(lambda writer: settle_owner(writer, _ROOM, service))
 
     async def close(self) -> None:
         """See `EventStore.close`."""

@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from headwater.errors import DeclarationError, EventUnreadable, MalformedMessage, UnknownMessage
+from headwater.errors import EventUnreadable, MalformedMessage, UnknownMessage
+from headwater.messages.inheritance import same_wire_name
 from headwater.messages.metadata import Metadata
 from headwater.messages.stored_form import StoredForm, Write, decoder_of
 from headwater.messages.types import Event, MessageType, message_type
@@ -47,13 +48,10 @@ class EventCodec:
 
     def _know(self, kind: MessageType, decode: Decode | None) -> None:
         check_steps(kind)
-        for name in (kind.name, *kind.aliases):
+        for name in kind.names:
             known = self._decoders.get(name)
             if known is not None and known[2].cls is not kind.cls:
-                raise DeclarationError(
-                    subject=kind.cls.__name__,
-                    reason=f"wire name {name!r} belongs to {known[2].cls.__name__} already",
-                )
+                raise same_wire_name(kind.cls, known[2].cls, name)
             self._decoders[name] = (kind.version, decode, kind)
 
     @property
@@ -69,6 +67,11 @@ class EventCodec:
     def knows(self, name: str) -> bool:
         """Whether stored events of this wire name can be, or have become, one of the classes."""
         return name in self._decoders
+
+    def class_of(self, name: str) -> type[Event]:
+        """Return the class that events of a known wire name are decoded to."""
+        cls: type[Event] = self._decoders[name][2].cls
+        return cls
 
     def decode(self, name: str, version: int, data: bytes) -> Event:
         """Return the event, lifted to the current version of its class.

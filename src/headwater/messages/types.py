@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import (
     Any,
+    ClassVar,
     Generic,
     TypeVar,
     dataclass_transform,
@@ -28,9 +29,14 @@ M = TypeVar("M", bound="type[Command | Event | Query[Any]]")
 class MessageMeta(msgspec.StructMeta):
     """Tells type checkers that subclasses of messages are frozen, as they are at run time.
 
+    ``changes`` counts what has been defined and named, so that whoever keeps a table of classes
+    can tell that it is out of date.
+
     The tags are checked when a class is made, since an event is perhaps seen first when it is
     stored; or later, when its annotations name what is declared further down, or it is generic.
     """
+
+    changes: ClassVar[int] = 0
 
     def __new__(
         mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any
@@ -41,6 +47,7 @@ class MessageMeta(msgspec.StructMeta):
             DeclarationError: a tag stands on what has no canonical text.
         """
         cls = super().__new__(mcs, name, bases, namespace, **options)
+        MessageMeta.changes += 1
         if not getattr(cls, "__parameters__", ()):
             with contextlib.suppress(NameError, AttributeError):
                 tag_reader(cls)
@@ -88,10 +95,16 @@ class MessageType(msgspec.Struct, frozen=True):
     name: str
     version: int
     aliases: tuple[str, ...]
+    source: str
     fields: tuple[str, ...]
     target: str
     tags: TagReader | None
     answer: Any
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The wire names that it has and had."""
+        return tuple(dict.fromkeys((self.name, *self.aliases)))
 
     def target_of(self, message: Any) -> str:
         """Return the id that the message is directed at; ``""`` when there is none."""
@@ -117,25 +130,40 @@ class MessageType(msgspec.Struct, frozen=True):
         return Route("POST", f"/commands/{self.name}")
 
 
-_WIRE: dict[type, tuple[str, int, tuple[str, ...]]] = {}
+_WIRE: dict[type, tuple[str, int, tuple[str, ...], str]] = {}
 _ROUTES: dict[type, Route] = {}
 
 
-def wire(name: str, *, version: int = 1, aliases: Iterable[str] = ()) -> Callable[[M], M]:
+def wire(
+    name: str, *, version: int = 1, aliases: Iterable[str] = (), source: str = ""
+) -> Callable[[M], M]:
     """Give a message class a stable name (default: the class name), a version and former names.
 
+    Args:
+        name: what it is called where it is stored and sent.
+        version: raised when stored content must be lifted (see `upcaster`).
+        aliases: former names, under which it may be stored.
+        source: the service that owns the event, and those that derive from it. From the event
+            bus only events of that service are taken for the class, whatever others call theirs.
+
     Raises:
-        DeclarationError: the name is empty or the version below 1.
+        DeclarationError: a name is empty, the version below 1, or a command has a source.
     """
 
     def declare(cls: M) -> M:
+        former = tuple(aliases)
+        reason = ""
         if not name or version < 1:
-            raise DeclarationError(
-                subject=cls.__name__,
-                reason=f"@wire needs a name and a version from 1, got {name!r} and {version}",
-            )
-        _WIRE[cls] = (name, version, tuple(aliases))
+            reason = f"@wire needs a name and a version from 1, got {name!r} and {version}"
+        elif isinstance(aliases, str) or not all(former):
+            reason = f'@wire needs aliases that are names, aliases=["Former"], got {aliases!r}'
+        elif source and not issubclass(cls, Event):
+            reason = f"@wire(source={source!r}) is for events: who handles it is found by its name"
+        if reason:
+            raise DeclarationError(subject=cls.__name__, reason=reason)
+        _WIRE[cls] = (name, version, former, source)
         message_type.cache_clear()
+        MessageMeta.changes += 1
         return cls
 
     return declare
@@ -177,7 +205,8 @@ def message_type(cls: type) -> MessageType:
     kind = next((name for name, base in kinds.items() if issubclass(cls, base)), None)
     if kind is None or cls in kinds.values():
         raise DeclarationError(subject=cls.__name__, reason="is not a Command, Event or Query")
-    name, version, aliases = _WIRE.get(cls, (cls.__name__, 1, ()))
+    name, version, aliases, _ = _WIRE.get(cls, (cls.__name__, 1, (), ""))
+    sources = (_WIRE[base][3] for base in cls.__mro__ if base in _WIRE)
     fields: tuple[str, ...] = cls.__struct_fields__  # type: ignore[attr-defined]  # a Struct
     hints = get_type_hints(cls, include_extras=True)
     marked = (field for field in fields if marks_on(hints[field], Target))
@@ -188,6 +217,7 @@ def message_type(cls: type) -> MessageType:
         name=name,
         version=version,
         aliases=aliases,
+        source=next(filter(None, sources), ""),
         fields=fields,
         target=target,
         tags=tag_reader(cls),

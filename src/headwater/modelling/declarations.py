@@ -2,12 +2,13 @@
 
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, TypeVar, get_type_hints, overload
+from typing import Any, Literal, TypeVar, overload
 
 import msgspec
 
 from headwater.errors import DeclarationError
 from headwater.messages import Command, Event, MessageType, message_type
+from headwater.messages.inheritance import handlers_of, qualified
 
 F = TypeVar("F", bound=Callable[..., Any])
 Creates = bool | Literal["if_missing"]
@@ -87,15 +88,15 @@ def command_handlers_of(cls: type, model: type) -> dict[type[Command], CommandHa
         DeclarationError: a parameter is not annotated as it must be, or a command has two.
     """
     found: dict[type[Command], CommandHandler] = {}
-    for function, creates in _marked(cls, _COMMAND):
-        hints, names = _signature(function)
-        command = hints.get(names[0]) if names else None
+    for method in handlers_of(cls, _COMMAND):
+        function, names = method.function, method.parameters
+        command = method.hints.get(names[0]) if names else None
         if not (isinstance(command, type) and issubclass(command, Command)):
             raise DeclarationError(
                 subject=function.__qualname__,
                 reason="annotate its second parameter with a command type: (self, command: Open)",
             )
-        models = tuple(hints.get(name) for name in names[1:])
+        models = tuple(method.hints.get(name) for name in names[1:])
         for name, kind in zip(names[1:], models, strict=True):
             if not (isinstance(kind, type) and issubclass(kind, model)):
                 raise DeclarationError(
@@ -103,10 +104,10 @@ def command_handlers_of(cls: type, model: type) -> dict[type[Command], CommandHa
                     reason=f"parameter {name!r} must be annotated with a DecisionModel: {kind!r}",
                 )
         if command in found:
-            raise DeclarationError(
-                subject=function.__qualname__, reason=f"{command.__name__} has a handler already"
-            )
-        found[command] = CommandHandler(message_type(command), function, creates, models)
+            other = qualified(found[command].function)
+            reason = f"{command.__name__} has a handler already, {other}"
+            raise DeclarationError(subject=qualified(function), reason=reason)
+        found[command] = CommandHandler(message_type(command), function, method.mark, models)
     return found
 
 
@@ -117,32 +118,17 @@ def event_handlers_of(cls: type) -> dict[type[Event], Callable[[Any, Any], None]
         DeclarationError: a parameter is not annotated with an event, or an event has two.
     """
     found: dict[type[Event], Callable[[Any, Any], None]] = {}
-    for function, _ in _marked(cls, _EVENT):
-        hints, names = _signature(function)
-        event = hints.get(names[0]) if len(names) == 1 else None
-        if not (isinstance(event, type) and issubclass(event, Event)) or event in found:
-            raise DeclarationError(
-                subject=function.__qualname__,
-                reason=f"annotate its one parameter with an event type of its own, got {event!r}",
-            )
+    for method in handlers_of(cls, _EVENT):
+        function, names = method.function, method.parameters
+        event = method.hints.get(names[0]) if len(names) == 1 else None
+        own = "annotate its one parameter with an event type of its own"
+        if not (isinstance(event, type) and issubclass(event, Event)):
+            raise DeclarationError(subject=qualified(function), reason=f"{own}, got {event!r}")
+        if event in found:
+            reason = f"{own}, {event.__name__} has a handler already, {qualified(found[event])}"
+            raise DeclarationError(subject=qualified(function), reason=reason)
         found[event] = function
     return found
-
-
-def _marked(cls: type, mark: str) -> list[tuple[Callable[..., Any], Any]]:
-    functions = inspect.getmembers(cls, inspect.isfunction)
-    return [(f, getattr(f, mark)) for _, f in functions if hasattr(f, mark)]
-
-
-def _signature(function: Callable[..., Any]) -> tuple[dict[str, Any], list[str]]:
-    try:
-        hints = get_type_hints(function)
-    except NameError as error:
-        raise DeclarationError(
-            subject=function.__qualname__,
-            reason=f"its annotations cannot be resolved ({error}): import the types at run time",
-        ) from error
-    return hints, list(inspect.signature(function).parameters)[1:]
 
 
 def events_of(decided: Events) -> tuple[Event, ...]:

@@ -1,6 +1,6 @@
 """From what was decided to what is stored: events with their metadata, and idempotency."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -11,6 +11,31 @@ from headwater.messages import Event, Metadata, encode_metadata, new_id, now_us
 
 _encode = msgspec.json.Encoder().encode
 _joined = "".join
+
+Admit = Callable[[type[Event]], None]
+
+
+class Admission:
+    """Has each class of events checked once, before the first of them is stored."""
+
+    def __init__(self, admit: Admit | None) -> None:
+        """Check with this function, which raises to refuse; None: admit all."""
+        self._admit = admit
+        self._known: set[type[Event]] = set()
+
+    def check(self, events: Iterable[Event]) -> None:
+        """Check the classes of some events.
+
+        Raises:
+            DeclarationError: one is refused.
+        """
+        known = self._known
+        for event in events:
+            cls = type(event)
+            if cls not in known:
+                if self._admit is not None:
+                    self._admit(cls)
+                known.add(cls)
 
 
 def new_events(events: Iterable[Event], cause: Metadata) -> list[NewEvent]:

@@ -20,7 +20,13 @@ from headwater.eventstore import (
 )
 from headwater.messages import Command, ConsistencyToken
 from headwater.modelling.declarations import CommandHandler, events_of
-from headwater.modelling.encoding import first_outcome, idempotency_of, new_events
+from headwater.modelling.encoding import (
+    Admission,
+    Admit,
+    first_outcome,
+    idempotency_of,
+    new_events,
+)
 from headwater.modelling.state import (
     Aggregate,
     DecisionModel,
@@ -112,7 +118,13 @@ class DecisionHandlers:
     """
 
     def __init__(
-        self, model: type[DecisionModel], store: EventStore, *, source: str, attempts: int = 25
+        self,
+        model: type[DecisionModel],
+        store: EventStore,
+        *,
+        source: str,
+        attempts: int = 25,
+        admit: Admit | None = None,
     ) -> None:
         """Serve one decision model; arguments as for `Repository`."""
         self._model = model
@@ -120,6 +132,7 @@ class DecisionHandlers:
         self._store = store
         self._source = source
         self._attempts = attempts
+        self._admission = Admission(admit)
 
     def handlers(self) -> Mapping[type[Command], KeyedHandler]:
         """Return what handles each command type, for the command bus."""
@@ -151,6 +164,7 @@ class DecisionHandlers:
         wanted = (self._model, *handler.models)
         (state, *models), condition = await load_models(self._store, wanted, command)
         events = events_of(handler.function(state, command, *models))
+        self._admission.check(events)
         new = new_events(events, message.metadata)
         writes = [StreamWrite(self._type.stream(id), new)] if new else []
         appended = await self._store.append(

@@ -28,7 +28,13 @@ from headwater.eventstore import (
 from headwater.messages import Command, ConsistencyToken, Event
 from headwater.modelling.cells import Cell, CellCache, Kept, Turns
 from headwater.modelling.declarations import CommandHandler, events_of
-from headwater.modelling.encoding import first_outcome, idempotency_of, stored_and_read
+from headwater.modelling.encoding import (
+    Admission,
+    Admit,
+    first_outcome,
+    idempotency_of,
+    stored_and_read,
+)
 from headwater.modelling.models import check_shardable, load_models
 from headwater.modelling.snapshots import Snapshots
 from headwater.modelling.state import Aggregate, StateType, aggregate_type, check_id
@@ -84,6 +90,7 @@ class Repository(Generic[A]):
         attempts: int = 25,
         clock: Callable[[], float] = time.perf_counter,
         on_snapshot_left_out: Callable[[str], None] = lambda _: None,
+        admit: Admit | None = None,
     ) -> None:
         """Serve one aggregate class.
 
@@ -96,6 +103,7 @@ class Repository(Generic[A]):
             clock: seconds, monotonic; measures how long loading takes.
             on_snapshot_left_out: is told the aggregate's name when a state cannot be stored, or
                 its snapshot not be saved or read; commands go on without.
+            admit: checks each class of events before the first is stored; raises to refuse.
 
         Raises:
             ConfigurationError: it decides by decision models, and the store is sharded.
@@ -108,6 +116,7 @@ class Repository(Generic[A]):
         self._source = source
         self._attempts = attempts
         self._clock = clock
+        self._admission = Admission(admit)
         self._cells = CellCache(cache_size)
         self._turns = Turns()
         self._loading: dict[str, asyncio.Task[Cell]] = {}
@@ -175,6 +184,7 @@ class Repository(Generic[A]):
             if message.expected_version is not None:
                 self._check_version(cell, message.expected_version, id)
             decided = self._decide(handler, cell, command, id, models)
+            self._admission.check(decided)
             new, events = stored_and_read(decided, message.metadata)
         except Exception:  # also a fault of the handler: it counts in a state that is stored
             await self._check_current(cell, seen, id)

@@ -9,8 +9,9 @@ import inspect
 import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from itertools import combinations
 from types import UnionType
-from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -22,6 +23,7 @@ from headwater.errors import (
     Rejection,
 )
 from headwater.messages import Command, Event, StoredForm
+from headwater.messages.inheritance import Method, handlers_of, nearest, qualified
 from headwater.messages.keys import KeyOf, key_shape, keys_of
 from headwater.modelling.stored_state import check_fields
 
@@ -94,16 +96,32 @@ class SagaType(msgspec.Struct, frozen=True):
     deadlines: dict[str, Callable[[Any], Effects]]
     form: StoredForm
 
+    def event_handler(self, event: type[Event]) -> SagaHandler | None:
+        """Return the handler that is nearest to an event, else None.
+
+        Raises:
+            DeclarationError: two are equally near.
+        """
+        declared = nearest(event, self.events, subject=qualified(self.cls))
+        return None if declared is None else self.events[declared]
+
     def rejection_handler(self, command: Command, error: HeadwaterError) -> Any:
-        """Return the first handler for this command that accepts this error, else None."""
-        return next(
-            (
-                handler
-                for handler in self.rejections
-                if isinstance(command, handler.command) and isinstance(error, handler.errors)
-            ),
-            None,
-        )
+        """Return the handler that is nearest to this command and error, else None."""
+        cases = [
+            (handler, kind)
+            for handler in self.rejections
+            for kind in type(error).__mro__
+            if isinstance(command, handler.command) and kind in handler.errors
+        ]
+        near = (h for h, kind in cases if not any(_is_nearer(case, h, kind) for case in cases))
+        return next(near, None)
+
+
+def _is_nearer(case: tuple[RejectionHandler, type], handler: RejectionHandler, error: type) -> bool:
+    """Whether a case is nearer to what happened than a handler that takes it as this error."""
+    command, kind = case[0].command, case[1]
+    same = command is handler.command and kind is error
+    return not same and issubclass(command, handler.command) and issubclass(kind, error)
 
 
 class _SagaMeta(msgspec.StructMeta):
@@ -229,7 +247,7 @@ def saga_type(cls: type[Saga]) -> SagaType:
         cls=cls,
         name=name,
         events=_event_handlers(cls),
-        rejections=tuple(_rejection(function) for function, _ in _marked(cls, _REJECTION)),
+        rejections=_rejections(cls),
         deadlines=_deadlines(cls),
         form=StoredForm(cls, f"saga {name!r}", bounded=False),
     )
@@ -263,38 +281,28 @@ def _refuse_coroutine(function: Callable[..., Any]) -> None:
         )
 
 
-def _marked(cls: type, mark: str) -> list[tuple[Callable[..., Any], Any]]:
-    names: dict[str, None] = {}
-    for base in reversed(cls.__mro__):  # declaration order, bases first
-        names.update(dict.fromkeys(base.__dict__))
-    members = (getattr(cls, name, None) for name in names)
-    return [(m, getattr(m, mark)) for m in members if inspect.isfunction(m) and hasattr(m, mark)]
-
-
-def _hints(function: Callable[..., Any], count: int, shape: str) -> list[Any]:
+def _hints(method: Method, count: int, shape: str) -> list[Any]:
     """Return the annotations of the parameters after self."""
-    try:
-        hints = get_type_hints(function)
-    except NameError as error:
-        raise DeclarationError(
-            subject=function.__qualname__,
-            reason=f"its annotations cannot be resolved ({error}): import the types at run time",
-        ) from error
-    names = list(inspect.signature(function).parameters)[1:]
+    names = method.parameters
     if len(names) != count:
-        raise DeclarationError(subject=function.__qualname__, reason=f"declare it as {shape}")
-    return [hints.get(name) for name in names]
+        raise DeclarationError(
+            subject=method.function.__qualname__, reason=f"declare it as {shape}"
+        )
+    return [method.hints.get(name) for name in names]
 
 
 def _event_handlers(cls: type[Saga]) -> dict[type[Event], SagaHandler]:
     found: dict[type[Event], SagaHandler] = {}
-    for function, (key, starts) in _marked(cls, _EVENT):
-        (event,) = _hints(function, 1, "(self, event: SomeEvent) -> Effects")
-        if not (isinstance(event, type) and issubclass(event, Event)) or event in found:
-            raise DeclarationError(
-                subject=function.__qualname__,
-                reason=f"annotate its parameter with an event type of its own, got {event!r}",
-            )
+    for method in handlers_of(cls, _EVENT):
+        function, (key, starts) = method.function, method.mark
+        (event,) = _hints(method, 1, "(self, event: SomeEvent) -> Effects")
+        own = "annotate its parameter with an event type of its own"
+        if not (isinstance(event, type) and issubclass(event, Event)):
+            raise DeclarationError(subject=qualified(function), reason=f"{own}, got {event!r}")
+        if event in found:
+            other = qualified(found[event].function)
+            reason = f"{own}, {event.__name__} has a handler already, {other}"
+            raise DeclarationError(subject=qualified(function), reason=reason)
         subject = function.__qualname__
         shape = key_shape(subject, event, key)
         several = bool(shape.many) or shape.unknown
@@ -318,9 +326,36 @@ def _ids(subject: str, event: type[Event], key: str | KeyOf) -> Callable[[Any], 
     return ids
 
 
-def _rejection(function: Callable[..., Any]) -> RejectionHandler:
+def _rejections(cls: type[Saga]) -> tuple[RejectionHandler, ...]:
+    found = tuple(map(_rejection, handlers_of(cls, _REJECTION)))
+    cases = [(one, error) for one in found for error in one.errors]
+    declared = {(one.command, error) for one, error in cases}
+    for (one, error), (other, wider) in combinations(cases, 2):
+        both = _narrower(one.command, other.command), _narrower(error, wider)
+        same = (one.command, error) == (other.command, wider)
+        if one is not other and None not in both and (same or both not in declared):
+            raise DeclarationError(
+                subject=qualified(one.function),
+                reason=f"{_named(both)} could go to {qualified(other.function)}, too: declare "
+                + ("one of the two only" if same else "a handler of its own for that"),
+            )
+    return found
+
+
+def _narrower(one: type, other: type) -> type | None:
+    """Return the one of two classes that derives from the other; None: neither does."""
+    return one if issubclass(one, other) else other if issubclass(other, one) else None
+
+
+def _named(case: Sequence[type | None]) -> str:
+    command, error = case
+    return f"{qualified(error)} of {qualified(command)}"
+
+
+def _rejection(method: Method) -> RejectionHandler:
+    function = method.function
     shape = "(self, command: SomeCommand, rejection: Rejection) -> Effects"
-    command, errors = _hints(function, 2, shape)
+    command, errors = _hints(method, 2, shape)
     kinds = get_args(errors) if get_origin(errors) in {Union, UnionType} else (errors,)
     if not (isinstance(command, type) and issubclass(command, Command)) or not all(
         isinstance(kind, type) and issubclass(kind, HeadwaterError) for kind in kinds
@@ -339,8 +374,9 @@ def _rejection(function: Callable[..., Any]) -> RejectionHandler:
 
 def _deadlines(cls: type[Saga]) -> dict[str, Callable[[Any], Effects]]:
     found: dict[str, Callable[[Any], Effects]] = {}
-    for function, name in _marked(cls, _DEADLINE):
-        _hints(function, 0, "(self) -> Effects")
+    for method in handlers_of(cls, _DEADLINE):
+        function, name = method.function, method.mark
+        _hints(method, 0, "(self) -> Effects")
         if not re.fullmatch(r"[\w-]+", name) or name in found:
             raise DeclarationError(
                 subject=function.__qualname__,

@@ -11,6 +11,8 @@ import msgspec
 from headwater.errors import DeclarationError, InvalidInput
 from headwater.eventstore import NOTHING, EventFilter, FilterItem, StoredEvent
 from headwater.messages import Command, Event, EventCodec, message_type
+from headwater.messages.inheritance import known_events, nearest, qualified, same_wire_name
+from headwater.messages.types import MessageMeta
 from headwater.modelling.boundary import Boundary
 from headwater.modelling.declarations import (
     CommandHandler,
@@ -57,7 +59,11 @@ class DecisionModel(EventSourced):
     for None. Without any tag the decision depends on no event. What is decided on the model is
     stored only if no event inside the boundary was stored meanwhile. Override `boundary` for
     another selection; `Tag.of` makes the tags. See https://dcb.events.
+
+    Class option: ``stream_name``, as of an `Aggregate`; for models that handle commands.
     """
+
+    stream_name: ClassVar[str] = ""
 
     @classmethod
     def boundary(cls, command: Command) -> EventFilter:
@@ -74,8 +80,7 @@ class StateType:
         cls: the class.
         name: the first part of its streams' names.
         commands: its command handlers by command type.
-        events: its event types.
-        event_names: their wire names, and those of events that have become some of them.
+        handlers: its event-sourcing handlers by the event type that they declare.
         form: how its states are stored; None when they are not.
         fingerprint: identifies the shape of the state, its revision, and the versions of its
             events; a snapshot of another fingerprint is ignored.
@@ -98,15 +103,8 @@ class StateType:
         if "/" in self.name:
             raise DeclarationError(subject=cls.__name__, reason="a stream name contains no '/'")
         self.commands: dict[type[Command], CommandHandler] = command_handlers_of(cls, DecisionModel)
-        self._appliers: dict[type[Event], Applier] = event_handlers_of(cls)
-        self.events = tuple(self._appliers)
-        self.codec = EventCodec(self.events)
-        self.event_names = self.codec.names
-        self._stored: dict[str, tuple[int, Callable[[bytes], Event], Applier]] = {
-            name: (kind.version, msgspec.json.Decoder(kind.cls).decode, self._appliers[kind.cls])
-            for kind in map(message_type, self.events)
-            for name in (kind.name, *kind.aliases)
-        }
+        self.handlers: dict[type[Event], Applier] = event_handlers_of(cls)
+        self._compile()
         self.form, self.fingerprint = self._form(), ""
         if self.form is not None:
             self.fingerprint = self._fingerprint()
@@ -130,27 +128,79 @@ class StateType:
         declared = [
             msgspec.json.schema(cls),
             revision if isinstance(revision, int | str) else 1,
-            self.codec.versions,
+            EventCodec(self.handlers).versions,  # derived events may be defined later
         ]
         text = msgspec.json.encode(declared, order="deterministic")
         return hashlib.blake2b(text, digest_size=8).hexdigest()
+
+    def _compile(self) -> None:
+        """Build the tables of the events that are known by now, derived ones included."""
+        self._as_of = MessageMeta.changes
+        events = known_events(self.handlers)
+        subject = qualified(self.cls)
+        self._appliers: dict[type[Event], Applier] = {
+            event: self.handlers[declared]
+            for event in events
+            if (declared := nearest(event, self.handlers, subject=subject)) is not None
+        }
+        self.codec = EventCodec(events)
+        self._stored: dict[str, tuple[int, Callable[[bytes], Event], Applier]] = {
+            name: (kind.version, msgspec.json.Decoder(kind.cls).decode, self._appliers[kind.cls])
+            for kind in map(message_type, events)
+            for name in kind.names
+        }
+
+    def refresh(self) -> bool:
+        """Build the tables anew if events were defined since; return whether that was so."""
+        if self._as_of == MessageMeta.changes:
+            return False
+        self._compile()
+        return True
+
+    @property
+    def events(self) -> tuple[type[Event], ...]:
+        """The event types that change the state, derived ones included as far as defined by now."""
+        return known_events(self.handlers)
+
+    @property
+    def event_names(self) -> tuple[str, ...]:
+        """The wire names of the events that change the state, and of those that became some."""
+        self.refresh()
+        return self.codec.names
 
     def stream(self, id: str) -> str:
         """Return the name of the stream of one id."""
         return f"{self.name}/{id}"
 
     def apply(self, state: Any, event: Event) -> None:
-        """Change the state by one new event; an event without a handler changes nothing."""
+        """Change the state by one new event; an event without a handler changes nothing.
+
+        Raises:
+            DeclarationError: two handlers are equally near to it, or it has the wire name of
+                another event that changes the state.
+        """
         applier = self._appliers.get(type(event))
-        if applier is not None:
-            applier(state, event)
+        if applier is None:
+            applier = self._first(type(event))
+        applier(state, event)
+
+    def _first(self, event: type[Event]) -> Applier:
+        """Return what takes an event that is seen for the first time."""
+        if not self.refresh() or event not in self._appliers:
+            for name in message_type(event).names:
+                if name in self._stored:
+                    raise same_wire_name(event, self.codec.class_of(name), name)
+            self._appliers[event] = _nothing
+        return self._appliers[event]
 
     def replay(self, state: Any, events: Iterable[StoredEvent]) -> None:
         """Change the state by stored events, lifting older versions.
 
         Raises:
             EventUnreadable: a stored event does not fit its class.
+            DeclarationError: two handlers are equally near to one that is known by now.
         """
+        self.refresh()
         stored, codec = self._stored, self.codec
         for event in events:
             entry = stored.get(event.type)
@@ -237,6 +287,10 @@ def _check_models(kind: StateType, *own: ModelType) -> None:
                 )
             if not model.overridden:
                 model.boundary.check(handler.command.cls)
+
+
+def _nothing(state: Any, event: Event) -> None:
+    """Change nothing, as an event does that nobody has declared a handler for."""
 
 
 def split_stream(stream: str) -> tuple[str, str]:

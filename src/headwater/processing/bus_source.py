@@ -14,6 +14,8 @@ from headwater.processing.tokens import Token, service_of
 class BusSource:
     """The event bus. Segments divide its partitions, or by key when it is `whole`."""
 
+    name = ""
+
     def __init__(
         self, bus: EventBus, *, sources: Collection[str] | None = None, whole: bool = False
     ) -> None:

@@ -183,7 +183,7 @@ class EventHandlers:
             DeclarationError: an option or a handler is declared wrongly.
         """
         super().__init_subclass__(**kwargs)
-        if "name" not in cls.__dict__:
+        if not cls.__dict__.get("name"):
             cls.name = kebab(cls.__name__)
         from headwater.processing.inspection import check_declaration
 

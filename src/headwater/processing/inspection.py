@@ -2,13 +2,14 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin
 
 import msgspec
 
 from headwater.errors import DeclarationError
 from headwater.messages import Event
 from headwater.messages.hints import fields_of, shape_of
+from headwater.messages.inheritance import Method, handlers_of, nearest, qualified
 from headwater.messages.keys import Keys, key_shape, keys_of
 from headwater.processing.declarations import MARK, EventHandlers, Marks
 from headwater.processing.message import EventMessage
@@ -40,16 +41,35 @@ class FreeHandler(msgspec.Struct, frozen=True):
 
 
 class HandlerTable(msgspec.Struct, frozen=True):
-    """All handlers of a class, by event type, in order of declaration."""
+    """All handlers of a class, by the event type that they declare, in order of declaration."""
 
+    cls: type[EventHandlers]
     keyed: dict[type[Event], tuple[KeyedHandler, ...]]
     free: dict[type[Event], tuple[FreeHandler, ...]]
     views: tuple[type[View], ...]
 
     @property
     def events(self) -> tuple[type[Event], ...]:
-        """The event types that are handled."""
+        """The event types that are declared."""
         return tuple(dict.fromkeys((*self.keyed, *self.free)))
+
+    def of(self, event: type[Event]) -> tuple[list[KeyedHandler], tuple[FreeHandler, ...]]:
+        """Return the handlers of an event, which may derive from a declared one.
+
+        For each view those of the nearest declared type, and the same for the free-form ones.
+
+        Raises:
+            DeclarationError: two types are equally near.
+        """
+        subject = qualified(self.cls)
+        views: dict[type[View], set[type[Event]]] = {}
+        for declared, handlers in self.keyed.items():
+            for handler in handlers:
+                views.setdefault(handler.view.cls, set()).add(declared)
+        near = {view: nearest(event, types, subject=subject) for view, types in views.items()}
+        keyed = [h for of in self.keyed.values() for h in of if near[h.view.cls] is h.event]
+        free = nearest(event, self.free, subject=subject)
+        return keyed, self.free[free] if free is not None else ()
 
 
 def check_declaration(cls: type[EventHandlers]) -> None:
@@ -81,43 +101,32 @@ def handler_table(cls: type[EventHandlers]) -> HandlerTable:
     """
     keyed: dict[type[Event], list[KeyedHandler]] = {}
     free: dict[type[Event], list[FreeHandler]] = {}
-    for name, function, marks in _marked(cls):
-        for mark in marks:
+    for method in handlers_of(cls, MARK):
+        for mark in method.mark:
             if mark.view is None:
-                handler = _free(name, function)
+                handler = _free(method)
                 free.setdefault(handler.event, []).append(handler)
             else:
-                one = _keyed(name, function, mark)
+                one = _keyed(method, mark)
                 keyed.setdefault(one.event, []).append(one)
     views = dict.fromkeys(h.view.cls for handlers in keyed.values() for h in handlers)
     views.update(dict.fromkeys(view_type(view).cls for view in cls.view_types))
     return HandlerTable(
+        cls=cls,
         keyed={event: tuple(handlers) for event, handlers in keyed.items()},
         free={event: tuple(handlers) for event, handlers in free.items()},
         views=tuple(views),
     )
 
 
-def _marked(cls: type) -> list[tuple[str, Callable[..., Any], tuple[Marks, ...]]]:
-    names: dict[str, None] = {}
-    for base in reversed(cls.__mro__):  # declaration order, bases first
-        names.update(dict.fromkeys(base.__dict__))
-    members = ((name, getattr(cls, name, None)) for name in names)
-    return [
-        (name, member, getattr(member, MARK))
-        for name, member in members
-        if inspect.isfunction(member) and hasattr(member, MARK)
-    ]
-
-
-def _keyed(name: str, function: Callable[..., Any], mark: Marks) -> KeyedHandler:
+def _keyed(method: Method, mark: Marks) -> KeyedHandler:
     assert mark.view is not None
-    view = view_type(mark.view)
-    roles, event, hints = _roles(function, view=mark.view)
+    view, function = view_type(mark.view), method.function
+    roles, event = _roles(method, view=mark.view)
     is_async: bool = inspect.iscoroutinefunction(function)
     wants_view, wants_message = roles[:1] == ["view"], roles[-1:] == ["message"]
     expected = ["view"] * wants_view + ["event"] + ["message"] * wants_message
-    returns = hints.get("return", type(None))
+    returns = method.hints.get("return", type(None))
     creates = not wants_view and not mark.deletes
     several = returns == list[mark.view]  # type: ignore[name-defined]  # known here
     shape = key_shape(function.__qualname__, event, mark.key)
@@ -152,7 +161,7 @@ def _keyed(name: str, function: Callable[..., Any], mark: Marks) -> KeyedHandler
     if reason:
         raise DeclarationError(subject=function.__qualname__, reason=reason)
     return KeyedHandler(
-        method=name,
+        method=method.name,
         event=event,
         view=view,
         key=keys_of(function.__qualname__, event, mark.key),
@@ -163,8 +172,9 @@ def _keyed(name: str, function: Callable[..., Any], mark: Marks) -> KeyedHandler
     )
 
 
-def _free(name: str, function: Callable[..., Any]) -> FreeHandler:
-    roles, event, _ = _roles(function, view=None)
+def _free(method: Method) -> FreeHandler:
+    roles, event = _roles(method, view=None)
+    function = method.function
     is_async: bool = inspect.iscoroutinefunction(function)
     if not is_async:
         raise DeclarationError(
@@ -172,24 +182,16 @@ def _free(name: str, function: Callable[..., Any]) -> FreeHandler:
             reason="a free-form handler is async; a keyed one names its view: "
             "@event_handler(SomeView, key=...)",
         )
-    return FreeHandler(method=name, event=event, arguments=tuple(roles))
+    return FreeHandler(method=method.name, event=event, arguments=tuple(roles))
 
 
-def _roles(
-    function: Callable[..., Any], *, view: type[View] | None
-) -> tuple[list[str], type[Event], dict[str, Any]]:
+def _roles(method: Method, *, view: type[View] | None) -> tuple[list[str], type[Event]]:
     """Return what each parameter is, by its annotation, and the event type."""
-    try:
-        hints = get_type_hints(function)
-    except NameError as error:
-        raise DeclarationError(
-            subject=function.__qualname__,
-            reason=f"its annotations cannot be resolved ({error}): import the types at run time",
-        ) from error
+    function = method.function
     roles: list[str] = []
     events: list[type[Event]] = []
-    for parameter in list(inspect.signature(function).parameters)[1:]:
-        hint = hints.get(parameter)
+    for parameter in method.parameters:
+        hint = method.hints.get(parameter)
         role = _role(hint, view)
         if not role or role in roles:
             raise DeclarationError(
@@ -205,7 +207,7 @@ def _roles(
             subject=function.__qualname__,
             reason="it needs a parameter annotated with an event type: event: AccountOpened",
         )
-    return roles, events[0], hints
+    return roles, events[0]
 
 
 def _role(hint: Any, view: type[View] | None) -> str:

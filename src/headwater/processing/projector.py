@@ -6,11 +6,13 @@ from typing import Any, NamedTuple
 import msgspec
 
 from headwater.errors import DeclarationError, ViewNotFound
-from headwater.messages import EventCodec, Metadata, handling, metadata_of
+from headwater.messages import Event, Metadata, handling, metadata_of
+from headwater.messages.inheritance import known_events
 from headwater.messages.keys import Keys
 from headwater.messages.text import shown
 from headwater.processing.applier import Applier, EventFailed
 from headwater.processing.declarations import EventHandlers, Projection
+from headwater.processing.entries import chosen, entries_of
 from headwater.processing.inspection import FreeHandler, HandlerTable, KeyedHandler, handler_table
 from headwater.processing.message import EventMessage
 from headwater.processing.sources import RawEvent, Source
@@ -58,7 +60,8 @@ class ProjectionApplier(Applier):
         """Compile the handlers of an object.
 
         Raises:
-            DeclarationError: two event types share a wire name.
+            DeclarationError: two event types share a wire name, or an event has two handlers that
+                are equally near.
         """
         super().__init__(source)
         cls = type(handlers)
@@ -66,18 +69,19 @@ class ProjectionApplier(Applier):
         self.name = cls.name
         self.segments = cls.segments
         self.views = table.views
-        self._codec = EventCodec(table.events)
-        self._plans = _plans(handlers, table)
-        self.isolated = any(plan.outside for plan in self._plans.values())
+        plans = _plans(handlers, table)
+        self._entries = entries_of(plans, source)
+        self._names = tuple(self._entries)
+        self.isolated = any(plan.outside for plan in plans.values())
 
     @property
     def types(self) -> tuple[str, ...]:
         """See `Applier.types`."""
-        return self._codec.names
+        return self._names
 
     def wants(self, name: str) -> bool:
         """See `Applier.wants`."""
-        return self._codec.knows(name)
+        return name in self._entries
 
     async def outside(self, event: RawEvent) -> None:
         """See `Applier.outside`: free-form handlers that do not take the transaction."""
@@ -120,13 +124,17 @@ class ProjectionApplier(Applier):
         Raises:
             EventFailed: it cannot be decoded.
         """
-        if not self._codec.knows(raw.type):
+        entry = self._entries.get(raw.type)
+        if entry is not None and entry.bound:
+            entry = chosen(entry, raw, self.source)
+        if entry is None:
             return []
         try:
-            parts = self._codec.read_parts(raw)
+            parts = entry.codec.read_parts(raw)
         except Exception as error:
             raise EventFailed(raw, error) from error
-        return [_Item(raw, part, event, self._plans[type(event)]) for part, event in parts]
+        plans = entry.handlers
+        return [_Item(raw, part, event, plans[type(event)]) for part, event in parts]
 
     def message(self, item: _Item, metadata: Metadata) -> EventMessage[Any]:
         """Return the message for a handler that asks for it."""
@@ -144,12 +152,13 @@ class ProjectionApplier(Applier):
         )
 
 
-def _plans(handlers: EventHandlers, table: HandlerTable) -> dict[type, _Plan]:
-    plans: dict[type, _Plan] = {}
-    for event in table.events:
-        free = tuple((h, getattr(handlers, h.method)) for h in table.free.get(event, ()))
+def _plans(handlers: EventHandlers, table: HandlerTable) -> dict[type[Event], _Plan]:
+    plans: dict[type[Event], _Plan] = {}
+    for event in known_events(table.events):
+        keyed, declared = table.of(event)
+        free = tuple((h, getattr(handlers, h.method)) for h in declared)
         plans[event] = _Plan(
-            keyed=tuple(_step(handlers, h, table) for h in table.keyed.get(event, ())),
+            keyed=tuple(_step(handlers, h, table) for h in keyed),
             free=tuple(f for f in free if "transaction" in f[0].arguments),
             outside=tuple(f for f in free if "transaction" not in f[0].arguments),
         )

@@ -53,17 +53,21 @@ def decode_command(row: PendingCommand, saga: type) -> Command | Exception:
 
 def command_class(name: str, saga: type) -> type[Command] | None:
     """Return the command class of a wire name: from the saga's module, else if there is one."""
+    for candidates in (commands_near(saga), list(_subclasses(Command))):
+        found = {cls for cls in candidates if name in message_type(cls).names}
+        if len(found) == 1:
+            return found.pop()
+    return None
+
+
+def commands_near(saga: type) -> list[type[Command]]:
+    """Return the command classes that the module of a saga knows."""
     module = sys.modules.get(saga.__module__)
-    near = [
+    return [
         cls
         for cls in vars(module).values()
         if isinstance(cls, type) and issubclass(cls, Command) and cls is not Command
     ]
-    for candidates in (near, list(_subclasses(Command))):
-        found = {cls for cls in candidates if message_type(cls).name == name}
-        if len(found) == 1:
-            return found.pop()
-    return None
 
 
 def _subclasses(cls: type[Command]) -> Iterator[type[Command]]:

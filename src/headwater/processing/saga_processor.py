@@ -14,9 +14,9 @@ class SagaProcessor(Processor):
     """Runs one saga type over a source; shares the work like any `Processor`.
 
     Commands are sent after the commit that decided them, in order within one saga, with an
-    idempotency key made of the saga's type, its id, what began it, and a counter; so a command
-    that is sent again after a crash has its effect once. What is merely away is tried again for
-    ever, with back-off (see `saga_status`).
+    idempotency key made of the service, the saga's type, its id, what began it, and a counter; so
+    a command that is sent again after a crash has its effect once. What is merely away is tried
+    again for ever, with back-off (see `saga_status`).
     """
 
     def __init__(
@@ -29,6 +29,7 @@ class SagaProcessor(Processor):
         commands: CommandBus,
         settings: ProcessorSettings = DEFAULTS,
         concurrency: int = 64,
+        service: str = "",
     ) -> None:
         """Wire up; nothing runs before `start`.
 
@@ -40,9 +41,10 @@ class SagaProcessor(Processor):
             commands: where commands go.
             settings: how it works.
             concurrency: how many commands are on their way at once.
+            service: the service that runs it; others may have a saga of the same name.
         """
         self._sagas = SagaApplier(
-            saga, source, commands, concurrency=concurrency, settings=settings
+            saga, source, commands, concurrency=concurrency, settings=settings, service=service
         )
         super().__init__(self._sagas, source=source, views=views, owner=owner, settings=settings)
 
@@ -52,7 +54,11 @@ class SagaProcessor(Processor):
 
 
 def saga_applier(
-    saga: type[Saga], *, source: Source, settings: ProcessorSettings = DEFAULTS
+    saga: type[Saga],
+    *,
+    source: Source,
+    settings: ProcessorSettings = DEFAULTS,
+    service: str = "",
 ) -> Applier:
     """Return what `ProcessorAdmin` needs to look after a saga: it sends nothing by itself."""
-    return SagaApplier(saga, source, None, concurrency=1, settings=settings)
+    return SagaApplier(saga, source, None, concurrency=1, settings=settings, service=service)

@@ -41,10 +41,17 @@ class SagaWork:
     """
 
     def __init__(
-        self, kind: SagaType, processor: str, count: int, clock: Callable[[], float]
+        self,
+        kind: SagaType,
+        processor: str,
+        count: int,
+        clock: Callable[[], float],
+        *,
+        service: str = "",
     ) -> None:
-        """Begin with nothing."""
+        """Begin with nothing; ``service`` keeps its keys off those of others' sagas of one name."""
         self._kind = kind
+        self._keys = f"{service}:" if service else ""
         self._processor = processor
         self._count = count
         self._clock = clock
@@ -167,7 +174,7 @@ class SagaWork:
             saga=saga,
             type=message_type(type(command)).name,
             content=content.decode(),
-            idempotency_key=key_for(number),
+            idempotency_key=key_for(self._keys + number),
             cause=cause,
         )
         self.commands.append((row, back))

@@ -9,11 +9,13 @@ from typing import NamedTuple
 import msgspec
 
 from headwater.dispatch import CommandBus
-from headwater.messages import Command, EventCodec, metadata_of
+from headwater.messages import Command, metadata_of
+from headwater.messages.inheritance import known_events
 from headwater.modelling.saga import Saga, SagaHandler, SagaType, saga_type
 from headwater.processing.applier import Applier, EventFailed
 from headwater.processing.dead_letters import DeadLetter
 from headwater.processing.declarations import kebab
+from headwater.processing.entries import Entry, chosen, entries_of
 from headwater.processing.saga_commands import decode_command, letter_of_saga
 from headwater.processing.saga_sender import Outcome, Outgoing, Sender
 from headwater.processing.saga_shares import divided, saga_of, share_of
@@ -76,17 +78,26 @@ class SagaApplier(Applier):
         *,
         concurrency: int,
         settings: ProcessorSettings,
+        service: str = "",
     ) -> None:
         """Compile a saga; without a command bus nothing is sent (for administration)."""
         super().__init__(source.whole())
+        self._service = service
         self._kind: SagaType = saga_type(saga)
         self.name = kebab(self._kind.name)
         self.segments = saga.saga_segments
         self._clock = settings.clock
-        self._codec = EventCodec(self._kind.events)
-        self._several = any(handler.several for handler in self._kind.events.values()) or any(
-            version > 1
-            for version in self._codec.versions.values()  # it may become several
+        handlers = {
+            event: handler
+            for event in known_events(self._kind.events)
+            if (handler := self._kind.event_handler(event)) is not None
+        }
+        self._entries: dict[str, Entry[SagaHandler]] = entries_of(handlers, self.source)
+        self._several = any(handler.several for handler in handlers.values()) or any(
+            version > 1  # it may become several
+            for entry in self._entries.values()
+            for each in (entry, *entry.bound.values())
+            for version in each.codec.versions.values()
         )
         self._sender: Sender | None = None
         if commands is not None:
@@ -108,11 +119,15 @@ class SagaApplier(Applier):
     @property
     def types(self) -> tuple[str, ...]:
         """See `Applier.types`."""
-        return self._codec.names
+        return tuple(self._entries)
 
     def wants(self, name: str) -> bool:
         """See `Applier.wants`."""
-        return self._codec.knows(name)
+        return name in self._entries
+
+    def _entry(self, raw: RawEvent) -> Entry[SagaHandler] | None:
+        entry = self._entries.get(raw.type)
+        return chosen(entry, raw, self.source) if entry is not None and entry.bound else entry
 
     # events -----------------------------------------------------------------------------------
 
@@ -160,14 +175,15 @@ class SagaApplier(Applier):
 
     def _steps(self, events: Sequence[RawEvent]) -> Iterator[_Step]:
         for raw in events:
-            if not self._codec.knows(raw.type):
+            entry = self._entry(raw)
+            if entry is None:
                 continue
             try:
                 only = saga_of(raw)
                 steps = [
                     _Step(raw, part, event, handler, saga)
-                    for part, event in self._codec.read_parts(raw)
-                    for handler in [self._kind.events[type(event)]]
+                    for part, event in entry.codec.read_parts(raw)
+                    for handler in [entry.handlers[type(event)]]
                     for saga in handler.keys(event)
                     if only in {"", saga}
                 ]
@@ -176,7 +192,7 @@ class SagaApplier(Applier):
             yield from steps
 
     def _work(self) -> SagaWork:
-        return SagaWork(self._kind, self.name, self.count, self._clock)
+        return SagaWork(self._kind, self.name, self.count, self._clock, service=self._service)
 
     # what is due: outcomes and deadlines ------------------------------------------------------
 

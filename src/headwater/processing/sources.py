@@ -47,9 +47,11 @@ class Source(Protocol):
 
     ``rereads``: lanes that join need a new reader, because their segments read different
     partitions; otherwise every segment reads everything and takes what is its own.
+    ``name``: the service whose events these all are; empty on a bus, which has those of several.
     """
 
     rereads: bool
+    name: str
 
     def split(self, wanted: int) -> int:
         """Return into how many segments the work can be divided."""

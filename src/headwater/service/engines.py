@@ -34,7 +34,7 @@ async def open_stream_store(urls: Sequence[str]) -> StreamStore:
     """
     again = [url for number, url in enumerate(urls) if url in urls[:number] and url != "memory:"]
     if not urls or again:
-        reason = f"{_name(again[0])} is named twice" if again else "names no database"
+        reason = f"{name_of(again[0])} is named twice" if again else "names no database"
         raise ConfigurationError(
             subject="store", reason=f"{reason}: give one URL, or one for each shard"
         )
@@ -43,7 +43,7 @@ async def open_stream_store(urls: Sequence[str]) -> StreamStore:
         for url in urls:
             logs.append(await open_event_store(url))
             undo.push_async_callback(logs[-1].close)
-        names = [_name(url) for url in urls]
+        names = [name_of(url) for url in urls]
         opened: StreamStore
         if len(logs) == 1:
             opened = await settle_whole(logs[0], name=names[0])
@@ -53,10 +53,37 @@ async def open_stream_store(urls: Sequence[str]) -> StreamStore:
     return opened
 
 
-def _name(url: str) -> str:
+def name_of(url: str) -> str:
     """Return what a store is called in messages, without user and password."""
-    scheme, _ = _split(url, engine="event store")
+    scheme, _ = _split(url, engine="store")
     return Place.parse(url).name if scheme == "postgresql" else url
+
+
+async def settle_owner(engine: EventStore | ViewStore, service: str, *, name: str) -> None:
+    """Let a database belong to a service, if it belongs to none yet.
+
+    Two services in one database would take the other's events, views and progress for their own,
+    wherever two of their names are the same.
+
+    Raises:
+        ConfigurationError: it belongs to another service.
+    """
+    check_owner(await engine.owner() or await engine.settle_owner(service), service, name=name)
+
+
+def check_owner(owner: str, service: str, *, name: str) -> None:
+    """Check that a database belongs to a service, or to none yet.
+
+    Raises:
+        ConfigurationError: it belongs to another one.
+    """
+    if owner not in ("", service):
+        reason = (
+            f"belongs to service {owner!r}, not to {service!r}: give each service a schema or a "
+            "file of its own (?schema=NAME in the URL, or another path), or correct the URL; a "
+            "service keeps the name that it had first"
+        )
+        raise ConfigurationError(subject=name, reason=reason)
 
 
 async def open_event_store(url: str) -> EventStore:

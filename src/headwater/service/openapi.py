@@ -42,15 +42,16 @@ def openapi_document(
     Source: OpenAPI Specification 3.1.0; schemas are JSON Schema 2020-12 as msgspec states them.
     """
     forms = [HttpForm(cls) for cls in (*commands, *queries)]
-    types = [CommandResult, *commands, *queries]
-    types += [form.kind.answer for form in forms if form.kind.kind == "query"]
-    schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
+    messages = [*commands, *queries]
+    answers = [f.kind.answer if f.kind.kind == "query" else CommandResult for f in forms]
+    schemas, components = msgspec.json.schema_components([*messages, *answers], ref_template=_REF)
     for schema in (*schemas, *components.values()):
         _bound(schema)
-    by_type = dict(zip([repr(t) for t in types], schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
-    for form in forms:
-        operation = _operation(form, by_type, components)
+    for form, own, answer in zip(forms, schemas, schemas[len(messages) :], strict=False):
+        # Its name is longer than the class name where two classes have the same.
+        content = components[own["$ref"].removeprefix(_REF.format(name=""))]
+        operation = _operation(form, content, answer)
         paths.setdefault(form.route.path, {})[form.route.method.lower()] = operation
     return {
         "openapi": "3.1.0",
@@ -60,12 +61,10 @@ def openapi_document(
     }
 
 
-def _operation(
-    form: HttpForm, by_type: dict[str, Any], components: dict[str, Any]
-) -> dict[str, Any]:
+def _operation(form: HttpForm, own: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
     kind = form.kind
     in_path = form.route.parameters
-    properties, required = _content(form, components[kind.cls.__name__])
+    properties, required = _content(form, own)
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": properties[name]}
         for name in in_path
@@ -85,7 +84,6 @@ def _operation(
         body = {"type": "object", "properties": rest}
         body["required"] = [name for name in required if name in rest]
         operation["requestBody"] = {"content": {"application/json": {"schema": body}}}
-        answer = by_type[repr(CommandResult)]
     else:
         parameters.append(
             _header("Headwater-Consistency-Token", "wait until the view has seen this")
@@ -94,7 +92,6 @@ def _operation(
             parameters.append(
                 {"name": name, "in": "query", "required": name in required, "schema": schema}
             )
-        answer = by_type[repr(kind.answer)]
     problem = {"application/problem+json": {"schema": {"$ref": _REF.format(name="Problem")}}}
     operation["responses"] = {
         "200": {"description": "done", "content": {"application/json": {"schema": answer}}},

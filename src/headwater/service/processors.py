@@ -78,7 +78,14 @@ class Processors:
             for saga in service.sagas:
                 source = self._source_of(saga.saga_source, saga.__name__)
                 self._add(
-                    SagaProcessor(saga, source=source, views=views, commands=commands, owner=owner)
+                    SagaProcessor(
+                        saga,
+                        source=source,
+                        views=views,
+                        commands=commands,
+                        owner=owner,
+                        service=service.name,
+                    )
                 )
             if store is not None and bus is not None:
                 self._running += relays_of(store, bus, name=service.name, views=views, owner=owner)

@@ -15,6 +15,17 @@ Endpoint = Callable[[Any, Any, Any, dict[str, str]], Awaitable[None]]
 """``endpoint(scope, receive, send, values)``: an ASGI app that is given the path's parameters."""
 
 
+OWN_ROUTES = (
+    "/docs",
+    "/docs/assets/{name}",
+    "/health/live",
+    "/health/ready",
+    "/metrics",
+    "/openapi.json",
+)
+"""Paths that every instance answers itself, by GET."""
+
+
 class Entry(NamedTuple):
     """What is served at a path by one method."""
 
@@ -105,4 +116,4 @@ def _wrong(method: str, template: str, reason: str) -> DeclarationError:
     return DeclarationError(subject=f"route {method} {template}", reason=reason)
 
 
-__all__ = ["Endpoint", "Entry", "Match", "Router", "allowed"]
+__all__ = ["OWN_ROUTES", "Endpoint", "Entry", "Match", "Router", "allowed"]

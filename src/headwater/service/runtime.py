@@ -32,9 +32,16 @@ from headwater.messages import now_us
 from headwater.modelling import DecisionHandlers, Repository
 from headwater.modelling.models import check_shardable
 from headwater.service.edge import Edge
-from headwater.service.engines import open_event_bus, open_stream_store, open_view_store
+from headwater.service.engines import (
+    name_of,
+    open_event_bus,
+    open_stream_store,
+    open_view_store,
+    settle_owner,
+)
 from headwater.service.late import LateSettings
 from headwater.service.metrics import Metrics
+from headwater.service.names import check_names
 from headwater.service.openapi import openapi_document
 from headwater.service.processors import Processors
 from headwater.service.service import Service
@@ -79,14 +86,18 @@ class Runtime:
         """Start the instance; it takes traffic when this returns.
 
         Raises:
+            DeclarationError: two of the service have the same name.
             StartupError: configuration or discovery cannot be reached.
-            ConfigurationError: a setting is wrong; `AddressInUse`: the port is taken.
+            ConfigurationError: a setting is wrong, a database belongs to another service, or
+                another service publishes other events under the name of one;
+                `AddressInUse`: the port is taken.
             StoreUnavailable, StoreCorrupt, SchemaTooNew: a database cannot be used.
             ShardMismatch: it is not the shard that its place among the URLs says.
         """
         async with contextlib.AsyncExitStack() as undo:
             self._exit = undo
             with self.service.within(self):  # so that all tasks know whose they are
+                self._check()
                 await self._configure()
                 await self._open_engines()
                 await self._connect()
@@ -116,6 +127,12 @@ class Runtime:
     def url(self) -> str:
         """The base URL of the edge."""
         return self._server.url
+
+    def _check(self) -> None:
+        """Check the service as it is by now: more may have been defined since it was declared."""
+        service = self.service
+        self._events = check_names(service)
+        self._document = openapi_document(service.name, service.version, *service.contract())
 
     async def _configure(self) -> None:
         settings = self.settings
@@ -155,11 +172,17 @@ class Runtime:
                     check_shardable(model)
             self.store = await open_stream_store(settings.stores)
             self._exit.push_async_callback(self.store.close)
+            for url, log in zip(settings.stores, self.store.shards, strict=True):
+                await settle_owner(log, service.name, name=name_of(url))
         if settings.bus:
             self.bus = await open_event_bus(settings.url("bus"), partitions=settings.partitions)
             self._exit.push_async_callback(self.bus.close)
-        self.views = await open_view_store(settings.url("views"))
+            if self.store is not None and settings.commands:
+                await self._events.announce(self.bus)
+        views = settings.url("views")
+        self.views = await open_view_store(views)
         self._exit.push_async_callback(self.views.close)
+        await settle_owner(self.views, service.name, name=name_of(views))
 
     async def _connect(self) -> None:
         settings = self.settings
@@ -184,12 +207,15 @@ class Runtime:
                     source=service.name,
                     cache_size=settings.cache_size,
                     on_snapshot_left_out=self.metrics.snapshot_left_out,
+                    admit=self._events.admit,
                 )
                 self.repositories[repository.type.name] = repository
                 self._exit.push_async_callback(repository.close)
                 handlers.append(repository.handlers())
             handlers += [
-                DecisionHandlers(model, self.store.shards[0], source=service.name).handlers()
+                DecisionHandlers(
+                    model, self.store.shards[0], source=service.name, admit=self._events.admit
+                ).handlers()
                 for model in service.decisions
             ]
         self.local_commands = LocalCommandBus(
@@ -254,9 +280,7 @@ class Runtime:
             metrics=self.metrics,
             problems=self._problems,
             lags=self.processors.lags,
-            document=openapi_document(
-                self.service.name, self.service.version, *self.service.contract()
-            ),
+            document=self._document,
             routes=self.service.routes,
         )
         self._server = AsgiServer(self.edge, settings.host, settings.port, name=settings.instance)

@@ -19,6 +19,7 @@ from headwater.messages import Command, EventCodec, Query
 from headwater.modelling import Aggregate, DecisionModel, aggregate_type, model_type, saga_type
 from headwater.processing.inspection import handler_table
 from headwater.service.late import LateSettings, late_client
+from headwater.service.names import check_names
 
 if TYPE_CHECKING:
     from headwater.service.runtime import Runtime
@@ -45,7 +46,7 @@ class Service:
         version: the program's version, shown in discovery and OpenAPI.
 
     Raises:
-        DeclarationError: something in it is declared wrongly.
+        DeclarationError: something in it is declared wrongly, or two have the same name.
     """
 
     def __init__(
@@ -79,10 +80,7 @@ class Service:
         self.query_interceptors = tuple(query_interceptors)
         self.authorize = authorize
         self.routes = tuple(routes)
-        for aggregate in self.aggregates:
-            aggregate_type(aggregate)
-        for model in self.decisions:
-            model_type(model)
+        check_names(self)
         _check_events(self)
         self.sections: list[LateSettings[Any]] = []
         self._running: list[Runtime] = []
@@ -183,9 +181,10 @@ def _check_events(service: Service) -> None:
     """Check that what a service handles can be read, whatever an instance's role.
 
     Raises:
-        DeclarationError: two events have the same wire name, or an upcaster is missing.
+        DeclarationError: an upcaster is missing.
     """
     tables = [handler_table(type(one)) for one in (*service.projections, *service.handlers)]
     sagas: Sequence[Any] = service.sagas
     for events in (*(table.events for table in tables), *(saga_type(s).events for s in sagas)):
-        EventCodec(events)
+        for event in events:
+            EventCodec([event])

@@ -25,7 +25,7 @@ from headwater.errors import (
     InvalidInput,
     StoreUnavailable,
 )
-from headwater.eventbus import BusEvent, Delivery, EventBus, partition_of
+from headwater.eventbus import BusEvent, Delivery, EventBus, EventType, partition_of
 
 WAIT_S_MAX = 30.0
 PARTITIONS = 4
@@ -49,6 +49,11 @@ def bus_event(
         data=b'{"amount":%d,"text":"\xc3\xbc"}' % position,
         metadata=b'{"id":"0190","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}',
     )
+
+
+def event_type(source: str, field: str, *, name: str = "Moved") -> EventType:
+    """Return a type with one field that must be there."""
+    return EventType(name, source, f"{source}.{name}", {field: "text"}, (field,))
 
 
 async def collect(
@@ -227,6 +232,36 @@ class EventBusConformance:
         first_seen = dict.fromkeys(d.event.position for d in found)
         assert list(first_seen) == list(range(1, 59))
 
+    async def test_a_name_means_one_thing(self, bus: EventBus) -> None:
+        """A service that announces another type under a name of another's is told, and not kept."""
+        ours, theirs = event_type("accounts", "id"), event_type("stock", "item")
+        assert await bus.announce("accounts", [ours]) == []
+        assert await bus.announce("stock", [theirs, event_type("stock", "id", name="Own")]) == [
+            (theirs, ours)
+        ]
+        again = event_type("accounts", "id", name="Own")
+        assert await bus.announce("accounts", [ours, again]) == []  # nothing of stock's was kept
+        assert await bus.announce("stock", [event_type("stock", "id")]) == []
+
+    async def test_an_announcement_replaces_the_former_one(self, bus: EventBus) -> None:
+        """What a service announces no more is free for others."""
+        assert await bus.announce("accounts", [event_type("accounts", "id")]) == []
+        assert await bus.announce("accounts", [event_type("accounts", "id", name="Other")]) == []
+        assert await bus.announce("stock", [event_type("stock", "item")]) == []
+        assert await bus.announce("accounts", []) == []
+
+    async def test_of_two_announcements_at_once_one_is_kept(
+        self, bus: EventBus, tmp_path: Path
+    ) -> None:
+        """Of two services that announce two types under one name at once one is kept."""
+        other = await self.open_bus(tmp_path, PARTITIONS)
+        found = await asyncio.gather(
+            bus.announce("accounts", [event_type("accounts", "id")]),
+            other.announce("stock", [event_type("stock", "item")]),
+        )
+        assert sorted(map(len, found)) == ([0, 1] if self.shared else [0, 0])
+        await other.close()
+
     async def test_bad_subscriptions_are_refused(self, bus: EventBus) -> None:
         """Partitions that do not exist, none at all, and empty pages are refused with a remedy."""
         for after, page_size, match in (
@@ -250,7 +285,9 @@ class EventBusConformance:
         await asyncio.sleep(0)
         await bus.close()
         await bus.close()
-        for use in (bus.publish([bus_event(1)]), bus.end(), collect(bus, 1), waiting):
+        for use in (
+            bus.publish([bus_event(1)]), bus.end(), bus.announce("s", []), collect(bus, 1), waiting,
+        ):  # fmt: skip
             with pytest.raises(StoreUnavailable, match="closed") as caught:
                 await use
             assert caught.value.outcome == "not stored"

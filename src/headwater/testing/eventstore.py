@@ -19,6 +19,7 @@ from headwater.testing.eventstore_follow import FollowConformance
 from headwater.testing.eventstore_history import HistoryConformance
 from headwater.testing.eventstore_import import ImportConformance
 from headwater.testing.eventstore_keys import KeyConformance
+from headwater.testing.eventstore_owner import OwnerConformance
 from headwater.testing.eventstore_read import ReadConformance
 from headwater.testing.eventstore_shards import ShardConformance
 from headwater.testing.eventstore_upkeep import UpkeepConformance
@@ -36,6 +37,7 @@ class EventStoreConformance(
     UpkeepConformance,
     ValueConformance,
     HistoryConformance,
+    OwnerConformance,
 ):
     """Subclass it, say how to open a store, and whether stores at one place share their log."""
 

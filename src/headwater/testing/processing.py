@@ -11,15 +11,18 @@
     )
 """
 
+from collections import Counter
 from typing import Any, Generic, Self, TypeVar
 
 from headwater.errors import HeadwaterError
-from headwater.eventstore import NewEvent, StreamWrite
+from headwater.eventbus import BusEvent
+from headwater.eventbus.memory import MemoryEventBus
+from headwater.eventstore import NewEvent
 from headwater.eventstore.memory import MemoryEventStore
-from headwater.messages import Command, Event, new_metadata
+from headwater.messages import Command, Event, message_type, new_metadata, now_us
 from headwater.modelling import Deadline, Effect, Saga, SagaType, saga_type
 from headwater.modelling.saga import Cancel, End, effects_of
-from headwater.processing import EventHandlers, Projection, StoreSource
+from headwater.processing import BusSource, EventHandlers, Projection, Source, StoreSource
 from headwater.processing.applier import EventFailed
 from headwater.processing.projector import ProjectionApplier
 from headwater.processing.saga_steps import refusal_step
@@ -27,6 +30,8 @@ from headwater.views import View, view_type
 from headwater.views.memory import MemoryViewStore
 
 S = TypeVar("S", bound=Saga)
+
+_SERVICE = "test"
 
 
 class SagaScenario(Generic[S]):
@@ -55,7 +60,7 @@ class SagaScenario(Generic[S]):
     def when(self, event: Event) -> Self:
         """Let an event happen. One without handler, key or saga has no effects."""
         self._effects = ()
-        handler = self._kind.events.get(type(event))
+        handler = self._kind.event_handler(type(event))
         keys = handler.keys(event) if handler is not None else ()
         if handler is None or not keys:
             return self
@@ -145,22 +150,45 @@ class ProjectionScenario:
         Raises:
             Exception: what a handler raised.
         """
-        store, views = MemoryEventStore(), MemoryViewStore()
-        for stream, event in self._events:
-            await store.append([StreamWrite(stream, [NewEvent.of(event, new_metadata())])])
+        views = MemoryViewStore()
         if isinstance(self._handlers, Projection):
             self._handlers.views = views
-        applier = ProjectionApplier(self._handlers, StoreSource(store, "test"))
+        source: Source = StoreSource(MemoryEventStore(), _SERVICE)
+        if self._handlers.source == "bus":
+            source = BusSource(MemoryEventBus(partitions=1))
+        applier = ProjectionApplier(self._handlers, source)
         await views.ensure(applier.views)
+        versions: Counter[str] = Counter()
+        events: list[BusEvent] = []
+        for stream, event in self._events:
+            versions[stream] += 1
+            events.append(_sent(len(events) + 1, stream, versions[stream], event))
         try:
             async with views.transaction() as transaction:
-                async for page in store.read():
-                    for raw in page.events:
-                        await applier.outside(raw)
-                    await applier.apply(transaction, page.events)
+                for raw in events:
+                    await applier.outside(raw)
+                await applier.apply(transaction, events)
         except EventFailed as failure:
             raise failure.cause from None
         return views
+
+
+def _sent(position: int, stream: str, version: int, event: Event) -> BusEvent:
+    """Return an event as the service sends it that its class names."""
+    kind, new = message_type(type(event)), NewEvent.of(event, new_metadata())
+    return BusEvent(
+        source=kind.source or _SERVICE,
+        epoch=_SERVICE,
+        position=position,
+        stream=stream,
+        version=version,
+        type=new.type,
+        type_version=new.type_version,
+        time=now_us(),
+        tags=new.tags,
+        data=new.data,
+        metadata=new.metadata,
+    )
 
 
 def saga(cls: type[S], id: str = "") -> SagaScenario[S]:

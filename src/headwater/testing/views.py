@@ -12,6 +12,7 @@ A backend's whole test module::
 import asyncio
 from contextlib import aclosing
 from pathlib import Path
+from typing import Annotated, Any
 
 import pytest
 
@@ -29,7 +30,15 @@ from headwater.testing.views_claims import ViewClaims, ViewGenerations
 from headwater.testing.views_documents import ViewDocuments, ViewFinding
 from headwater.testing.views_segments import ViewSegments
 from headwater.testing.views_values import ViewValues
-from headwater.views import ViewStore
+from headwater.views import Index, Key, View, ViewStore, view_type
+
+_FIELD = "field_" * 12
+
+
+def _long(letter: str) -> Any:
+    """Return a view type with a name and an index that are too long for PostgreSQL."""
+    hints = {"id": Annotated[str, Key], _FIELD: Annotated[str, Index]}
+    return type("Long" * 20 + letter, (View,), {"__annotations__": hints, "__module__": __name__})
 
 
 class ViewStoreConformance(
@@ -66,10 +75,40 @@ class ViewStoreConformance(
             store.get(Person, "p"), store.get_many(Person, ["p"]), store.find(Person),
             store.count(Person), store.segments(), store.generation("p"), store.ensure([Person]),
             store.claim(segment, owner="a", lease_s=1), save(store, Person("p")),
+            store.owner(), store.settle_owner("s"),
         ):  # fmt: skip
             with pytest.raises(StoreUnavailable, match="closed") as caught:
                 await use
             assert caught.value.outcome == "not stored"
+
+    async def test_the_first_owner_stays(
+        self, store: ViewStore, tmp_path: Path, clock: Clock
+    ) -> None:
+        """A store belongs to the first service that settles it, for all who open it."""
+        other = await self.open_store(tmp_path, clock)
+        assert await store.owner() == ""
+        found = await asyncio.gather(
+            store.settle_owner("order-items"), other.settle_owner("order_items")
+        )
+        assert (found[0] == found[1]) is self.shared
+        assert await store.settle_owner("Order-Items") == found[0]
+        assert await store.owner() == found[0]
+        assert await other.owner() == found[1]
+        await other.close()
+
+    async def test_long_names_have_tables_of_their_own(self, store: ViewStore) -> None:
+        """Views whose names differ in their last letter only, however long, share nothing."""
+        views = [_long(letter) for letter in "ab"]
+        for generation in (1, 12):
+            await store.ensure(views, generation=generation)
+            names = dict.fromkeys((view_type(view).name for view in views), generation)
+            for number, view in enumerate(views):
+                async with store.transaction(generations=names) as work:
+                    await work.save([view(f"{generation}", f"{number}")])
+            async with store.transaction(generations=names) as work:
+                for number, view in enumerate(views):
+                    found = (await work.find(view, where={_FIELD: f"{number}"})).items
+                    assert found == [view(f"{generation}", f"{number}")]
 
     async def test_sharing_is_as_declared(
         self, store: ViewStore, tmp_path: Path, clock: Clock

@@ -318,5 +318,18 @@ class ViewStore(Protocol):
         for yourself. Woken within milliseconds, without polling. Ends when the store is closed.
         """
 
+    async def owner(self) -> str:
+        """Return the service that this is the view store of; empty when that was never settled."""
+
+    async def settle_owner(self, service: str) -> str:
+        """Store whose view store this is, once and for all; return the service that is stored now.
+
+        What was settled before stays.
+
+        Atomicity: in one step that no other settling can come between.
+
+        Cancellation: settled, or not.
+        """
+
     async def close(self) -> None:
         """Release everything. Twice is fine."""

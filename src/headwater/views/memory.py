@@ -43,6 +43,7 @@ class MemoryViewStore:
         self._fences: dict[str, int] = {}  # of processors: the highest one of dropped segments
         self._writing = Exclusive(_NAME)
         self._waiting: set[asyncio.Event] = set()
+        self._owner = ""
         self._closed = False
 
     async def ensure(
@@ -225,6 +226,17 @@ class MemoryViewStore:
                     yield
         finally:
             self._waiting.discard(woken)
+
+    async def owner(self) -> str:
+        """See `ViewStore.owner`."""
+        self._check_open()
+        return self._owner
+
+    async def settle_owner(self, service: str) -> str:
+        """See `ViewStore.settle_owner`."""
+        async with self._write():
+            self._owner = self._owner or service
+            return self._owner
 
     async def close(self) -> None:
         """See `ViewStore.close`."""

@@ -6,7 +6,7 @@ import math
 import operator
 import types
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec.inspect import EnumType
@@ -28,7 +28,12 @@ class Index:
 
 
 class View(msgspec.Struct):
-    """Base of read models: a mutable document with one key and any number of indexes."""
+    """Base of read models: a mutable document with one key and any number of indexes.
+
+    Class option: ``view_name``, what its tables are called (default: the class name).
+    """
+
+    view_name: ClassVar[str] = ""
 
 
 class ViewType(msgspec.Struct, frozen=True):
@@ -96,7 +101,7 @@ def view_type(cls: type[View]) -> ViewType:
     form = StoredForm(cls, f"view {cls.__name__!r}")
     return ViewType(
         cls=cls,
-        name=cls.__name__,
+        name=_name(cls),
         key=key,
         indexes=indexes,
         defaults=all(not field.required for name, field in fields.items() if name != key),
@@ -105,6 +110,16 @@ def view_type(cls: type[View]) -> ViewType:
         row=_row(hints, key, indexes),
         fresh=lambda text: cls(**{key: msgspec.convert(text, hints[key], strict=False)}),
     )
+
+
+def _name(cls: type[View]) -> str:
+    name: str = cls.__dict__.get("view_name") or cls.__name__
+    if not name.isidentifier():  # it becomes part of names in SQL
+        raise DeclarationError(
+            subject=cls.__name__,
+            reason=f"view_name is {name!r}: use letters, digits and _, a letter or _ first",
+        )
+    return name
 
 
 def index_kinds(cls: type[View]) -> dict[str, set[type]]:

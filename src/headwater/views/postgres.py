@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 from headwater._sql.postgres import Database
 from headwater._sql.postgres_commits import finished, roll_back
 from headwater._sql.postgres_errors import translated
+from headwater._sql.postgres_owner import owner, settle_owner
 from headwater._sql.resources import script
 from headwater.errors import StoreUnavailable
 from headwater.messages import Textual
@@ -29,6 +30,7 @@ from headwater.views.selection import select
 V = TypeVar("V", bound=View)
 T = TypeVar("T")
 
+_ROOM = "views"
 _MIGRATIONS = ("postgres_1.sql", "postgres_steps_2.sql", "postgres_fences_3.sql")
 _STEPS_MAX = 4096
 
@@ -73,7 +75,7 @@ class PostgresViewStore:
         """
         database = await Database.open(
             url,
-            room="views",
+            room=_ROOM,
             migrations=[script("headwater.views", name) for name in _MIGRATIONS],
             schema=schema,
             connections=connections,
@@ -252,6 +254,15 @@ class PostgresViewStore:
             ticket = wake.ticket()  # before the caller looks, so that nothing is missed
             yield
             await wake.wait(ticket)
+
+    async def owner(self) -> str:
+        """See `ViewStore.owner`."""
+        return await self._database.read(lambda connection: owner(connection, _ROOM))
+
+    async def settle_owner(self, service: str) -> str:
+        """See `ViewStore.settle_owner`."""
+        schema = self._database.place.schema
+        return await self._write(lambda c: settle_owner(c, _ROOM, schema, service))
 
     async def close(self) -> None:
         """See `ViewStore.close`."""

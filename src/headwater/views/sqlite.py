@@ -14,6 +14,7 @@ import apsw
 
 from headwater._sql.resources import script
 from headwater._sql.sqlite import Database
+from headwater._sql.sqlite_owner import owner, settle_owner
 from headwater._sql.wake import Pace
 from headwater.errors import StoreUnavailable
 from headwater.messages import Textual
@@ -31,6 +32,7 @@ from headwater.views.sqlite_writer import Writer
 V = TypeVar("V", bound=View)
 T = TypeVar("T")
 
+_ROOM = "views"
 _MIGRATIONS = ("sqlite_1.sql", "sqlite_fences_2.sql")
 _DIRECT_KEYS_MAX = 20
 
@@ -73,7 +75,7 @@ class SQLiteViewStore:
         """
         database = await Database.open(
             path,
-            room="views",
+            room=_ROOM,
             migrations=[script("headwater.views", name) for name in _MIGRATIONS],
             busy_timeout_s=busy_timeout_s,
         )
@@ -248,6 +250,14 @@ class SQLiteViewStore:
             yield
             await wake.wait(ticket)
             await pace.keep()
+
+    async def owner(self) -> str:
+        """See `ViewStore.owner`."""
+        return await self._database.read(lambda reader: owner(reader, _ROOM))
+
+    async def settle_owner(self, service: str) -> str:
+        """See `ViewStore.settle_owner`."""
+        return await self._write(lambda writer: settle_owner(writer, _ROOM, service))
 
     async def close(self) -> None:
         """See `ViewStore.close`."""

@@ -16,6 +16,7 @@ from tests.integration.cli.conftest import (
     one_line_error,
     value_of,
 )
+from tests.postgres_server import execute
 
 
 def test_a_system_answers_through_its_gateway_and_stops_without_a_trace(make_system, up):
@@ -200,6 +201,23 @@ def test_a_typo_in_the_file_ends_it_before_anything_is_started(make_system):
     error = one_line_error(headwater("up", "--file", file), code=2)
     assert f"{file}:15: unknown key 'segmants'" in error
     assert "did you mean 'segments'?" in error
+
+
+def test_services_of_one_schema_end_it_before_anything_is_started(make_system, own_postgres):
+    """Two services whose names become one schema are one error line, and nothing was made."""
+    file = make_system()
+    text = file.read_text(encoding="utf-8")
+    own = text[text.index("[services.counting]") :]
+    for name in ("order-items", "order_items"):
+        text += own.replace("services.counting", f"services.{name}")
+    text = text.replace("python_path", f'database = "{own_postgres.url()}"\npython_path', 1)
+    file.write_text(text, encoding="utf-8")
+    error = one_line_error(headwater("up", "--file", file), code=2)
+    assert "services 'order-items' and 'order_items' would keep their data in the same" in error
+    assert "schema=order_items: rename one of them" in error
+    assert not (file.parent / ".headwater").exists()
+    schemas = "SELECT count(*) FROM pg_namespace WHERE nspname = 'order_items'"
+    assert execute(own_postgres.url(), schemas) == 0
 
 
 def test_without_a_file_it_says_what_to_do(tmp_path):

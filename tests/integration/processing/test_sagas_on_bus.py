@@ -1,9 +1,11 @@
 """Sagas that follow the bus: the store of the accounts and the saga meet only there."""
 
+from headwater.eventbus import BusEvent
 from headwater.eventstore import NewEvent, StreamWrite
 from headwater.messages import ConsistencyToken, new_metadata
 from headwater.processing import BusSource, Relay, SagaProcessor
 from headwater.processing.saga_views import PendingCommand, SagaState
+from headwater.views.memory import MemoryViewStore
 from tests.integration.processing.bank import (
     MoneyTransfer,
     Open,
@@ -72,4 +74,46 @@ async def test_transfers_settle_once_over_the_bus(stores: Stores) -> None:
     assert (await repository.state("rich")).state.balance == 820
     assert (status.parked, status.failure) == (0, "")
     await relay.stop()
+    await repository.close()
+
+
+async def test_sagas_of_one_name_in_two_services(stores: Stores) -> None:
+    """What two services' sagas of one name decide on one event is two commands, not one twice."""
+    bus, repository = command_bus(stores.store)
+    await bus.send(Open("rich", 10))
+    await bus.send(Open("shop"))
+    for service in ("billing", "shipping"):
+        saga = SagaProcessor(
+            MoneyTransfer,
+            source=BusSource(stores.bus),
+            views=MemoryViewStore(),
+            owner=service,
+            commands=bus,
+            settings=QUICK,
+            service=service,
+        )
+        await stores.start(saga)
+    new = NewEvent.of(TransferRequested("t", "rich", "shop", 3), new_metadata())
+    await stores.bus.publish(
+        [
+            BusEvent(
+                source="transfers",
+                epoch="e",
+                position=1,
+                stream="Transfer/t",
+                version=1,
+                type=new.type,
+                type_version=new.type_version,
+                time=0,
+                tags=new.tags,
+                data=new.data,
+                metadata=new.metadata,
+            )
+        ]
+    )
+
+    async def withdrawn() -> bool:
+        return (await repository.state("rich")).state.balance == 4
+
+    await until(withdrawn)
     await repository.close()

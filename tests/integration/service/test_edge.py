@@ -7,6 +7,7 @@ from jsonschema import Draft202012Validator
 from litestar import Litestar
 
 from headwater.messages import ConsistencyToken
+from headwater.service.router import OWN_ROUTES
 from headwater.service.runtime import Runtime
 from tests.integration.service import shop
 
@@ -244,3 +245,9 @@ async def test_stale_version(http, runtime):
     async with http.post("/items/i1/sales", json=sale, headers={"If-Match": "new"}) as answer:
         assert (answer.status, (await answer.json())["code"]) == (400, "malformed-message")
     assert await runtime.store.head() == 2
+
+
+async def test_paths_of_its_own_are_known(runtime):
+    """What every instance answers itself is what no message of a service may be served at."""
+    served = {path for handler in runtime.edge._own_handlers() for path in handler.paths}
+    assert {path.replace(":str", "") for path in served} == set(OWN_ROUTES)

@@ -73,6 +73,17 @@ def test_every_instance_and_platform_service_is_a_part(system):
     ]
 
 
+def test_two_instances_of_one_name(tmp_path):
+    """Names that instances of two services would share are refused, naming both services."""
+    path = tmp_path / "headwater.toml"
+    both = TOML + '[services.orders-command]\napp = "shop.more:service"\n'
+    path.write_text(both, encoding="utf-8")
+    system = load_system(path)
+    said = "service 'orders' and one of 'orders-command' would both be called 'orders-command-1'"
+    with pytest.raises(ConfigurationError, match=said):
+        plan(system, chosen(system))
+
+
 def test_an_instance_is_told_everything_it_needs(system, tmp_path):
     """An instance gets its role, name, data, addresses and the settings of its service."""
     ports = chosen(system)

@@ -164,3 +164,64 @@ def test_the_registry_is_in_the_database_too(write, monkeypatch):
     for own in ("", "postgresql:///other"):
         file = write(BASE + f'\n[discovery]\ndatabase = "{own}"\n')
         assert load_system(file).discovery_database == own
+
+
+def test_two_names_that_are_one_schema(write, monkeypatch):
+    """Services whose names become one schema are refused with both names and the remedy."""
+    two = BASE + '[services.order-items]\napp = "a:b"\n[services.order_items]\napp = "c:d"\n'
+    file = write(two)
+    load_system(file)  # as files they have a folder each
+    monkeypatch.setenv("HEADWATER_DATABASE", "postgresql://me:secret@db/shop")
+    with pytest.raises(ConfigurationError) as refused:
+        load_system(file)
+    text = str(refused.value)
+    assert text.startswith(f"{file}:8: services 'order-items' and 'order_items' would keep")
+    assert "postgresql://db/shop?schema=order_items" in text
+    assert 'store = "postgresql://.../database?schema=another"' in text
+    assert "secret" not in text
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Orders", "orders"),
+        ("x" * 60 + "a", "x" * 60 + "b"),
+        ("1a", "s-1a"),
+        ("pg_orders", "s_pg_orders"),
+        ("-a", "a-"),
+    ],
+)
+def test_other_names_that_are_one_schema(write, monkeypatch, one, other):
+    """Case, length and what a schema cannot begin with are found out, too."""
+    monkeypatch.setenv("HEADWATER_DATABASE", "postgresql://db/shop")
+    text = BASE.replace("[services.orders]", f"[services.{one}]")
+    text += f'[services.{other}]\napp = "c:d"\n'
+    with pytest.raises(ConfigurationError, match="would keep their data in the same place"):
+        load_system(write(text))
+    own = f'[services.{other}.settings]\nstore = "postgresql://db/shop?schema=own"\n'
+    with pytest.raises(ConfigurationError, match="views = "):
+        load_system(write(text + own))
+    own += 'views = "postgresql://db/shop?schema=own"\n'
+    assert set(load_system(write(text + own)).services) == {one, other}
+
+
+@pytest.mark.parametrize("engine", ["store", "views"])
+def test_two_services_in_one_file(write, tmp_path, engine):
+    """One file for two services is refused, whichever engine it is of and however it is spelled."""
+    text = BASE + f'[services.orders.settings]\n{engine} = "sqlite:{tmp_path}/x/../all.db"\n'
+    text += '[services.stock]\napp = "shop.stock:service"\n'
+    text += f'[services.stock.settings]\n{engine} = "sqlite:{tmp_path}/all.db"\n'
+    with pytest.raises(ConfigurationError, match=f"services 'orders' and 'stock'.*{engine} = "):
+        load_system(write(text))
+    load_system(write(text.replace(f"{tmp_path}/all.db", f"{tmp_path}/{{service}}.db")))
+
+
+def test_one_service_may_have_everything_in_one_file(write, tmp_path):
+    """Store and views of one service may share a file; memory is shared by nobody."""
+    one = f'store = "sqlite:{tmp_path}/all.db"\nviews = "sqlite:{tmp_path}/all.db"\n'
+    load_system(write(BASE + "[services.orders.settings]\n" + one))
+    both = "".join(
+        f'[services.{name}]\napp = "a:b"\n[services.{name}.settings]\nstore = "memory:"\n'
+        for name in ("a", "b")
+    )
+    load_system(write(BASE + both))

@@ -16,6 +16,7 @@ from headwater.errors import (
     ConcurrencyConflict,
     Conflict,
     ConnectionLost,
+    Draining,
     Forbidden,
     HeadwaterError,
     InvalidInput,
@@ -196,6 +197,34 @@ def test_two_domains_use_one_name() -> None:
 
     assert type(from_problem(first(minutes=5).to_problem())) is first
     assert type(from_problem(Late(days=1).to_problem())) is Late
+
+
+def test_fewer_fields_do_not_take_it_all() -> None:
+    """A class whose fields are among those of another does not get the errors of the other."""
+
+    class Refused(Rejection):
+        item: str
+        left: int
+
+    first = Refused
+
+    class Refused(Rejection):  # type: ignore[no-redef]  # as another service would
+        """It has no fields, so that those of any problem would do."""
+
+    assert type(from_problem(first(item="x", left=1).to_problem())) is first
+    assert type(from_problem(Refused().to_problem())) is Refused
+
+
+def test_a_domain_uses_a_name_of_ours() -> None:
+    """Of two classes with the same code and fields the status tells which it was."""
+
+    class Busy(Rejection):
+        code = Draining.code
+        retry_after_s: float = 1.0
+        service: str
+
+    assert type(from_problem(Draining(service="x").to_problem())) is Draining
+    assert type(from_problem(Busy(service="x").to_problem())) is Busy
 
 
 def test_message_without_template() -> None:

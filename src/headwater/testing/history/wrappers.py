@@ -261,6 +261,16 @@ class RecordedStore:
         settled: Shard | None = await self._store.settle_shard(shard)
         return settled
 
+    async def owner(self) -> str:
+        """See `EventStore.owner`."""
+        owner: str = await self._store.owner()
+        return owner
+
+    async def settle_owner(self, service: str) -> str:
+        """See `EventStore.settle_owner`."""
+        owner: str = await self._store.settle_owner(service)
+        return owner
+
     async def close(self) -> None:
         """See `StreamStore.close`."""
         await self._store.close()
