@@ -12,7 +12,7 @@ from headwater.processing.sources import Source, StoreSource
 from headwater.processing.tokens import token_of
 from headwater.views import Segment, ViewStore
 
-_LOOK_S = 0.5  # who has waited in vain already does not wait long for this
+_LOOK_S = 2.0  # who has waited in vain already does not wait long for this
 
 
 async def why_behind(
