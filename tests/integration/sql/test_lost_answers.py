@@ -4,14 +4,17 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
 
 from headwater._sql.postgres import Database
 from headwater.errors import HeadwaterError, Outcome, StoreError, StoreUnavailable
+from headwater.views.postgres import PostgresViewStore
 from tests.cutting_proxy import HOWS, CuttingProxy
 
+INSERT = "INSERT INTO things VALUES ($1)"
 TABLE = """
 CREATE TABLE things (id bigint PRIMARY KEY, owner bigint REFERENCES things (id)
     DEFERRABLE INITIALLY DEFERRED);
@@ -46,7 +49,7 @@ async def witness(postgres_url: str) -> AsyncIterator[Database]:
 
 async def put(database: Database, number: int) -> None:
     async with database.transaction() as connection:
-        await connection.execute("INSERT INTO things VALUES ($1)", number)
+        await connection.execute(INSERT, number)
 
 
 async def told(database: Database, number: int) -> Outcome:
@@ -87,6 +90,55 @@ async def test_the_outcome_is_what_is_stored(
         assert outcomes[-1] == (expected if cuts > before else "not stored")
     stored = [number for number, outcome in enumerate(outcomes) if outcome == "stored"]
     assert await numbers(witness) == stored
+
+
+@pytest.fixture
+def breaking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let connections break at the very moment that only chance hits: while they are given back.
+
+    The pool has seen that the connection is whole; then it breaks; then the pool puts it back.
+    """
+    release = asyncpg.pool.Pool.release
+
+    async def breaking(pool: Any, lent: Any, *, timeout: float | None = None) -> None:  # noqa: ASYNC109  # the driver's
+        if not lent.is_closed():
+            asyncio.get_running_loop().call_soon(lent._con.terminate)
+        await release(pool, lent, timeout=timeout)
+
+    monkeypatch.setattr(asyncpg.pool.Pool, "release", breaking)
+
+
+@pytest.mark.usefixtures("breaking")
+async def test_what_is_settled_is_reported_as_settled(
+    database: Database, witness: Database
+) -> None:
+    """What happens to a connection while it is given back turns no answer into an error."""
+    for number in range(5):
+        assert await told(database, number) == "stored"
+        assert await numbers(database) == list(range(number + 1))
+        found = await database.read_transaction(lambda c: c.fetchval("SELECT max(id) FROM things"))
+        assert found == number
+        await database.repeat(lambda c, n=number: c.execute(INSERT, 100 + n))
+        async with database.connection() as connection:
+            await connection.execute("DELETE FROM things WHERE id >= 100")
+    with pytest.raises(HeadwaterError, match="duplicate key"):
+        await put(database, 1)
+    assert await numbers(witness) == list(range(5))
+
+
+@pytest.mark.usefixtures("breaking")
+async def test_a_view_transaction_that_is_settled(postgres_url: str) -> None:
+    """So it is for views and tokens: each step is made once."""
+    store = await PostgresViewStore.open(postgres_url, connections=1)
+    (segment,) = await store.open_segments("p", count=1, token="0", generation=1)
+    claim = await store.claim(segment, owner="me", lease_s=1000.0)
+    assert claim is not None
+    for token in ("1", "2", "3"):
+        async with store.transaction() as work:
+            await work.advance([claim], token)
+        assert [one.token for one in await store.segments("p")] == [token]
+    await store.release([claim])
+    await store.close()
 
 
 @pytest.mark.parametrize(("how", "stored"), [("before", []), ("after", [1])])
