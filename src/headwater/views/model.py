@@ -15,7 +15,7 @@ from headwater.errors import DeclarationError, ViewUnreadable
 from headwater.messages import StoredForm, Textual, canonical_text
 from headwater.messages.characters import check_text
 from headwater.messages.hints import alternatives, marks_on
-from headwater.messages.kinds import Kinds, bare, kinds_of
+from headwater.messages.kinds import Kind, bare, kind_of
 from headwater.messages.whole_numbers import INT_MAX, INT_MIN, is_big
 
 
@@ -220,7 +220,7 @@ def _check_columns(cls: type, hints: dict[str, Any], key: str, indexes: tuple[st
         kinds = _kinds(hints[name])
         if not kinds or not all(issubclass(kind, _INDEXABLE) for kind in kinds):
             reason = f"the index {name!r} must be str, int, float or bool, not {hints[name]}"
-        elif not _fits(kinds_of(hints[name])):
+        elif not _fits(kind_of(hints[name])):
             reason = f"the index {name!r} can hold numbers that no index takes: at most 64 bits"
     if reason:
         raise DeclarationError(subject=cls.__name__, reason=reason)
@@ -230,11 +230,11 @@ _TEXT = {str}
 _INDEXABLE = (str, int, float, types.NoneType, enum.Enum)
 
 
-def _fits(kinds: Kinds) -> bool:
+def _fits(kind: Kind) -> bool:
     """Whether all values of an indexed field are numbers that every index takes, or none."""
-    enums = (one.cls for kind in kinds if isinstance(one := bare(kind), EnumType))
+    enums = (one.cls for each in kind.types if isinstance(one := bare(each), EnumType))
     numbers = [member.value for cls in enums for member in cls]
-    return not any(map(is_big, kinds)) and all(
+    return not any(map(is_big, kind.types)) and all(
         math.isfinite(n) if isinstance(n, float) else INT_MIN <= n <= INT_MAX
         for n in numbers
         if isinstance(n, int | float)
