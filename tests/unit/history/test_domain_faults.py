@@ -107,6 +107,16 @@ class Losing(Bus):
         return CommandResult(command.account_id, version, token.encode())
 
 
+class Misleading(Bus):
+    """Tells another version than the one it stored."""
+
+    rules = frozenset({"lost"})
+
+    async def lie(self, command: Withdraw, **options: Any) -> CommandResult:
+        result = await self.bus.send(command, **options)
+        return msgspec.structs.replace(result, version=result.version + 1)
+
+
 class Repeating(Bus):
     """Carries a command out twice."""
 
