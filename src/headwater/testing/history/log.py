@@ -170,7 +170,9 @@ class Log:
 
     def row(self, rank: int) -> str:
         """Return what is stored at a rank, for a message."""
-        if not 0 <= rank < len(self):
+        if rank < 0:
+            return "there is no such position"
+        if rank >= len(self):
             return f"the log ends at {self.position(len(self) - 1) if len(self) else 0}"
         where = f"version {self.versions[rank]} of {self.streams[rank]!r}"
         return f"position {self.position(rank)} is {self.types[rank]!r}, {where}"
