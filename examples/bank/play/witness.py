@@ -33,7 +33,7 @@ from headwater.testing.history import (
     ViewRules,
     canonical,
     check_store,
-    position_of,
+    place_of,
     refused_by,
 )
 
@@ -94,7 +94,8 @@ class Attempt:
             self._call.answer(refused_by(content, status))
         elif isinstance(self._call.call.request, Send):
             version, duplicate = content["version"], content["duplicate"]
-            self._call.answer(Done(version, position_of(content["token"]), duplicate))
+            position, _ = place_of(content["token"])
+            self._call.answer(Done(version, position, duplicate))
         else:
             self._call.answer(Answer(canonical(content)))
 
@@ -124,7 +125,7 @@ class Witness:
             found = _parameters(GetAccount, path)
             if found is None:
                 return None
-            asked = Ask("GetAccount", canonical(found), position_of(token, "accounts"))
+            asked = Ask("GetAccount", canonical(found), *place_of(token, "accounts"))
             return self.history.call(asked, session=found["account_id"], source="accounts")
         for service, aggregate, command in _SENT:
             found = _parameters(command, path)

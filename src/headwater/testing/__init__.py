@@ -1,6 +1,7 @@
-"""Testing: given/when/then for domains, and the conformance suites that every backend passes.
+"""Testing: given/when/then for domains, histories, and the suites that every backend passes.
 
-The suites (`headwater.testing.views`, ...) need pytest: ``pip install headwater[testing]``.
+`headwater.testing.history` records what was asked and answered, and lets the log judge it. The
+suites (`headwater.testing.views`, ...) need pytest: ``pip install headwater[testing]``.
 """
 
 from headwater.testing.given import Given, Outcome, given

@@ -295,6 +295,18 @@ class DoesNotMark(Honest):
         return msgspec.structs.replace(outcome, duplicate=False)
 
 
+class AnotherOutcome(Honest):
+    """Gives a repetition another outcome than the first time."""
+
+    rules = frozenset({"key"})
+
+    async def carry_out(self, writes: Sequence[StreamWrite], **options: Any) -> Appended:
+        outcome = await super().carry_out(writes, **options)
+        if outcome.duplicate:
+            return msgspec.structs.replace(outcome, time=outcome.time + 1)
+        return outcome
+
+
 class LooksUpKeysLate(Honest):
     """Checks expectations before it looks the key up."""
 
@@ -466,5 +478,7 @@ class GoesBack(Honest):
 
 
 FAULTS = [
-    each for each in globals().values() if isinstance(each, type) and each.__dict__.get("rules")
+    each
+    for each in list(globals().values())
+    if isinstance(each, type) and issubclass(each, Honest) and each.rules
 ]

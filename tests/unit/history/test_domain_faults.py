@@ -11,10 +11,10 @@ import pytest
 from headwater.dispatch import CommandMessage, CommandResult
 from headwater.dispatch.local import LocalCommandBus
 from headwater.errors import AggregateExists, AggregateNotFound, HeadwaterError, Overloaded
-from headwater.eventstore import StoredEvent
+from headwater.eventstore import ShardedEventStore, StoredEvent, StreamStore
 from headwater.eventstore.memory import MemoryEventStore
 from headwater.messages import Command, ConsistencyToken, Query, new_metadata
-from headwater.modelling import Repository, command_handler
+from headwater.modelling import Aggregate, Repository, command_handler
 from headwater.testing.history import (
     AggregateRules,
     History,
@@ -27,6 +27,7 @@ from headwater.testing.history import (
 from tests.unit.modelling.ledger import (
     Account,
     Deposit,
+    Deposited,
     Ensure,
     Insufficient,
     Withdraw,
@@ -105,6 +106,16 @@ class Losing(Bus):
         token = ConsistencyToken.at("a", self.store.epoch, await self.store.head() + 1)
         version = await self.store.version(stream) + 1
         return CommandResult(command.account_id, version, token.encode())
+
+
+class Misleading(Bus):
+    """Tells another version than the one it stored."""
+
+    rules = frozenset({"lost"})
+
+    async def lie(self, command: Withdraw, **options: Any) -> CommandResult:
+        result = await self.bus.send(command, **options)
+        return msgspec.structs.replace(result, version=result.version + 1)
 
 
 class Repeating(Bus):
@@ -259,7 +270,7 @@ VIEWS = [
 class Queries:
     """A query bus that answers with the balance as it was so many events ago."""
 
-    def __init__(self, store: MemoryEventStore) -> None:
+    def __init__(self, store: StreamStore) -> None:
         self.store = store
         self.answer: Callable[[list[int | None]], Any] = lambda shown: shown[-1]
 
@@ -378,3 +389,35 @@ async def test_a_message_keeps_its_own_conversation() -> None:
     await recorded.dispatch(CommandMessage(Ensure("1"), about))
     assert history.calls[0].request.conversation == about.correlation_id
     assert not (await check_store(history, store, rules=RULES)).violations
+
+
+class Purse(Aggregate):
+    """An account that is decided by its own stream alone."""
+
+    stream_name = "Account"
+
+    @command_handler(creates="if_missing")
+    def deposit(self, command: Deposit) -> Deposited:
+        return Deposited(self.id, command.amount)
+
+
+async def test_views_of_a_sharded_store() -> None:
+    """A token is of one shard: it says nothing about streams in another."""
+    history = History()
+    store = await ShardedEventStore.open([MemoryEventStore() for _ in range(2)])
+    bus = LocalCommandBus([Repository(Purse, store, source="a").handlers()])
+    commands = RecordedCommands(history, bus, aggregates=[Purse])
+    plain = Queries(store)
+    queries = RecordedQueries(history, plain)
+    for account in "12345678":
+        token = (await commands.send(Deposit(account, 5))).token
+        for other in "12345678":
+            assert await queries.ask(GetBalance(other), token=token) in (5, None)
+    rules = [AggregateRules(Purse)]
+    verdict = await check_store(history, store, rules=rules, views=VIEWS)
+    assert not verdict.violations, verdict
+    assert verdict.calls == len(history) == 72
+    plain.answer = lambda shown: shown[-2]
+    await queries.ask(GetBalance("8"), token=token)
+    verdict = await check_store(history, store, views=VIEWS)
+    assert [found.rule for found in verdict.violations] == ["token"]

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from headwater.eventstore import NewEvent, StreamWrite
+from headwater.eventstore import Idempotency, NewEvent, StreamWrite
 from headwater.testing.eventstore_history import Work
 from headwater.testing.history import History, RecordedStore, Verdict, check_history
 from tests.unit.history.faults import FAULTS, AgainstTime, Honest
@@ -47,3 +47,17 @@ async def test_an_order_against_time_is_found() -> None:
     (violation,) = [found for found in verdict.violations if found.rule == "real-time"]
     assert violation.call is history.calls[1]
     assert violation.other is history.calls[0]
+
+
+async def test_what_was_a_duplicate_before_is_one_afterwards() -> None:
+    """After somebody was told that a key was stored, nobody is told to be the first."""
+    history, store = History(clock=itertools.count().__next__), Honest()
+    recorded = RecordedStore(history, store)
+    for _ in range(2):
+        await recorded.append([StreamWrite("a", [])], idempotency=Idempotency("k"))
+    told = [call.outcome for call in history]
+    assert not check_history(history, store._log).violations
+    for call, outcome in zip(history, reversed(told), strict=True):
+        call.outcome = outcome
+    (violation,) = check_history(history, store._log).violations
+    assert violation.rule == "key"

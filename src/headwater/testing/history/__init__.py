@@ -42,7 +42,7 @@ from headwater.testing.history.wrappers import (
     RecordedCommands,
     RecordedQueries,
     RecordedStore,
-    position_of,
+    place_of,
 )
 
 __all__ = [
@@ -75,6 +75,6 @@ __all__ = [
     "check_history",
     "check_store",
     "digest_of",
-    "position_of",
+    "place_of",
     "refused_by",
 ]

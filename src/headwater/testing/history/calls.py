@@ -55,11 +55,12 @@ class Send(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="send"):
 
 
 class Ask(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="ask"):
-    """A query: its wire name, JSON content, and the position that its token asks for."""
+    """A query: its wire name, JSON content, and what its token asks for: a position of a shard."""
 
     name: str
     content: msgspec.Raw
     position: int = 0
+    shard: int = 0
 
 
 class Read(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="read"):

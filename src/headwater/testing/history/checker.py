@@ -6,6 +6,8 @@ domain, and `Log.matching` for conditions.
 
 from collections.abc import Callable, Iterable, Sequence
 
+import msgspec
+
 from headwater.eventstore import StoredEvent, StreamStore
 from headwater.testing.history.calls import Send
 from headwater.testing.history.claims import Claims
@@ -29,6 +31,9 @@ class _Checker:
         views: Sequence[ViewRules],
         foreign: Foreign | None,
         limit: int,
+        *,
+        shard: int = 0,
+        shards: int = 1,
     ) -> None:
         self._calls = history.calls
         self._rules = rules
@@ -38,6 +43,8 @@ class _Checker:
         shown = {stream for _, stream in asked_about(self._calls, views)}
         self.log = Log(
             self._report,
+            shard=shard,
+            shards=shards,
             conversations=frozenset(
                 call.request.conversation for call in self._calls if type(call.request) is Send
             ),
@@ -101,8 +108,8 @@ async def check_store(
     count = len(store.shards)
     for number, log in enumerate(store.shards):
         part = history.of(shard=number, shards=count)
-        checker = _Checker(part, rules, views, foreign, limit)
+        checker = _Checker(part, rules, views, foreign, limit, shard=number, shards=count)
         async for page in log.read():
             checker.log.add(page.events)
         verdict += checker.verdict()
-    return verdict
+    return msgspec.structs.replace(verdict, calls=len(history))  # queries are asked of each

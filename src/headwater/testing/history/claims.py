@@ -225,22 +225,26 @@ class Claims:
         assert isinstance(refused, Refused)
         low, high = -1, len(self._log)
         what = f"{refused.code} {refused.fields}"
-        stream = request.stream if isinstance(request, Send) else ""
+        at = request.stream if isinstance(request, Send) else ""
         match refused:
             case Refused(
                 code="concurrency-conflict",
-                fields={"stream": str(at), "expected": int(expected), "actual": int(actual)},
-            ) if self._expected(request, at, expected):
-                low, high = self._log.bounds_of_version(at, actual)
+                fields={"stream": str(stream), "expected": int(expected), "actual": int(actual)},
+            ) if self._expected(request, stream, expected):
+                low, high = self._log.bounds_of_version(stream, actual)
                 if actual == expected:
                     self._report("refusal", f"{what}: but that is what was expected", call)
                     return
             case Refused(code="condition-failed", fields={"position": int(position)}):
                 low = self._excluded(call, request, position)
-            case Refused(code="aggregate-exists") if stream:
-                low, _ = self._log.bounds_of_version(stream, 1)
-            case Refused(code="aggregate-not-found") if stream:
-                low, high = self._log.bounds_of_version(stream, 0)
+            case Refused(code="aggregate-exists", fields={"aggregate": name, "id": id}) if (
+                at == f"{name}/{id}"
+            ):
+                low, _ = self._log.bounds_of_version(at, 1)
+            case Refused(code="aggregate-not-found", fields={"aggregate": name, "id": id}) if (
+                at == f"{name}/{id}"
+            ):
+                low, high = self._log.bounds_of_version(at, 0)
             case Refused(code="idempotency-key-reused" | "pipeline-broken"):
                 self._check_others(call, refused)
         if low >= 0:

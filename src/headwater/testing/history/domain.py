@@ -244,7 +244,8 @@ class Judge:
         """Judge the answers to queries."""
         by_name = {rule.name: rule for rule in rules}
         for (name, stream), several in asked_about(calls, rules).items():
-            self._compare(by_name[name], stream, several)
+            if self._log.has(stream):
+                self._compare(by_name[name], stream, several)
 
     def _compare(self, rule: ViewRules, stream: str, calls: list[Call]) -> None:
         """Find each answer among all that the stream has ever led to."""
@@ -262,7 +263,9 @@ class Judge:
             assert isinstance(answer, Answer)
             _, last = self._order.window(call.begin, call.until)
             who = (call.process, call.session)
-            least = count_until(ranks, self._log.prefix(request.position))
+            least = 0
+            if request.shard == self._log.shard:
+                least = count_until(ranks, self._log.prefix(request.position))
             floor = max(least, seen.get(who, 0)) if rule.monotonic else least
             versions = shown.get(bytes(answer.content), [])
             place = bisect_left(versions, floor)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import msgspec
 
 from headwater.eventstore import EventFilter, FilterItem, StoredEvent
+from headwater.eventstore.sharded import shard_of
 from headwater.testing.history.calls import combined, digest_of
 
 
@@ -35,6 +36,8 @@ class Log:
         self,
         complain: Complain,
         *,
+        shard: int = 0,
+        shards: int = 1,
         conversations: frozenset[str] = frozenset(),
         folded: Callable[[str], bool] = lambda _: False,
         foreign: Callable[[StoredEvent], bool] | None = None,
@@ -43,11 +46,15 @@ class Log:
 
         Args:
             complain: is told what is wrong with the log itself: the rule, and what was found.
+            shard: the number of the log in its store.
+            shards: how many logs the store is spread over.
             conversations: those whose events are looked for.
             folded: of which streams the events are kept.
             foreign: which events are nobody's call.
         """
         self._complain = complain
+        self.shard = shard
+        self._shards = shards
         self._conversations = conversations
         self._folded = folded
         self._foreign = foreign
@@ -130,6 +137,10 @@ class Log:
         if about.correlation_id in self._conversations:
             self.said.setdefault(about.correlation_id, []).append((rank, about.causation_id))
 
+    def has(self, stream: str) -> bool:
+        """Whether it is the log that a stream is in."""
+        return self._shards == 1 or shard_of(stream, self._shards) == self.shard
+
     # --- numbers ---
 
     def position(self, rank: int) -> int:
@@ -170,7 +181,9 @@ class Log:
 
     def row(self, rank: int) -> str:
         """Return what is stored at a rank, for a message."""
-        if not 0 <= rank < len(self):
+        if rank < 0:
+            return "there is no such position"
+        if rank >= len(self):
             return f"the log ends at {self.position(len(self) - 1) if len(self) else 0}"
         where = f"version {self.versions[rank]} of {self.streams[rank]!r}"
         return f"position {self.position(rank)} is {self.types[rank]!r}, {where}"

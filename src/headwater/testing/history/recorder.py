@@ -239,7 +239,7 @@ class History:
         part.calls = [
             call
             for call in self.calls
-            if source in (None, call.source) and (shards == 1 or _shard(call, shards) == shard)
+            if source in (None, call.source) and _shard(call, shards) in (None, shard)
         ]
         return part
 
@@ -252,8 +252,11 @@ class History:
         return iter(self.calls)
 
 
-def _shard(call: Call, shards: int) -> int:
+def _shard(call: Call, shards: int) -> int | None:
+    """Return the shard that a call is about; None for a query, which may be about any."""
     request = call.request
+    if shards == 1 or isinstance(request, Ask):
+        return None
     stream: str | None = None
     match request:
         case Append(writes) if writes:

@@ -394,30 +394,30 @@ class RecordedQueries:
 
     async def ask(self, query: Query[R], *, token: ConsistencyToken | str | None = None) -> R:
         """See `QueryBus.ask`."""
-        asked = Ask(
-            message_type(type(query)).name, _content(query), position_of(token, self._source)
-        )
+        name, place = message_type(type(query)).name, place_of(token, self._source)
+        asked = Ask(name, _content(query), *place)
         with self._history.call(asked, session=self._session, source=self._source) as call:
             answer = await self._bus.ask(query, token=token)
             call.answer(Answer(_content(answer)))
         return answer
 
 
-def position_of(token: ConsistencyToken | str | None, source: str = "") -> int:
-    """Return the position that a token asks for of a source, or of its only one.
+def place_of(token: ConsistencyToken | str | None, source: str = "") -> tuple[int, int]:
+    """Return the position that a token asks for of a source, or of its only one, and its shard.
 
-    It is 0 without a token, and for a source that is spread over several logs.
+    The position is 0 without a token, and for one that asks for several shards.
     """
     if isinstance(token, str):
         token = ConsistencyToken.decode(token) if token else None
     sources = token.sources if token is not None else {}
     chosen = [sources[source]] if source in sources else list(sources.values())
-    positions = [position for state in chosen for position in state.shards.values()]
-    return positions[0] if len(positions) == 1 else 0
+    places = [(position, shard) for state in chosen for shard, position in state.shards.items()]
+    return places[0] if len(places) == 1 else (0, 0)
 
 
 def _done(result: CommandResult) -> Done:
-    return Done(result.version, position_of(result.token), result.duplicate)
+    position, _ = place_of(result.token)
+    return Done(result.version, position, result.duplicate)
 
 
 def _content(value: Any) -> msgspec.Raw:
