@@ -142,7 +142,7 @@ def handlers_of(cls: type, mark: str) -> list[Method]:
 
 def _handler(cls: type, name: str, mark: str) -> Method | None:
     own, *overridden = (base.__dict__[name] for base in cls.__mro__ if name in base.__dict__)
-    if hasattr(own, mark):
+    if hasattr(getattr(own, "__func__", own), mark):
         if not inspect.isfunction(own):
             reason = f"is a handler: make it a plain method, not a {type(own).__name__}"
             raise DeclarationError(subject=f"{qualified(cls)}.{name}", reason=reason)
