@@ -80,6 +80,8 @@ async def read_json(request: Request[Any, Any, Any], decoder: JsonDecoder[T], *,
     """
     try:
         return decoder.decode(await request.body())
+    except RecursionError:
+        raise MalformedMessage(name=name, reason="it is nested too deep") from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise MalformedMessage(name=name, reason=str(error)) from error
 

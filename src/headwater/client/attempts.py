@@ -18,7 +18,7 @@ from headwater.client.retries import (
 from headwater.errors import CircuitOpen, DeadlineExceeded, NoInstance, Overloaded
 from headwater.messages.headers import TIMEOUT_MS
 
-SLOW_S_MIN = 0.5  # an attempt that had less time than this says nothing about the instance
+SLOW_S_MIN = 0.5  # an attempt that was cut shorter than this says nothing about the instance
 RECONNECT_S_MAX = 0.2
 
 
@@ -149,9 +149,9 @@ class Run(Generic[A]):
     def _last_resort(self) -> Target:
         """Choose when all are ejected, resting or full.
 
-        What discovery vouches for is tried all the same, the one due first: ejecting everything
-        would turn partial trouble into an outage. A plain URL has nobody vouching for it; there
-        the open circuit spares the caller the wait and the server the load.
+        Of several that discovery vouches for, the one due first is tried all the same: ejecting
+        everything would turn partial trouble into an outage. Of a plain URL, and of a service with
+        one instance, the open circuit spares the caller the wait and the server the load.
         """
         target = self._group.least_bad()
         if target is None:
@@ -162,7 +162,8 @@ class Run(Generic[A]):
         return target
 
     def _shut(self, target: Target) -> bool:
-        if self._arrival is not None or not target.ejected_until:
+        several = self._arrival is not None and len(self._group.targets) > 1
+        if several or not target.ejected_until:
             return False
         return not target.usable(time.monotonic())
 
@@ -181,7 +182,7 @@ class Run(Generic[A]):
             async with asyncio.timeout(share):
                 answer = await self._send(target.url, target.id, self._request, headers)
         except TimeoutError:
-            if share >= SLOW_S_MIN:
+            if share >= min(SLOW_S_MIN, self._own_share_s() / 2):
                 target.failed(time.monotonic(), eject_after=policy.eject_after)
             late = DeadlineExceeded(action=self._request.action, timeout_s=self._timeout_s)
             raise Failure(late, sent=True) from None
@@ -200,6 +201,10 @@ class Run(Generic[A]):
         else:
             target.succeeded()
         return answer
+
+    def _own_share_s(self) -> float:
+        """Return how long an attempt may take when the call has all the time that it asked for."""
+        return self._request.timeout_s / (self._request.retries + 1)
 
     def _note(self, target: Target, answer: A) -> None:
         now = time.monotonic()

@@ -36,7 +36,7 @@ class Transport:
         self._streams = self._session(connections)
 
     def _session(self, connections: int) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
+        session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0,
                 limit_per_host=connections,
@@ -47,6 +47,10 @@ class Transport:
             timeout=self._timeout,
             skip_auto_headers=("Accept-Encoding", "Content-Type"),
         )
+        # Else it repeats GET, HEAD, PUT and DELETE by itself when a connection breaks; whether a
+        # request is sent again is for `Run` to decide, and there is no public switch.
+        session._retry_connection = False  # noqa: SLF001
+        return session
 
     async def send(
         self, base: str, instance: str, request: Request, headers: Mapping[str, str]

@@ -4,6 +4,7 @@
 
     HeadwaterError
     ├── Rejection                     the domain says no; nothing was stored (subclass it)
+    │   ├── RemoteRejection           another service's domain says no, by a class unknown here
     │   └── CommandRefused            to a saga: its command was refused, but not by the domain
     ├── InvalidInput                  400: the caller sent something that cannot be understood
     │   ├── MalformedMessage          not JSON, or of the wrong shape
@@ -27,6 +28,7 @@
     │   └── IdempotencyKeyReused      the same key with another content
     ├── Unauthenticated, Forbidden    401, 403
     ├── TooLarge                      413
+    ├── UnsupportedMediaType          415
     ├── Unavailable                   503: try again later
     │   ├── Overloaded
     │   ├── Draining
@@ -89,12 +91,14 @@ from headwater.errors.refusals import (
     MalformedMessage,
     NotFound,
     Rejection,
+    RemoteRejection,
     RouteNotFound,
     ServiceNotFound,
     TokenMismatch,
     TooLarge,
     Unauthenticated,
     UnknownMessage,
+    UnsupportedMediaType,
     ViewNotFound,
 )
 from headwater.errors.unavailable import (
@@ -144,6 +148,7 @@ __all__ = [
     "PipelineBroken",
     "Rejection",
     "RemoteError",
+    "RemoteRejection",
     "RouteNotFound",
     "SchemaTooNew",
     "ServiceNotFound",
@@ -161,6 +166,7 @@ __all__ = [
     "Unexpected",
     "UnknownMessage",
     "Unreachable",
+    "UnsupportedMediaType",
     "ViewNotFound",
     "from_problem",
 ]

@@ -30,9 +30,12 @@ class HeadwaterError(Exception):
     case unless stated). ``outcome`` says what became of the work that the error ended: ``stored``,
     ``not stored``, or ``unknown``; a class states what is usual, and any error can be given another
     by keyword. It is no field: every error has it, and it crosses the network beside them.
+    ``decided`` says that whoever handles such a message looked at it and said no, so that sending
+    it again cannot help; everything else may be different next time.
     """
 
     outcome: Outcome = "not stored"
+    decided: ClassVar[bool] = False
     status: ClassVar[int] = 500
     code: ClassVar[str] = "headwater-error"
     template: ClassVar[str] = ""
@@ -104,6 +107,7 @@ class HeadwaterError(Exception):
             "detail": self.message,
             "code": self.code,
             "outcome": self.outcome,
+            "decided": self.decided,
             "fields": msgspec.to_builtins(self.fields(), str_keys=True, enc_hook=str),
         }
 
@@ -130,6 +134,7 @@ def from_problem(problem: Any, *, status: int = 500, source: str = "") -> Headwa
     """Return the error that a problem document describes; `RemoteError` when it is not ours.
 
     Of several classes with its code it is one of just these fields, before one with this status.
+    A rejection whose class is not known here is a `RemoteRejection`.
 
     Args:
         problem: the decoded document, of any shape.
@@ -151,5 +156,7 @@ def from_problem(problem: Any, *, status: int = 500, source: str = "") -> Headwa
         code = str(problem.get("code", ""))
     else:
         detail, code = str(problem)[:500], ""
-    remote = REGISTRY["remote-error"][-1]  # it registers itself, in unavailable.py
+    if isinstance(problem, dict) and problem.get("decided") is True:
+        return REGISTRY["remote-rejection"][-1](source=source, remote_code=code, detail=detail)
+    remote = REGISTRY["remote-error"][-1]  # these register themselves, in files above this one
     return remote(source=source, remote_status=status, detail=detail, remote_code=code)

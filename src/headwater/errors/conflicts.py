@@ -41,6 +41,7 @@ class PipelineBroken(Conflict):
 class AggregateExists(Conflict):
     """A creating command names an aggregate that already has events."""
 
+    decided = True
     aggregate: str
     id: str
     template = "{aggregate} {id!r} exists already: choose another id"

@@ -6,6 +6,7 @@ from headwater.errors.base import HeadwaterError
 class Rejection(HeadwaterError):
     """The domain refuses a command; nothing is stored. Subclass it in your domain."""
 
+    decided = True
     status = 422
 
 
@@ -19,6 +20,15 @@ class CommandRefused(Rejection):
     cause_code: str
     reason: str
     template = "{command} was refused ({cause_code}): {reason}"
+
+
+class RemoteRejection(Rejection):
+    """Another service's domain refused a command, by a class that is not known here."""
+
+    source: str
+    remote_code: str
+    detail: str
+    template = "{source} refused ({remote_code}): {detail}"
 
 
 class InvalidInput(HeadwaterError):
@@ -68,6 +78,7 @@ class NotFound(HeadwaterError):
 class AggregateNotFound(NotFound):
     """A command names an aggregate that has no events."""
 
+    decided = True
     aggregate: str
     id: str
     template = "{aggregate} {id!r} does not exist: create it first or correct the id"
@@ -136,3 +147,12 @@ class TooLarge(HeadwaterError):
     status = 413
     limit_bytes: int
     template = "the body is larger than {limit_bytes} bytes: send less"
+
+
+class UnsupportedMediaType(HeadwaterError):
+    """A body is not declared to be of the kind that is understood."""
+
+    status = 415
+    expected: str
+    actual: str
+    template = "the body must be {expected}, and is declared as {actual!r}: send Content-Type"

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Mapping
+from urllib.parse import quote, unquote_to_bytes
 
 from headwater.errors import MalformedMessage
 from headwater.messages.metadata import Context, Metadata, new_id, new_traceparent, now_us
@@ -18,6 +19,7 @@ TRACEPARENT = "traceparent"
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 _LENGTH_MAX = 256
+_PLAIN = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 
 
 def to_headers(context: Context | None) -> dict[str, str]:
@@ -32,11 +34,11 @@ def to_headers(context: Context | None) -> dict[str, str]:
     cause = context.metadata
     headers = {
         TRACEPARENT: new_traceparent(cause.traceparent),
-        CORRELATION_ID: cause.correlation_id or cause.id,
-        CAUSATION_ID: cause.id,
+        CORRELATION_ID: to_header(cause.correlation_id or cause.id),
+        CAUSATION_ID: to_header(cause.id),
     }
     if cause.tenant:
-        headers[TENANT] = cause.tenant
+        headers[TENANT] = to_header(cause.tenant)
     if context.token:
         headers[CONSISTENCY_TOKEN] = context.token
     if context.deadline is not None:
@@ -50,11 +52,12 @@ def from_headers(headers: Mapping[str, str]) -> tuple[Metadata, float | None]:
     Args:
         headers: a mapping that is case-insensitive or has lower-case names.
 
-    A malformed trace parent starts a new trace (W3C Trace Context, section 3.2); an identifier
-    that is overlong or not printable is dropped, since nothing depends on it.
+    A malformed trace parent starts a new trace (W3C Trace Context, section 3.2); a correlation or
+    causation id that is overlong or not printable is dropped, since nothing depends on it.
 
     Raises:
-        MalformedMessage: the time-out is not a number of milliseconds.
+        MalformedMessage: the time-out is not a number of milliseconds, or the tenant is overlong,
+            not printable, or not percent-encoded UTF-8.
     """
     identity = new_id()
     parent = headers.get(TRACEPARENT, "")
@@ -64,7 +67,7 @@ def from_headers(headers: Mapping[str, str]) -> tuple[Metadata, float | None]:
         causation_id=_clean(headers.get(CAUSATION_ID, "")),
         time=now_us(),
         traceparent=parent if _TRACEPARENT.fullmatch(parent) else new_traceparent(),
-        tenant=_clean(headers.get(TENANT, "")),
+        tenant=_tenant(headers.get(TENANT, "")),
     )
     timeout = headers.get(TIMEOUT_MS)
     if timeout is None:
@@ -94,5 +97,36 @@ def expected_version(headers: Mapping[str, str]) -> int | None:
     return int(digits)
 
 
-def _clean(text: str) -> str:
-    return text if len(text) <= _LENGTH_MAX and text.isprintable() else ""
+def to_header(text: str) -> str:
+    """Return text as the value of a header: printable ASCII, all else percent-encoded UTF-8.
+
+    Source: RFC 9110, section 5.5, for what a value may hold; RFC 3986, section 2.1.
+    """
+    plain = text.isascii() and text.isprintable() and "%" not in text and " " not in text
+    return text if plain else quote(text, safe=_PLAIN)
+
+
+def from_header(value: str) -> str | None:
+    """Return the text that `to_header` made a value of; None when it is not such a value."""
+    if "%" not in value:
+        return value if value.isascii() else None
+    try:
+        return unquote_to_bytes(value).decode() if value.isascii() else None
+    except UnicodeDecodeError:
+        return None
+
+
+def _tenant(value: str) -> str:
+    text = from_header(value)
+    if text is None or len(text) > _LENGTH_MAX or not text.isprintable():
+        raise MalformedMessage(
+            name=f"header {TENANT}",
+            reason=f"{value[:50]!r} is not printable text of at most {_LENGTH_MAX} characters, "
+            "percent-encoded as UTF-8 where it is not ASCII (Z%C3%BCrich)",
+        )
+    return text
+
+
+def _clean(value: str) -> str:
+    text = from_header(value)
+    return text if text and len(text) <= _LENGTH_MAX and text.isprintable() else ""

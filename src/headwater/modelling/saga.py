@@ -16,7 +16,13 @@ from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
-from headwater.errors import DeclarationError, HeadwaterError
+from headwater.errors import (
+    AggregateExists,
+    AggregateNotFound,
+    DeclarationError,
+    HeadwaterError,
+    Rejection,
+)
 from headwater.messages import Command, Event
 from headwater.messages.inheritance import Method, handlers_of, nearest, qualified
 
@@ -178,10 +184,14 @@ def saga_handler(*, key: str | Callable[[Any], str], starts: bool = False) -> Ca
 def rejection_handler(function: F) -> F:
     """Mark ``def name(self, command: SomeCommand, rejection: Rejection) -> Effects``.
 
-    Called when a command of the saga was refused for good. The annotation of the second parameter
-    says which errors it takes; a union names several. Refusals that are no `Rejection` of the
-    domain (`AggregateNotFound`, ...) come as themselves where a handler takes them, else as
-    `CommandRefused`, which is a `Rejection`.
+    Called when whoever handles a command of the saga has decided against it: with a `Rejection`,
+    or because the aggregate does not exist, or does already. The annotation of the second
+    parameter says which errors it takes; a union names several. `AggregateNotFound` and
+    `AggregateExists` come as themselves where a handler takes them, else as `CommandRefused`, and
+    a rejection whose class is not known here as `RemoteRejection`; these two are a `Rejection`.
+
+    Everything else is no decision, and the command is sent again until there is one: nobody
+    handles it yet, an older version cannot read it, it is not allowed, a service is away.
 
     Raises:
         DeclarationError: it is a coroutine.
@@ -344,6 +354,14 @@ def _rejection(method: Method) -> RejectionHandler:
         isinstance(kind, type) and issubclass(kind, HeadwaterError) for kind in kinds
     ):
         raise DeclarationError(subject=function.__qualname__, reason=f"declare it as {shape}")
+    decisions = (Rejection, AggregateNotFound, AggregateExists)
+    never = [k for k in kinds if not (k.decided or any(issubclass(d, k) for d in decisions))]
+    if never:
+        raise DeclarationError(
+            subject=function.__qualname__,
+            reason=f"{never[0].__name__} is no decision about a command, which is sent again until "
+            "there is one: take a Rejection, AggregateNotFound or AggregateExists",
+        )
     return RejectionHandler(function, command, kinds)
 
 

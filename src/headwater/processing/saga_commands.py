@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from headwater.errors import MalformedMessage
+from headwater.errors import MalformedMessage, UnknownMessage
 from headwater.messages import Command, message_type, now_us
 from headwater.processing.dead_letters import DeadLetter, code_of, describe, lane_of, queue_of
 from headwater.processing.saga_views import PendingCommand, SagaDeadline
@@ -34,15 +34,16 @@ def letter_of_saga(
     )
 
 
-def decode_command(row: PendingCommand, saga: type) -> Command | None:
-    """Return a stored command; None when its class is not known in this process.
+def decode_command(row: PendingCommand, saga: type) -> Command:
+    """Return a stored command.
 
     Raises:
+        UnknownMessage: its class is not known in this process.
         MalformedMessage: its content does not fit the class.
     """
     cls = command_class(row.type, saga)
     if cls is None:
-        return None
+        raise UnknownMessage(name=row.type)
     try:
         return msgspec.json.decode(row.content, type=cls)
     except msgspec.MsgspecError as error:

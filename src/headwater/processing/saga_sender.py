@@ -9,13 +9,7 @@ from collections.abc import Callable, Collection
 import msgspec
 
 from headwater.dispatch import CommandBus
-from headwater.errors import (
-    AggregateExists,
-    Conflict,
-    HeadwaterError,
-    IdempotencyKeyReused,
-    Rejection,
-)
+from headwater.errors import HeadwaterError, IdempotencyKeyReused
 from headwater.messages import Command, handling
 from headwater.processing.dead_letters import describe
 from headwater.processing.saga_views import PendingCommand
@@ -25,39 +19,54 @@ _log = logging.getLogger(__name__)
 
 
 class Outgoing:
-    """A command on its way. ``command`` is None when its class is not known here."""
+    """A command on its way. ``command`` is None when it cannot be read here: ``error`` says why."""
 
-    __slots__ = ("command", "dropped", "error", "row", "segment", "tries")
+    __slots__ = ("command", "error", "row", "segment", "tries")
 
-    def __init__(self, row: PendingCommand, command: Command | None, segment: int) -> None:
+    def __init__(
+        self, row: PendingCommand, command: Command | None, segment: int, *, error: str = ""
+    ) -> None:
         """Not tried yet."""
         self.row = row
         self.command = command
         self.segment = segment
         self.tries = 0
-        self.error = ""
-        self.dropped = False
+        self.error = error
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """A command was acknowledged, or refused for good with ``error``."""
+    """A command was acknowledged, or ended with ``error`` and is not sent again."""
 
     sent: Outgoing
     error: HeadwaterError | None = None
 
 
-def is_refusal(error: Exception) -> bool:
-    """Whether trying again cannot help: a rejection, or another answer of the 4xx kind.
+def ends(error: Exception) -> bool:
+    """Whether a command is not sent again after an error.
 
-    Conflicts are worth another try, except that something exists already or a key was reused.
+    It is when a handler decided about it, and when its key belongs to another command, which no
+    repetition can change. Whatever else there is (nobody handles it yet, an older version cannot
+    read it, it is not allowed, a service is away or overloaded) may be different next time.
     """
-    if isinstance(error, Rejection | AggregateExists | IdempotencyKeyReused):
-        return True
-    return (
-        isinstance(error, HeadwaterError)
-        and 400 <= error.status < 500
-        and not isinstance(error, Conflict)
+    return isinstance(error, HeadwaterError) and (
+        error.decided or isinstance(error, IdempotencyKeyReused)
     )
+
+
+class _Lane:
+    """The commands of one saga in order; the first may be on its way, or waiting to be repeated.
+
+    A lane is in one place at a time: among those that are ready, at a worker, or at its timer. Once
+    its commands are all sent, or its segment was given up, it is not used again: what comes later
+    for the same saga is in another one.
+    """
+
+    __slots__ = ("queue", "saga", "timer")
+
+    def __init__(self, saga: str) -> None:
+        self.saga = saga
+        self.queue: deque[Outgoing] = deque()
+        self.timer: asyncio.TimerHandle | None = None
 
 
 class Sender:
@@ -76,16 +85,15 @@ class Sender:
         self._concurrency = concurrency
         self._settings = settings
         self._done = done
-        self._queues: dict[str, deque[Outgoing]] = {}
-        self._ready: asyncio.Queue[str] = asyncio.Queue()
+        self._lanes: dict[str, _Lane] = {}
+        self._ready: asyncio.Queue[_Lane] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
-        self._timers: set[asyncio.TimerHandle] = set()
         self._in_flight = 0
 
     @property
     def waiting(self) -> list[Outgoing]:
         """All commands that are not acknowledged yet."""
-        return [outgoing for queue in self._queues.values() for outgoing in queue]
+        return [outgoing for lane in self._lanes.values() for outgoing in lane.queue]
 
     @property
     def in_flight(self) -> int:
@@ -94,62 +102,70 @@ class Sender:
 
     def add(self, outgoing: Outgoing) -> None:
         """Send a command after those of the same saga that were added before."""
-        queue = self._queues.get(outgoing.row.saga)
-        if queue is None:
-            self._queues[outgoing.row.saga] = deque([outgoing])
-            self._ready.put_nowait(outgoing.row.saga)
-        else:
-            queue.append(outgoing)
-        if len(self._tasks) < min(self._concurrency, len(self._queues)):
+        lane = self._lanes.get(outgoing.row.saga)
+        if lane is None:
+            lane = self._lanes[outgoing.row.saga] = _Lane(outgoing.row.saga)
+            self._ready.put_nowait(lane)
+        lane.queue.append(outgoing)
+        # One on its way may be of a lane that was given up, and hold its task for a while.
+        if len(self._tasks) < min(self._concurrency, len(self._lanes) + self._in_flight):
             # A context of its own: what is sent inherits from its cause, not from who is here now.
             context = contextvars.Context()
             self._tasks.append(asyncio.create_task(self._work(), context=context))
 
     def drop(self, segments: Collection[int]) -> None:
-        """Forget the commands of segments that are not ours any more."""
-        for saga, queue in list(self._queues.items()):
-            if queue and queue[0].segment in segments:
-                for outgoing in queue:
-                    outgoing.dropped = True
-                del self._queues[saga]
+        """Forget the commands of segments that are not ours any more.
+
+        One that is on its way is carried out or not; nobody here hears of it.
+        """
+        for lane in list(self._lanes.values()):
+            if lane.queue[0].segment in segments:
+                self._end(lane)
 
     async def close(self) -> None:
         """Stop sending. A command on its way may be carried out; it will be sent again."""
-        for timer in self._timers:
-            timer.cancel()
+        for lane in list(self._lanes.values()):
+            self._end(lane)
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _is_current(self, lane: _Lane) -> bool:
+        return self._lanes.get(lane.saga) is lane
+
+    def _end(self, lane: _Lane) -> None:
+        del self._lanes[lane.saga]
+        if lane.timer is not None:
+            lane.timer.cancel()
+
     async def _work(self) -> None:
         while True:
-            saga = await self._ready.get()
-            queue = self._queues.get(saga)
-            if not queue:
+            lane = await self._ready.get()
+            if not self._is_current(lane):
                 continue
-            outgoing = queue[0]
+            outgoing = lane.queue[0]
             self._in_flight += 1
             try:
                 error = await self._send(outgoing)
             finally:
                 self._in_flight -= 1
-            if outgoing.dropped:
+            if not self._is_current(lane):
                 continue
-            if error is not None and not is_refusal(error):
-                self._again_later(outgoing, error)
+            if error is not None and not ends(error):
+                self._again_later(lane, outgoing, error)
                 continue
-            queue.popleft()
-            if queue:
-                self._ready.put_nowait(saga)
+            lane.queue.popleft()
+            if lane.queue:
+                self._ready.put_nowait(lane)
             else:
-                del self._queues[saga]
+                self._end(lane)
             self._done(Outcome(outgoing, error if isinstance(error, HeadwaterError) else None))
 
     async def _send(self, outgoing: Outgoing) -> Exception | None:
         row = outgoing.row
         if outgoing.command is None:
-            return LookupError(f"no command class named {row.type!r} is known: import its module")
+            return LookupError(outgoing.error)
         try:
             with handling(row.cause):
                 await self._bus.send(outgoing.command, idempotency_key=row.idempotency_key)
@@ -157,16 +173,10 @@ class Sender:
             return error
         return None
 
-    def _again_later(self, outgoing: Outgoing, error: Exception) -> None:
+    def _again_later(self, lane: _Lane, outgoing: Outgoing, error: Exception) -> None:
         outgoing.tries += 1
         outgoing.error = describe(error)
         if outgoing.tries == 1:
             _log.warning("%s: %s; trying again", outgoing.row.id, outgoing.error)
-        loop = asyncio.get_running_loop()
-
-        def again() -> None:
-            self._timers.discard(timer)
-            self._ready.put_nowait(outgoing.row.saga)
-
-        timer = loop.call_later(self._settings.back_off(outgoing.tries), again)
-        self._timers.add(timer)
+        delay_s = self._settings.back_off(outgoing.tries)
+        lane.timer = asyncio.get_running_loop().call_later(delay_s, self._ready.put_nowait, lane)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from headwater.dispatch import CommandBus
+from headwater.errors import MalformedMessage, UnknownMessage
 from headwater.messages import Command, decode_metadata
 from headwater.messages.inheritance import known_events
 from headwater.modelling.saga import Saga, SagaHandler, SagaType, saga_type
@@ -226,7 +227,8 @@ class SagaApplier(Applier):
             assert error is not None
             if row.id not in there:
                 continue  # its refusal was handled before
-            found = refusal_step(self._kind, command, error)
+            # A key that belongs to another command is no decision: a person must look at it.
+            found = refusal_step(self._kind, command, error) if error.decided else None
             work = self._work()
             await work.load(transaction, [row.saga])
             cause: Exception = error
@@ -281,22 +283,34 @@ class SagaApplier(Applier):
 
     def rolled_back(self) -> None:
         """See `Applier.rolled_back`."""
-        self._outcomes = self._taken + self._outcomes
+        self._outcomes = [o for o in self._taken if self._is_current(o)] + self._outcomes
         for entry in self._fired:
-            heapq.heappush(self._heap, entry)
+            if self._known.get(entry[1]) == entry[2]:
+                heapq.heappush(self._heap, entry)
         self._clear()
+
+    def _is_current(self, outcome: Outcome) -> bool:
+        """Whether the segment of an outcome was not given up since its command was sent."""
+        return outcome.sent.segment in self._owned and outcome.sent.row.id in self._known
 
     def _clear(self) -> None:
         self._tentative, self._taken, self._fired, self._removed = [], [], [], []
 
     # sending ----------------------------------------------------------------------------------
 
-    def _send(self, row: PendingCommand, command: Command | None) -> None:
+    def _send(self, row: PendingCommand, command: Command | None = None) -> None:
+        """Send a stored command; what cannot be read here waits for a program that can."""
         segment = segment_of_saga(row.saga, self.count)
         if self._sender is None or segment not in self._owned or row.id in self._known:
             return
         self._known[row.id] = segment
-        self._sender.add(Outgoing(row, command, segment))
+        error = ""
+        if command is None:
+            try:
+                command = decode_command(row, self._kind.cls)
+            except (UnknownMessage, MalformedMessage) as unreadable:
+                error = str(unreadable)
+        self._sender.add(Outgoing(row, command, segment, error=error))
 
     def _sent(self, outcome: Outcome) -> None:
         first = not self._outcomes
@@ -350,7 +364,7 @@ class SagaApplier(Applier):
                         if row.id in gone or row.id in self._known:
                             continue
                         if isinstance(row, PendingCommand):
-                            self._send(row, decode_command(row, self._kind.cls))
+                            self._send(row)
                         else:
                             self._run(row)
                     cursor = page.next

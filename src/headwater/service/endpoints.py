@@ -38,6 +38,7 @@ from headwater.messages.headers import (
     expected_version,
     from_headers,
 )
+from headwater.service.content import CONTENT_TYPE, ORIGIN, check_content
 from headwater.service.metrics import Metrics
 from headwater.service.router import Endpoint
 from headwater.service.settings import ServiceSettings
@@ -51,6 +52,8 @@ _WANTED = {
     for name in (
         "content-length",
         "host",
+        CONTENT_TYPE,
+        ORIGIN,
         IDEMPOTENCY_KEY,
         IF_MATCH,
         CONSISTENCY_TOKEN,
@@ -120,8 +123,13 @@ class Endpoints:
 
         async def answer(request: _Request) -> tuple[Fields, bytes]:
             headers = request.headers
+            check_content(headers)
             body = await _body(request, limit_bytes)
-            command = form.command(request.values, body)
+            try:
+                command = form.command(request.values, body)
+            except RecursionError:
+                name = f"command {form.kind.name!r}"
+                raise MalformedMessage(name=name, reason="it is nested too deep") from None
             token = headers.get(CONSISTENCY_TOKEN, "")
             message = CommandMessage(
                 command,

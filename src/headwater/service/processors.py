@@ -48,12 +48,13 @@ class Processors:
         service: Service,
         settings: ServiceSettings,
         *,
+        handlers: Iterable[Any],
         store: StreamStore | None,
         bus: EventBus | None,
         views: ViewStore,
         commands: CommandBus,
     ) -> None:
-        """Wire up; nothing runs yet.
+        """Wire up; nothing runs yet. ``handlers`` are projections and handlers of its own.
 
         Raises:
             ConfigurationError: a processor follows something that the service does not have.
@@ -67,12 +68,10 @@ class Processors:
         self._handlers: list[Mapping[type[Query[Any]], Callable[[Any], Awaitable[Any]]]] = []
         owner = settings.instance
         if settings.queries:
-            for handlers in (*service.projections, *service.handlers):
-                processor = Processor(
-                    handlers, source=self._source(handlers), views=views, owner=owner
-                )
+            for one in handlers:
+                processor = Processor(one, source=self._source(one), views=views, owner=owner)
                 self._add(processor)
-                found = query_handlers_of(handlers)
+                found = query_handlers_of(one)
                 self._handlers.append(found)
                 self._by_query.update(dict.fromkeys(found, processor))
         if settings.commands:

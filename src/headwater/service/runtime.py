@@ -97,24 +97,22 @@ class Runtime:
         async with contextlib.AsyncExitStack() as undo:
             self._exit = undo
             self._check()
-            await self._configure()
-            await self._open_engines()
-            await self._connect()
-            self._build_buses()
-            await self._start_processors()
-            await self._open_edge()
-            await self._register()
-            self.service._runtime = self  # noqa: SLF001 - the two are one unit
+            with self.service.within(self):  # so that all tasks know whose they are
+                await self._configure()
+                await self._open_engines()
+                await self._connect()
+                self._build_buses()
+                undo.enter_context(self.service.running(self))
+                await self._start_processors()
+                await self._open_edge()
+                await self._register()
             self._exit = undo.pop_all()
 
     async def stop(self) -> None:
         """Leave discovery, finish requests in progress, stop processors, close stores."""
         if not self._stopping:
             self._stopping = True
-            try:
-                await self._exit.aclose()
-            finally:
-                self.service._runtime = None  # noqa: SLF001 - the two are one unit
+            await self._exit.aclose()
 
     async def __aenter__(self) -> Self:
         """Start."""
@@ -223,6 +221,12 @@ class Runtime:
         self.commands: CommandBus = RemoteCommandBus(
             self.caller, self.discovery, local=self.local_commands
         )
+        self._build_processors()
+
+    async def _within(self, message: Any, proceed: Any) -> Any:
+        """Let interceptors and query handlers belong to this instance (an interceptor)."""
+        with self.service.within(self):
+            return await proceed(message)
 
     def _command_chain(self) -> list[CommandInterceptor]:
         service = self.service
@@ -230,13 +234,16 @@ class Runtime:
         if service.authorize is not None:
             chain.append(authorizing(service.authorize))
         chain.append(Validating())
-        return [*chain, in_context, *service.interceptors] if service.interceptors else chain
+        if service.interceptors:
+            chain += [self._within, in_context, *service.interceptors]
+        return chain
 
-    async def _start_processors(self) -> None:
+    def _build_processors(self) -> None:
         assert self.views is not None
         self.processors = Processors(
             self.service,
             self.settings,
+            handlers=self._exit.enter_context(self.service.lend()),
             store=self.store,
             bus=self.bus,
             views=self.views,
@@ -245,7 +252,7 @@ class Runtime:
         chain: list[QueryInterceptor] = [*self._traced[1]]
         if self.service.authorize is not None:
             chain.append(authorizing(self.service.authorize))
-        chain += [query_in_context, self.processors.wait_for_token]
+        chain += [self._within, query_in_context, self.processors.wait_for_token]
         self.local_queries = LocalQueryBus(
             self.processors.query_handlers(),
             interceptors=[*chain, *self.service.query_interceptors],
@@ -253,6 +260,9 @@ class Runtime:
         self.queries: QueryBus = RemoteQueryBus(
             self.caller, self.discovery, local=self.local_queries
         )
+
+    async def _start_processors(self) -> None:
+        """Start what handles events; everything that its handlers may call is there by now."""
         self._exit.push_async_callback(self.processors.stop)
         await self.processors.start()
 

@@ -1,6 +1,9 @@
 """`Service`: the composition root. It declares what a service consists of; nothing runs yet."""
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from headwater.dispatch import (
@@ -30,7 +33,9 @@ class Service:
         name: its name in the system.
         aggregates: whose commands it handles.
         decisions: decision models that handle commands by themselves.
-        projections: classes (or instances) that build and answer from views.
+        projections: classes (or instances) that build and answer from views. Of a class each
+            running instance of the service makes its own; a second running instance in the same
+            process gets a copy of an object.
         sagas: durable state machines that it runs.
         handlers: `EventHandlers` classes (or instances) with effects of their own.
         interceptors: around every command handled here, outermost first.
@@ -66,6 +71,7 @@ class Service:
         self.version = version
         self.aggregates = tuple(aggregates)
         self.decisions = tuple(decisions)
+        self._given = (*projections, *handlers)
         self.projections = tuple(p() if isinstance(p, type) else p for p in projections)
         self.sagas = tuple(sagas)
         self.handlers = tuple(h() if isinstance(h, type) else h for h in handlers)
@@ -75,7 +81,43 @@ class Service:
         self.routes = tuple(routes)
         check_names(self)
         self.sections: list[LateSettings[Any]] = []
-        self._runtime: Runtime | None = None
+        self._running: list[Runtime] = []
+        self._current: ContextVar[Runtime | None] = ContextVar("headwater_runtime", default=None)
+        self._lent: set[int] = set()
+
+    @contextlib.contextmanager
+    def lend(self) -> Iterator[tuple[Any, ...]]:
+        """Give one running instance projections and handlers that no other one uses meanwhile."""
+        mine = []
+        for given, one in zip(self._given, (*self.projections, *self.handlers), strict=True):
+            own = one
+            if id(one) in self._lent:
+                own = given() if isinstance(given, type) else copy.copy(given)
+            mine.append(own)
+        ids = {id(own) for own in mine}
+        self._lent |= ids
+        try:
+            yield tuple(mine)
+        finally:
+            self._lent -= ids
+
+    @contextlib.contextmanager
+    def within(self, runtime: "Runtime") -> Iterator[None]:
+        """Let the block, and the tasks that it starts, belong to one of the running instances."""
+        before = self._current.set(runtime)
+        try:
+            yield
+        finally:
+            self._current.reset(before)
+
+    @contextlib.contextmanager
+    def running(self, runtime: "Runtime") -> Iterator[None]:
+        """Let handlers and clients of the service work through an instance."""
+        self._running.append(runtime)
+        try:
+            yield
+        finally:
+            self._running.remove(runtime)
 
     def contract(self) -> tuple[list[type[Command]], list[type[Query[Any]]]]:
         """Return the commands and queries of the whole service, whatever an instance's role."""
@@ -89,15 +131,20 @@ class Service:
     def runtime(self) -> "Runtime":
         """The running instance of this service in this process.
 
+        Of several, the one whose handler or request this is; outside of them the latest.
+
         Raises:
             ConfigurationError: it is not running.
         """
-        if self._runtime is None:
+        runtime = self._current.get()
+        if runtime is None or runtime not in self._running:
+            runtime = self._running[-1] if self._running else None
+        if runtime is None:
             raise ConfigurationError(
                 subject=f"service {self.name!r}",
                 reason="is not running in this process: use it from handlers, or start it first",
             )
-        return self._runtime
+        return runtime
 
     @property
     def commands(self) -> CommandBus:

@@ -19,7 +19,9 @@ from headwater.errors import (
     NoInstance,
     Overloaded,
 )
+from headwater.messages import handling, new_metadata
 from tests.integration.client.conftest import Clock, MakeBackend, MakeCaller, cut, status
+from tests.integration.client.test_retry_safety import never
 
 GET = Request("GET", "/x", service="shop")
 
@@ -117,6 +119,48 @@ async def test_one_probe(backend: MakeBackend, caller: MakeCaller) -> None:
     release.set()
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert [o.status for o in outcomes if not isinstance(o, CircuitOpen)] == [200]
+
+
+@pytest.mark.usefixtures("clock")
+async def test_circuit_of_the_only_instance(backend: MakeBackend, caller: MakeCaller) -> None:
+    """A service whose one instance keeps failing is not asked for a while."""
+    server = await backend(status(502))
+    made = caller(eject_after=3)
+    for _ in range(3):
+        await made.call(GET)
+    with pytest.raises(CircuitOpen, match="http://127"):
+        await made.call(GET)
+    assert len(server.seen) == 3
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("timeout_s", [0.05, 0.5, 0.6])
+async def test_late_answers_open_the_circuit(
+    timeout_s: float, backend: MakeBackend, caller: MakeCaller
+) -> None:
+    """Each use of the whole time allowed counts as a failure, however short it is."""
+    server = await backend(never)
+    made = caller(eject_after=2)
+    late = Request("GET", "/x", service="shop", timeout_s=timeout_s)
+    for _ in range(2):
+        with pytest.raises(DeadlineExceeded):
+            await made.call(late)
+    with pytest.raises(CircuitOpen):
+        await made.call(late)
+    assert len(server.seen) == 2
+
+
+async def test_a_caller_in_a_hurry_opens_no_circuit(
+    backend: MakeBackend, caller: MakeCaller
+) -> None:
+    """An attempt for which a deadline left hardly any time says nothing about the instance."""
+    await backend(never)
+    made = caller(eject_after=1)
+    metadata = new_metadata()
+    for _ in range(3):
+        deadline = time.monotonic() + 0.02
+        with pytest.raises(DeadlineExceeded), handling(metadata, deadline=deadline):
+            await made.call(GET)  # would be refused by an open circuit
 
 
 async def test_least_bad(backend: MakeBackend, caller: MakeCaller) -> None:

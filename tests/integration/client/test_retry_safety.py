@@ -43,6 +43,20 @@ async def test_lost_connection_unsafe(
     assert sum(len(server.seen) for server in servers) == 1
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "POST"])
+async def test_at_most_once(method: str, backend: MakeBackend, caller: MakeCaller) -> None:
+    """Without retries a request arrives once, whatever the method, also over a used connection."""
+    server = await backend()
+    made = caller()
+    assert (await made.call(request(method, retries=0))).status == 200
+    server.handler = cut
+    with pytest.raises(ConnectionLost):
+        await made.call(request(method, retries=0))
+    with pytest.raises(ConnectionLost):
+        await made.stream(request(method, retries=0))
+    assert len(server.seen) == 3
+
+
 @pytest.mark.parametrize("code", [502, 503, 504])
 async def test_status_unsafe(code: int, backend: MakeBackend, caller: MakeCaller) -> None:
     """A POST without a key is never sent twice after an answer that invites to retry."""

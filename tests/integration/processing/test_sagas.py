@@ -7,7 +7,15 @@ import msgspec
 import pytest
 
 from headwater.dispatch import CommandResult
-from headwater.errors import NoInstance
+from headwater.errors import (
+    Forbidden,
+    HeadwaterError,
+    IdempotencyKeyReused,
+    MalformedMessage,
+    NoInstance,
+    RemoteError,
+    UnknownMessage,
+)
 from headwater.eventstore import NewEvent, StreamWrite
 from headwater.messages import Command, current, decode_metadata, new_metadata
 from headwater.processing import ProcessorAdmin, SagaProcessor, StoreSource, saga_applier
@@ -31,6 +39,7 @@ class Bank:
         self.stores = stores
         self.bus, self.repository = command_bus(stores.store)
         self.down = False
+        self.undecided: HeadwaterError | None = None
         self.answers_lost = 0
         self.sent: list[tuple[Command, str]] = []
         self.started: list[SagaProcessor] = []
@@ -44,6 +53,8 @@ class Bank:
         """Be the command bus, with faults."""
         if self.down:
             raise NoInstance(service="accounts")
+        if self.undecided is not None:
+            raise self.undecided
         self.sent.append((command, idempotency_key))
         result = await self.bus.send(command, idempotency_key=idempotency_key)
         if self.answers_lost:
@@ -324,3 +335,49 @@ async def test_two_processes_share_the_sagas(bank: Bank) -> None:
         await bank.happened(TransferRequested(f"t{n}", "rich", "shop", 3))
     await until(bank.idle)
     assert (await bank.balance("rich"), await bank.balance("shop")) == (700, 300)
+
+
+NO_DECISIONS = [
+    UnknownMessage(name="Credit"),
+    MalformedMessage(name="command 'Credit'", reason="an older version"),
+    Forbidden(action="Credit"),
+    RemoteError(source="accounts", remote_status=404, detail="no such page"),
+]
+
+
+@pytest.mark.parametrize("error", NO_DECISIONS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("target", ["shop", "nobody"])
+async def test_only_a_decision_ends_a_step(bank: Bank, error: HeadwaterError, target: str) -> None:
+    """Answers that no handler gave are waited out: neither a deposit nor a compensation is lost."""
+    await bank.open(shop=0, rich=10)
+    bank.undecided = error
+    saga = await bank.start()
+    await bank.happened(TransferRequested("t", "rich", target, 3))
+    await until(lambda: any(tries > 2 for _, tries, _ in saga.saga_status().retrying))
+    assert str(error) in saga.saga_status().retrying[0][2]
+    bank.undecided = None
+    await until(bank.idle)
+    left = {"shop": (7, 3), "nobody": (10, 0)}[target]
+    assert (await bank.balance("rich"), await bank.balance("shop")) == left
+    assert (await saga.status()).parked == 0
+
+
+async def test_a_key_of_another_command_is_a_letter_of_the_saga(bank: Bank) -> None:
+    """What can never be delivered is shown, and the saga does not take it for a refusal."""
+    await bank.open(shop=0, rich=10)
+    bank.undecided = IdempotencyKeyReused(key="theirs")
+    await bank.start()
+    await bank.happened(TransferRequested("t", "rich", "shop", 3))
+
+    async def parked() -> bool:
+        return (await bank.admin().status()).dead_letters == 1
+
+    await until(parked)
+    letters = [letter async for letter in bank.admin().letters("t#commands")]
+    assert [(x.kind, x.type, x.code) for x in letters] == [
+        ("command", "Withdraw", "idempotency-key-reused")
+    ]
+    bank.undecided = None
+    assert (await bank.admin().retry("t#commands")).handled == 1
+    await until(bank.idle)
+    assert (await bank.balance("rich"), await bank.balance("shop")) == (7, 3)

@@ -54,7 +54,32 @@ async def _ask(runtime: Runtime, raw: bytes) -> tuple[int, dict[str, str], bytes
         (_post("//items", _item("a")), 200, '"a"'),
         (_post("/items?x=1", _item("a")), 200, '"a"'),
         (_post("/%69tems", _item("a")), 200, '"a"'),
-        (_post("/items", _item("a"), "Content-Type: multipart/form-data"), 200, '"a"'),
+        (_post("/items", _item("a"), "Content-Type: multipart/form-data"), 415, "form-data"),
+        (_post("/items", _item("a"), "Content-Type: text/plain"), 415, "text/plain"),
+        (
+            _post("/items", _item("a"), "Content-Type: application/x-www-form-urlencoded"),
+            415,
+            "x-w",
+        ),
+        (_post("/items", _item("a"), "Content-Type: application/xml"), 415, "application/xml"),
+        (_post("/items", _item("a"), "Content-Type: application/json; charset=utf-16"), 415, "16"),
+        (_post("/items", _item("a"), "Content-Type: , application/json"), 415, "json"),
+        (
+            _post("/items", _item("a"), 'Content-Type: Application/JSON; charset="UTF-8"'),
+            200,
+            '"a"',
+        ),
+        (_post("/items", _item("a"), "Content-Type: application/merge-patch+json"), 200, '"a"'),
+        (_post("/items", _item("a"), "Origin: http://evil.example"), 415, "declared as ''"),
+        (_request("POST /items", "Origin: null"), 415, "declared as ''"),
+        (
+            _post(
+                "/items", _item("a"), "Origin: https://x.example", "Content-Type: application/json"
+            ),
+            200,
+            '"a"',
+        ),
+        (_post("/items", b'{"a":' * 150 + b"1" + b"}" * 150), 400, "a"),
         (_post("/items", _item("a"), "Accept: application/xml"), 200, '"a"'),
         (_post("/items", _item("a", 1000)), 200, '"a"'),
         (_chunked("/items", _item("a")[:9], _item("a")[9:]), 200, '"a"'),
@@ -90,7 +115,9 @@ async def _ask(runtime: Runtime, raw: bytes) -> tuple[int, dict[str, str], bytes
             "'x'",
         ),
         (_request("GET /items", "headwater-timeout-ms: 900", "headwater-timeout-ms: x"), 200, "[]"),
-        (_request("GET /items", "headwater-tenant: \xfc"), 200, "[]"),
+        (_request("GET /items", "headwater-tenant: Z%C3%BCrich"), 200, "[]"),
+        (_request("GET /items", "headwater-tenant: \xfc"), 400, "headwater-tenant"),
+        (_request("GET /items", "headwater-correlation-id: \xfc"), 200, "[]"),
         (b"GET /items HTTP/1.1\r\nHost: a b/c?\r\n\r\n", 400, "host"),
         (b"GET /items HTTP/1.1\r\n\r\n", 200, "[]"),
         (b"GET /items HTTP/1.0\r\n\r\n", 200, "[]"),
@@ -226,5 +253,17 @@ async def test_remote_id_with_a_slash(http):
     """An id may hold a slash: the path carries it encoded."""
     async with http.post("/items", json={"item_id": "x/y", "title": "t", "stock": 2}) as answer:
         assert answer.status == 200
-    async with http.post("/items/x%2Fy/sales", data=b'{"count":1}') as answer:
+    async with http.post("/items/x%2Fy/sales", json={"count": 1}) as answer:
         assert (await answer.json())["id"] == "x/y"
+
+
+async def test_json_nested_without_end(tmp_path):
+    """JSON that is nested deeper than can be read is a malformed message, and nothing else."""
+    given = {"data": str(tmp_path), "max_body_bytes": 1_000_000}
+    async with Runtime(make_service(), given) as runtime:
+        for path, before in (("/items", b'{"item_id":'), ("/items/a/sales", b'{"count":')):
+            for opening in (b"[", b'{"a":'):
+                body = before + opening * 100_000
+                status, _, answer = await _ask(runtime, _post(path, body))
+                assert (status, b"malformed-message" in answer) == (400, True)
+        assert (await _ask(runtime, _request("GET /items")))[0] == 200

@@ -3,6 +3,8 @@
 import time
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from headwater.errors import MalformedMessage
 from headwater.messages import Context, Metadata
@@ -78,6 +80,30 @@ def test_bad_trace(value: str) -> None:
 @pytest.mark.parametrize("value", ["a\nb", "x" * 257, "\x7f"])
 def test_bad_identifiers(value: str) -> None:
     """Identifiers that are overlong or not printable are dropped."""
-    metadata, _ = from_headers({CORRELATION_ID: value, CAUSATION_ID: value, TENANT: value})
+    metadata, _ = from_headers({CORRELATION_ID: value, CAUSATION_ID: value})
     assert metadata.correlation_id == metadata.id
-    assert metadata.causation_id == metadata.tenant == ""
+    assert metadata.causation_id == ""
+
+
+@pytest.mark.parametrize("value", ["a\nb", "x" * 257, "\x7f", "Z\xfcrich", "Z%FCrich", "%0A"])
+def test_bad_tenant(value: str) -> None:
+    """A tenant is never dropped or garbled: what cannot be understood is refused by name."""
+    with pytest.raises(MalformedMessage, match=TENANT):
+        from_headers({TENANT: value})
+
+
+@example("Zürich")
+@example("100 %")
+@example("a%20b")
+@example(" around ")
+@example("日本, 東京; é\u0301")
+@given(st.text(max_size=256).filter(str.isprintable))
+def test_text_survives_any_number_of_hops(text: str) -> None:
+    """Text in headers of ours is the same after each hop, and is ASCII on the way."""
+    metadata = Metadata(id="m", correlation_id=text or "c", tenant=text)
+    for _ in range(3):
+        sent = to_headers(Context(metadata))
+        assert all(value.isascii() and value == value.strip() for value in sent.values())
+        metadata, _deadline = from_headers(sent)
+        assert metadata.tenant == text
+        assert metadata.correlation_id == (text or "c")

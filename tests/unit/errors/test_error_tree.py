@@ -25,6 +25,7 @@ from headwater.errors import (
     Overloaded,
     Rejection,
     RemoteError,
+    RemoteRejection,
     StoreUnavailable,
     TooLarge,
     Unavailable,
@@ -297,3 +298,16 @@ def test_the_outcome_of_an_unreadable_word_is_the_usual_one() -> None:
     error = from_problem(problem)
     assert type(error) is ConnectionLost
     assert error.outcome == "unknown"
+
+
+def test_a_rejection_is_one_also_where_its_class_is_unknown() -> None:
+    """Who does not know the class of a rejection still knows that the domain has decided."""
+    problem = AggregateNotFound(aggregate="A", id="1").to_problem()
+    assert problem["decided"]
+    unknown = from_problem(problem | {"code": "of-another-service"}, source="accounts")
+    assert type(unknown) is RemoteRejection
+    assert (unknown.source, unknown.remote_code) == ("accounts", "of-another-service")
+    assert unknown.decided
+    waiting = from_problem(NoInstance(service="s").to_problem() | {"code": "unknown-too"})
+    assert type(waiting) is RemoteError
+    assert not waiting.decided
