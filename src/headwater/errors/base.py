@@ -136,8 +136,8 @@ REGISTRY[HeadwaterError.code] = [HeadwaterError]  # subclasses register themselv
 def from_problem(problem: Any, *, status: int = 500, source: str = "") -> HeadwaterError:
     """Return the error that a problem document describes; `RemoteError` when it is not ours.
 
-    A rejection whose class is not known here is a `RemoteRejection`.
     Of several classes with its code it is one of just these fields, before one with this status.
+    A rejection whose class is not known here is a `RemoteRejection`.
 
     Args:
         problem: the decoded document, of any shape.

@@ -142,7 +142,10 @@ def handlers_of(cls: type, mark: str) -> list[Method]:
 
 def _handler(cls: type, name: str, mark: str) -> Method | None:
     own, *overridden = (base.__dict__[name] for base in cls.__mro__ if name in base.__dict__)
-    if inspect.isfunction(own) and hasattr(own, mark):
+    if hasattr(getattr(own, "__func__", own), mark):
+        if not inspect.isfunction(own):
+            reason = f"is a handler: make it a plain method, not a {type(own).__name__}"
+            raise DeclarationError(subject=f"{qualified(cls)}.{name}", reason=reason)
         return Method(name, own, getattr(own, mark), annotations_of(own))
     handler = next((o for o in overridden if inspect.isfunction(o) and hasattr(o, mark)), None)
     if handler is None or own is None:

@@ -37,13 +37,15 @@ class EventNames:
         self._service = service.name
         self._owners: dict[tuple[str, str], type[Event]] = {}
         own, followed, foreign = _events(service)
+        self._handled = {*followed, *foreign}
         for event in dict.fromkeys((*own, *followed, *foreign)):
             self._claim(event)
         for event in dict.fromkeys((*own, *followed)):
             self._check_owner(event)
-        self._handled = {*followed, *foreign}
+        self._known = set(known_events((*own, *followed, *foreign)))
+        for event in self._known:
+            self._claim(event)
         self.own = known_events(own)
-        self._known = {*self.own, *known_events(followed), *known_events(foreign)}
         _compile(service)
 
     def admit(self, event: type[Event]) -> None:

@@ -391,6 +391,17 @@ def test_an_override_that_would_let_a_handler_vanish(what: str) -> None:
     assert name in str(refused.value)
 
 
+@pytest.mark.parametrize("kind", [staticmethod, classmethod])
+def test_a_handler_is_a_plain_method(kind: Any) -> None:
+    """A static method or a method of the class is refused as a handler, instead of ignored."""
+
+    def moved(self: Any, event: Moved) -> None: ...
+
+    cls = type("Wrong", (Aggregate,), {"moved": kind(event_sourcing_handler(moved))})
+    with pytest.raises(DeclarationError, match=r"Wrong\.moved: is a handler: make it a plain meth"):
+        aggregate_type(cls)
+
+
 def test_message_types_name_their_service() -> None:
     """An event can say which service it is of; a command cannot."""
 

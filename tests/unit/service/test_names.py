@@ -105,6 +105,13 @@ def event(name: str, wired: str = "", aliases: tuple[str, ...] = (), source: str
     return wire(wired or name, aliases=aliases, source=source)(made)
 
 
+def derived(name: str, wired: str) -> Any:
+    """Return an event that another one of this name derives from."""
+    base = event(f"{name}Base")
+    wire(wired)(type(name, (base,), {"__module__": __name__, "__qualname__": name}))
+    return base
+
+
 def deciding(name: str, *commands: type[Command]) -> type[Aggregate]:
     """Return an aggregate with a handler for each of these commands."""
 
@@ -405,6 +412,16 @@ PAIRS: dict[str, tuple[Case, str, str, str]] = {
         ),
         f"{__name__}.Moved",
         f"{__name__}.Went",
+        "@wire",
+    ),
+    "events that only derive from handled ones": (
+        lambda: Service(
+            "s",
+            aggregates=[sourced("A", derived("Slid", "slid"))],
+            handlers=[following("H", derived("Slipped", "slid"))],
+        ),
+        f"{__name__}.Slid",
+        f"{__name__}.Slipped",
         "@wire",
     ),
     "an event of the service and one from the bus": (
