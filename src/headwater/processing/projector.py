@@ -1,11 +1,11 @@
 """From events to changes of views: bulk load, handlers in order, bulk save."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from headwater.errors import DeclarationError, ViewNotFound
+from headwater.errors import DeclarationError, UnknownMessage, ViewNotFound
 from headwater.messages import EventCodec, Metadata, decode_metadata, handling
 from headwater.processing.applier import Applier, EventFailed
 from headwater.processing.declarations import EventHandlers, Projection
@@ -38,13 +38,8 @@ class _Plan(msgspec.Struct, frozen=True):
     outside: _Free
 
 
-class _Item(NamedTuple):
-    """One event to handle; ``part`` is its number among those that the stored one has become."""
-
-    raw: RawEvent
-    part: int
-    event: Any
-    plan: _Plan
+_Item = tuple[RawEvent, int, Any]
+"""A stored event, and one that it has become: its number among all of them, and the event."""
 
 
 class ProjectionApplier(Applier):
@@ -77,15 +72,14 @@ class ProjectionApplier(Applier):
 
     async def outside(self, event: RawEvent) -> None:
         """See `Applier.outside`: free-form handlers that do not take the transaction."""
-        for item in self.items(event):
-            if item.plan.outside:
-                await self.run_free(item, item.plan.outside, {})
+        for part, became in self.decode(event):
+            if outside := self._plans[type(became)].outside:
+                await self.run_free((event, part, became), outside, {})
 
     async def run_free(self, item: _Item, handlers: _Free, given: dict[str, Any]) -> None:
         """Run free-form handlers of an event, with what they take besides it and its message."""
-        raw = item.raw
+        raw, _, given["event"] = item
         metadata = decode_metadata(raw.metadata)
-        given["event"] = item.event
         for handler, method in handlers:
             if "message" in handler.arguments:
                 given["message"] = self.message(item, metadata)
@@ -103,32 +97,34 @@ class ProjectionApplier(Applier):
         """
         batch = _Batch(self, transaction)
         for raw in events:
-            for item in self.items(raw):
-                batch.add(item)
-                if item.plan.free:
+            for part, event in self.decode(raw):
+                plan = self._plans[type(event)]
+                if plan.keyed:
+                    batch.add((raw, part, event), plan)
+                if plan.free:
                     await batch.run()
-                    await batch.run_free(item)
+                    given = {"transaction": transaction}
+                    await self.run_free((raw, part, event), plan.free, given)
         await batch.run()
 
-    def items(self, raw: RawEvent) -> list[_Item]:
-        """Return what a stored event is, or has become: those events that are handled.
+    def decode(self, raw: RawEvent) -> Sequence[tuple[int, Any]]:
+        """Return what a stored event is, or has become, of what is handled; with their numbers.
 
         Raises:
             EventFailed: it cannot be decoded.
         """
-        if not self._codec.knows(raw.type):
-            return []
         try:
-            parts = self._codec.decode_parts(raw.type, raw.type_version, raw.data)
+            return self._codec.decode_parts(raw.type, raw.type_version, raw.data)
+        except UnknownMessage:
+            return ()
         except Exception as error:
             raise EventFailed(raw, error) from error
-        return [_Item(raw, part, event, self._plans[type(event)]) for part, event in parts]
 
     def message(self, item: _Item, metadata: Metadata) -> EventMessage[Any]:
         """Return the message for a handler that asks for it."""
-        raw = item.raw
+        raw, part, event = item
         return EventMessage(
-            payload=item.event,
+            payload=event,
             metadata=metadata,
             source=self.source.name_of(raw),
             position=raw.position,
@@ -136,7 +132,7 @@ class ProjectionApplier(Applier):
             version=raw.version,
             time_us=raw.time,
             tags=raw.tags,
-            part=item.part,
+            part=part,
         )
 
 
@@ -170,23 +166,22 @@ class _Batch:
     def __init__(self, applier: ProjectionApplier, transaction: ViewTransaction) -> None:
         self._applier = applier
         self._transaction = transaction
-        self._work: list[tuple[_Item, list[str]]] = []
+        self._work: list[tuple[_Item, list[str], _Plan]] = []
         self._wanted: list[dict[str, None]] = [{} for _ in applier.views]  # keys to load
 
-    def add(self, item: _Item) -> None:
+    def add(self, item: _Item, plan: _Plan) -> None:
         """Take one more event: note the views it needs."""
-        if not item.plan.keyed:
-            return
+        raw, _, event = item
         keys: list[str] = []
         try:
-            for step in item.plan.keyed:
-                key = step.key(item.event)
+            for step in plan.keyed:
+                key = step.key(event)
                 keys.append(key)
                 if step.wants_view:
                     self._wanted[step.slot][key] = None
         except Exception as error:
-            raise EventFailed(item.raw, error) from error
-        self._work.append((item, keys))
+            raise EventFailed(raw, error) from error
+        self._work.append((item, keys, plan))
 
     async def run(self) -> None:
         """Load, handle and save everything that was added."""
@@ -198,18 +193,19 @@ class _Batch:
             for view, keys in zip(views, self._wanted, strict=True)
         ]
         changed: list[dict[str, None]] = [{} for _ in views]
-        for item, keys in self._work:
-            metadata = decode_metadata(item.raw.metadata)
+        for item, keys, plan in self._work:
+            raw, _, event = item
+            metadata = decode_metadata(raw.metadata)
             try:
                 with handling(metadata):
-                    for step, key in zip(item.plan.keyed, keys, strict=True):
+                    for step, key in zip(plan.keyed, keys, strict=True):
                         message = (
                             (self._applier.message(item, metadata),) if step.wants_message else ()
                         )
-                        _handle(step, key, caches[step.slot], item.event, message)
+                        _handle(step, key, caches[step.slot], event, message)
                         changed[step.slot][key] = None
             except Exception as error:
-                raise EventFailed(item.raw, error) from error
+                raise EventFailed(raw, error) from error
         for view, cache, keys_changed in zip(views, caches, changed, strict=True):
             saved = [v for k in keys_changed if (v := cache[k]) is not None]
             deleted = [k for k in keys_changed if cache[k] is None]
@@ -218,11 +214,6 @@ class _Batch:
             if deleted:
                 await self._transaction.delete(view, deleted)
         self._work, self._wanted = [], [{} for _ in views]
-
-    async def run_free(self, item: _Item) -> None:
-        """Run the free-form handlers of an event."""
-        given = {"transaction": self._transaction}
-        await self._applier.run_free(item, item.plan.free, given)
 
 
 def _handle(
