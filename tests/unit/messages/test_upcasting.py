@@ -44,8 +44,10 @@ class Row(msgspec.Struct, array_like=True):
     ratio: float
 
 
+INTEGERS = st.integers(-(2**63), 2**63 - 1)
+
 VALUES: dict[Any, st.SearchStrategy[Any]] = {
-    int: st.integers(),
+    int: INTEGERS,
     float: st.floats(allow_nan=False, allow_infinity=False),
     bool: st.booleans(),
     str: st.text(),
@@ -59,23 +61,23 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     Colour: st.sampled_from(Colour),
     Level: st.sampled_from(Level),
     Literal["a", 1]: st.sampled_from(["a", 1]),
-    int | None: st.none() | st.integers(),
-    int | str: st.integers() | st.text(),
+    int | None: st.none() | INTEGERS,
+    int | str: INTEGERS | st.text(),
     list[decimal.Decimal]: st.lists(st.decimals(allow_nan=False, allow_infinity=False)),
-    tuple[int, str]: st.tuples(st.integers(), st.text()),
+    tuple[int, str]: st.tuples(INTEGERS, st.text()),
     set[Level]: st.sets(st.sampled_from(Level)),
     frozenset[dt.date]: st.frozensets(st.dates()),
-    dict[int, str]: st.dictionaries(st.integers(-(2**63), 2**63 - 1), st.text()),
+    dict[int, str]: st.dictionaries(INTEGERS, st.text()),
     dict[float, int]: st.dictionaries(
-        st.floats(allow_nan=False, allow_infinity=False), st.integers()
+        st.floats(allow_nan=False, allow_infinity=False), INTEGERS
     ),
     dict[Level, str]: st.dictionaries(st.sampled_from(Level), st.text()),
     dict[Colour, str]: st.dictionaries(st.sampled_from(Colour), st.text()),
     dict[decimal.Decimal, int]: st.dictionaries(
-        st.decimals(allow_nan=False, allow_infinity=False), st.integers()
+        st.decimals(allow_nan=False, allow_infinity=False), INTEGERS
     ),
-    dict[uuid.UUID, int]: st.dictionaries(st.uuids(), st.integers()),
-    dict[dt.date, int]: st.dictionaries(st.dates(), st.integers()),
+    dict[uuid.UUID, int]: st.dictionaries(st.uuids(), INTEGERS),
+    dict[dt.date, int]: st.dictionaries(st.dates(), INTEGERS),
     dict[str, dict[int, list[float]]]: st.dictionaries(
         st.text(),
         st.dictionaries(
@@ -84,13 +86,13 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     ),
     Inner: st.builds(
         Inner,
-        by_level=st.dictionaries(st.sampled_from(Level), st.integers()),
+        by_level=st.dictionaries(st.sampled_from(Level), INTEGERS),
         price=st.decimals(allow_nan=False, allow_infinity=False),
     ),
     Circle | Square: st.builds(Circle, st.floats(allow_nan=False, allow_infinity=False))
     | st.builds(Square, st.decimals(allow_nan=False, allow_infinity=False)),
-    Row: st.builds(Row, st.integers(), st.floats(allow_nan=False, allow_infinity=False)),
-    Annotated[int, msgspec.Meta(ge=0)]: st.integers(0),
+    Row: st.builds(Row, INTEGERS, st.floats(allow_nan=False, allow_infinity=False)),
+    Annotated[int, msgspec.Meta(ge=0)]: st.integers(0, 2**63 - 1),
 }
 
 
