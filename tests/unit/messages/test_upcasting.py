@@ -68,9 +68,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     set[Level]: st.sets(st.sampled_from(Level)),
     frozenset[dt.date]: st.frozensets(st.dates()),
     dict[int, str]: st.dictionaries(INTEGERS, st.text()),
-    dict[float, int]: st.dictionaries(
-        st.floats(allow_nan=False, allow_infinity=False), INTEGERS
-    ),
+    dict[float, int]: st.dictionaries(st.floats(allow_nan=False, allow_infinity=False), INTEGERS),
     dict[Level, str]: st.dictionaries(st.sampled_from(Level), st.text()),
     dict[Colour, str]: st.dictionaries(st.sampled_from(Colour), st.text()),
     dict[decimal.Decimal, int]: st.dictionaries(
