@@ -165,6 +165,7 @@ def _content(letter: DeadLetter) -> dict[str, Any]:
             "version": event.version,
             "position": event.position,
             "time": show_time(event.time),
+            "type_version": event.type_version,
             "data": msgspec.Raw(event.data),
         }
     if letter.content:

@@ -95,6 +95,22 @@ async def test_snapshots_are_kept_with_their_stream(store: ShardedEventStore) ->
         assert await store.shards[store.shard_of(name)].load_snapshot(name) == snapshot
 
 
+async def test_snapshots_are_read_and_dropped_in_all_shards(store: ShardedEventStore) -> None:
+    """Snapshots of a prefix are read shard by shard, and dropped in all of them."""
+    names = [*streams_of(0), *streams_of(1)]
+    for name in (*names, "Other/1"):
+        await store.save_snapshot(Snapshot(name, 1, "f", b""))
+    pages = [page async for page in store.read_snapshots("Account/", page_size=2)]
+    assert [snapshot.stream for page in pages for snapshot in page] == [
+        *sorted(streams_of(0)),
+        *sorted(streams_of(1)),
+    ]
+    assert await store.drop_snapshot(names[-1])
+    assert not await store.drop_snapshot(names[-1])
+    assert await store.drop_snapshots("Account/") == len(names) - 1
+    assert await store.drop_snapshots() == 1
+
+
 async def test_a_repeated_key_returns_the_first_outcome(store: ShardedEventStore) -> None:
     """The same append comes to the same shard, so its key is found; the outcome names the shard."""
     for shard in (0, 1):

@@ -46,6 +46,8 @@ class Row(msgspec.Struct, array_like=True):
     ratio: float
 
 
+INTEGERS = st.integers(-(2**63), 2**63 - 1)
+
 VALUES: dict[Any, st.SearchStrategy[Any]] = {
     int: INTEGERS,
     float: st.floats(allow_nan=False, allow_infinity=False),
