@@ -15,7 +15,7 @@ from tests.integration.processing.conftest import QUICK, Stores, until
 
 
 class Twice:
-    """A command bus where everything is sent twice at once; the saga is told the later outcome."""
+    """A command bus where everything is sent twice; the saga is told the outcome of the second."""
 
     def __init__(self, stores: Stores, *, elsewhere: bool) -> None:
         self.here, self.repository = command_bus(stores.store)
@@ -30,6 +30,8 @@ class Twice:
         check_key(idempotency_key)
         self.keys.append(idempotency_key)
         first = asyncio.create_task(self.here.send(command, idempotency_key=idempotency_key))
+        if len(self.keys) % 2:
+            await asyncio.wait([first])  # the other one comes too late, else at the same time
         second = asyncio.create_task(self.there.send(command, idempotency_key=idempotency_key))
         await asyncio.wait([first, second])
         if not first.exception():
@@ -53,7 +55,7 @@ async def twice(request: pytest.FixtureRequest, stores: Stores) -> AsyncIterator
 
 
 async def test_no_refusal_of_what_was_done(stores: Stores, twice: Twice) -> None:
-    """A withdrawal of all there is, sent twice at once, is no refusal to its saga."""
+    """A withdrawal of all there is, sent twice, is no refusal to its saga."""
     names = [f"t{n}" for n in range(20)]
     names += ["ü", "a\nb", "x" * 600, "\u3042" * 180]  # whose keys cannot be made of them alone
     for name in names:

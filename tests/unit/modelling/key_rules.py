@@ -160,18 +160,6 @@ class KeyRules:
             with pytest.raises(IndexError):
                 await doors_on(store).send(close, idempotency_key="another")
 
-    async def test_a_fault_in_a_state_that_never_was(self, store: EventStore) -> None:
-        """A handler's fault counts, as a refusal does, only in a state that is stored."""
-        bus, other = doors_on(store), doors_on(store)
-        await other.send(Close("1"), idempotency_key="k")
-        # The repository here does not know of it: what it decides first comes to nothing.
-        repeated = bus.send(Close("1"), idempotency_key="k")
-        behind = bus.send(Close("1"), idempotency_key="k2")
-        first, second = await outcomes_of(repeated, behind)
-        assert isinstance(first, CommandResult)
-        assert first.duplicate
-        assert isinstance(second, IndexError)
-
     async def test_refused_each_for_itself(self, store: EventStore, bus: LocalCommandBus) -> None:
         """A refusal is not kept: each send is decided, in order, until one is carried out."""
         case = Withdraw("7", 150)

@@ -70,7 +70,8 @@ class Interleavings(RuleBasedStateMachine):
         self.store = HeldStore()
         self.attempts: list[Attempt] = []
         self.tasks: list[asyncio.Task[None]] = []
-        self.asked_again: list[str] = []  # the interceptor, about what is stored
+        self.asking: list[tuple[str, str]] = []  # the interceptor, at the moment
+        self.asked_again: list[str] = []  # about what is stored or under way
         store: Any = self.store
         self.buses = [
             LocalCommandBus(
@@ -81,10 +82,15 @@ class Interleavings(RuleBasedStateMachine):
         ]
 
     async def intercept(self, message: CommandMessage, proceed: CommandNext) -> CommandResult:
-        if message.idempotency_key in self.store.memory._outcomes:
-            self.asked_again.append(message.idempotency_key)
-        await asyncio.sleep(0)
-        return await proceed(message)
+        key, same = message.idempotency_key, (message.idempotency_key, message.fingerprint)
+        if key in self.store.memory._outcomes or (key and same in self.asking):
+            self.asked_again.append(key)
+        self.asking.append(same)
+        try:
+            await asyncio.sleep(0)
+            return await proceed(message)
+        finally:
+            self.asking.remove(same)
 
     @rule(bus=st.integers(0, 1), command=KEYS, turns=st.integers(0, 6))
     def send(self, bus: int, command: int, turns: int) -> None:
