@@ -136,7 +136,6 @@ class QueryBus(Protocol):
             NotFound: what was asked for does not exist.
             NotCaughtUp: the views did not reach the token in time.
             EventParked: the views cannot show what the token names, as it waits for an operator.
-            TokenMismatch, TokenNotFollowed: the token is from a store that was replaced, or names
-                nothing that the view follows.
+            TokenMismatch: the token is from a store that was replaced.
             UnknownMessage, Unavailable, DeadlineExceeded: as for commands.
         """

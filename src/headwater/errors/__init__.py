@@ -9,8 +9,7 @@
     ├── InvalidInput                  400: the caller sent something that cannot be understood
     │   ├── MalformedMessage          not JSON, or of the wrong shape
     │   ├── UnknownMessage            a type name that nobody here handles
-    │   ├── TokenMismatch             a consistency token of another store
-    │   └── TokenNotFollowed          a consistency token of sources that the view does not follow
+    │   └── TokenMismatch             a consistency token of another store
     ├── NotFound                      404
     │   ├── AggregateNotFound
     │   ├── ViewNotFound
@@ -104,7 +103,6 @@ from headwater.errors.refusals import (
     RouteNotFound,
     ServiceNotFound,
     TokenMismatch,
-    TokenNotFollowed,
     TooLarge,
     Unauthenticated,
     UnknownMessage,
@@ -172,7 +170,6 @@ __all__ = [
     "StoreUnavailable",
     "StoresDiffer",
     "TokenMismatch",
-    "TokenNotFollowed",
     "TooLarge",
     "Unauthenticated",
     "Unavailable",

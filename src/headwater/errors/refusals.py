@@ -69,20 +69,6 @@ class TokenMismatch(InvalidInput):
     )
 
 
-class TokenNotFollowed(InvalidInput):
-    """A processor follows none of the sources that a consistency token names."""
-
-    status = 409
-    reason: str = ""
-    processor: str
-    sources: list[str]
-    template = (
-        "{processor!r} follows none of the sources that the consistency token names ({sources}), "
-        "so its views can never show what the token asks for: ask without a token, or ask a view "
-        "that follows one of them"
-    )
-
-
 class NotFound(HeadwaterError):
     """Something named by the caller does not exist."""
 

@@ -40,9 +40,6 @@ class Coverage(Protocol):
 
     pure: bool
 
-    def follows(self, wanted: ConsistencyToken) -> bool:
-        """Whether a token names anything that is followed."""
-
     def covers(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> bool:
         """Whether everything up to the token was handled; without I/O.
 
@@ -73,10 +70,6 @@ class StoreCoverage:
         assert isinstance(source, StoreSource)
         self._name, self._store = source.name, source.store
         self._shards = len(source.store.shards)
-
-    def follows(self, wanted: ConsistencyToken) -> bool:
-        """See `Coverage.follows`."""
-        return self._name in wanted.sources
 
     def covers(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> bool:
         """See `Coverage.covers`."""
@@ -119,10 +112,6 @@ class BusCoverage:
         self._source = source
         self._covered: dict[tuple[str, str], int] = {}
         self._noted: dict[tuple[str, str], tuple[int, dict[int, int]]] = {}
-
-    def follows(self, wanted: ConsistencyToken) -> bool:
-        """See `Coverage.follows`."""
-        return any(True for _ in followed(self._source, wanted))
 
     def covers(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> bool:
         """See `Coverage.covers`."""

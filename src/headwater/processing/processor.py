@@ -153,19 +153,16 @@ class Processor:
         self._wake_workers()
         self.claims.lost.set()
 
-    async def wait_for(
-        self, token: ConsistencyToken, *, timeout_s: float, passed_on: bool = False
-    ) -> None:
+    async def wait_for(self, token: ConsistencyToken, *, timeout_s: float) -> None:
         """Return when the views show everything up to a token; see `Progress.wait_for`.
 
         Works in any process, also in one where the processor was not started.
 
         Raises:
             NotCaughtUp: not within ``timeout_s``.
-            EventParked, TokenMismatch, TokenNotFollowed, MalformedMessage: they never will, as
-                things are.
+            EventParked, TokenMismatch, MalformedMessage: they never will, as things are.
         """
-        await self.progress.wait_for(token, timeout_s=timeout_s, passed_on=passed_on)
+        await self.progress.wait_for(token, timeout_s=timeout_s)
 
     async def status(self) -> LocalStatus:
         """Return what this process does; for all processes see `ProcessorAdmin.status`.

@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections.abc import Callable, Collection, Mapping
 
-from headwater.errors import NotCaughtUp, TokenNotFollowed
+from headwater.errors import NotCaughtUp
 from headwater.messages import ConsistencyToken
 from headwater.processing.applier import Applier
 from headwater.processing.behind import why_behind
@@ -76,31 +76,24 @@ class Progress:
         if self._waiting and (generation, count) == (self.generation, self.count):
             self._notify()
 
-    async def wait_for(
-        self, token: ConsistencyToken, *, timeout_s: float, passed_on: bool = False
-    ) -> None:
+    async def wait_for(self, token: ConsistencyToken, *, timeout_s: float) -> None:
         """Return when the views show everything up to a token.
 
-        Costs no I/O when that is known here already. Of a token that names several sources, those
-        that the processor does not follow are ignored. An event that was parked and then dropped
-        counts as shown: somebody has decided that these views go without it. May be cancelled at
-        any time.
+        Costs no I/O when that is known here already. Sources that the processor does not follow are
+        ignored: callers send the token of whatever they did last. An event that was parked and
+        then dropped counts as shown: somebody has decided that these views go without it. May be
+        cancelled at any time.
 
         Args:
             token: what is to be seen.
             timeout_s: how long to wait.
-            passed_on: the token came along with a request of somebody else's, for whatever the
-                processor follows: it need not name any of that.
 
         Raises:
             NotCaughtUp: not within ``timeout_s``.
             EventParked: the views have passed what the token names, but it is parked.
             TokenMismatch: the token was issued by a store that was replaced.
-            TokenNotFollowed: the processor follows nothing that the token names.
             MalformedMessage: the token names a shard that there is not.
         """
-        if not passed_on and token.sources and not self._coverage.follows(token):
-            raise TokenNotFollowed(processor=self._name, sources=sorted(token.sources))
         if not self._covers(token):
             await self._reach(token, timeout_s)
         for known in self.tokens.values():

@@ -123,21 +123,14 @@ class Processors:
     async def wait_for_token(self, message: QueryMessage, proceed: QueryNext) -> Any:
         """Let a query wait until its projection shows the caller's token (an interceptor).
 
-        A query that is asked while another message is handled may bring the token that came with
-        that one: of it, only what the projection follows counts.
-
         Raises:
             NotCaughtUp: it did not in time.
-            EventParked, TokenMismatch, TokenNotFollowed, MalformedMessage: it never will, as
-                things are.
+            EventParked, TokenMismatch, MalformedMessage: it never will, as things are.
         """
         token: ConsistencyToken | None = message.token
         if token is not None:
-            await self._by_query[type(message.query)].wait_for(
-                token,
-                timeout_s=self._settings.consistency_timeout_s,
-                passed_on=bool(message.metadata.causation_id),
-            )
+            processor = self._by_query[type(message.query)]
+            await processor.wait_for(token, timeout_s=self._settings.consistency_timeout_s)
         return await proceed(message)
 
     async def start(self) -> None:
