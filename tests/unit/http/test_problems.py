@@ -30,7 +30,7 @@ SECRETS = ("internal", "10.0.0.7", "5432", "accounts", "/var", "shop.db", "secre
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (StoreUnavailable(store=POSTGRES, reason=AWAY), ("PostgreSQL", "retry, after 1 s")),
+        (StoreUnavailable(store=POSTGRES, reason=f"{AWAY}:"), ("PostgreSQL", "retry, after 1 s")),
         (
             StoreUnavailable(store=POSTGRES, reason=f"{AWAY}!", outcome="not stored"),
             ("PostgreSQL", "nothing was stored"),
