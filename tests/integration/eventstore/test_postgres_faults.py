@@ -233,7 +233,7 @@ async def test_cut_for_good(proxy: CuttingProxy, opened: Opened) -> None:
     await put(store, write("b"))
     await proxy.cut("after", only="[MARK]", closing=True)
     key = Idempotency("k")
-    with pytest.raises(StoreUnavailable, match=r"unknown.*idempotency key") as caught:
+    with pytest.raises(StoreUnavailable, match=r"unknown.*Idempotency-Key") as caught:
         await store.append([write("a", MARKED)], idempotency=key)
     assert caught.value.outcome == "unknown"
     with pytest.raises(StoreUnavailable) as caught:
