@@ -107,11 +107,9 @@ def event_handler(view: Any, /, *, key: str | KeyOf = "", deletes: bool = False)
         def made(self, event: Made) -> SomeView                         # returns it: insert/replace
         def gone(self, event: Gone) -> None                             # with deletes=True
 
-    A key is any value with a canonical text (see `Tag`): text, a number, a UUID, a member of an
-    enumeration, a date. None means that the event is for none of these views. A list, tuple or
-    set of keys means several views, each once: ``changed`` is then called for each of them,
-    ``gone`` once for all, and ``made`` once, declared ``-> list[SomeView]``, and returns one for
-    each key.
+    A key is any value with a canonical text (see `Tag`); None: the event is for no such view.
+    A list, tuple or set of keys means several views, each once: ``changed`` is called for each,
+    ``gone`` once, and ``made`` once, declared ``-> list[SomeView]``, to return one for each key.
 
     A view that does not exist is started when all its fields but the key have defaults; else the
     event fails with `ViewNotFound`. Free-form, ``@event_handler`` alone: an async method that may
@@ -123,8 +121,7 @@ def event_handler(view: Any, /, *, key: str | KeyOf = "", deletes: bool = False)
 
     Args:
         view: the view type (or the method, when used without parentheses).
-        key: the field of the event that names the view or the views, or a function from event to
-            key or keys.
+        key: the field of the event that names its view or views, or a function of the event.
         deletes: the event removes the view.
 
     Raises:

@@ -129,9 +129,6 @@ def _keyed(method: Method, mark: Marks) -> KeyedHandler:
     returns = method.hints.get("return", type(None))
     creates = not wants_view and not mark.deletes
     several = returns == list[mark.view]  # type: ignore[name-defined]  # known here
-    shape = key_shape(function.__qualname__, event, mark.key)
-    kinds = shape.one | shape.many
-    view_kinds = shape_of((fields_of(mark.view) or {})[view.key]).one
     reason = ""
     if is_async:
         reason = (
@@ -146,18 +143,10 @@ def _keyed(method: Method, mark: Marks) -> KeyedHandler:
             f"without a view parameter it creates: declare it -> {mark.view.__name__} (or a list "
             f"of them), or take view: {mark.view.__name__}, or say deletes=True"
         )
-    elif creates and not several and shape.many:
-        reason = (
-            f"key={mark.key!r} names several views: declare it -> list[{mark.view.__name__}] and "
-            "return one for each key"
-        )
-    elif "text" not in view_kinds and not kinds <= {"text", *view_kinds}:
-        reason = (
-            f"key={mark.key!r} is a {' or '.join(sorted(kinds))}, and {view.name}.{view.key} a "
-            f"{' or '.join(sorted(view_kinds))}: declare both of one type"
-        )
     elif not creates and returns is not type(None):
         reason = f"it returns nothing: declare it -> None, got {returns!r}"
+    else:
+        reason = _unfit_key(function, event, mark, one=creates and not several)
     if reason:
         raise DeclarationError(subject=function.__qualname__, reason=reason)
     return KeyedHandler(
@@ -169,6 +158,24 @@ def _keyed(method: Method, mark: Marks) -> KeyedHandler:
         wants_message=wants_message,
         deletes=mark.deletes,
         several=several,
+    )
+
+
+def _unfit_key(function: Any, event: type[Event], mark: Marks, *, one: bool) -> str:
+    """Return why a key does not fit the view, as far as its type tells."""
+    assert mark.view is not None
+    shape, view = key_shape(function.__qualname__, event, mark.key), view_type(mark.view)
+    if one and shape.many:
+        return (
+            f"key={mark.key!r} names several views: declare it -> list[{view.name}] and return "
+            "one for each key"
+        )
+    kinds, taken = shape.one | shape.many, shape_of((fields_of(view.cls) or {})[view.key]).one
+    if "text" in taken or kinds <= {"text", *taken}:
+        return ""
+    return (
+        f"key={mark.key!r} is a {' or '.join(sorted(kinds))}, and {view.name}.{view.key} a "
+        f"{' or '.join(sorted(taken))}: declare both of one type"
     )
 
 

@@ -140,8 +140,7 @@ class ViewStore(Protocol):
 
     Keys are text: one that is a number, a UUID and so on is stored, asked for and returned as its
     canonical text (see `headwater.messages.canonical_text`); None is the key of no document.
-    Values are ordered None first,
-    then numbers (False as 0, True as 1), then text by code points.
+    Values are ordered None first, then numbers (False as 0, True as 1), then text by code points.
     """
 
     async def ensure(
