@@ -180,7 +180,7 @@ def test_a_failing_upcaster_is_no_fault_of_the_caller() -> None:
 
     upcaster(Lifted, from_version=1)(lambda content: {"id": content["absent"]})
     stored = StoredEvent(1, "Thing/7", 4, "Lifted", 1, 0, (), b"{}", b'{"id":"1"}')
-    with pytest.raises(EventUnreadable, match="at version 4 of stream 'Thing/7'.* KeyError"):
+    with pytest.raises(EventUnreadable, match=r"at version 4 of stream 'Thing/7'.* KeyError"):
         EventCodec([Lifted]).read(stored)
 
 

@@ -93,8 +93,8 @@ def test_wrong_declarations_are_refused() -> None:
     assert "the key 'a' must be str or int" in refused(a=Annotated[str | None, Key])
     for hint in (list[str], dict, bytes, object, str | list[int]):
         assert "the index 'b' must be" in refused(a=key, b=Annotated[hint, Index])
-    for hint in (BigInt, BigInt | None, Huge, Infinite):
-        assert "numbers that no index takes" in refused(a=key, b=Annotated[hint, Index])
+    for hint in (BigInt, BigInt | None):
+        assert "'b' is a BigInt, and an index holds 64" in refused(a=key, b=Annotated[hint, Index])
     assert "differ by more than case" in refused(
         a=key, b=Annotated[str, Index], B=Annotated[str, Index]
     )
@@ -104,4 +104,5 @@ def test_wrong_declarations_are_refused() -> None:
 def test_a_view_that_can_never_be_read_is_refused() -> None:
     """A field of a type that no decoder takes is refused when the view is declared."""
     key = Annotated[str, Key]
-    assert "could never be read back" in refused(a=key, b=str | dt.date)
+    for hint in (str | dt.date, Huge, Infinite):
+        assert "could never be read back" in refused(a=key, b=hint)
