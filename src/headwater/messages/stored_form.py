@@ -148,7 +148,7 @@ def decoder_of(cls: type) -> Callable[[bytes | str], Any]:
     """
     try:
         return msgspec.json.Decoder(cls).decode
-    except (TypeError, NameError) as error:
+    except (TypeError, NameError, NotImplementedError) as error:
         reason = f"it could never be read back from its stored form: {error}"
         raise DeclarationError(subject=cls.__name__, reason=reason) from error
 

@@ -2,21 +2,19 @@
 
 import enum
 import functools
-import math
 import operator
 import types
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
-from msgspec.inspect import EnumType
 
 from headwater.errors import DeclarationError, ViewUnreadable
 from headwater.messages import StoredForm, Textual, canonical_text
 from headwater.messages.characters import check_text
 from headwater.messages.hints import alternatives, marks_on
-from headwater.messages.kinds import Kind, bare, kind_of
-from headwater.messages.whole_numbers import INT_MAX, INT_MIN, is_big
+from headwater.messages.kinds import kind_of
+from headwater.messages.whole_numbers import is_big
 
 
 class Key:
@@ -84,8 +82,8 @@ def view_type(cls: type[View]) -> ViewType:
 
     Raises:
         DeclarationError: not exactly one field is marked `Key`, it is not text or a whole number,
-            an indexed field is not text, a number or a truth value (or None), or the names
-            cannot be columns side by side.
+            an indexed field is not text, a number or a truth value (or None), the names cannot
+            be columns side by side, or documents could never be read.
     """
     hints = get_type_hints(cls, include_extras=True)
     keys = [name for name, hint in hints.items() if marks_on(hint, Key)]
@@ -96,9 +94,9 @@ def view_type(cls: type[View]) -> ViewType:
         )
     key = keys[0]
     indexes = tuple(n for n, hint in hints.items() if n != key and marks_on(hint, Index))
+    form = StoredForm(cls, f"view {cls.__name__!r}")
     _check_columns(cls, hints, key, indexes)
     fields = {field.name: field for field in msgspec.structs.fields(cls)}
-    form = StoredForm(cls, f"view {cls.__name__!r}")
     return ViewType(
         cls=cls,
         name=_name(cls),
@@ -220,25 +218,14 @@ def _check_columns(cls: type, hints: dict[str, Any], key: str, indexes: tuple[st
         kinds = _kinds(hints[name])
         if not kinds or not all(issubclass(kind, _INDEXABLE) for kind in kinds):
             reason = f"the index {name!r} must be str, int, float or bool, not {hints[name]}"
-        elif not _fits(kind_of(hints[name])):
-            reason = f"the index {name!r} can hold numbers that no index takes: at most 64 bits"
+        elif any(map(is_big, kind_of(hints[name]).types)):
+            reason = f"the index {name!r} is a BigInt, and an index holds 64 bits: index an int"
     if reason:
         raise DeclarationError(subject=cls.__name__, reason=reason)
 
 
 _TEXT = {str}
 _INDEXABLE = (str, int, float, types.NoneType, enum.Enum)
-
-
-def _fits(kind: Kind) -> bool:
-    """Whether all values of an indexed field are numbers that every index takes, or none."""
-    enums = (one.cls for each in kind.types if isinstance(one := bare(each), EnumType))
-    numbers = [member.value for cls in enums for member in cls]
-    return not any(map(is_big, kind.types)) and all(
-        math.isfinite(n) if isinstance(n, float) else INT_MIN <= n <= INT_MAX
-        for n in numbers
-        if isinstance(n, int | float)
-    )
 
 
 def _kinds(hint: Any) -> set[type]:

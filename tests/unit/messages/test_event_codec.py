@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.errors import DeclarationError, EventUnreadable, MalformedMessage, UnknownMessage
+from headwater.eventstore import StoredEvent
 from headwater.messages import (
     Event,
     EventCodec,
@@ -147,6 +148,29 @@ def test_two_classes_of_one_name() -> None:
     said = rf"Other: wire name 'OldPaid' belongs to {__name__}\.Paid already: .*@wire"
     with pytest.raises(DeclarationError, match=said):
         codec.add(Other)
+
+
+def test_a_class_that_can_never_be_read() -> None:
+    """A class with a field that no decoder takes is refused when it is made known."""
+
+    class Ambiguous(Event):
+        when: str | dt.date
+
+    with pytest.raises(DeclarationError, match="Ambiguous: it could never be read back"):
+        EventCodec([Ambiguous])
+
+
+def test_a_failing_upcaster_is_no_fault_of_the_caller() -> None:
+    """Whatever an upcaster raises, the event cannot be read, and the error says which it is."""
+
+    @wire("Lifted", version=2)
+    class Lifted(Event):
+        id: str
+
+    upcaster(Lifted, from_version=1)(lambda content: {"id": content["absent"]})
+    stored = StoredEvent(1, "Thing/7", 4, "Lifted", 1, 0, (), b"{}", b'{"id":"1"}')
+    with pytest.raises(EventUnreadable, match=r"at version 4 of stream 'Thing/7'.* KeyError"):
+        EventCodec([Lifted]).read(stored)
 
 
 METADATA = st.builds(

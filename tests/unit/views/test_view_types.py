@@ -1,5 +1,6 @@
 """What a view class declares, and what it is refused for."""
 
+import datetime as dt
 import enum
 from typing import Annotated, Literal, NewType
 
@@ -7,6 +8,7 @@ import msgspec
 import pytest
 
 from headwater.errors import DeclarationError
+from headwater.messages import BigInt
 from headwater.views import Index, Key, View, view_type
 
 AccountId = NewType("AccountId", str)
@@ -16,6 +18,16 @@ Cents = Annotated[int, msgspec.Meta(ge=0)]
 class Level(enum.Enum):
     LOW = "low"
     HIGH = "high"
+
+
+class Huge(enum.Enum):
+    SMALL = 1
+    LARGE = 2**63
+
+
+class Infinite(enum.Enum):
+    NONE = 0.0
+    ALL = float("inf")
 
 
 class Everything(View):
@@ -81,7 +93,16 @@ def test_wrong_declarations_are_refused() -> None:
     assert "the key 'a' must be str or int" in refused(a=Annotated[str | None, Key])
     for hint in (list[str], dict, bytes, object, str | list[int]):
         assert "the index 'b' must be" in refused(a=key, b=Annotated[hint, Index])
+    for hint in (BigInt, BigInt | None):
+        assert "'b' is a BigInt, and an index holds 64" in refused(a=key, b=Annotated[hint, Index])
     assert "differ by more than case" in refused(
         a=key, b=Annotated[str, Index], B=Annotated[str, Index]
     )
     assert "none be 'document'" in refused(document=key)
+
+
+def test_a_view_that_can_never_be_read_is_refused() -> None:
+    """A field of a type that no decoder takes is refused when the view is declared."""
+    key = Annotated[str, Key]
+    for hint in (str | dt.date, Huge, Infinite):
+        assert "could never be read back" in refused(a=key, b=hint)
