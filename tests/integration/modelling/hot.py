@@ -1,11 +1,13 @@
-"""Commands on hot accounts, carried out in this process or in another, and recorded.
+"""Commands on hot accounts, carried out in this process or in another: who was told what.
 
-Run as a script, it is another process: it takes lines of JSON, and says when it is done.
+Run as a script, it is another process: it takes lines of JSON, and answers with lines of JSON.
 """
 
 import asyncio
 import contextlib
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 import msgspec
@@ -16,7 +18,7 @@ from headwater.errors import DiskFull, StoreError, StoreUnavailable
 from headwater.eventstore import EventStore, StoredEvent
 from headwater.eventstore.postgres import PostgresEventStore
 from headwater.eventstore.sqlite import SQLiteEventStore
-from headwater.messages import Metadata
+from headwater.messages import Metadata, decode_metadata
 from headwater.modelling import Repository
 from headwater.testing.history import History, RecordedCommands
 from tests.unit.modelling.contention_rules import balances
@@ -27,53 +29,71 @@ CACHE_SIZE = 2
 LOCK_TIMEOUT_S = 0.1
 
 
-class Sent(msgspec.Struct):
-    """A command, which may have been sent several times; a deposit, or below zero a withdrawal.
+class Told(msgspec.Struct):
+    """What one attempt was told; ``window`` are the stream's versions before and after it."""
 
-    ``told`` is what each attempt came to: acknowledged, refused, rejected (nothing was stored), or
-    unknown.
-    """
+    what: str  # acknowledged, refused, rejected (nothing was stored), unknown
+    version: int = 0
+    duplicate: bool = False
+    balance: int = 0
+    window: tuple[int, int] = (0, 0)
+
+
+class Sent(msgspec.Struct):
+    """A command, which may have been sent several times; a deposit, or below zero a withdrawal."""
 
     key: str
     account: str
     amount: int
-    told: list[str] = []
+    told: list[Told] = []
 
 
 class Handle:
-    """A store of one process with a repository on it, and a bus that records."""
+    """A store of one process with a repository on it."""
 
-    def __init__(self, store: EventStore, history: History) -> None:
+    def __init__(self, store: EventStore) -> None:
         self.store = store
         self.repository = Repository(Account, store, source="accounts", cache_size=CACHE_SIZE)
-        bus = LocalCommandBus([self.repository.handlers()])
-        self.bus = RecordedCommands(history, bus, aggregates=[Account])
+        self.bus: LocalCommandBus | RecordedCommands
+        self.bus = LocalCommandBus([self.repository.handlers()])
 
     @classmethod
-    async def open(cls, url: str, history: History) -> "Handle":
+    async def open(cls, url: str) -> "Handle":
         if url.startswith("postgres"):
             opened: Any = await PostgresEventStore.open(
                 url, lock_timeout_s=LOCK_TIMEOUT_S, resolve_timeout_s=0.2, readers=2
             )
         else:
             opened = await SQLiteEventStore.open(url, busy_timeout_s=LOCK_TIMEOUT_S, readers=1)
-        return cls(opened, history)
+        return cls(opened)
 
     async def carry_out(self, sent: Sent) -> None:
         """Send a command once, and note what came of it."""
         make = Deposit if sent.amount > 0 else Withdraw
         command = make(sent.account, abs(sent.amount))
         message = CommandMessage(command, Metadata(id=sent.key), sent.key)
-        attempt = len(sent.told)
-        sent.told.append("unknown")  # if it is cancelled
+        told = Told("unknown")
+        sent.told.append(told)  # if it is cancelled
         try:
-            await self.bus.dispatch(message)
-        except Insufficient:
-            sent.told[attempt] = "refused"
+            before = await self._version(sent)
+            try:
+                result = await self.bus.dispatch(message)
+            except Insufficient as refusal:
+                told.window = (before, await self._version(sent))
+                told.what, told.balance = "refused", refusal.balance
+                return
         except (StoreUnavailable, StoreError, DiskFull) as error:
-            sent.told[attempt] = "unknown" if "unknown" in str(error) else "rejected"
+            told.what = "unknown" if "unknown" in str(error) else "rejected"
         else:
-            sent.told[attempt] = "acknowledged"
+            told.what, told.version = "acknowledged", result.version
+            told.duplicate = result.duplicate
+
+    async def _version(self, sent: Sent) -> int:
+        return await self.store.version(f"Account/{sent.account}")
+
+    def record(self, history: History) -> None:
+        """Let a history note all commands from now on."""
+        self.bus = RecordedCommands(history, self.bus, aggregates=[Account])
 
     async def close(self) -> None:
         await self.repository.close()
@@ -87,6 +107,36 @@ async def histories(store: EventStore) -> dict[str, list[StoredEvent]]:
     }
 
 
+def check_told(sent: Sequence[Sent], history: dict[str, list[StoredEvent]]) -> None:
+    """Compare what callers were told with what is stored."""
+    causes = Counter(
+        decode_metadata(event.metadata).causation_id
+        for events in history.values()
+        for event in events
+    )
+    for each in sent:
+        times = causes[each.key]
+        assert times <= 1, f"{each.key} had its effect {times} times"
+        events, running = history[each.account], balances(history[each.account])
+        acknowledged = [told for told in each.told if told.what == "acknowledged"]
+        assert len({told.version for told in acknowledged}) <= 1
+        assert sum(not told.duplicate for told in acknowledged) <= 1
+        for told in acknowledged:
+            event = events[told.version - 1]
+            assert decode_metadata(event.metadata).causation_id == each.key
+            assert msgspec.json.decode(event.data)["amount"] == abs(each.amount)
+        if not acknowledged and all(told.what != "unknown" for told in each.told):
+            assert times == 0, f"{each.key} was {each.told}, but it is stored"
+        for told in each.told:
+            if told.what == "refused":
+                before, after = told.window
+                assert told.balance < abs(each.amount)
+                assert told.balance in running[before : after + 1]
+    for events in history.values():
+        assert [event.version for event in events] == list(range(1, len(events) + 1))
+        assert min(balances(events)) >= 0
+
+
 def check_cached(handle: Handle, history: dict[str, list[StoredEvent]]) -> None:
     """The cache is bounded, and each state in it was that of the account at its version."""
     cells = handle.repository._cells
@@ -98,36 +148,37 @@ def check_cached(handle: Handle, history: dict[str, list[StoredEvent]]) -> None:
 
 
 class Order(msgspec.Struct):
-    """A line to the other process: one of these; with ``open`` where it records."""
+    """A line to the other process: one of these."""
 
     open: str = ""
-    calls: str = ""
     send: Sent | None = None
     settle: bool = False
+    calls: str = ""  # where they are recorded from now on
 
 
 async def serve(answers: TextIO) -> None:
-    """Do what the lines say; each but ``send`` is answered with a line when all has ended."""
+    """Do what the lines say; each but ``send`` is answered with a line: all that was told."""
     loop = asyncio.get_running_loop()
     handle: Handle | None = None
-    history = History()
+    sent: list[Sent] = []
     tasks: list[asyncio.Task[None]] = []
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         order = msgspec.json.decode(line, type=Order)
         if order.send is not None:
             assert handle is not None
+            sent.append(order.send)
             tasks.append(asyncio.create_task(handle.carry_out(order.send)))
             continue
         await asyncio.gather(*tasks)
         if order.open:
             if handle is not None:
                 await handle.close()
-                history.close()
-            history = History(order.calls)
-            handle = await Handle.open(order.open, history)
-        answers.write("done\n")
+            handle = await Handle.open(order.open)
+        answers.write(f"{msgspec.json.encode(sent).decode()}\n")
         answers.flush()
-        tasks = []
+        sent, tasks = [], []
+        if order.calls and handle is not None:
+            handle.record(History(order.calls))
     if handle is not None:
         await handle.close()
 

@@ -20,14 +20,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from headwater.errors import StoreUnavailable
-from headwater.eventstore import StoredEvent
-from headwater.testing.history import AggregateRules, History, RecordedStore, check_store
+from headwater.eventstore import EventStore, StoredEvent
+from headwater.testing.history import AggregateRules, History, RecordedStore, Verdict, check_store
 from tests.integration.modelling.hot import (
     ACCOUNTS,
     Handle,
     Order,
     Sent,
     check_cached,
+    check_told,
     histories,
 )
 from tests.postgres_server import PostgresServer, execute
@@ -39,7 +40,6 @@ REFUSED_BY_DISK = 13  # a deposit that the database has no room for
 ACCOUNT = st.sampled_from(ACCOUNTS[:1] * 4 + ACCOUNTS)  # the first is hot
 AMOUNT = st.sampled_from([*range(-9, 0), *range(1, 10), REFUSED_BY_DISK])
 COMMANDS = st.lists(st.tuples(ACCOUNT, AMOUNT), min_size=1, max_size=6)
-RULES = [AggregateRules(Account)]
 TURNS = st.sampled_from([0, 0, 0, 1, 3, 10])
 
 
@@ -61,11 +61,11 @@ class OtherProcess:
         self._process.stdin.write(f"{msgspec.json.encode(order).decode()}\n")
         self._process.stdin.flush()
 
-    def ask(self, order: Order) -> None:
-        """Tell it something, and wait until all that it does has ended."""
+    def ask(self, order: Order) -> list[Sent]:
+        """Tell it something, and return all that it told its callers since the last time."""
         self.tell(order)
         assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "done\n"
+        return msgspec.json.decode(self._process.stdout.readline(), type=list[Sent])
 
     def end(self) -> None:
         try:
@@ -87,6 +87,8 @@ class HotAggregates(RuleBasedStateMachine):
         self.tasks: list[asyncio.Task[None]] = []
         self.holder: Any = None
         self.directory = tempfile.TemporaryDirectory()
+        self.calls = str(Path(self.directory.name) / "calls.jsonl")
+        self.history = History(self.calls)
 
     # --- what a backend gives ---
 
@@ -108,13 +110,13 @@ class HotAggregates(RuleBasedStateMachine):
 
     @initialize()
     def open(self) -> None:
-        self.calls = str(Path(self.directory.name) / "calls.jsonl")
-        self.history = History(self.calls)
         self.runner.run(self._open())
         self.other.ask(Order(open=self.url(), calls=self.calls))
 
     async def _open(self) -> None:
-        self.handles = [await Handle.open(self.url(), self.history) for _ in range(2)]
+        self.handles = [await Handle.open(self.url()) for _ in range(2)]
+        for handle in self.handles:
+            handle.record(self.history)
         await self.refuse()
         for id in ACCOUNTS:
             await self.handles[0].bus.send(Ensure(id))
@@ -187,7 +189,8 @@ class HotAggregates(RuleBasedStateMachine):
         """Let everything end, and compare it with what is stored."""
         self.unlock()
         self.runner.run(self._settle())
-        self.other.ask(Order(settle=True))
+        for told in self.other.ask(Order(settle=True)):
+            self.sent[told.key] = told
         self.runner.run(self._check())
 
     async def _settle(self) -> None:
@@ -201,23 +204,42 @@ class HotAggregates(RuleBasedStateMachine):
             with contextlib.suppress(StoreUnavailable):
                 await put(handle.store, "behind", Deposited("behind", 1))  # what was cancelled
         store = self.handles[0].store
-        for key in self.sent:
-            await RecordedStore(self.history, store).outcome(key)
         history = await histories(store)
+        check_told(list(self.sent.values()), history)
+        stored = {each.key for each in self.sent.values() if _acknowledged(each)}
+        for each in self.sent.values():
+            if not _acknowledged(each) and await store.outcome(each.key) is not None:
+                stored.add(each.key)
+                assert "unknown" in [told.what for told in each.told]
+        foreign = sum(_is_foreign(event) for events in history.values() for event in events)
+        count = sum(map(len, history.values()))
+        assert count == len(ACCOUNTS) + len(stored) + foreign
         for handle in self.handles:
             check_cached(handle, history)
-        recorded = History.load(self.calls)
-        verdict = await check_store(recorded, store, rules=RULES, foreign=_is_foreign)
+        verdict = await self._judged(store)
         assert not verdict.violations, verdict
+
+    async def _judged(self, store: EventStore) -> Verdict:
+        """Let the log judge what all callers were told, and what the store says of their keys."""
+        for key in self.sent:
+            await RecordedStore(self.history, store).outcome(key)
+        recorded = History.load(self.calls)
+        return await check_store(
+            recorded, store, rules=[AggregateRules(Account)], foreign=_is_foreign
+        )
 
     def teardown(self) -> None:
         if hasattr(self, "handles"):
             self.settle()
             for handle in self.handles:
                 self.runner.run(handle.close())
-            self.history.close()
         self.runner.close()
+        self.history.close()
         self.directory.cleanup()
+
+
+def _acknowledged(sent: Sent) -> bool:
+    return any(told.what == "acknowledged" for told in sent.told)
 
 
 def _is_foreign(event: StoredEvent) -> bool:
@@ -301,6 +323,7 @@ class OnPostgres(HotAggregates):
 HotAggregates.TestCase.settings = settings(
     max_examples=20,
     stateful_step_count=40,
+    deadline=None,
     phases=[Phase.reuse, Phase.generate],  # two processes: shrinking would chase their luck
     suppress_health_check=list(HealthCheck),
 )
@@ -332,7 +355,8 @@ class TestOnPostgres(OnPostgres.TestCase):
 async def test_the_server_restarts_between_commits(own_postgres: PostgresServer, how: str) -> None:
     """Each command that is sent again until it is answered has its effect once, in one order."""
     calls = History()
-    handle = await Handle.open(own_postgres.url(schema="x"), calls)
+    handle = await Handle.open(own_postgres.url(schema="x"))
+    handle.record(calls)
     await handle.bus.send(Ensure(ACCOUNTS[0]))
     commands = [
         [Sent(f"{caller}-{n}", ACCOUNTS[0], (7, -2, -3)[n % 3]) for n in range(120)]
@@ -343,7 +367,7 @@ async def test_the_server_restarts_between_commits(own_postgres: PostgresServer,
 
     async def caller(own: list[Sent]) -> None:
         for sent in own:
-            while answered.isdisjoint(sent.told):
+            while not answered & {told.what for told in sent.told}:
                 await handle.carry_out(sent)
                 await asyncio.sleep(0)  # a socket that is not there is refused without waiting
             done.release()
@@ -361,10 +385,10 @@ async def test_the_server_restarts_between_commits(own_postgres: PostgresServer,
         await asyncio.gather(*callers)
     history = await histories(handle.store)
     sent = [one for own in commands for one in own]
+    check_told(sent, history)
     check_cached(handle, history)
-    told = [what for one in sent for what in one.told]
-    assert len(history[ACCOUNTS[0]]) == 1 + told.count("acknowledged")
-    assert {"unknown", "rejected"} & set(told)
-    verdict = await check_store(calls, handle.store, rules=RULES)
+    assert len(history[ACCOUNTS[0]]) == 1 + sum(map(_acknowledged, sent))
+    assert any(told.what in {"unknown", "rejected"} for one in sent for told in one.told)
+    verdict = await check_store(calls, handle.store, rules=[AggregateRules(Account)])
     assert not verdict.violations, verdict
     await handle.close()
