@@ -17,11 +17,14 @@ from headwater.messages import Command, ConsistencyToken, Query, new_metadata
 from headwater.modelling import Aggregate, Repository, command_handler
 from headwater.testing.history import (
     AggregateRules,
+    Answer,
+    Ask,
     History,
     RecordedCommands,
     RecordedQueries,
     Verdict,
     ViewRules,
+    canonical,
     check_store,
 )
 from tests.unit.modelling.ledger import (
@@ -332,6 +335,17 @@ async def test_a_view_does_not_go_back(asking: Asking) -> None:
     await RecordedQueries(asking.history, asking.plain, session="x").ask(GetBalance("1"))
     assert await asking.rules() == []
     await asking.queries.ask(GetBalance("1"))
+    assert await asking.rules() == ["back"]
+
+
+async def test_calls_that_overlap_may_see_either(asking: Asking) -> None:
+    """Within a session, too, only what was answered before counts as seen."""
+    asked = Ask("GetBalance", canonical({"account_id": "1"}))
+    calls = [asking.history.call(asked, session="x") for _ in range(2)]
+    for call, shown in zip(calls, (60, 30), strict=True):
+        call.answer(Answer(canonical(shown)))
+    assert await asking.rules() == []
+    asking.history.call(asked, session="x").answer(Answer(canonical(30)))
     assert await asking.rules() == ["back"]
 
 

@@ -9,6 +9,7 @@ plus the lengths of these windows.
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
 import msgspec
@@ -87,15 +88,17 @@ class AggregateRules:
     def decide(self, state: Any, version: int, name: str, content: bytes) -> Decision:
         """Return what a command would lead to: events by type and content, or a refusal."""
         handler = self._handlers[name]
-        command = msgspec.json.decode(content, type=handler.command.cls)
         if handler.creates is True and version:
             return Refused("aggregate-exists", "not stored")
         if handler.creates is False and not version:
             return Refused("aggregate-not-found", "not stored")
         try:
+            command = msgspec.json.decode(content, type=handler.command.cls)
             events = events_of(handler.function(state, command))
         except HeadwaterError as error:
             return refused(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, this was not decided
+            return Refused(type(error).__name__, "not stored", {"error": str(error)})
         return tuple([(message_type(type(e)).name, encode_event(e)) for e in events])
 
 
@@ -135,6 +138,24 @@ class _Task(NamedTuple):
     high: int
     call: Call
     wanted: Decision
+
+
+class _Seen:
+    """What a session had seen at some moment; its calls may overlap."""
+
+    def __init__(self) -> None:
+        self._version = 0
+        self._coming: list[tuple[int, int]] = []  # when an answer came, and its version
+
+    def add(self, moment: int, version: int) -> None:
+        """Note an answer."""
+        heappush(self._coming, (moment, version))
+
+    def at(self, moment: int) -> int:
+        """Return the newest version that was seen before; moments do not run backwards."""
+        while self._coming and self._coming[0][0] < moment:
+            self._version = max(self._version, heappop(self._coming)[1])
+        return self._version
 
 
 class Judge:
@@ -256,21 +277,21 @@ class Judge:
             value = rule.fold(value, event)
             shown[bytes(canonical(value))].append(version)
         ranks = self._log.of_stream.get(stream, ())
-        seen: dict[tuple[str, str], int] = {}
+        seen: dict[tuple[str, str], _Seen] = defaultdict(_Seen)
         for call in sorted(calls, key=lambda call: call.begin):
             request, answer = call.request, call.outcome
             assert isinstance(request, Ask)
             assert isinstance(answer, Answer)
             _, last = self._order.window(call.begin, call.until)
-            who = (call.process, call.session)
+            before = seen[call.process, call.session]
             least = 0
             if request.shard == self._log.shard:
                 least = count_until(ranks, self._log.prefix(request.position))
-            floor = max(least, seen.get(who, 0)) if rule.monotonic else least
+            floor = max(least, before.at(call.begin)) if rule.monotonic else least
             versions = shown.get(bytes(answer.content), [])
             place = bisect_left(versions, floor)
             if place < len(versions) and versions[place] <= count_until(ranks, last):
-                seen[who] = versions[place]
+                before.add(call.until, versions[place])
                 continue
             self._report(*_wrong(versions, place, least, floor), call)
 

@@ -133,6 +133,7 @@ class Owners:
             self._own(self.appended, call, range(first, rank), begin, end)
             self._check_expectation(call, first)
         else:
+            self._check_expectation(call, min(log.prefix(told.last), len(log)))
             self.unchanged.append((call, begin))
 
     def _own(
@@ -209,7 +210,7 @@ class Owners:
 
     def _attempt(self, calls: list[Call], block: tuple[int, int, str]) -> Call:
         """Return the attempt that stored a block."""
-        own = [c for c in calls if type(c.request) is Send and c.request.conversation == block[2]]
+        own = _of_conversation(calls, block[2])
         return next((c for c in own if c.is_open or type(c.outcome) is Done), own[0])
 
     def _place_command(
@@ -234,7 +235,7 @@ class Owners:
             evidence = f"expected version {expected}, it was at {log.versions[first] - 1}"
             self._report("expectation", evidence, call)
         end = min((each.until for each in calls if _is_stored(each)), default=NEVER)
-        begin = min(each.begin for each in calls if each.request.conversation == block[2])  # type: ignore[union-attr]  # all are commands
+        begin = min(each.begin for each in _of_conversation(calls, block[2]))
         self._own(self.sent, call, range(first, last + 1), begin, end)
         self.commands.append((call, first, last))
         if request.key:
@@ -260,12 +261,18 @@ class Owners:
                 self._report_absent(several)
 
     def _wanted(self) -> dict[tuple[str, int], list[tuple[Call, list[Call]]]]:
-        """Return the appends that nobody was told of, with their attempts, by their first event."""
+        """Return the appends that nobody was told of, with their attempts, by their first event.
+
+        The likeliest last: who knows nothing may have stored it rather than who was refused, and
+        the whole of a larger append rather than a small one that is like its beginning.
+        """
         wanted: dict[tuple[str, int], list[tuple[Call, list[Call]]]] = defaultdict(list)
         for several in self._missing:
             for call in several:
                 if content := _content(call):
                     wanted[content[0]].append((call, several))
+        for entries in wanted.values():
+            entries.sort(key=_likelihood)
         return wanted
 
     def _report_absent(self, calls: Iterable[Call]) -> None:
@@ -281,12 +288,14 @@ class Owners:
         done: set[int],
     ) -> bool:
         """Whether an append that nobody was told of is what is stored here; it owns it then."""
-        here = (self._log.streams[rank], self._log.digests[rank])
-        # Who knows nothing may have stored it rather than who was refused, and the whole of a
-        # larger append rather than a small one that is like its beginning.
-        for call, several in sorted(wanted.get(here, ()), key=_likelihood):
+        entries = wanted.get((self._log.streams[rank], self._log.digests[rank]), [])
+        for place in range(len(entries) - 1, -1, -1):
+            call, several = entries[place]
             content = _content(call)
-            if id(several) in done or not self._is_at(rank, content):
+            if id(several) in done:
+                del entries[place]
+                continue
+            if not self._is_at(rank, content):
                 continue
             done.add(id(several))
             end = NEVER
@@ -348,6 +357,14 @@ def _duplicate(call: Call) -> bool:
     return isinstance(call.outcome, Stored | Done) and call.outcome.duplicate
 
 
+def _of_conversation(calls: Iterable[Call], conversation: str) -> list[Call]:
+    return [
+        call
+        for call in calls
+        if isinstance(call.request, Send) and call.request.conversation == conversation
+    ]
+
+
 def _content(call: Call) -> tuple[tuple[str, int], ...]:
     """Return what an append stores: stream and digest of each event."""
     request = call.request
@@ -366,4 +383,4 @@ def identity(call: Call) -> tuple[object, ...]:
 
 def _likelihood(entry: tuple[Call, list[Call]]) -> tuple[bool, int]:
     call, _ = entry
-    return not call.is_open, -len(_content(call))
+    return call.is_open, len(_content(call))
