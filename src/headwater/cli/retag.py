@@ -125,7 +125,7 @@ def codec_of(service: Service) -> tuple[EventCodec, dict[str, list[str]]]:
                 taken = {**dict.fromkeys(_names(cls), cls), **taken}
     others: dict[str, list[type[Event]]] = {}
     for cls in dict.fromkeys(_subclasses(Event)):
-        names = _names(cls)
+        names = _names(cls, service.name)
         if taken.keys().isdisjoint(names):
             for name in names:
                 others.setdefault(name, []).append(cls)
@@ -170,12 +170,13 @@ def _add(codec: EventCodec, event: type[Event]) -> bool:
     return True
 
 
-def _names(cls: type[Event]) -> tuple[str, ...]:
+def _names(cls: type[Event], service: str = "") -> tuple[str, ...]:
+    """Return the wire names of an event; none, if a service's store cannot have it."""
     try:
         kind = message_type(cls)
-    except NameError:  # annotations may name what a module does not have
+    except (NameError, DeclarationError):  # nobody could store it, as it is declared
         return ()
-    return (kind.name, *kind.aliases)
+    return kind.names if not service or kind.source in {"", service} else ()
 
 
 def _place(cls: type) -> str:

@@ -40,10 +40,11 @@ class Member(Aggregate):
     def joined(self, event: Joined) -> None: ...
 
 
-def other(name: str) -> type[Event]:
+def other(name: str, *, source: str = "") -> type[Event]:
     """Make another class of a name, as another service in the same process has it."""
     space = {"__annotations__": {"member": str}}
-    return wire(name)(types.new_class("Other", (Event,), {}, lambda body: body.update(space)))
+    made = types.new_class("Other", (Event,), {}, lambda body: body.update(space))
+    return wire(name, source=source)(made)
 
 
 def test_a_service_is_read_by_its_own_classes() -> None:
@@ -64,7 +65,8 @@ def test_handlers_of_the_store_tell_which_class_it_is() -> None:
 
     What nobody tells apart is left alone, and both classes are named.
     """
-    mine, theirs = other("classes.Told"), other("classes.Told")
+    mine, theirs = other("classes.Told"), other("classes.Told", source="elsewhere")
+    copy = other("classes.Told")
 
     class Handling(EventHandlers):
         @event_handler
@@ -81,5 +83,6 @@ def test_handlers_of_the_store_tell_which_class_it_is() -> None:
     assert "classes.Told" not in twice
     codec, twice = codec_of(Service("members", handlers=[FromBus]))
     assert not codec.knows("classes.Told")
-    assert len(twice["classes.Told"]) == 2
+    assert len(twice["classes.Told"]) == 2  # that of another service is none of them
+    assert copy is not mine
     assert all(name.endswith(".Other") for name in twice["classes.Told"])
