@@ -85,6 +85,8 @@ class Applier:
         """
         if letter.event is not None:
             if not self.wants(letter.event.type):
+                if not letter.handled:
+                    return
                 raise EventFailed(letter.event, UnknownMessage(name=letter.event.type))
             try:
                 await self.apply(transaction, [letter.event])

@@ -190,6 +190,7 @@ class Committer:
                     sequence=sequence,
                     error=poison.error if poison is not None and guilty else None,
                     attempts=poison.attempts if poison is not None and guilty else 0,
+                    handled=self._applier.wants(event.type),
                 )
             )
         return free, letters

@@ -29,6 +29,8 @@ class DeadLetter(View):
         attempts: how often it was tried.
         parked_us: when it was parked, microseconds UTC.
         event: the event.
+        handled: whether there was a handler for its type; from a bus all that comes behind a parked
+            event is parked, also what nobody handles.
         content: the stored form of a command, as JSON text.
     """
 
@@ -43,6 +45,7 @@ class DeadLetter(View):
     attempts: int = 0
     parked_us: int = 0
     event: BusEvent | None = None
+    handled: bool = True
     content: str = ""
 
 
@@ -76,6 +79,7 @@ def letter_of(
     sequence: str,
     error: BaseException | None = None,
     attempts: int = 0,
+    handled: bool = True,
 ) -> DeadLetter:
     """Return the dead letter of an event; without an error it waits behind another one."""
     event = _as_bus_event(raw, source)
@@ -90,6 +94,7 @@ def letter_of(
         attempts=attempts,
         parked_us=now_us(),
         event=event,
+        handled=handled,
     )
 
 

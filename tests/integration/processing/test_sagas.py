@@ -92,10 +92,11 @@ class Bank:
         for name, balance in balances.items():
             await self.bus.send(Open(name, balance))
 
-    async def happened(self, event: TransferRequested | Poked) -> None:
+    async def happened(self, event: TransferRequested | Poked) -> ConsistencyToken:
         """Store an event as a transfer service would."""
-        new = NewEvent.of(event, new_metadata())
-        await self.stores.store.append([StreamWrite(f"Transfer/{event.transfer_id}", [new])])
+        new, store = NewEvent.of(event, new_metadata()), self.stores.store
+        stored = await store.append([StreamWrite(f"Transfer/{event.transfer_id}", [new])])
+        return ConsistencyToken.at("bank", store.epoch, stored.last, shard=stored.shard)
 
     async def balance(self, account: str) -> int:
         return (await self.repository.state(account)).state.balance
@@ -278,8 +279,7 @@ async def test_a_failing_saga_is_parked_alone_and_retried(bank: Bank) -> None:
     saga = await bank.start()
     await bank.happened(TransferRequested("bad", "rich", "shop", 3))
     await until(lambda: saga.saga_status().waiting == 1)
-    await bank.happened(Poked("bad"))
-    poked = await bank.stores.store.head()
+    poked = await bank.happened(Poked("bad"))
 
     async def parked() -> bool:
         return (await bank.admin().status()).dead_letters == 1
@@ -295,9 +295,7 @@ async def test_a_failing_saga_is_parked_alone_and_retried(bank: Bank) -> None:
     letters = [letter async for letter in bank.admin().letters("bad")]
     assert [letter.type for letter in letters] == ["Poked", "Withdrawn"]
     with pytest.raises(EventParked, match="'bad'"):  # who waits for the saga is told
-        await saga.wait_for(
-            ConsistencyToken.at("bank", bank.stores.store.epoch, poked), timeout_s=30
-        )
+        await saga.wait_for(poked, timeout_s=30)
     assert await bank.admin().drop("bad", letter=letters[0].id) == 1
     assert (await bank.admin().retry("bad")).handled == 1
     await until(bank.idle)

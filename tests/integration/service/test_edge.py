@@ -90,7 +90,8 @@ async def test_idempotency_key(http, runtime):
 )
 async def test_bad_input(http, runtime, method, path, body, status, code, words):
     """Whatever is wrong with a request is named in one problem document, and nothing is stored."""
-    async with http.request(method, path, data=body) as answer:
+    headers = {"Content-Type": "application/json"}
+    async with http.request(method, path, data=body, headers=headers) as answer:
         problem = await answer.json(content_type="application/problem+json")
     assert (answer.status, problem["code"]) == (status, code), problem
     assert words in problem["detail"]

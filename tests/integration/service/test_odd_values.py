@@ -149,7 +149,9 @@ class Lab:
         self.token = ""
 
     async def request(self, method: str, path: str, body: bytes = b"") -> tuple[int, Any]:
-        headers = {CONSISTENCY_TOKEN: self.token} if self.token else {}
+        headers = {"Content-Type": "application/json"}
+        if self.token:
+            headers[CONSISTENCY_TOKEN] = self.token
         async with self.http.request(method, path, data=body, headers=headers) as answer:
             self.token = answer.headers.get(CONSISTENCY_TOKEN, self.token)
             return answer.status, await answer.json(content_type=None)
