@@ -15,6 +15,8 @@ from headwater.messages.upcasting import check_steps, encode_content, lift, sour
 
 Decode = Callable[[bytes], Event]
 _METADATA = StoredForm(Metadata, "metadata")
+_read_metadata = _METADATA.read
+_NO_METADATA = (msgspec.MsgspecError, UnicodeDecodeError)
 
 
 class EventCodec:
@@ -67,6 +69,14 @@ class EventCodec:
     def knows(self, name: str) -> bool:
         """Whether stored events of this wire name can be, or have become, one of the classes."""
         return name in self._decoders
+
+    def direct(self, name: str) -> tuple[int, Decode, type[Event]] | None:
+        """Return how events of a known wire name are decoded that are of today: version, function.
+
+        And their class; None for a name whose events are always lifted.
+        """
+        version, decode, kind = self._decoders[name]
+        return None if decode is None else (version, decode, kind.cls)
 
     def class_of(self, name: str) -> type[Event]:
         """Return the class that events of a known wire name are decoded to."""
@@ -191,8 +201,8 @@ def decode_metadata(data: bytes) -> Metadata:
         MalformedMessage: it is not metadata.
     """
     try:
-        metadata: Metadata = _METADATA.read(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        metadata: Metadata = _read_metadata(data)
+    except _NO_METADATA as error:
         raise MalformedMessage(name="metadata", reason=str(error)) from error
     return metadata
 
@@ -204,10 +214,11 @@ def metadata_of(event: Any) -> Metadata:
         EventUnreadable: it cannot be read; the error says which event it is.
     """
     try:
-        return decode_metadata(event.metadata)
-    except MalformedMessage as error:
-        unreadable = EventUnreadable(type=event.type, reason=f"its metadata: {error.reason}")
+        metadata: Metadata = _read_metadata(event.metadata)
+    except _NO_METADATA as error:
+        unreadable = EventUnreadable(type=event.type, reason=f"its metadata: {error}")
         raise _placed(unreadable, event) from error
+    return metadata
 
 
 def _placed(error: EventUnreadable, event: Any) -> EventUnreadable:

@@ -1,6 +1,6 @@
 """Which handlers take a stored event: by its wire name and, on a bus, by the service it is of."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 import msgspec
@@ -20,10 +20,13 @@ class Entry(msgspec.Struct, Generic[H], frozen=True):
         bound: for each service whose events have a class of their own (``@wire(source=...)``),
             the entry of that class.
         others: whether the events of other services are taken, too.
+        direct: for events of the version of today, which stand for themselves: that version, what
+            decodes them, and what takes them. Almost all are such.
     """
 
     handlers: Mapping[type[Event], H]
     codec: EventCodec
+    direct: "tuple[int, Callable[[bytes], Event], H] | None" = None
     bound: "dict[str, Entry[H]]" = {}
     others: bool = True
 
@@ -44,8 +47,9 @@ def entries_of(events: Mapping[type[Event], H], source: Source) -> dict[str, Ent
     free: dict[str, Entry[H]] = {}
     bound: dict[str, dict[str, Entry[H]]] = {}
     for owner, codec in codecs.items():
-        entry = Entry(events, codec)
         for name in codec.names:
+            direct = codec.direct(name)
+            entry = Entry(events, codec, direct and (*direct[:2], events[direct[2]]))
             if owner:
                 bound.setdefault(name, {})[owner] = entry
             else:
@@ -53,7 +57,7 @@ def entries_of(events: Mapping[type[Event], H], source: Source) -> dict[str, Ent
     entries = dict(free)
     for name, owned in bound.items():
         base = free.get(name) or next(iter(owned.values()))
-        entries[name] = Entry(base.handlers, base.codec, owned, name in free)
+        entries[name] = Entry(base.handlers, base.codec, base.direct, owned, name in free)
     return entries
 
 

@@ -1,7 +1,7 @@
 """From events to changes of views: bulk load, handlers in order, bulk save."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -44,7 +44,7 @@ class _Plan(msgspec.Struct, frozen=True):
     outside: _Free
 
 
-class _Item(NamedTuple):
+class _Item(msgspec.Struct, gc=False):
     """One event to handle; ``part`` is its number among those that the stored one has become."""
 
     raw: RawEvent
@@ -118,7 +118,7 @@ class ProjectionApplier(Applier):
                     await batch.run_free(item)
         await batch.run()
 
-    def items(self, raw: RawEvent) -> list[_Item]:
+    def items(self, raw: RawEvent) -> Sequence[_Item]:
         """Return what a stored event is, or has become: those events that are handled.
 
         Raises:
@@ -128,7 +128,13 @@ class ProjectionApplier(Applier):
         if entry is not None and entry.bound:
             entry = chosen(entry, raw, self.source)
         if entry is None:
-            return []
+            return ()
+        direct = entry.direct
+        if direct is not None and raw.type_version == direct[0]:
+            try:
+                return (_Item(raw, 0, direct[1](raw.data), direct[2]),)
+            except Exception:  # noqa: BLE001, S110  # the codec says which event it is, and why
+                pass
         try:
             parts = entry.codec.read_parts(raw)
         except Exception as error:
