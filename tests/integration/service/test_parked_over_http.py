@@ -200,10 +200,9 @@ async def test_tokens_of_other_sources(system: System) -> None:
     """Of a token only what the view follows counts."""
     mine = ConsistencyToken.decode(await system.read("a", 5))
     elsewhere = ConsistencyToken.at("elsewhere", "e", 1)
-    for status, _ in await system.ask("a", elsewhere.encode()):
-        assert status == 200
-    for status, view in await system.ask("a", mine.merge(elsewhere).encode()):
-        assert (status, view["value"]) == (200, 5)
+    for token in (mine.merge(elsewhere), elsewhere):  # the first is waited for, at both
+        for status, view in await system.ask("a", token.encode()):
+            assert (status, view["value"]) == (200, 5)
     for status, problem in await system.ask(
         "a", ConsistencyToken.at("meters", mine.sources["meters"].epoch, 1, shard=5).encode()
     ):
