@@ -226,8 +226,11 @@ class Runtime:
         )
         self._build_processors()
 
-    async def _within(self, message: Any, proceed: Any) -> Any:
+    def _within(self, message: Any, proceed: Any) -> Any:
         """Let interceptors and query handlers belong to this instance (an interceptor)."""
+        return proceed(message) if self.service.alone else self._entered(message, proceed)
+
+    async def _entered(self, message: Any, proceed: Any) -> Any:
         with self.service.within(self):
             return await proceed(message)
 

@@ -121,6 +121,11 @@ class Service:
         finally:
             self._running.remove(runtime)
 
+    @property
+    def alone(self) -> bool:
+        """Whether at most one instance runs in this process, so that all belongs to it."""
+        return len(self._running) < 2
+
     def contract(self) -> tuple[list[type[Command]], list[type[Query[Any]]]]:
         """Return the commands and queries of the whole service, whatever an instance's role."""
         kinds = [aggregate_type(aggregate) for aggregate in self.aggregates]
