@@ -76,7 +76,7 @@ class Handle:
         except Insufficient:
             sent.told[attempt] = "refused"
         except (StoreUnavailable, StoreError, DiskFull) as error:
-            sent.told[attempt] = "unknown" if "unknown" in str(error) else "rejected"
+            sent.told[attempt] = "unknown" if error.outcome == "unknown" else "rejected"
         else:
             sent.told[attempt] = "acknowledged"
 

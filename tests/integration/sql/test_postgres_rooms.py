@@ -256,7 +256,7 @@ async def test_server_dies_under_load(
                 acknowledged.add(number)
                 progress.set()
             except StoreUnavailable as error:
-                certain = "unknown" not in str(error) and not _may_be_stored(kind)
+                certain = error.outcome != "unknown" and not _may_be_stored(kind)
                 (rejected if certain else unknown).add(number)
                 await asyncio.sleep(0)
             number += 1000
