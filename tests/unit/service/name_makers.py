@@ -19,7 +19,6 @@ from headwater.modelling import (
 from headwater.processing import EventHandlers, Projection, event_handler
 from headwater.views import Key, View
 
-
 MODULE = f"{__package__}.test_names"  # whose messages name what is made here
 
 
