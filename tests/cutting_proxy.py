@@ -84,6 +84,7 @@ class CuttingProxy:
         only: str = COMMIT,
         closed: bool = False,
         closing: bool = False,
+        held: str = "",
         then: dict[str, Any] | None = None,
     ) -> Counter[str]:
         """Say what to cut from now on; return how often it was cut in each way so far.
@@ -95,11 +96,13 @@ class CuttingProxy:
             only: what a request must contain, or the statement that it runs.
             closed: new connections are refused.
             closing: they are from the next cut on.
+            held: nothing gets through any more "up" to the server, or "down", until told otherwise;
+                connections stay.
             then: what to change of this when it is over.
         """
         told = {
             "hows": list(hows), "chance": chance, "cuts": cuts, "only": only,
-            "closed": closed, "closing": closing, "then": then or {},
+            "closed": closed, "closing": closing, "held": held, "then": then or {},
         }  # fmt: skip
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(told).encode() + b"\n")
@@ -129,9 +132,19 @@ class _Plan:
         self.only = b""
         self.closed = self.closing = False
         self._told: dict[str, Any] = {}
+        self.passes = {"up": asyncio.Event(), "down": asyncio.Event()}
+        self._hold("")
+
+    def _hold(self, held: str) -> None:
+        for way, passes in self.passes.items():
+            if way == held:
+                passes.clear()
+            else:
+                passes.set()
 
     def told(self, new: dict[str, Any]) -> None:
         self._told = new
+        self._hold(new["held"])
         self.hows, self.chance, self.cuts = new["hows"], new["chance"], new["cuts"]
         self.only = new["only"].encode()
         self.closed, self.closing = new["closed"], new["closing"]
@@ -227,6 +240,7 @@ class _Connection:
     async def _upwards(self) -> None:
         messages, request, runs = _Messages(), b"", b""
         while data := await self._from_client.read(65536):
+            await self._plan.passes["up"].wait()
             for message in messages.feed(data):
                 request += message
                 if message[:1] == b"P":
@@ -260,6 +274,7 @@ class _Connection:
     async def _downwards(self) -> None:
         messages, answer = _Messages(), b""
         while data := await self._from_server.read(65536):
+            await self._plan.passes["down"].wait()
             if not self._how:
                 self._to_client.write(data)
             for message in messages.feed(data):

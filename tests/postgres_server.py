@@ -70,6 +70,7 @@ class PostgresServer:
         durable: bool = False,
         settings: dict[str, str] | None = None,
         like: "PostgresServer | None" = None,
+        inside: Path | None = None,
     ) -> None:
         """Make the database cluster; `start` it then.
 
@@ -78,8 +79,9 @@ class PostgresServer:
             settings: more of the server's settings.
             like: one that was never started, whose fresh cluster and programs are taken over,
                 which is several times faster than making them.
+            inside: where the directory is made, instead of where temporary ones are.
         """
-        self.directory = Path(tempfile.mkdtemp(prefix="hwpg"))
+        self.directory = Path(tempfile.mkdtemp(prefix="hwpg", dir=inside))
         self._as: dict[str, Any] = {}
         self._binaries = like._binaries if like else binaries()
         if os.geteuid() == 0:
@@ -156,6 +158,11 @@ class PostgresServer:
                 if int(lines[0]) == self._process.pid and state_now in {"ready", "standby"}:
                     return
             time.sleep(0.01)
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs: it may have ended by itself."""
+        return self._process is not None and self._process.poll() is None
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stop it: SIGINT breaks connections, SIGQUIT is the immediate stop without clean-up."""

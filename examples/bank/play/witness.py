@@ -13,6 +13,7 @@ from bank.contracts.accounts import (
     GetAccount,
     OpenAccount,
     UnknownCustomer,
+    WithdrawMoney,
 )
 from bank.contracts.customers import RegisterCustomer
 from bank.contracts.transfers import RequestTransfer, TransferTooLarge
@@ -41,9 +42,10 @@ _SENT = (
     ("customers", Customer, RegisterCustomer),
     ("accounts", Account, OpenAccount),
     ("accounts", Account, DepositMoney),
+    ("accounts", Account, WithdrawMoney),
     ("transfers", Transfer, RequestTransfer),
 )
-_BY_SAGAS = {"TransferCompleted", "TransferFailed", "TransferFlagged", "MoneyWithdrawn"}
+_BY_SAGAS = {"TransferCompleted", "TransferFailed", "TransferFlagged"}
 RULES = {
     "customers": [AggregateRules(Customer)],
     # An interceptor adds to OpenAccount whether the customer could be asked for.

@@ -1,0 +1,51 @@
+"""Lets the bank suffer one schedule of faults after the other: ``make chaos``."""
+
+import argparse
+import asyncio
+import functools
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "examples/bank")]
+
+from tests.system.chaos.play import play  # noqa: E402  # it is found only now
+
+
+def main() -> int:
+    """Play the schedules; return how many went wrong, 100 at most."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="of the first; the next is one more")
+    parser.add_argument("--schedules", type=int, default=1, help="how many")
+    parser.add_argument("--seconds", type=float, default=30.0, help="for how long things fail")
+    parser.add_argument("--backend", choices=("sqlite", "postgres"), default="sqlite")
+    options = parser.parse_args()
+    failed = 0
+    for seed in range(options.seed, options.seed + options.schedules):
+        folder = Path(tempfile.mkdtemp(prefix=f"chaos-{options.backend}-{seed}-"))
+        lines: list[str] = []
+        say = functools.partial(_say, lines, time.monotonic(), shown=options.schedules == 1)
+        run = play(seed, seconds=options.seconds, backend=options.backend, folder=folder, say=say)
+        outcome = asyncio.run(run)
+        print(f"{options.backend} seed {seed}: {outcome}", flush=True)
+        if outcome.wrong:
+            failed += 1
+            (folder / "schedule.log").write_text("\n".join([*lines, str(outcome)]))
+            print(f"the logs are in {folder}", flush=True)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    print(f"{options.schedules - failed} of {options.schedules} schedules ended well")
+    return min(failed, 100)
+
+
+def _say(lines: list[str], began: float, text: str, *, shown: bool) -> None:
+    lines.append(f"{time.monotonic() - began:6.1f} s  {text}")
+    if shown:
+        print(lines[-1], flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""Does to a town what a schedule says, and heals it."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import subprocess
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.cutting_proxy import HOWS, CuttingProxy
+from tests.postgres_server import PostgresServer
+from tests.system.chaos.schedule import Fault
+from tests.system.chaos.town import Resident, Town
+
+_DISK_MB = 600
+
+
+class Ills:
+    """What befalls a town: several faults at a time, each of which ends by itself."""
+
+    def __init__(
+        self,
+        town: Town,
+        *,
+        server: PostgresServer | None,
+        proxies: dict[str, CuttingProxy],
+        disk: Path | None,
+        say: Callable[[str], None],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            town: whom it befalls.
+            server: the database server, if there is one.
+            proxies: on the way to it, by service.
+            disk: a file system that may be filled; None: the fault is left out.
+            say: told what is done.
+        """
+        self._town, self._server, self._proxies, self._disk = town, server, proxies, disk
+        self._say = say
+        self._restarting = asyncio.Lock()  # one thing at a time starts and ends processes
+        self._database = asyncio.Lock()
+        self._kinds: dict[str, Callable[[Fault, random.Random], Coroutine[Any, Any, None]]] = {
+            "kill": self._kill,
+            "end": self._end,
+            "pause": self._pause,
+            "restart all": self._restart_all,
+            "clock": self._clock,
+            "disk full": self._fill,
+            "database killed": self._stop_database,
+            "database stopped": self._stop_database,
+            "commits cut": self._cut,
+            "answers held": self._hold,
+            "requests held": self._hold,
+        }
+
+    async def strike(self, faults: list[Fault]) -> None:
+        """Let all of it happen, and end."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        async with asyncio.TaskGroup() as group:
+            for fault in faults:
+                await asyncio.sleep(max(0.0, began + fault.at_s - loop.time()))
+                group.create_task(self._strike(fault))
+
+    async def _strike(self, fault: Fault) -> None:
+        await self._kinds[fault.kind](fault, random.Random(fault.seed))
+
+    def _victim(self, fault: Fault) -> Resident:
+        residents = list(self._town.residents.values())
+        return residents[int(fault.chance * len(residents))]
+
+    def _tell(self, fault: Fault, whom: str = "") -> None:
+        self._say(f"{fault}{f': {whom}' if whom else ''}")
+
+    async def _down(self, fault: Fault, number: signal.Signals) -> None:
+        one = self._victim(fault)
+        async with self._restarting:
+            self._tell(fault, one.name)
+            await one.end(number)
+        await asyncio.sleep(fault.lasts_s)
+        one.start()
+
+    async def _kill(self, fault: Fault, _: random.Random) -> None:
+        await self._down(fault, signal.SIGKILL)
+
+    async def _end(self, fault: Fault, _: random.Random) -> None:
+        await self._down(fault, signal.SIGTERM)
+
+    async def _pause(self, fault: Fault, _: random.Random) -> None:
+        one = self._victim(fault)
+        self._tell(fault, one.name)
+        one.tell(signal.SIGSTOP)
+        await asyncio.sleep(fault.lasts_s)
+        one.tell(signal.SIGCONT)
+
+    async def _restart_all(self, fault: Fault, draw: random.Random) -> None:
+        number = draw.choice([signal.SIGKILL, signal.SIGTERM])
+        async with self._restarting:
+            self._tell(fault, number.name)
+            await self._town.end(number)
+            await self._town.start(draw, within_s=fault.lasts_s)
+
+    async def _clock(self, fault: Fault, _: random.Random) -> None:
+        one = self._victim(fault)
+        self._tell(fault, one.name)
+        one.skew(fault.skew_s)
+        await asyncio.sleep(fault.lasts_s)
+        one.skew(0.0)
+
+    async def _fill(self, fault: Fault, _: random.Random) -> None:
+        if self._disk is None:
+            return
+        self._tell(fault)
+        filler = self._disk / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1 << 20))
+        with contextlib.suppress(OSError), filler.open("ab", buffering=0) as file:
+            while True:  # the last pages, too
+                file.write(bytes(4096))
+        await asyncio.sleep(fault.lasts_s)
+        filler.unlink()
+        async with self._database:  # a server that could not write its log has ended
+            if self._server is not None and not self._server.running:
+                self._server.start()
+
+    async def _stop_database(self, fault: Fault, _: random.Random) -> None:
+        assert self._server is not None
+        async with self._database:
+            self._tell(fault)
+            if fault.kind == "database killed":
+                self._server.kill()
+            else:
+                self._server.stop(signal.SIGQUIT)
+            await asyncio.sleep(fault.lasts_s)
+            self._server.start()  # in this thread: it ends with the thread that started it
+
+    def _proxy(self, fault: Fault) -> tuple[str, CuttingProxy]:
+        names = sorted(self._proxies)
+        name = names[fault.seed % len(names)]
+        return name, self._proxies[name]
+
+    async def _cut(self, fault: Fault, draw: random.Random) -> None:
+        name, proxy = self._proxy(fault)
+        only = draw.choice(["COMMIT\0", ""])
+        hows = draw.sample(HOWS, draw.randint(1, len(HOWS)))
+        self._tell(fault, f"to {name}, {', '.join(hows)}")
+        await proxy.tell(hows=hows, chance=draw.uniform(0.05, 0.5), only=only)
+        await asyncio.sleep(fault.lasts_s)
+        await proxy.tell()
+
+    async def _hold(self, fault: Fault, _: random.Random) -> None:
+        name, proxy = self._proxy(fault)
+        self._tell(fault, f"to {name}")
+        await proxy.tell(held="down" if fault.kind == "answers held" else "up")
+        await asyncio.sleep(fault.lasts_s)
+        await proxy.tell()
+
+    async def heal(self, draw: random.Random) -> None:
+        """See that everything runs, and that nothing is wrong any more."""
+        for proxy in self._proxies.values():
+            await proxy.tell()
+        for one in self._town.residents.values():
+            one.tell(signal.SIGCONT)
+            one.skew(0.0)
+        await self._town.start(draw, within_s=0.5)
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[Path | None]:
+    """Mount a file system of a bounded size; None without the right to."""
+    if os.geteuid() != 0:
+        yield None
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    options = f"size={_DISK_MB}m,mode=777"
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        yield None
+        return
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
