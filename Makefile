@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 MINUTES ?= 10
+SCHEDULES ?= 1
+SECONDS ?= 30
 BACKEND ?= sqlite
 POSTGRES_BIN ?=
 # Only the developers' environment has a PostgreSQL server.
@@ -12,7 +14,7 @@ PLAYGROUND := $(VENV)/$(if $(filter postgres,$(BACKEND)),.dev,.runtime)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-full test test-postgres explore bench figures lint format types imports deps docs wheel \
+.PHONY: help demo demo-full test test-postgres explore chaos bench figures lint format types imports deps docs wheel \
 	check changelog lock clean
 
 help:  ## list the goals
@@ -34,6 +36,10 @@ test-postgres: $(VENV)/.dev  ## run what uses PostgreSQL; POSTGRES_BIN=/usr/lib/
 explore: $(VENV)/.dev  ## let hypothesis try other inputs, for MINUTES=10; SEED=... repeats
 	$(BIN)/python scripts/explore.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) \
 		-n $(WORKERS) $(TESTS)
+
+chaos: $(VENV)/.dev  ## let the bank suffer faults; SEED=1 SCHEDULES=1 SECONDS=30 BACKEND=postgres
+	$(BIN)/python scripts/chaos.py --schedules $(SCHEDULES) --seconds $(SECONDS) \
+		--backend $(BACKEND) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/.bench  ## measure; one benchmark only: make bench ONLY=commands.sqlite
 	$(BIN)/python -m benchmarks $(ONLY)

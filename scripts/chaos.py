@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -29,14 +30,13 @@ def main() -> int:
         lines: list[str] = []
         say = functools.partial(_say, lines, time.monotonic(), shown=options.schedules == 1)
         run = play(seed, seconds=options.seconds, backend=options.backend, folder=folder, say=say)
-        outcome = asyncio.run(run)
-        print(f"{options.backend} seed {seed}: {outcome}", flush=True)
-        if outcome.wrong:
+        try:
+            print(f"{options.backend} seed {seed}: {asyncio.run(run)}", flush=True)
+            shutil.rmtree(folder)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the next one is played
             failed += 1
-            (folder / "schedule.log").write_text("\n".join([*lines, str(outcome)]))
-            print(f"the logs are in {folder}", flush=True)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
+            print(f"{options.backend} seed {seed}: {error!r}; see {folder}", flush=True)
+            (folder / "schedule.log").write_text("\n".join([*lines, traceback.format_exc()]))
     print(f"{options.schedules - failed} of {options.schedules} schedules ended well")
     return min(failed, 100)
 

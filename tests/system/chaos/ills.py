@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -171,18 +172,26 @@ class Ills:
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[Path | None]:
-    """Mount a file system of a bounded size; None without the right to."""
+def small_disk(kept: Path) -> Iterator[Path | None]:
+    """Mount a file system of a bounded size; None without the right to.
+
+    What is on it when the block fails is copied to ``kept``.
+    """
     if os.geteuid() != 0:
         yield None
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="chaos-disk"))
     options = f"size={_DISK_MB}m,mode=777"
     mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
+        folder.rmdir()
         yield None
         return
     try:
         yield folder
+    except BaseException:
+        subprocess.run(["cp", "-a", folder, kept], check=True)
+        raise
     finally:
         subprocess.run(["umount", "--lazy", folder], check=True)
+        folder.rmdir()

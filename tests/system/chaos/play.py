@@ -44,6 +44,10 @@ class Outcome(msgspec.Struct, frozen=True):
         return f"{counts}, settled after {self.settled_s:.1f} s: {what}"
 
 
+class WentWrong(AssertionError):
+    """A schedule did not end well."""
+
+
 async def play(
     seed: int, *, seconds: float, backend: str, folder: Path, say: Say = lambda _: None
 ) -> Outcome:
@@ -53,14 +57,26 @@ async def play(
         seed: of the schedule, the order and the clients.
         seconds: for how long things fail.
         backend: ``sqlite`` or ``postgres``.
-        folder: for data and logs; logs are left there.
+        folder: for logs, and for the data when something is wrong.
         say: told of each fault as it comes.
+
+    Raises:
+        WentWrong: something is not as it must be.
     """
+    with small_disk(folder / "data") as disk:
+        outcome = await _play(seed, seconds, backend, folder, disk, say)
+        say(str(outcome))
+        if outcome.wrong:
+            raise WentWrong(str(outcome))
+        return outcome
+
+
+async def _play(
+    seed: int, seconds: float, backend: str, folder: Path, disk: Path | None, say: Say
+) -> Outcome:
     faults = schedule(seed, seconds=seconds, backend=backend)
-    draw = random.Random(seed)
+    draw, place = random.Random(seed), disk or folder
     async with contextlib.AsyncExitStack() as stack:
-        disk = stack.enter_context(small_disk(folder / "disk"))
-        place = disk or folder
         server, proxies = None, {}
         if backend == "postgres":
             server, proxies = await stack.enter_async_context(_database(place, seed))
