@@ -214,11 +214,13 @@ class _Connection:
     async def serve(self) -> None:
         if await self._greeted():
             down = asyncio.ensure_future(self._downwards())
-            await asyncio.wait(
-                [down, asyncio.ensure_future(self._upwards())], return_when=asyncio.FIRST_COMPLETED
-            )
+            up = asyncio.ensure_future(self._upwards())
+            await asyncio.wait([down, up], return_when=asyncio.FIRST_COMPLETED)
             if self._how == "after":  # the server shall have carried it out
-                await down
+                await asyncio.wait([down])
+            down.cancel()
+            up.cancel()
+            await asyncio.gather(down, up, return_exceptions=True)
 
     async def _greeted(self) -> bool:
         """Pass the beginning on; return whether it is a session, and none that cancels another."""
