@@ -1,3 +1,51 @@
-"""Headwater: event-driven microservices with CQRS and event sourcing."""
+"""Headwater: event-driven microservices with CQRS and event sourcing.
+
+Everything that the author of a service needs is here::
+
+    from headwater import Aggregate, Command, Event, Service, command_handler
+
+A name is imported from its room when it is first asked for, so that ``import headwater`` costs
+nothing. Authors of engines find more in the rooms: `headwater.eventstore`, `headwater.eventbus`,
+`headwater.views`, and so on.
+"""
+
+import importlib
 
 __version__ = "0.1.0"
+
+_ROOMS = {  # type checkers and editors read the stub beside this file instead
+    "dispatch": (
+        "CommandBus CommandMessage CommandNext CommandResult QueryBus QueryMessage QueryNext "
+        "intercepts query_handler"
+    ),
+    "errors": "HeadwaterError Rejection",
+    "messages": (
+        "BigInt Command ConsistencyToken Event Metadata Query Tag Target Upcast current route "
+        "upcaster wire"
+    ),
+    "modelling": (
+        "Aggregate Cancel Deadline DecisionHandlers DecisionModel Effects End Events Saga "
+        "command_handler deadline_handler event_sourcing_handler rejection_handler saga_handler"
+    ),
+    "processing": "EventHandlers EventMessage Projection event_handler",
+    "service": "Service",
+    "views": "Index Key Range View ViewPage ViewTransaction",
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
+
+__all__ = [*_ROOM_OF]  # noqa: PLE0604  # strings they are
+
+
+def __getattr__(name: str) -> object:
+    """Import a name from its room."""
+    if name not in _ROOM_OF:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    value = getattr(importlib.import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
+    globals()[name] = value  # found without this function from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    """Name what can be imported, for consoles that complete."""
+    return [*__all__, "__version__"]

@@ -42,6 +42,34 @@ def test_all_is_what_is_there(name: str) -> None:
     assert public <= set(exported), f"{name} does not export {public - set(exported)}"
 
 
+def test_the_face_is_what_the_stub_says() -> None:
+    """What type checkers see of the package itself is what can be imported, from the same rooms."""
+    stub = ast.parse((SOURCE / "__init__.pyi").read_text())
+    told: dict[str, str] = {}
+    for node in stub.body:
+        if isinstance(node, ast.ImportFrom):
+            told |= {each.name: f"headwater.{node.module}" for each in node.names}
+        elif isinstance(node, ast.Assign):
+            assert ast.literal_eval(node.value) == sorted(
+                told, key=lambda name: (name[0].islower(), name)
+            )
+    assert sorted(told) == sorted(headwater.__all__)
+    for name, place in told.items():
+        assert getattr(headwater, name) is getattr(importlib.import_module(place), name)
+        assert name in dir(headwater)
+    with pytest.raises(ImportError, match="cannot import name 'Agregate'"):
+        exec("from headwater import Agregate")  # as somebody would write it
+
+
+def test_the_face_costs_nothing() -> None:
+    """Importing the package itself imports none of its rooms, nor what they need."""
+    program = "import importlib, sys; before = set(sys.modules); import headwater; print(*set(sys.modules) - before)"
+    printed = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
+    assert printed.split() == ["headwater"]
+
+
 def documented(name: str, value: Any) -> list[str]:
     """Return the public parts of something public that have no docstring."""
     bare: list[str] = []
