@@ -63,7 +63,8 @@ def test_the_face_is_what_the_stub_says() -> None:
 
 def test_the_face_costs_nothing() -> None:
     """Importing the package itself imports none of its rooms, nor what they need."""
-    program = "import importlib, sys; before = set(sys.modules); import headwater; print(*set(sys.modules) - before)"
+    program = "import importlib, sys; before = set(sys.modules); import headwater; "
+    program += "print(*set(sys.modules) - before)"
     printed = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout
