@@ -8,17 +8,17 @@ from headwater.client.answers import error_of
 from headwater.client.connect import Interceptor, Next, Observer, connect, disconnect
 from headwater.client.declarations import client, delete, get, head, patch, post, put
 from headwater.client.http import HttpCaller
-from headwater.client.marks import Body, Header, Query, Response
+from headwater.client.marks import BodyParam, HeaderParam, QueryParam, Response
 from headwater.client.messages import Reply, Request
 
 __all__ = [
-    "Body",
-    "Header",
+    "BodyParam",
+    "HeaderParam",
     "HttpCaller",
     "Interceptor",
     "Next",
     "Observer",
-    "Query",
+    "QueryParam",
     "Reply",
     "Request",
     "Response",

@@ -8,20 +8,20 @@ import msgspec
 B = TypeVar("B")
 
 
-class Header(msgspec.Struct, frozen=True):
-    """``Annotated[str, Header("x-tenant")]``: sent as a header; None and ``""`` are left out."""
+class HeaderParam(msgspec.Struct, frozen=True):
+    """``Annotated[str, HeaderParam("x-tenant")]``: a header; None and ``""`` are left out."""
 
     name: str
 
 
-class Query(msgspec.Struct, frozen=True):
-    """``Annotated[int, Query("page-size")]``: a query parameter under another name."""
+class QueryParam(msgspec.Struct, frozen=True):
+    """``Annotated[int, QueryParam("page-size")]``: a query parameter under another name."""
 
     name: str
 
 
-class Body(msgspec.Struct, frozen=True):
-    """``Annotated[list[Line], Body()]``: the JSON body, where its type does not tell already.
+class BodyParam(msgspec.Struct, frozen=True):
+    """``Annotated[list[Line], BodyParam()]``: the JSON body, where its type does not tell already.
 
     ``bytes`` are sent as they are, as ``application/octet-stream``.
     """

@@ -23,11 +23,11 @@ from typing import (
 
 import msgspec
 
-from headwater.client.marks import Body, Header, Query
+from headwater.client.marks import BodyParam, HeaderParam, QueryParam
 from headwater.errors import DeclarationError, InvalidInput
 from headwater.messages import url_text
 
-Mark = Header | Query | Body
+Mark = HeaderParam | QueryParam | BodyParam
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110, section 5.6.2
 _SCALARS = (
     str, int, float, bool, decimal.Decimal, uuid.UUID, dt.date, dt.time, dt.datetime, dt.timedelta,
@@ -78,7 +78,7 @@ def read_parameters(
                 raise DeclarationError(subject=subject, reason=reason)
     bodies = [p.name for p in found if p.kind == "body"]
     if len(bodies) > 1:
-        reason = f"{bodies} would all be the body: put them into one Struct, or mark Query"
+        reason = f"{bodies} would all be the body: put them into one Struct, or mark QueryParam"
         raise DeclarationError(subject=subject, reason=reason)
     return tuple(found)
 
@@ -95,10 +95,10 @@ def _read(
         reason = f"{default} cannot be a default: write it into the annotation, Annotated[..., ...]"
         raise DeclarationError(subject=where, reason=reason)
     is_body = mark is None and name not in in_path and bool(kinds) and all(map(_is_record, kinds))
-    if isinstance(mark, Body) or is_body:
+    if isinstance(mark, BodyParam) or is_body:
         return Parameter(name, "body", name, default, raw=kinds == [bytes])
-    _check_text(where, kinds, repeated=name not in in_path and not isinstance(mark, Header))
-    if isinstance(mark, Header):
+    _check_text(where, kinds, repeated=name not in in_path and not isinstance(mark, HeaderParam))
+    if isinstance(mark, HeaderParam):
         if not _HEADER.fullmatch(mark.name):
             reason = f"{mark.name!r} is no name of a header: letters, digits and - are"
             raise DeclarationError(subject=where, reason=reason)
@@ -121,8 +121,8 @@ def _places(where: str, hint: Any) -> tuple[list[Any], Mark | None]:
     unknown = [m for m in marks if not isinstance(m, Mark | msgspec.Meta)]
     if unknown or len(placed) > 1:
         reason = (
-            f"{(*placed, *unknown)} cannot stand here: at most one of Header('name'), "
-            "Query('name'), Body()"
+            f"{(*placed, *unknown)} cannot stand here: at most one of HeaderParam('name'), "
+            "QueryParam('name'), BodyParam()"
         )
         raise DeclarationError(subject=where, reason=reason)
     for kind in kinds:
@@ -197,7 +197,7 @@ def _check_text(where: str, kinds: Sequence[Any], *, repeated: bool) -> None:
             members = [m for item in items for m in _alternatives(item, [])]
             _check_text(where, [m for m in members if m is not types.NoneType], repeated=False)
         elif not _has_text(origin):
-            remedy = "mark it Body() to send it as JSON, or pass a str"
+            remedy = "mark it BodyParam() to send it as JSON, or pass a str"
             raise DeclarationError(
                 subject=where, reason=f"{kind} has no text form for a URL or header: {remedy}"
             )

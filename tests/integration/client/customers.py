@@ -9,9 +9,9 @@ import msgspec
 from aiohttp import web
 
 from headwater.client import (
-    Body,
-    Header,
-    Query,
+    BodyParam,
+    HeaderParam,
+    QueryParam,
     Response,
     client,
     delete,
@@ -48,14 +48,14 @@ class TooPoor(Rejection):
 class Customers(Protocol):
     @get("/{customer_id}")
     async def customer(
-        self, customer_id: str, tenant: Annotated[str, Header("x-tenant")] = ""
+        self, customer_id: str, tenant: Annotated[str, HeaderParam("x-tenant")] = ""
     ) -> Customer | None: ...
 
     @get("/")
     async def search(
         self,
         names: Sequence[str] = (),
-        limit: Annotated[int | None, Query("page-size")] = None,
+        limit: Annotated[int | None, QueryParam("page-size")] = None,
         *,
         active: bool | None = None,
         since: dt.date | None = None,
@@ -64,15 +64,15 @@ class Customers(Protocol):
 
     @post("/")
     async def register(
-        self, body: Register, key: Annotated[str, Header("idempotency-key")] = ""
+        self, body: Register, key: Annotated[str, HeaderParam("idempotency-key")] = ""
     ) -> Response[Customer]: ...
 
     @put("/{customer_id}/photo")
-    async def photo(self, customer_id: int, image: Annotated[bytes, Body()]) -> None: ...
+    async def photo(self, customer_id: int, image: Annotated[bytes, BodyParam()]) -> None: ...
 
     @patch("/{customer_id}")
     async def rename(
-        self, customer_id: str, names: Annotated[dict[str, str], Body()]
+        self, customer_id: str, names: Annotated[dict[str, str], BodyParam()]
     ) -> dict[str, str]: ...
 
     @delete("/{customer_id}")

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from headwater.client import (
-    Header,
+    HeaderParam,
     Next,
     Reply,
     Request,
@@ -61,7 +61,9 @@ async def test_optional_credential(server: Backend, caller: MakeCaller) -> None:
     class Private(Protocol):
         @get("/orders")
         async def orders(
-            self, key: Annotated[str, Header("authorization")] | None = None, page: int | None = 1
+            self,
+            key: Annotated[str, HeaderParam("authorization")] | None = None,
+            page: int | None = 1,
         ) -> None: ...
 
     private = connect(Private, caller=caller())

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from headwater.client import (
-    Body,
-    Header,
-    Query,
+    BodyParam,
+    HeaderParam,
+    QueryParam,
     Response,
     client,
     connect,
@@ -90,7 +90,7 @@ def test_unnamed_mark() -> None:
     """A mark given as a class, without its name, is refused."""
 
     @get("/")
-    async def one(self, a: Annotated[str, Header]) -> Item: ...
+    async def one(self, a: Annotated[str, HeaderParam]) -> Item: ...
 
     assert "cannot stand here" in refused(one)
 
@@ -99,10 +99,10 @@ def test_contradicting_marks() -> None:
     """A parameter goes to one place."""
 
     @get("/")
-    async def one(self, a: Annotated[str, Header("x"), Query("y")]) -> Item: ...
+    async def one(self, a: Annotated[str, HeaderParam("x"), QueryParam("y")]) -> Item: ...
 
     @get("/{a}")
-    async def two(self, a: Annotated[str, Query("y")]) -> Item: ...
+    async def two(self, a: Annotated[str, QueryParam("y")]) -> Item: ...
 
     assert "at most one of" in refused(one)
     assert "contradicts the path" in refused(two)
@@ -302,7 +302,7 @@ def test_marked_body() -> None:
     """Any JSON type can be the body when it is marked so."""
 
     @post("/")
-    async def one(self, lines: Annotated[list[Line], Body()]) -> None: ...
+    async def one(self, lines: Annotated[list[Line], BodyParam()]) -> None: ...
 
     cls = type("Shop", (Protocol,), {"one": one})
     assert client("shop")(cls) is cls

@@ -23,17 +23,17 @@ import msgspec
 import pytest
 from typing_extensions import TypeAliasType
 
-from headwater.client import Body, Header, Query, Request, client, delete, get, post
+from headwater.client import BodyParam, HeaderParam, QueryParam, Request, client, delete, get, post
 from headwater.client.declarations import declaration_of
 from headwater.errors import DeclarationError, InvalidInput
 
 SECRET = "hush-7"
 Bearer = NewType("Bearer", str)
-Marked = NewType("Marked", Annotated[str, Header("authorization")])  # type: ignore[valid-newtype]  # allowed at run time
-Alias = Annotated[str, Header("authorization")]
+Marked = NewType("Marked", Annotated[str, HeaderParam("authorization")])  # type: ignore[valid-newtype]  # allowed at run time
+Alias = Annotated[str, HeaderParam("authorization")]
 T = typing.TypeVar("T")
-Lazy = TypeAliasType("Lazy", Annotated[str, Header("authorization")] | None)
-Generic = TypeAliasType("Generic", Annotated[T, Header("authorization")], type_params=(T,))
+Lazy = TypeAliasType("Lazy", Annotated[str, HeaderParam("authorization")] | None)
+Generic = TypeAliasType("Generic", Annotated[T, HeaderParam("authorization")], type_params=(T,))
 
 
 def compiled(kind: Any, verb: Any = get, path: str = "/things", default: Any = None) -> Any:
@@ -55,16 +55,16 @@ def sent(kind: Any, value: Any, verb: Any = get, path: str = "/things") -> Reque
 
 
 HEADERS: list[Any] = [
-    Annotated[str, Header("authorization")],
-    Annotated[str, Header("authorization")] | None,
-    Annotated[str | None, Header("authorization")],
-    Optional[Annotated[str, Header("authorization")]],  # noqa: UP045  # the older way to say it
-    Union[Annotated[str, Header("authorization")], None],  # noqa: UP007  # the older way to say it
-    Annotated[Annotated[str, Header("authorization")], msgspec.Meta(min_length=1)],
-    Annotated[Annotated[str, Header("authorization")] | None, msgspec.Meta(title="x")],
-    Annotated[str, Header("authorization")] | Annotated[int, Header("authorization")],
-    Annotated[str, Header("authorization")] | int,
-    Annotated[Bearer, Header("authorization")] | None,
+    Annotated[str, HeaderParam("authorization")],
+    Annotated[str, HeaderParam("authorization")] | None,
+    Annotated[str | None, HeaderParam("authorization")],
+    Optional[Annotated[str, HeaderParam("authorization")]],  # noqa: UP045  # the older way to say it
+    Union[Annotated[str, HeaderParam("authorization")], None],  # noqa: UP007  # the older way to say it
+    Annotated[Annotated[str, HeaderParam("authorization")], msgspec.Meta(min_length=1)],
+    Annotated[Annotated[str, HeaderParam("authorization")] | None, msgspec.Meta(title="x")],
+    Annotated[str, HeaderParam("authorization")] | Annotated[int, HeaderParam("authorization")],
+    Annotated[str, HeaderParam("authorization")] | int,
+    Annotated[Bearer, HeaderParam("authorization")] | None,
     Alias,
     Alias | None,
     Marked,
@@ -72,7 +72,7 @@ HEADERS: list[Any] = [
     Lazy,
     Generic[str],
     Generic[str] | None,
-    "Annotated[str, Header('authorization')] | None",
+    "Annotated[str, HeaderParam('authorization')] | None",
 ]
 
 
@@ -87,7 +87,7 @@ def test_a_credential_stays_out_of_the_url(kind: Any, verb: Any) -> None:
 
 
 class Inner(msgspec.Struct):
-    token: Annotated[str, Header("authorization")]
+    token: Annotated[str, HeaderParam("authorization")]
 
 
 class Outer(msgspec.Struct):
@@ -96,43 +96,43 @@ class Outer(msgspec.Struct):
 
 @dataclasses.dataclass
 class Data:
-    token: Annotated[str, Header("authorization")] | None
+    token: Annotated[str, HeaderParam("authorization")] | None
 
 
 class Typed(TypedDict):
-    token: Annotated[str, Header("authorization")]
+    token: Annotated[str, HeaderParam("authorization")]
 
 
 class Named(NamedTuple):
-    token: Annotated[str, Header("authorization")]
+    token: Annotated[str, HeaderParam("authorization")]
 
 
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        (Annotated[str, Header("a")] | Annotated[int, Header("b")], "at most one of"),
-        (Annotated[str, Header("a")] | Annotated[int, Query("a")], "at most one of"),
-        (Annotated[Annotated[str, Header("a")] | None, Query("b")], "at most one of"),
-        (Annotated[str, Header] | None, "cannot stand here"),
+        (Annotated[str, HeaderParam("a")] | Annotated[int, HeaderParam("b")], "at most one of"),
+        (Annotated[str, HeaderParam("a")] | Annotated[int, QueryParam("a")], "at most one of"),
+        (Annotated[Annotated[str, HeaderParam("a")] | None, QueryParam("b")], "at most one of"),
+        (Annotated[str, HeaderParam] | None, "cannot stand here"),
         (Annotated[str, "authorization"] | None, "cannot stand here"),
-        (list[Annotated[str, Header("a")]], "stands inside"),
-        (list[Annotated[str, Header("a")]] | None, "stands inside"),
-        (list[Annotated[str, Header]], "stands inside"),
-        (dict[str, Annotated[str, Header("a")]], "stands inside"),
+        (list[Annotated[str, HeaderParam("a")]], "stands inside"),
+        (list[Annotated[str, HeaderParam("a")]] | None, "stands inside"),
+        (list[Annotated[str, HeaderParam]], "stands inside"),
+        (dict[str, Annotated[str, HeaderParam("a")]], "stands inside"),
         (Sequence[Alias], "stands inside"),
         (tuple[Lazy, ...], "stands inside"),
         (Inner, "stands inside"),
         (Outer, "stands inside"),
-        (Annotated[Outer, Body()], "stands inside"),
+        (Annotated[Outer, BodyParam()], "stands inside"),
         (Data | None, "stands inside"),
-        (Annotated[list[Typed], Body()], "stands inside"),
-        (Annotated[Named, Body()], "stands inside"),
-        (Annotated[str, Header("a b")] | None, "is no name of a header"),
-        (Annotated[str, Header("")], "is no name of a header"),
-        (Annotated[str, Header("a\r\nb")], "is no name of a header"),
-        (Annotated[list[str], Header("a")] | None, "has no text form"),
+        (Annotated[list[Typed], BodyParam()], "stands inside"),
+        (Annotated[Named, BodyParam()], "stands inside"),
+        (Annotated[str, HeaderParam("a b")] | None, "is no name of a header"),
+        (Annotated[str, HeaderParam("")], "is no name of a header"),
+        (Annotated[str, HeaderParam("a\r\nb")], "is no name of a header"),
+        (Annotated[list[str], HeaderParam("a")] | None, "has no text form"),
         (T, "has no text form"),
-        (Annotated[T, Header("a")], "has no text form"),
+        (Annotated[T, HeaderParam("a")], "has no text form"),
     ],
     ids=str,
 )
@@ -145,7 +145,7 @@ def test_marks_that_are_not_understood(kind: Any, words: str) -> None:
 def test_a_mark_as_default() -> None:
     """A mark in the place of a default, as other frameworks have it, is refused."""
     with pytest.raises(DeclarationError, match="cannot be a default: write it into the annotation"):
-        compiled(str, default=Header("authorization"))
+        compiled(str, default=HeaderParam("authorization"))
 
 
 def test_one_header_twice() -> None:
@@ -153,7 +153,9 @@ def test_one_header_twice() -> None:
 
     @get("/")
     async def one(
-        self, a: Annotated[str, Header("X-Tenant")], b: Annotated[str, Header("x-tenant")] | None
+        self,
+        a: Annotated[str, HeaderParam("X-Tenant")],
+        b: Annotated[str, HeaderParam("x-tenant")] | None,
     ) -> None: ...
 
     with pytest.raises(DeclarationError, match="'a' and 'b' would both be header 'x-tenant'"):
@@ -162,12 +164,12 @@ def test_one_header_twice() -> None:
 
 def test_other_marks_in_unions() -> None:
     """Query names and body marks count inside unions as well."""
-    assert sent(Annotated[int, Query("page-size")] | None, 5).path == "/things?page-size=5"
-    assert sent(Annotated[int, Query("page-size")] | None, None).path == "/things"
-    marked = sent(Annotated[list[int], Body()] | None, [1, 2], post)
+    assert sent(Annotated[int, QueryParam("page-size")] | None, 5).path == "/things?page-size=5"
+    assert sent(Annotated[int, QueryParam("page-size")] | None, None).path == "/things"
+    marked = sent(Annotated[list[int], BodyParam()] | None, [1, 2], post)
     assert (marked.path, marked.body) == ("/things", b"[1,2]")
     with pytest.raises(DeclarationError, match="contradicts the path"):
-        compiled(Annotated[str, Header("a")] | None, path="/{value}")
+        compiled(Annotated[str, HeaderParam("a")] | None, path="/{value}")
 
 
 class Color(enum.Enum):
