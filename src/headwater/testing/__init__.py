@@ -4,6 +4,6 @@
 suites (`headwater.testing.views`, ...) need pytest: ``pip install headwater[testing]``.
 """
 
-from headwater.testing.given import Given, Outcome, given
+from headwater.testing.decisions import Given, Outcome, given
 
 __all__ = ["Given", "Outcome", "given"]

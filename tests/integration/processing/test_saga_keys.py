@@ -23,7 +23,7 @@ from headwater.processing import (
     saga_applier,
 )
 from headwater.processing.saga_views import PendingCommand, SagaState
-from headwater.testing.processing import saga
+from headwater.testing.scenarios import saga
 from tests.integration.processing.conftest import QUICK, Stores, until
 from tests.integration.processing.domain import append
 

@@ -40,7 +40,7 @@ from bank.insights import Insights
 from bank.transfers import MoneyTransfer, Transfer
 from headwater.errors import AggregateExists, AggregateNotFound, MalformedMessage
 from headwater.testing.given import given
-from headwater.testing.processing import projection, saga
+from headwater.testing.scenarios import projection, saga
 
 DAY = dt.date(1997, 1, 31)
 OPENED = AccountOpened("a", "c", verified=True)

@@ -22,7 +22,7 @@ from headwater.modelling import (
     saga_type,
 )
 from headwater.testing import given
-from headwater.testing.processing import saga
+from headwater.testing.scenarios import saga
 
 
 class Move(Command):

@@ -27,7 +27,7 @@ from headwater.processing import (
 from headwater.processing.applier import EventFailed
 from headwater.processing.projector import ProjectionApplier
 from headwater.processing.saga_processor import saga_applier
-from headwater.testing.processing import projection
+from headwater.testing.scenarios import projection
 from headwater.views import Key, View, ViewTransaction
 from headwater.views.memory import MemoryViewStore
 

@@ -18,7 +18,7 @@ from headwater.modelling import (
     saga_handler,
     saga_type,
 )
-from headwater.testing.processing import projection, saga
+from headwater.testing.scenarios import projection, saga
 from tests.integration.processing.bank import (
     Credit,
     Credited,
