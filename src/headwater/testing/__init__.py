@@ -4,6 +4,8 @@
 suites (`headwater.testing.views`, ...) need pytest: ``pip install headwater[testing]``.
 """
 
-from headwater.testing.decisions import Given, Outcome, given
+from headwater.testing.decisions import Given, Outcome
+from headwater.testing.given import given
+from headwater.testing.scenarios import ProjectionScenario, SagaScenario
 
-__all__ = ["Given", "Outcome", "given"]
+__all__ = ["Given", "Outcome", "ProjectionScenario", "SagaScenario", "given"]

@@ -1,4 +1,4 @@
-"""Tests of a domain: ``given(Account, events...).when(command).then(events...)``.
+"""Tests of decisions: ``given(Account, events...).when(command).then(events...)``.
 
 Nothing is stored and nothing waits: the handler is called with the state that the given events
 lead to, under the same rules as in a service. Every event passes through its stored form, so that
@@ -36,22 +36,11 @@ E = TypeVar("E", bound=HeadwaterError)
 Subject = type[Aggregate] | type[DecisionModel]
 
 
-def given(subject: Subject, *events: Event) -> "Given":
-    """Begin a test of an aggregate or a decision model with what has happened before.
-
-    Args:
-        subject: the class under test.
-        *events: for an aggregate the events of its own stream, oldest first; for a decision
-            model all events, of which it sees those inside its boundary.
-    """
-    return Given(subject).and_given(*events)
-
-
 class Given:
     """What has happened before; ends with `when`."""
 
     def __init__(self, subject: Subject) -> None:
-        """Begin with nothing; use `given`."""
+        """Begin with nothing; use `headwater.testing.given`."""
         self._subject = subject
         self._events: list[tuple[Event, bool]] = []
 

@@ -1,17 +1,7 @@
-"""Given/when/then for sagas and projections: no store, no clock, no processor.
-
-::
-
-    saga(MoneyTransfer).given(TransferRequested("t1", "a", "b", 5)).when(
-        MoneyWithdrawn("a", 5, "t1")
-    ).then(CreditMoney("b", 5, "t1"))
-
-    await projection(Accounts).given(AccountOpened("a"), MoneyWithdrawn("a", 5)).then(
-        AccountView("a", balance=-5)
-    )
-"""
+"""Given/when/then for sagas and projections: no store, no clock, no processor."""
 
 from collections import Counter
+from datetime import timedelta
 from typing import Any, Generic, Self, TypeVar
 
 from headwater.errors import HeadwaterError
@@ -35,22 +25,23 @@ _SERVICE = "test"
 
 
 class SagaScenario(Generic[S]):
-    """One saga, driven by hand. Each ``when_`` collects the effects that `then` compares."""
+    """One saga, driven by hand. What happens last collects the effects that `then` compares.
+
+    Attributes:
+        state: the saga; None until an event has begun it.
+    """
 
     def __init__(self, cls: type[S], id: str = "") -> None:
-        """Begin without a saga; the first starting event makes it.
-
-        Args:
-            cls: the saga class.
-            id: which saga it is, where an event is for several; else that of the first event.
-        """
+        """Begin without a saga; use `headwater.testing.given`."""
         self._kind: SagaType = saga_type(cls)
         self._id = id
         self._effects: tuple[Effect, ...] = ()
         self._ended = False
+        self._now = timedelta()
+        self._due: dict[str, timedelta] = {}
         self.state: S | None = None
 
-    def given(self, *events: Event) -> Self:
+    def and_given(self, *events: Event) -> Self:
         """Let these events have happened; their effects are not compared."""
         for event in events:
             self.when(event)
@@ -67,22 +58,32 @@ class SagaScenario(Generic[S]):
         if self.state is None or self._ended:
             if not handler.starts:
                 return self
-            assert self._id or len(keys) == 1, f"say for which of {keys} it is: saga(..., id=)"
+            assert self._id or len(keys) == 1, f"say for which of {keys} it is: given(..., id=)"
             self.state, self._ended = self._kind.cls(id=self._id or keys[0]), False
         assert self.state is not None
         assert self.state.id in keys, f"the saga is {self.state.id!r}, the event is for {keys}"
-        return self._take(handler.function(self.state, event))
+        self._take(handler.function(self.state, event))
+        return self
 
     def when_refused(self, command: Command, error: HeadwaterError) -> Self:
         """Let a command of the saga be refused."""
         found = refusal_step(self._kind, command, error)
         assert found is not None, f"no @rejection_handler takes {error!r} of {command!r}"
-        function, given = found
-        return self._take(function(self.state, command, given))
+        function, wanted = found
+        self._effects = ()
+        self._take(function(self.state, command, wanted))
+        return self
 
-    def when_deadline(self, name: str) -> Self:
-        """Let a deadline pass."""
-        return self._take(self._kind.deadlines[name](self.state))
+    def after(self, duration: timedelta) -> Self:
+        """Let time pass, and with it the deadlines that are due by then, each at its time."""
+        self._effects = ()
+        until = self._now + duration
+        while due := [(at, name) for name, at in self._due.items() if at <= until]:
+            self._now, name = min(due)
+            del self._due[name]
+            self._take(self._kind.deadlines[name](self.state))
+        self._now = until
+        return self
 
     def then(self, *effects: Effect) -> Self:
         """Compare the effects, in order.
@@ -112,21 +113,30 @@ class SagaScenario(Generic[S]):
         assert self._ended, f"the saga goes on: {self.state!r}"
         return self
 
-    def _take(self, returned: Any) -> Self:
-        self._effects = effects_of(self._kind, returned)
-        self._ended = self._ended or any(isinstance(e, End) for e in self._effects)
-        return self
+    def _take(self, returned: Any) -> None:
+        effects = effects_of(self._kind, returned)
+        self._effects += effects
+        for effect in effects:
+            match effect:
+                case Deadline():
+                    self._due[effect.name] = self._now + effect.after
+                case Cancel():
+                    self._due.pop(effect.name, None)
+                case End():
+                    self._ended = True
+        if self._ended:
+            self._due.clear()
 
 
 class ProjectionScenario:
     """A projection over events in memory."""
 
     def __init__(self, handlers: EventHandlers | type[EventHandlers]) -> None:
-        """Begin without events."""
+        """Begin without events; use `headwater.testing.given`."""
         self._handlers = handlers() if isinstance(handlers, type) else handlers
         self._events: list[tuple[str, Event]] = []
 
-    def given(self, *events: Event, stream: str = "test") -> Self:
+    def and_given(self, *events: Event, stream: str = "test") -> Self:
         """Let these events have happened, in this order, in one stream."""
         self._events += [(stream, event) for event in events]
         return self
@@ -189,13 +199,3 @@ def _sent(position: int, stream: str, version: int, event: Event) -> BusEvent:
         data=new.data,
         metadata=new.metadata,
     )
-
-
-def saga(cls: type[S], id: str = "") -> SagaScenario[S]:
-    """Begin a scenario of a saga; ``id`` says which, where an event is for several."""
-    return SagaScenario(cls, id)
-
-
-def projection(handlers: EventHandlers | type[EventHandlers]) -> ProjectionScenario:
-    """Begin a scenario of a projection."""
-    return ProjectionScenario(handlers)

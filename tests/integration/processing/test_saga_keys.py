@@ -23,7 +23,7 @@ from headwater.processing import (
     saga_applier,
 )
 from headwater.processing.saga_views import PendingCommand, SagaState
-from headwater.testing.scenarios import saga
+from headwater.testing import given
 from tests.integration.processing.conftest import QUICK, Stores, until
 from tests.integration.processing.domain import append
 
@@ -293,13 +293,13 @@ async def test_keys_of_other_types_and_none(desk: Desk) -> None:
 
 def test_a_scenario_of_one_of_several_sagas() -> None:
     """A scenario says which of the sagas of an event it is about."""
-    one = saga(Seat, id="b").when(Booked(5, ["a", "b"])).then(Note("b-5", "b", 5))
+    one = given(Seat, id="b").when(Booked(5, ["a", "b"])).then(Note("b-5", "b", 5))
     one.when(Booked(2, ["b", "c"])).then(Note("b-2", "b", 7))
     with pytest.raises(AssertionError, match=r"the saga is 'b', the event is for \('c',\)"):
         one.when(Booked(2, ["c"]))
     with pytest.raises(AssertionError, match=r"say for which of \('a', 'b'\)"):
-        saga(Seat).when(Booked(5, ["a", "b"]))
-    assert saga(Seat).when(Booked(5, [])).then().state is None
+        given(Seat).when(Booked(5, ["a", "b"]))
+    assert given(Seat).when(Booked(5, [])).then().state is None
 
 
 def test_what_can_be_no_key_is_refused() -> None:

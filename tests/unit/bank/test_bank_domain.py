@@ -39,8 +39,7 @@ from bank.customers import Customer
 from bank.insights import Insights
 from bank.transfers import MoneyTransfer, Transfer
 from headwater.errors import AggregateExists, AggregateNotFound, MalformedMessage
-from headwater.testing.given import given
-from headwater.testing.scenarios import projection, saga
+from headwater.testing import given
 
 DAY = dt.date(1997, 1, 31)
 OPENED = AccountOpened("a", "c", verified=True)
@@ -120,7 +119,7 @@ def test_transfer_settles_once():
 
 def test_saga_moves_money():
     """The saga withdraws, then deposits, then completes."""
-    moving = saga(MoneyTransfer).given(REQUESTED)
+    moving = given(MoneyTransfer, REQUESTED)
     moving.when(MoneyWithdrawn("a", 70, "t", 30)).then_commands(DepositMoney("b", 70, "t"))
     moving.when(MoneyDeposited("b", 70, "t", 70)).then_commands(CompleteTransfer("t"))
     moving.then_ended()
@@ -128,13 +127,13 @@ def test_saga_moves_money():
 
 def test_saga_starts_with_the_withdrawal():
     """A request begins the saga with a withdrawal and a deadline."""
-    saga(MoneyTransfer).when(REQUESTED).then_commands(WithdrawMoney("a", 70, "t"))
+    given(MoneyTransfer).when(REQUESTED).then_commands(WithdrawMoney("a", 70, "t"))
 
 
 def test_saga_without_money():
     """When the withdrawal is refused nothing has moved and the transfer fails."""
     refusal = InsufficientFunds(account_id="a", balance=1, amount=70)
-    failing = saga(MoneyTransfer).given(REQUESTED)
+    failing = given(MoneyTransfer, REQUESTED)
     failing.when_refused(WithdrawMoney("a", 70, "t"), refusal)
     failing.then_commands(FailTransfer("t", refusal.message)).then_ended()
 
@@ -142,7 +141,7 @@ def test_saga_without_money():
 def test_saga_compensates():
     """When the deposit is refused the source gets its money back, then the transfer fails."""
     refusal = AccountIsClosed(account_id="b")
-    failing = saga(MoneyTransfer).given(REQUESTED, MoneyWithdrawn("a", 70, "t", 30))
+    failing = given(MoneyTransfer, REQUESTED, MoneyWithdrawn("a", 70, "t", 30))
     failing.when_refused(DepositMoney("b", 70, "t"), refusal)
     failing.then_commands(DepositMoney("a", 70, "t"))
     failing.when(MoneyDeposited("a", 70, "t", 100))
@@ -151,22 +150,21 @@ def test_saga_compensates():
 
 def test_saga_that_is_late():
     """A transfer that is not settled in time is flagged for a person."""
-    late = saga(MoneyTransfer).given(REQUESTED)
-    late.when_deadline("late").then_commands(FlagTransfer("t", "not settled after 15 minutes"))
+    late = given(MoneyTransfer, REQUESTED)
+    late.after(dt.timedelta(minutes=14)).then()
+    late.after(dt.timedelta(minutes=1)).then(FlagTransfer("t", "not settled after 15 minutes"))
 
 
 async def test_account_view():
     """The view of an account follows its events."""
-    scenario = projection(Accounts).given(
-        OPENED, HUNDRED, MoneyWithdrawn("a", 30, "", 70), AccountClosed("a")
-    )
+    scenario = given(Accounts, OPENED, HUNDRED, MoneyWithdrawn("a", 30, "", 70), AccountClosed("a"))
     await scenario.then(AccountView("a", "c", balance=70, movements=2, open=False))
 
 
 async def test_insights():
     """Turnover is by month of the booking, spending by who paid."""
     later = TransferCompleted("u", "a", "b", 5, dt.date(1997, 2, 1))
-    scenario = projection(Insights).given(COMPLETED, COMPLETED, later)
+    scenario = given(Insights, COMPLETED, COMPLETED, later)
     await scenario.then(
         MonthlyTurnover("b:1997-01", "b", "1997-01", 140, 2),
         MonthlyTurnover("b:1997-02", "b", "1997-02", 5, 1),

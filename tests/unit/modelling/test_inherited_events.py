@@ -22,7 +22,6 @@ from headwater.modelling import (
     saga_type,
 )
 from headwater.testing import given
-from headwater.testing.scenarios import saga
 
 
 class Move(Command):
@@ -259,7 +258,7 @@ class Trip(Saga):
 
 def test_a_saga_takes_derived_events() -> None:
     """A saga is begun by an event that derives from the one it handles."""
-    saga(Trip).when(StartedLate("t")).then(Move("t"))
+    given(Trip).when(StartedLate("t")).then(Move("t"))
     assert saga_type(Trip).event_handler(Moved) is None
 
 
@@ -286,7 +285,7 @@ class Elsewhere(Rejection):
 )
 def test_the_nearest_rejection_handler(command: Command, error: HeadwaterError, seen: str) -> None:
     """A refusal goes to the handler nearest to command and error, in whatever order they are."""
-    one = saga(Trip).given(Started("t"))
+    one = given(Trip, Started("t"))
     one.when_refused(command, error)
     assert one.state is not None
     assert one.state.seen == seen
@@ -349,7 +348,7 @@ def test_an_override_of_a_saga() -> None:
             self.seen = "longer"
             return None
 
-    one = saga(Longer).when(StartedLate("t")).then(Push("t"))
+    one = given(Longer).when(StartedLate("t")).then(Push("t"))
     one.when_refused(Move("t"), Refused())
     assert one.state is not None
     assert one.state.seen == "longer"

@@ -27,7 +27,7 @@ from headwater.processing import (
 from headwater.processing.applier import EventFailed
 from headwater.processing.projector import ProjectionApplier
 from headwater.processing.saga_processor import saga_applier
-from headwater.testing.scenarios import projection
+from headwater.testing import given
 from headwater.views import Key, View, ViewTransaction
 from headwater.views.memory import MemoryViewStore
 
@@ -70,7 +70,7 @@ EVENTS = (Moved("a"), MovedFast("a", 3), MovedVeryFast("a", 5))
 
 async def test_each_view_has_its_nearest_handler() -> None:
     """A handler takes what derives from its event, unless its view has a nearer one."""
-    scenario = projection(Places).given(*EVENTS)
+    scenario = given(Places, *EVENTS)
     await scenario.then(Place("a", count=3), Record("a", top=5))
 
 
@@ -82,7 +82,7 @@ async def test_a_nearer_handler_of_the_same_view() -> None:
         def moved_fast(self, view: Place, event: MovedFast) -> None:
             view.fast += 1
 
-    await projection(Finer).given(*EVENTS).then(Place("a", count=1, fast=2), Record("a", top=5))
+    await given(Finer, *EVENTS).then(Place("a", count=1, fast=2), Record("a", top=5))
 
 
 async def test_free_handlers_take_derived_events() -> None:
@@ -98,7 +98,7 @@ async def test_free_handlers_take_derived_events() -> None:
         async def fast(self, event: MovedVeryFast) -> None:
             seen.append("fast")
 
-    await projection(Free).given(*EVENTS).views()
+    await given(Free, *EVENTS).views()
     assert seen == ["moved Moved", "moved MovedFast", "fast"]
 
 
@@ -109,7 +109,7 @@ async def test_overrides_are_handlers() -> None:
         def moved(self, view, event):
             view.count += 2
 
-    await projection(Double).given(*EVENTS).then(Place("a", count=6), Record("a", top=5))
+    await given(Double, *EVENTS).then(Place("a", count=6), Record("a", top=5))
 
     class Free(EventHandlers):
         @event_handler
@@ -121,7 +121,7 @@ async def test_overrides_are_handlers() -> None:
         async def moved(self, event: Moved, transaction: ViewTransaction) -> None:
             calls.append(event.id)
 
-    await projection(Freer).given(*EVENTS).views()
+    await given(Freer, *EVENTS).views()
     assert calls == ["a", "a", "a"]
 
 
@@ -277,7 +277,7 @@ async def test_scenarios_send_events_as_their_service() -> None:
         def table(self, view: Place, event: PlacedTable) -> None:
             view.fast += 1
 
-    scenario = projection(Rows).given(Placed("7"), PlacedTable(4), PlacedLate("7"))
+    scenario = given(Rows, Placed("7"), PlacedTable(4), PlacedLate("7"))
     await scenario.then(Place("7", count=2), Place("table 4", fast=1))
 
 

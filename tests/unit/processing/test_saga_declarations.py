@@ -18,7 +18,7 @@ from headwater.modelling import (
     saga_handler,
     saga_type,
 )
-from headwater.testing.scenarios import projection, saga
+from headwater.testing import given
 from tests.integration.processing.bank import (
     Credit,
     Credited,
@@ -37,6 +37,10 @@ class Begun(Event):
     id: str
 
 
+class Again(Event):
+    id: str
+
+
 class Do(Command):
     what: str
 
@@ -46,7 +50,7 @@ REQUESTED = TransferRequested("t", "a", "b", 5)
 
 def test_the_way_of_a_transfer() -> None:
     """Events become commands, and the end calls off the deadline."""
-    one = saga(MoneyTransfer)
+    one = given(MoneyTransfer)
     one.when(REQUESTED).then(Withdraw("a", 5, "t"), Deadline("stuck", after=timedelta(minutes=5)))
     one.when(Withdrawn("a", 5, "t")).then(Credit("b", 5, "t"))
     one.when(Credited("b", 5, "t")).then(Cancel("stuck"), End()).then_ended()
@@ -55,15 +59,51 @@ def test_the_way_of_a_transfer() -> None:
 def test_compensation_and_deadline() -> None:
     """A refusal that is no rejection comes as itself where a handler takes it."""
     missing = AggregateNotFound(aggregate="Account", id="b")
-    one = saga(MoneyTransfer).given(REQUESTED, Withdrawn("a", 5, "t"))
+    one = given(MoneyTransfer, REQUESTED, Withdrawn("a", 5, "t"))
     one.when_refused(Credit("b", 5, "t"), missing).then_commands(Credit("a", 5, "t"))
     one.when_refused(Credit("a", 5, "t"), missing).then_ended()
-    saga(MoneyTransfer).given(REQUESTED).when_deadline("stuck").then_commands(
+    given(MoneyTransfer, REQUESTED).after(timedelta(minutes=5)).then_commands(
         Credit("alarm", 1, "t")
     )
-    saga(MoneyTransfer).given(REQUESTED).when_refused(
+    given(MoneyTransfer, REQUESTED).when_refused(
         Withdraw("a", 5, "t"), Insufficient(balance=1)
     ).then(End())
+
+
+def test_time_passes() -> None:
+    """Deadlines come in the order of their times; what was called off or replaced does not."""
+
+    class Patient(Saga):
+        @saga_handler(key="id", starts=True)
+        def begun(self, event: Begun) -> Effects:
+            return [
+                Deadline(name, after=timedelta(seconds=seconds))
+                for name, seconds in (("a", 9), ("b", 2), ("c", 3), ("a", 4))
+            ]
+
+        @saga_handler(key="id")
+        def again(self, event: Again) -> Effects:
+            return [Cancel("c"), Deadline("a", after=timedelta(seconds=1))]
+
+        @deadline_handler("a")
+        def on_a(self) -> Effects:
+            return [Do("a"), Deadline("b", after=timedelta(seconds=1))]
+
+        @deadline_handler("b")
+        def on_b(self) -> Effects:
+            return Do("b")
+
+        @deadline_handler("c")
+        def on_c(self) -> Effects:
+            return End()
+
+    one = given(Patient, Begun("x"))
+    one.after(timedelta(seconds=1)).then()
+    one.after(timedelta(seconds=1)).then(Do("b"))
+    one.when(Again("x"))
+    one.after(timedelta(seconds=2)).then_commands(Do("a"), Do("b"))
+    one.after(timedelta(days=1)).then()
+    given(Patient, Begun("x")).after(timedelta(minutes=1)).then_ended().then_commands(Do("b"))
 
 
 def test_other_refusals_come_as_a_rejection() -> None:
@@ -80,7 +120,7 @@ def test_other_refusals_come_as_a_rejection() -> None:
             seen.append(rejection)
             return None
 
-    one = saga(Asking).given(Begun("x"))
+    one = given(Asking, Begun("x"))
     one.when_refused(Do("it"), AggregateNotFound(aggregate="A", id="it"))
     assert isinstance(seen[0], CommandRefused)
     assert seen[0].cause_code == "aggregate-not-found"
@@ -88,7 +128,7 @@ def test_other_refusals_come_as_a_rejection() -> None:
 
 def test_events_that_find_nothing_are_ignored() -> None:
     """No key, or no saga and not a start: no effects."""
-    one = saga(MoneyTransfer)
+    one = given(MoneyTransfer)
     one.when(Poked(None)).then()
     one.when(Withdrawn("a", 5, "t")).then()
     assert one.state is None
@@ -96,13 +136,11 @@ def test_events_that_find_nothing_are_ignored() -> None:
 
 async def test_a_projection_scenario() -> None:
     """The views after some events are what the handlers made of them."""
-    await (
-        projection(Ledger)
-        .given(Opened("a", "Ada"), Deposited("a", 5))
-        .then(AccountView("a", "Ada", 5, 1, 2))
+    await given(Ledger, Opened("a", "Ada"), Deposited("a", 5)).then(
+        AccountView("a", "Ada", 5, 1, 2)
     )
     with pytest.raises(AssertionError, match="got None"):
-        await projection(Ledger).given(Opened("a", "Ada")).then(AccountView("b", "Bob"))
+        await given(Ledger, Opened("a", "Ada")).then(AccountView("b", "Bob"))
 
 
 def begun(self: Any, event: Begun) -> Effects: ...
@@ -157,6 +195,6 @@ def test_wrong_effects_are_refused() -> None:
             return Deadline("never", after=timedelta(1)) if event.id == "d" else [3]  # type: ignore[list-item]  # the fault
 
     with pytest.raises(DeclarationError, match="no @deadline_handler"):
-        saga(Wrong).when(Begun("d"))
+        given(Wrong).when(Begun("d"))
     with pytest.raises(DeclarationError, match="returned 3"):
-        saga(Wrong).when(Begun("x"))
+        given(Wrong).when(Begun("x"))
