@@ -1,2 +1,2 @@
--- In place of version 5's append_events there is version 6's.
+-- Version 5 made the function append_events, which version 6 makes anew; nothing is left to do.
 SELECT;

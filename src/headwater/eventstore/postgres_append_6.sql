@@ -1,5 +1,15 @@
--- One group commit: checks each append, in order, and stores those that pass. In place of version 2,
--- where conditions with several tags, or tags and types, did not cost as their rarest part.
+-- Version 6: the server's clock stamps events, and keys of idempotency can be found by their age.
+
+-- Where recorded time fell: each row begins a run of events within which it does not.
+CREATE TABLE event_runs (position bigint PRIMARY KEY, time bigint NOT NULL);
+
+CREATE INDEX event_keys_by_last ON event_keys (last);
+
+-- One group commit: checks each append, in order, and stores those that pass.
+--
+-- Events get the time of the server's clock, or that of the last event if the clock is a little
+-- behind it. An event that is further ahead was stamped by a clock that was wrong: it is not
+-- followed, and a new run begins.
 --
 -- Whoever holds the lock sees everything that was committed before, because each statement of a
 -- volatile function takes a snapshot of its own (READ COMMITTED) after the lock. The lock is
@@ -10,7 +20,7 @@
 CREATE OR REPLACE FUNCTION append_events(
     writer_ text,
     batch_ bigint,
-    now_ bigint,
+    now_ bigint, -- instead of the server's clock, which it is never ahead of by much; or NULL
     streams_ text[], -- all streams, each once
     writes_ integer[], -- by append: how many writes
     pipelines_ integer[], -- by append: which pipeline, or NULL
@@ -49,6 +59,9 @@ SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     few CONSTANT integer := 64;
+    ahead CONSTANT bigint := 5000000; -- AHEAD_US_MAX
+    clock bigint; -- microseconds UTC
+    recorded bigint; -- the time of the last event
     present bigint[]; -- by stream: its version so far
     shifts bigint[]; -- by write: position of an event less its number; NULL when not stored
     version_shifts bigint[]; -- by write: version of an event less its number
@@ -74,9 +87,12 @@ DECLARE
 BEGIN
     PERFORM pg_advisory_xact_lock((1751474532::bigint << 32) | 'events'::regclass::oid::bigint);
 
-    SELECT e.position, e.time INTO head_, time_ FROM events AS e ORDER BY e.position DESC LIMIT 1;
+    SELECT e.position, e.time INTO head_, recorded
+    FROM events AS e ORDER BY e.position DESC LIMIT 1;
     head_ := coalesce(head_, 0);
-    time_ := greatest(time_, now_);
+    clock := floor(extract(epoch FROM clock_timestamp()) * 1000000);
+    clock := least(coalesce(now_, clock), clock + ahead);
+    time_ := CASE WHEN recorded <= clock + ahead THEN greatest(recorded, clock) ELSE clock END;
     position := head_;
 
     SELECT array_agg(
@@ -249,6 +265,10 @@ BEGIN
     FROM unnest(write_of_, types_, type_versions_, tags_, data_, metadata_)
         WITH ORDINALITY AS e (write, type, type_version, tags, data, metadata, number)
     WHERE shifts[e.write] IS NOT NULL;
+
+    IF position > head_ AND time_ < recorded THEN
+        INSERT INTO event_runs (position, time) VALUES (head_ + 1, time_);
+    END IF;
 
     IF tag_ IS NOT NULL THEN
         INSERT INTO event_tags (tag, position)

@@ -55,7 +55,11 @@ class Writer:
     """One connection that appends, for one event loop; one batch at a time."""
 
     def __init__(
-        self, database: Database, clock: Callable[[], int], *, resolve_timeout_s: float
+        self,
+        database: Database,
+        clock: Callable[[], int] | None,
+        *,
+        resolve_timeout_s: float,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -107,7 +111,7 @@ class Writer:
 
     async def _send(self, batch: Batch) -> Answer:
         """Have a batch stored, again if need be, until it is known what became of it."""
-        arguments = batch.arguments(self._clock())
+        arguments = batch.arguments(None if self._clock is None else self._clock())
         deadline = time.monotonic() + self._resolve_timeout_s
         while True:
             await self._connected()
