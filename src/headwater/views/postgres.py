@@ -218,6 +218,12 @@ class PostgresViewStore:
         """See `ViewStore.segments`."""
         return await self._database.read(lambda c: postgres_segments.list_segments(c, processor))
 
+    async def now(self) -> float:
+        """See `ViewStore.now`."""
+        if self._clock is not None:
+            return self._clock()
+        return await self._database.read(postgres_segments.now)
+
     async def claim(
         self, segment: Segment, *, owner: str, lease_s: float, restarted: bool = False
     ) -> Segment | None:
