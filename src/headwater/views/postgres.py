@@ -220,9 +220,7 @@ class PostgresViewStore:
 
     async def now(self) -> float:
         """See `ViewStore.now`."""
-        if self._clock is not None:
-            return self._clock()
-        return await self._database.read(postgres_segments.now)
+        return await self._database.now() if self._clock is None else self._clock()
 
     async def claim(
         self, segment: Segment, *, owner: str, lease_s: float, restarted: bool = False

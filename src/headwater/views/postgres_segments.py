@@ -25,11 +25,6 @@ class Proof(msgspec.Struct, frozen=True):
     steps: int
 
 
-async def now(connection: Any) -> float:
-    """Return the server's time."""
-    return float(await connection.fetchval(_SQL["now"]))
-
-
 async def list_segments(connection: Any, processor: str) -> list[Segment]:
     """Return the segments of a processor, or of all."""
     if processor:

@@ -48,9 +48,6 @@ FROM (
     SELECT coalesce($3, extract(epoch FROM clock_timestamp())::double precision) AS now
 ) AS now
 
--- name: now
-SELECT extract(epoch FROM clock_timestamp())::double precision
-
 -- name: put
 INSERT INTO view_segments
        (processor, generation, number, count, owner, token, lease_until, fence)

@@ -80,12 +80,12 @@ class SQLiteViewStore:
             busy_timeout_s=busy_timeout_s,
         )
         try:
-            clock = clock or await database.write(sqlite_clock.settled)
+            ticks = clock if clock is not None else await database.write(sqlite_clock.settled)
             writer = await Writer.open(database, busy_timeout_s=busy_timeout_s)
         except BaseException:
             await database.close()
             raise
-        return cls(database, writer, clock)
+        return cls(database, writer, ticks)
 
     async def ensure(
         self,

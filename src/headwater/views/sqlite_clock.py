@@ -7,6 +7,7 @@ began is read off the wall clock once, by the first process that opens the file 
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import apsw
 
@@ -20,11 +21,11 @@ def settled(writer: apsw.Connection) -> Callable[[], float]:
     if not _BOOT.exists():  # another system: its wall clock has to do
         return time.time
     boot = _BOOT.read_text(encoding="ascii").strip()
-    stored = writer.execute(_READ).fetchall()
+    stored: Any = writer.execute(_READ).fetchall()
     if not stored or stored[0][0] != boot:
         stored = [(boot, time.clock_gettime(time.CLOCK_REALTIME) - _since_boot())]
         writer.execute(_WRITE, stored[0])
-    began = stored[0][1]
+    began = float(stored[0][1])
     return lambda: began + _since_boot()
 
 
