@@ -14,6 +14,7 @@ from headwater.messages import now_us
 _SQL = statements("headwater._sql", "postgres_session.sql")
 _TURNS = 3
 _NO_SESSION: tuple[type[Exception], ...] = (
+    asyncpg.ConnectionDoesNotExistError,  # ended where it began a transaction
     asyncpg.DuplicatePreparedStatementError,
     asyncpg.InvalidSQLStatementNameError,
     asyncpg.ProtocolViolationError,

@@ -1,5 +1,6 @@
 """Every room over a way that breaks: what it reports of a change is what another one sees."""
 
+import asyncio
 from collections import Counter
 from typing import Any
 
