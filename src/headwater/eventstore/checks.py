@@ -6,6 +6,7 @@ import msgspec
 
 from headwater.errors import HeadwaterError, ImportRefused, InvalidInput, PipelineBroken
 from headwater.eventstore.api import (
+    AHEAD_US_MAX,
     AppendCondition,
     Appended,
     EventFilter,
@@ -126,7 +127,7 @@ def check_import(
                 f"{stream!r}, expected {version}: check both stores"
             )
         present[stream] = version
-        if event.time < time:
+        if time - AHEAD_US_MAX <= event.time < time:
             raise ImportRefused(
                 reason=f"the event at position {head} was recorded at {event.time}, expected "
                 f"{time} or later, as the one before it: check both stores"

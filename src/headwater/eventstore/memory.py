@@ -45,7 +45,8 @@ from headwater.eventstore.checks import (
     new_keys,
     stored_before,
 )
-from headwater.messages import new_id, now_us
+from headwater.eventstore.times import machine_us, recorded, runs_of
+from headwater.messages import new_id
 from headwater.messages.characters import check_text
 
 _POSITION: Callable[[StoredEvent], int] = attrgetter("position")
@@ -55,11 +56,12 @@ _VERSION: Callable[[StoredEvent], int] = attrgetter("version")
 class MemoryEventStore:
     """An `EventStore` that lasts as long as the object. Nothing is copied to disk."""
 
-    def __init__(self, *, clock: Callable[[], int] = now_us) -> None:
+    def __init__(self, *, clock: Callable[[], int] = machine_us) -> None:
         """Start empty, with an epoch of its own; ``clock`` gives microseconds UTC."""
         self._clock = clock
         self._epoch = new_id()
         self._log: list[StoredEvent] = []
+        self._runs: list[tuple[int, int]] = []  # position and time of events where time fell
         self._streams: dict[str, list[StoredEvent]] = {}
         self._outcomes: dict[str, tuple[Appended, str]] = {}
         self._snapshots: dict[str, Snapshot] = {}
@@ -184,7 +186,16 @@ class MemoryEventStore:
     async def position_at(self, time: int) -> int:
         """See `EventStore.position_at`."""
         self._check_open()
-        return bisect.bisect_right(self._log, time, key=lambda event: event.time)
+        ending = len(self._log)
+        for position, began in reversed(self._runs):
+            if began <= time:
+                break
+            ending = position - 1
+        else:
+            position = 1
+        return bisect.bisect_right(
+            self._log, time, position - 1, ending, key=lambda event: event.time
+        )
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:
         """See `EventStore.save_snapshot`."""
@@ -253,6 +264,7 @@ class MemoryEventStore:
         outcomes = self._outcomes
         new = new_keys(keys, {k.key: outcomes[k.key] for k in keys if k.key in outcomes})
         self._epoch = epoch
+        self._runs += runs_of(events, time)
         for event in events:
             self._streams.setdefault(event.stream, []).append(event)
             self._log.append(event)
@@ -381,7 +393,10 @@ class MemoryEventStore:
 
     def _store(self, writes: Sequence[StreamWrite], idempotency: Idempotency | None) -> Appended:
         first = len(self._log) + 1
-        time = max(self._clock(), self._log[-1].time if self._log else 0)
+        last = self._log[-1].time if self._log else 0
+        time = recorded(self._clock(), last)
+        if time < last and any(write.events for write in writes):
+            self._runs.append((first, time))
         for write in writes:
             for new in write.events:
                 stream = self._streams.setdefault(write.stream, [])

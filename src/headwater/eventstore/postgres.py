@@ -40,7 +40,7 @@ from headwater.eventstore.postgres_upkeep import (
     retag,
 )
 from headwater.eventstore.postgres_writer import Writer, stored_outcomes
-from headwater.messages import new_id, now_us
+from headwater.messages import new_id
 
 _BATCH_MAX = 1024
 _EVENTS_MAX = 4096
@@ -54,6 +54,7 @@ _MIGRATIONS = (
     "postgres_resolve_3.sql",
     "postgres_matching_4.sql",
     "postgres_append_5.sql",
+    "postgres_append_6.sql",
 )
 _ROOM = "eventstore"
 _encode_shard = msgspec.json.Encoder().encode
@@ -71,7 +72,7 @@ class PostgresEventStore:
         epoch: str,
         *,
         pending_max: int,
-        clock: Callable[[], int],
+        clock: Callable[[], int] | None,
         resolve_timeout_s: float,
     ) -> None:
         """Use `open`."""
@@ -97,7 +98,7 @@ class PostgresEventStore:
         command_timeout_s: float = 30.0,
         lock_timeout_s: float = 5.0,
         resolve_timeout_s: float = 4.0,
-        clock: Callable[[], int] = now_us,
+        clock: Callable[[], int] | None = None,
     ) -> Self:
         """Open or make the store in a schema.
 
@@ -112,7 +113,7 @@ class PostgresEventStore:
             lock_timeout_s: how long to wait while another transaction holds the log locked.
             resolve_timeout_s: how long to find out what became of a commit whose connection broke;
                 less than a request may take, so that its caller hears 503 and not a time-out.
-            clock: gives microseconds UTC.
+            clock: gives microseconds UTC, in the place of the server's clock.
 
         Raises:
             ConfigurationError: the URL is wrong.

@@ -175,7 +175,7 @@ class Batch:
         """The streams in stored form, as numbered."""
         return to_texts(tuple(self._streams))
 
-    def arguments(self, now: int) -> tuple[Any, ...]:
+    def arguments(self, now: int | None) -> tuple[Any, ...]:
         """Return the arguments of ``append_events`` from the third on."""
         conditions = self._conditions.arguments() if self._conditions else (None,) * 6
         everything, *others = conditions

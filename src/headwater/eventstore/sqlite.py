@@ -47,13 +47,14 @@ from headwater.eventstore.sqlite_import import keys_page
 from headwater.eventstore.sqlite_known import SQL
 from headwater.eventstore.sqlite_read import Found, PageQuery
 from headwater.eventstore.sqlite_upkeep import drop_snapshot, drop_snapshots, read_snapshots
-from headwater.messages import new_id, now_us
+from headwater.eventstore.times import machine_us
+from headwater.messages import new_id
 
 _BATCH_MAX = 1024
 _HALVED_MIN = 64
 _END = 2**63 - 1
 _LIVE_MAX = 64
-_MIGRATIONS = ("sqlite_schema_1.sql",)
+_MIGRATIONS = ("sqlite_schema_1.sql", "sqlite_clock_2.sql")
 _ROOM = "eventstore"
 _encode_shard = msgspec.json.Encoder().encode
 _decode_shard = msgspec.json.Decoder(Shard).decode
@@ -92,7 +93,7 @@ class SQLiteEventStore:
         readers: int = 2,
         busy_timeout_s: float = 5.0,
         pending_max: int = 10_000,
-        clock: Callable[[], int] = now_us,
+        clock: Callable[[], int] = machine_us,
     ) -> Self:
         """Open or make the store in a file.
 

@@ -9,6 +9,7 @@ import msgspec
 from headwater.errors import ConfigurationError, InvalidInput
 from headwater.processing.applier import Applier, EventFailed
 from headwater.processing.claims import successor_of
+from headwater.processing.clock import StoreClock
 from headwater.processing.committer import marked
 from headwater.processing.dead_letters import (
     DeadLetter,
@@ -95,6 +96,7 @@ class ProcessorAdmin:
         self._views = views
         self._owner = owner or f"admin-{socket.gethostname()}-{os.getpid()}"
         self._settings = settings
+        self._applier.clock = self._clock = StoreClock(views)
         self.name = self._applier.name
 
     async def status(self) -> ProcessorStatus:
@@ -105,6 +107,7 @@ class ProcessorAdmin:
         """
         await self._ensure()
         head = await self._source.head()
+        now = await self._views.now()
         segments = await self._views.segments(self.name)
         active = await self._views.generation(self.name)  # after them: what it has is among them
         working = successor_of(segments, active) or active
@@ -115,7 +118,7 @@ class ProcessorAdmin:
                 continue
             token = self._source.restrict(token, {segment.index}, segment.count)
             measure = self._source.measure(token, head)
-            alive = segment.lease_until > self._settings.clock()
+            alive = segment.is_held(now)
             found.append(
                 SegmentStatus(
                     index=segment.index,
@@ -301,6 +304,7 @@ class ProcessorAdmin:
             if letter is None:
                 return Retried(handled)
             try:
+                await self._clock.look()
                 if letter.event is not None:
                     await self._applier.outside(letter.event)
                 async with self._views.transaction(

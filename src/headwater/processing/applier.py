@@ -1,5 +1,6 @@
 """What a worker does with events: the interface that projections and sagas fill in."""
 
+import time
 from collections.abc import Callable, Sequence
 
 from headwater.errors import Unavailable, UnknownMessage
@@ -35,8 +36,9 @@ class Applier:
     synced: bool = False  # commits with events must survive the machine, as others hear of them
 
     def __init__(self, source: Source) -> None:
-        """Work for a source; ``wake`` and ``count`` are set by who runs it."""
+        """Work for a source; ``wake``, ``clock`` and ``count`` are set by who runs it."""
         self.source = source
+        self.clock: Callable[[], float] = time.time  # of the view store, seconds since 1970 UTC
         self.wake: Callable[[], None] = lambda: None
         self.count = 1
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 
 from headwater.errors import HeadwaterError, TokenMismatch
 from headwater.messages import ConsistencyToken
@@ -20,7 +19,6 @@ async def why_behind(
     source: Source,
     views: ViewStore,
     token: ConsistencyToken,
-    clock: Callable[[], float],
 ) -> str:
     """Return what keeps a processor from reaching a token, in parentheses, as far as it shows.
 
@@ -32,7 +30,7 @@ async def why_behind(
             if not why:
                 segments = await views.segments(processor)
                 active = await views.generation(processor)
-                why = _of_segments(source, segments, active, clock())
+                why = _of_segments(source, segments, active, await views.now())
             return f" ({why})" if why else ""
     return ""
 
@@ -58,7 +56,7 @@ def _of_segments(source: Source, segments: list[Segment], active: int, now: floa
             source.check(token_of(segment.token))
     except TokenMismatch:
         return "its views are of a store that was replaced: rebuild them"
-    idle = sum(not segment.owner or segment.lease_until <= now for segment in mine)
+    idle = sum(not segment.is_held(now) for segment in mine)
     if idle or not mine:
         return f"nobody works on {idle or 'any'} of its {len(mine)} segments"
     return ""

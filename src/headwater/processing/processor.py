@@ -98,7 +98,7 @@ class Processor:
         self._settings = settings
         self._fixed = generation
         self.claims = Claims(self.name, self.source, views, owner=owner, settings=settings)
-        self.progress = Progress(self.applier, views, clock=settings.clock)
+        self.progress = Progress(self.applier, views)
         self._workers: dict[int, Worker] = {}  # by segment, if each has its own
         if self.applier.isolated:
             size = min(settings.page_size, _ISOLATED_PAGE_SIZE)
@@ -106,6 +106,7 @@ class Processor:
         else:
             self._worker(None)
         self.applier.wake = self._wake_workers
+        self.applier.clock = self.claims.clock
         self._swap = Swap(self.applier, views)
         self._tasks: list[asyncio.Task[None]] = []
         self._started = False

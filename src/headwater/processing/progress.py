@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
 from headwater.errors import NotCaughtUp
 from headwater.messages import ConsistencyToken
@@ -11,7 +11,6 @@ from headwater.processing.applier import Applier
 from headwater.processing.behind import why_behind
 from headwater.processing.coverage import Coverage, coverage_of
 from headwater.processing.parked import ParkedEvents
-from headwater.processing.settings import DEFAULTS
 from headwater.processing.sources import close_iterator
 from headwater.processing.tokens import Token, token_of
 from headwater.views import ViewStore
@@ -24,14 +23,11 @@ class Progress:
     some segments, the store is asked after each of its changes.
     """
 
-    def __init__(
-        self, applier: Applier, views: ViewStore, *, clock: Callable[[], float] = DEFAULTS.clock
-    ) -> None:
+    def __init__(self, applier: Applier, views: ViewStore) -> None:
         """Know nothing yet."""
         self._name = applier.name
         self._source = source = applier.source
         self._views = views
-        self._clock = clock
         self._parked = ParkedEvents(applier, views)
         self._tokens: dict[tuple[int, int], dict[int, Token]] = {}  # by generation and count
         self._coverage: Coverage = coverage_of(source)
@@ -120,7 +116,7 @@ class Progress:
                 position=position,
                 expected=expected,
                 waited_s=waited_s,
-                why=await why_behind(self._name, self._source, self._views, token, self._clock),
+                why=await why_behind(self._name, self._source, self._views, token),
             ) from None
         finally:
             self._waiting.pop(reached, None)

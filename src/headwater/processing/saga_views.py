@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 
 from headwater.messages import Metadata, stable_hash
-from headwater.views import Index, Key, View
+from headwater.views import Index, Key, Range, View
 
 
 class SagaState(View):
@@ -39,7 +39,11 @@ class PendingCommand(View):
 
 
 class SagaDeadline(View):
-    """A deadline that is running. ``due`` is in seconds since 1970 UTC."""
+    """A deadline that is running.
+
+    ``due`` is in seconds since 1970 UTC by the store's clock; ``queue`` ends with it (see
+    `queued`), so that the next ones are found by one look at an index, however many there are.
+    """
 
     id: Annotated[str, Key]
     queue: Annotated[str, Index]
@@ -47,6 +51,16 @@ class SagaDeadline(View):
     name: str
     due: float
     cause: Metadata
+
+
+def queued(queue: str, due: float) -> str:
+    """Return where in the queue of a segment a deadline is: in order of time."""
+    return f"{queue}|{max(0.0, due):020.6f}"
+
+
+def deadlines_of(queue: str, *, until: float | None = None) -> Range:
+    """Return what selects the deadlines of a segment by `SagaDeadline.queue`."""
+    return Range(f"{queue}|", f"{queue}|~" if until is None else queued(queue, until))
 
 
 def segment_of_saga(saga: str, count: int) -> int:

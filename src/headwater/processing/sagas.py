@@ -1,7 +1,7 @@
 """Runs a saga: events in, commands out, deadlines, everything durable."""
 
 import asyncio
-import heapq
+import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -24,12 +24,14 @@ from headwater.processing.saga_views import (
     PendingCommand,
     SagaDeadline,
     SagaState,
+    deadlines_of,
+    queued,
     saga_queue,
     segment_of_saga,
 )
 from headwater.processing.settings import ProcessorSettings
 from headwater.processing.sources import RawEvent, Source, SourcePage
-from headwater.views import Segment, View, ViewStore, ViewTransaction
+from headwater.views import Range, Segment, View, ViewStore, ViewTransaction
 
 _PAGE = 1000
 _OUTCOMES_S = 0.015  # acknowledged commands are removed together; if not, they are sent once more
@@ -41,13 +43,13 @@ class SagaStatus(msgspec.Struct, frozen=True):
     Attributes:
         waiting: commands that are not acknowledged yet.
         in_flight: those being sent right now.
-        deadlines: deadlines that are running.
+        due_s: in how many seconds the next deadline is due; None when none is running.
         retrying: for each command that is being retried: its id, tries, and the last error.
     """
 
     waiting: int
     in_flight: int
-    deadlines: int
+    due_s: float | None
     retrying: tuple[tuple[str, int, str], ...]
 
 
@@ -86,7 +88,6 @@ class SagaApplier(Applier):
         self._kind: SagaType = saga_type(saga)
         self.name = kebab(self._kind.name)
         self.segments = saga.saga_segments
-        self._clock = settings.clock
         handlers = {
             event: handler
             for event in known_events(self._kind.events)
@@ -105,15 +106,15 @@ class SagaApplier(Applier):
                 commands, concurrency=concurrency, settings=settings, done=self._sent
             )
         self._owned: set[int] = set()
-        self._known: dict[str, int] = {}  # ids of stored commands and deadlines → segment
+        self._known: dict[str, int] = {}  # ids of stored commands → segment
         self._scanning = asyncio.Lock()
         self._gone: set[str] | None = None  # ids removed while a scan is under way
         self._outcomes: list[Outcome] = []
         self._outcomes_due = 0.0  # monotonic seconds
-        self._heap: list[tuple[float, str, int]] = []  # due, id, segment
+        self._due: dict[int, float] = {}  # by segment: when the next deadline is due
+        self._due_then: dict[int, float] = {}  # so it is after the commit
         self._tentative: list[SagaWork] = []
         self._taken: list[Outcome] = []
-        self._fired: list[tuple[float, str, int]] = []
         self._removed: list[str] = []
 
     @property
@@ -192,13 +193,13 @@ class SagaApplier(Applier):
             yield from steps
 
     def _work(self) -> SagaWork:
-        return SagaWork(self._kind, self.name, self.count, self._clock, service=self._service)
+        return SagaWork(self._kind, self.name, self.count, self.clock, service=self._service)
 
     # what is due: outcomes and deadlines ------------------------------------------------------
 
     def due_s(self) -> float | None:
         """See `Applier.due_s`."""
-        due = [entry[0] - self._clock() for entry in self._heap[:1]]
+        due = [] if self._due_at == math.inf else [self._due_at - self.clock()]
         if self._outcomes:
             due.append(self._outcomes_due - time.monotonic())
         return max(0.0, min(due)) if due else None
@@ -206,7 +207,11 @@ class SagaApplier(Applier):
     def due_synced(self) -> bool:
         """See `Applier.due_synced`: acknowledgements may be forgotten, what is decided may not."""
         refused = any(outcome.error is not None for outcome in self._outcomes)
-        return refused or bool(self._heap and self._heap[0][0] <= self._clock())
+        return refused or self._due_at <= self.clock()
+
+    @property
+    def _due_at(self) -> float:
+        return min(self._due.values(), default=math.inf)
 
     async def do_due(
         self, transaction: ViewTransaction, indices: Sequence[int], *, synced: bool
@@ -219,18 +224,10 @@ class SagaApplier(Applier):
         taken: list[Outcome] = []
         left: list[Outcome] = []
         for outcome in self._outcomes:
-            now = outcome.sent.segment in mine and (synced or outcome.error is None)
-            (taken if now else left).append(outcome)
+            handled = outcome.sent.segment in mine and (synced or outcome.error is None)
+            (taken if handled else left).append(outcome)
         self._outcomes = left
         self._taken += taken
-        due: list[tuple[float, str, int]] = []
-        kept: list[tuple[float, str, int]] = []
-        while synced and self._heap and self._heap[0][0] <= self._clock():
-            entry = heapq.heappop(self._heap)
-            (due if entry[2] in mine else kept).append(entry)
-        for entry in kept:
-            heapq.heappush(self._heap, entry)
-        self._fired += due
         acknowledged = [o.sent.row.id for o in taken if o.error is None]
         if acknowledged:
             await transaction.delete(PendingCommand, acknowledged)
@@ -238,8 +235,10 @@ class SagaApplier(Applier):
         refused = [o for o in taken if o.error is not None]
         if refused:
             await self._refused(transaction, refused)
-        if due:
-            await self._deadlines(transaction, [key for _, key, _ in due])
+        now = self.clock() if synced else -math.inf
+        for index in mine:
+            if self._due.get(index, math.inf) <= now:
+                await self._deadlines(transaction, index, now)
 
     async def _refused(self, transaction: ViewTransaction, refused: Sequence[Outcome]) -> None:
         ids = [outcome.sent.row.id for outcome in refused]
@@ -268,14 +267,12 @@ class SagaApplier(Applier):
         await transaction.delete(PendingCommand, ids)
         self._removed += ids
 
-    async def _deadlines(self, transaction: ViewTransaction, ids: Sequence[str]) -> None:
-        there = await transaction.load(SagaDeadline, ids)
-        now = self._clock()
-        for row in there.values():
-            if row.due > now:
-                continue  # it was set anew meanwhile
-            await transaction.delete(SagaDeadline, [row.id])
-            self._removed.append(row.id)
+    async def _deadlines(self, transaction: ViewTransaction, index: int, now: float) -> None:
+        """Handle the deadlines of a segment that are due, some at a time."""
+        where = {"queue": deadlines_of(saga_queue(self.name, index, self.count), until=now)}
+        page = await transaction.find(SagaDeadline, where=where, order_by="queue", limit=_PAGE)
+        await transaction.delete(SagaDeadline, [row.id for row in page.items])
+        for row in page.items:
             work = self._work()
             await work.load(transaction, [row.saga])
             handler = self._kind.deadlines.get(row.name)
@@ -288,6 +285,12 @@ class SagaApplier(Applier):
             else:
                 await work.save(transaction)
                 self._tentative.append(work)
+        self._due_then[index] = await self._next_due(transaction, index)
+
+    async def _next_due(self, views: ViewStore | ViewTransaction, index: int) -> float:
+        where = {"queue": deadlines_of(saga_queue(self.name, index, self.count))}
+        page = await views.find(SagaDeadline, where=where, order_by="queue", limit=1)
+        return page.items[0].due if page.items else math.inf
 
     def committed(self) -> None:
         """See `Applier.committed`: now commands are sent and deadlines run."""
@@ -295,9 +298,8 @@ class SagaApplier(Applier):
             self._known.pop(key, None)
             if self._gone is not None:
                 self._gone.add(key)
+        self._due |= self._due_then
         for work in self._tentative:
-            for key in work.called_off:
-                self._known.pop(key, None)
             for row, command in work.commands:
                 self._send(row, command)
             for deadline in work.deadlines:
@@ -307,9 +309,6 @@ class SagaApplier(Applier):
     def rolled_back(self) -> None:
         """See `Applier.rolled_back`."""
         self._outcomes = [o for o in self._taken if self._is_current(o)] + self._outcomes
-        for entry in self._fired:
-            if self._known.get(entry[1]) == entry[2]:
-                heapq.heappush(self._heap, entry)
         self._clear()
 
     def _is_current(self, outcome: Outcome) -> bool:
@@ -317,7 +316,7 @@ class SagaApplier(Applier):
         return outcome.sent.segment in self._owned and outcome.sent.row.id in self._known
 
     def _clear(self) -> None:
-        self._tentative, self._taken, self._fired, self._removed = [], [], [], []
+        self._tentative, self._taken, self._removed, self._due_then = [], [], [], {}
 
     # sending ----------------------------------------------------------------------------------
 
@@ -341,8 +340,10 @@ class SagaApplier(Applier):
     def _run(self, row: SagaDeadline) -> None:
         segment = segment_of_saga(row.saga, self.count)
         if segment in self._owned:
-            self._known[row.id] = segment
-            heapq.heappush(self._heap, (row.due, row.id, segment))
+            self._runs(segment, row.due)
+
+    def _runs(self, index: int, due: float) -> None:
+        self._due[index] = min(due, self._due.get(index, math.inf))
 
     # claims -----------------------------------------------------------------------------------
 
@@ -350,6 +351,8 @@ class SagaApplier(Applier):
         """See `Applier.claimed`: go on with the commands and deadlines that are stored."""
         for segment in segments:
             self._owned.add(segment.index)
+            await self._requeue_former(views, segment)
+            self._runs(segment.index, await self._next_due(views, segment.index))
             await self._scan(views, segment)
 
     async def refresh(self, views: ViewStore, segments: Sequence[Segment]) -> None:
@@ -359,9 +362,18 @@ class SagaApplier(Applier):
                 continue
             where = {"queue": saga_queue(self.name, segment.index, segment.count)}
             stored = await views.count(PendingCommand, where=where)
-            stored += await views.count(SagaDeadline, where=where)
+            self._runs(segment.index, await self._next_due(views, segment.index))
             if stored > sum(index == segment.index for index in self._known.values()):
                 await self._scan(views, segment)
+
+    async def _requeue_former(self, views: ViewStore, segment: Segment) -> None:
+        """Queue the deadlines that an earlier release has stored, without their time."""
+        where = {"queue": saga_queue(self.name, segment.index, segment.count)}
+        while rows := (await views.find(SagaDeadline, where=where, limit=_PAGE)).items:
+            async with views.transaction(synced=True) as transaction:
+                there = await transaction.load(SagaDeadline, [row.id for row in rows])
+                former = [row for row in there.values() if row.queue == where["queue"]]
+                await transaction.save([_requeued(self.name, row, self.count) for row in former])
 
     async def _scan(self, views: ViewStore, segment: Segment) -> None:
         async with self._scanning:  # one at a time, as they share `_gone`
@@ -372,28 +384,29 @@ class SagaApplier(Applier):
         gone: set[str] = set()
         self._gone = gone
         try:
-            for kind in (PendingCommand, SagaDeadline):
-                cursor = ""
-                while True:
-                    page = await views.find(kind, where=where, limit=_PAGE, cursor=cursor)
-                    for row in page.items:
-                        if row.id in gone or row.id in self._known:
-                            continue
-                        if isinstance(row, PendingCommand):
-                            self._send(row, decode_command(row, self._kind.cls))
-                        else:
-                            self._run(row)
-                    cursor = page.next
-                    if not cursor:
-                        break
+            cursor = ""
+            while True:
+                page = await views.find(PendingCommand, where=where, limit=_PAGE, cursor=cursor)
+                for row in page.items:
+                    if row.id not in gone and row.id not in self._known:
+                        self._send(row, decode_command(row, self._kind.cls))
+                cursor = page.next
+                if not cursor:
+                    break
         finally:
             self._gone = None
 
     async def resized(self, transaction: ViewTransaction, before: int, count: int) -> None:
         """See `Applier.resized`: commands and deadlines go to the new segments of their sagas."""
         for index in range(before):
-            where = {"queue": saga_queue(self.name, index, before)}
-            for kind in (PendingCommand, SagaDeadline):
+            queue = saga_queue(self.name, index, before)
+            moved: list[tuple[type[View], str | Range]] = [
+                (PendingCommand, queue),
+                (SagaDeadline, queue),
+                (SagaDeadline, deadlines_of(queue)),
+            ]
+            for kind, which in moved:
+                where = {"queue": which}
                 while rows := (await transaction.find(kind, where=where, limit=_PAGE)).items:
                     await transaction.save([_requeued(self.name, row, count) for row in rows])
 
@@ -403,8 +416,7 @@ class SagaApplier(Applier):
         self._owned -= gone
         self._outcomes = [o for o in self._outcomes if o.sent.segment not in gone]
         self._known = {key: index for key, index in self._known.items() if index not in gone}
-        self._heap = [entry for entry in self._heap if entry[2] not in gone]
-        heapq.heapify(self._heap)
+        self._due = {index: due for index, due in self._due.items() if index not in gone}
         if self._sender is not None:
             self._sender.drop(gone)
 
@@ -419,7 +431,7 @@ class SagaApplier(Applier):
         return SagaStatus(
             waiting=len(waiting),
             in_flight=self._sender.in_flight if self._sender is not None else 0,
-            deadlines=len(self._heap),
+            due_s=None if self._due_at == math.inf else max(0.0, self._due_at - self.clock()),
             retrying=tuple((o.row.id, o.tries, o.error) for o in waiting if o.tries),
         )
 
@@ -444,4 +456,6 @@ class SagaApplier(Applier):
 def _requeued(processor: str, row: PendingCommand | SagaDeadline, count: int) -> View:
     """Return a row where the segment of its saga finds it."""
     queue = saga_queue(processor, segment_of_saga(row.saga, count), count)
+    if isinstance(row, SagaDeadline):
+        queue = queued(queue, row.due)
     return msgspec.structs.replace(row, queue=queue)

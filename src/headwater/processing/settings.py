@@ -1,8 +1,5 @@
 """What can be set about a processor."""
 
-import time
-from collections.abc import Callable
-
 import msgspec
 
 
@@ -11,13 +8,11 @@ class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         page_size: how many events at most are handled in one transaction.
-        lease_s: a claim ends when it was not renewed for this long.
+        lease_s: a claim ends when it was not renewed for this long, by the view store's clock.
         renew_s: how often claims are renewed, and the work shared out anew.
         attempts: how often an event is tried before its sequence is parked.
         back_off_s, back_off_max_s: the pause after the first failure; it doubles up to the
             largest.
-        clock: wall clock, seconds since 1970 UTC, for leases and deadlines; the view store must
-            use the same.
     """
 
     page_size: int = 2000
@@ -26,7 +21,6 @@ class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 5
     back_off_s: float = 0.05
     back_off_max_s: float = 5.0
-    clock: Callable[[], float] = time.time
 
     def back_off(self, tries: int) -> float:
         """Return the pause after so many failed tries, seconds."""

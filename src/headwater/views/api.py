@@ -30,6 +30,10 @@ class Range(msgspec.Struct, frozen=True):
     most: Any = None
 
 
+LEASE_S_MAX = 3600.0
+"""The longest lease; one that ends later than that was given by a clock that was wrong."""
+
+
 class ViewPage(msgspec.Struct, frozen=True):
     """Some views in order; ``next`` is the cursor of the following page, empty at the end."""
 
@@ -46,7 +50,7 @@ class Segment(msgspec.Struct, frozen=True):
         index, count: this is share ``index`` of ``count``.
         token: how far it has come; opaque to the store (the processor's own JSON text).
         owner: who holds the claim, empty when nobody does.
-        lease_until: when the claim ends, seconds since 1970 UTC.
+        lease_until: when the claim ends by the store's clock, seconds since 1970 UTC.
         fence: rises with every change of owner, also over a `ViewStore.drop_generation`.
     """
 
@@ -58,6 +62,10 @@ class Segment(msgspec.Struct, frozen=True):
     owner: str = ""
     lease_until: float = 0.0
     fence: int = 0
+
+    def is_held(self, now: float) -> bool:
+        """Whether somebody holds it at a time of the store's clock."""
+        return self.owner != "" and now < self.lease_until <= now + LEASE_S_MAX
 
 
 class ViewTransaction(Protocol):
@@ -280,10 +288,18 @@ class ViewStore(Protocol):
         Of all generations; ordered by processor, generation and index.
         """
 
+    async def now(self) -> float:
+        """Return the time of the store's clock, by which leases end: seconds since 1970 UTC.
+
+        It is one for all who share the store, and no clock of theirs that is set anew moves it.
+        """
+
     async def claim(
         self, segment: Segment, *, owner: str, lease_s: float, restarted: bool = False
     ) -> Segment | None:
         """Take a segment that nobody holds (or whose lease has ended), with a risen fence.
+
+        ``lease_s`` is at most `LEASE_S_MAX`; a lease that is longer counts as ended.
 
         ``restarted`` also takes one that somebody of the same name holds, whatever its lease: for
         a process that has just started, so that a claim of this name is left from its former

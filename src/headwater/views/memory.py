@@ -32,9 +32,10 @@ _NAME = "memory"
 class MemoryViewStore:
     """A `ViewStore` of one process that is gone with it."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
-        """Start empty; leases end by this clock (seconds since 1970 UTC)."""
-        self._clock = clock
+    def __init__(self, *, clock: Callable[[], float] | None = None) -> None:
+        """Start empty; leases end by this clock (seconds since 1970 UTC), or one never set."""
+        began = time.time() - time.monotonic()
+        self._clock = clock or (lambda: began + time.monotonic())
         self._tables: dict[TableId, Table] = {}
         self._shapes: dict[tuple[str, int], tuple[str, tuple[str, ...]]] = {}
         self._active_views: dict[str, int] = {}
@@ -148,7 +149,7 @@ class MemoryViewStore:
         async with self._write():
             check_droppable(processor, generation, self._actives(processor, names))
             former, now = self.segments_of(processor, generation), self._clock()
-            if any(segment.owner and segment.lease_until > now for segment in former):
+            if any(segment.is_held(now) for segment in former):
                 return False
             for name in names:
                 self._drop((name, generation))
@@ -180,6 +181,11 @@ class MemoryViewStore:
             (s for s in self._segments.values() if processor in {"", s.processor}), key=_id
         )
 
+    async def now(self) -> float:
+        """See `ViewStore.now`."""
+        self._check_open()
+        return self._clock()
+
     async def claim(
         self, segment: Segment, *, owner: str, lease_s: float, restarted: bool = False
     ) -> Segment | None:
@@ -190,7 +196,7 @@ class MemoryViewStore:
             if found is None:
                 return None
             mine = restarted and found.owner == owner
-            if found.owner and found.lease_until > now and not mine:
+            if found.is_held(now) and not mine:
                 return None
             return self._put(found, owner=owner, lease_until=now + lease_s, fence=found.fence + 1)
 

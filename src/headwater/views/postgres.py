@@ -218,6 +218,10 @@ class PostgresViewStore:
         """See `ViewStore.segments`."""
         return await self._database.read(lambda c: postgres_segments.list_segments(c, processor))
 
+    async def now(self) -> float:
+        """See `ViewStore.now`."""
+        return await self._database.now() if self._clock is None else self._clock()
+
     async def claim(
         self, segment: Segment, *, owner: str, lease_s: float, restarted: bool = False
     ) -> Segment | None:

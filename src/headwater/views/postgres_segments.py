@@ -8,7 +8,7 @@ import msgspec
 from headwater._sql.postgres_commits import Found
 from headwater._sql.resources import statements
 from headwater.errors import ClaimLost
-from headwater.views.api import Segment
+from headwater.views.api import LEASE_S_MAX, Segment
 from headwater.views.doubts import Claim, claim_of
 
 _SQL = statements("headwater.views", "postgres_segments.sql")
@@ -58,7 +58,8 @@ async def claim(
     ``now`` None: by the database's clock.
     """
     key = (segment.processor, segment.generation, segment.index, segment.count)
-    row = await connection.fetchrow(_SQL["claim"], *key, owner, float(lease_s), now, restarted)
+    values = (owner, float(lease_s), now, restarted, LEASE_S_MAX)
+    row = await connection.fetchrow(_SQL["claim"], *key, *values)
     return None if row is None else Segment(*row)
 
 
@@ -155,7 +156,7 @@ async def drop_older(connection: Any, processor: str, generation: int) -> None:
 async def drop_idle(connection: Any, processor: str, generation: int, *, now: float | None) -> bool:
     """Remove the segments of a generation unless somebody holds one; under the lock."""
     former = await lock_segments(connection, processor, generation)
-    if await connection.fetchval(_SQL["held"], processor, generation, now):
+    if await connection.fetchval(_SQL["held"], processor, generation, now, LEASE_S_MAX):
         return False
     await connection.execute(_SQL["drop"], processor, generation)
     if former:

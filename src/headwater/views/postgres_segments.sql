@@ -43,7 +43,10 @@ FOR UPDATE
 SELECT EXISTS (
     SELECT FROM view_segments
     WHERE processor = $1 AND generation = $2 AND owner <> ''
-      AND lease_until > coalesce($3, extract(epoch FROM clock_timestamp())::double precision))
+      AND lease_until > now.now AND lease_until <= now.now + $4)
+FROM (
+    SELECT coalesce($3, extract(epoch FROM clock_timestamp())::double precision) AS now
+) AS now
 
 -- name: put
 INSERT INTO view_segments
@@ -64,7 +67,9 @@ WHERE (processor, generation, number, count) IN (
     FROM view_segments
     WHERE processor = $1 AND generation = $2 AND number = $3 AND count = $4
       AND (owner = '' OR ($8 AND owner = $5)
-           OR lease_until <= coalesce($7, extract(epoch FROM clock_timestamp())::double precision))
+           OR lease_until <= coalesce($7, extract(epoch FROM clock_timestamp())::double precision)
+           OR lease_until - $9
+              > coalesce($7, extract(epoch FROM clock_timestamp())::double precision))
     FOR UPDATE SKIP LOCKED)
 RETURNING processor, generation, number, count, token, owner, lease_until, fence
 

@@ -5,7 +5,6 @@ connection, one transaction at a time. Between processes SQLite's write lock doe
 """
 
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -18,7 +17,7 @@ from headwater._sql.sqlite_owner import owner, settle_owner
 from headwater._sql.wake import Pace
 from headwater.errors import StoreUnavailable
 from headwater.messages import Textual
-from headwater.views import sqlite_generations, sqlite_segments
+from headwater.views import sqlite_clock, sqlite_generations, sqlite_segments
 from headwater.views.api import Segment, ViewPage
 from headwater.views.doubts import Doubts
 from headwater.views.exclusive import Exclusive
@@ -33,7 +32,7 @@ V = TypeVar("V", bound=View)
 T = TypeVar("T")
 
 _ROOM = "views"
-_MIGRATIONS = ("sqlite_1.sql", "sqlite_fences_2.sql")
+_MIGRATIONS = ("sqlite_1.sql", "sqlite_fences_2.sql", "sqlite_clock_3.sql")
 _DIRECT_KEYS_MAX = 20
 
 
@@ -60,7 +59,7 @@ class SQLiteViewStore:
         cls,
         path: str | Path,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         busy_timeout_s: float = 10.0,
     ) -> Self:
         """Open the store in a file, which is made if missing.
@@ -68,6 +67,7 @@ class SQLiteViewStore:
         Args:
             path: the file.
             clock: tells when leases end, seconds since 1970 UTC; the same for all who share it.
+                None: that of the file, see `sqlite_clock`.
             busy_timeout_s: how long to wait while another process writes.
 
         Raises:
@@ -80,11 +80,12 @@ class SQLiteViewStore:
             busy_timeout_s=busy_timeout_s,
         )
         try:
+            ticks = clock if clock is not None else await database.write(sqlite_clock.settled)
             writer = await Writer.open(database, busy_timeout_s=busy_timeout_s)
         except BaseException:
             await database.close()
             raise
-        return cls(database, writer, clock)
+        return cls(database, writer, ticks)
 
     async def ensure(
         self,
@@ -214,6 +215,10 @@ class SQLiteViewStore:
     async def segments(self, processor: str = "") -> list[Segment]:
         """See `ViewStore.segments`."""
         return await self._database.read_here(lambda c: sqlite_segments.list_segments(c, processor))
+
+    async def now(self) -> float:
+        """See `ViewStore.now`."""
+        return self._clock()
 
     async def claim(
         self, segment: Segment, *, owner: str, lease_s: float, restarted: bool = False

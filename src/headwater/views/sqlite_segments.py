@@ -8,7 +8,7 @@ import msgspec
 
 from headwater._sql.resources import statements
 from headwater.errors import ClaimLost
-from headwater.views.api import Segment
+from headwater.views.api import LEASE_S_MAX, Segment
 
 _json = msgspec.json.Encoder().encode
 _SQL = statements("headwater.views", "sqlite_segments.sql")
@@ -50,6 +50,7 @@ def claim(
         "owner": owner,
         "lease_s": lease_s,
         "now": now,
+        "lease_s_max": LEASE_S_MAX,
         "restarted": restarted,
     }
     row = connection.execute(_SQL["claim"], bindings).fetchone()
@@ -130,7 +131,7 @@ def drop_older(connection: apsw.Connection, processor: str, generation: int) -> 
 def drop_idle(connection: apsw.Connection, processor: str, generation: int, *, now: float) -> bool:
     """Remove the segments of a generation unless somebody holds one."""
     former = of_generation(connection, processor, generation)
-    if any(segment.owner and segment.lease_until > now for segment in former):
+    if any(segment.is_held(now) for segment in former):
         return False
     which = {"processor": processor, "generation": generation}
     connection.execute(_SQL["drop"], which)

@@ -33,7 +33,8 @@ VALUES (:processor, :generation, :number, :count, :token, :owner, :lease_until, 
 UPDATE view_segments
 SET owner = :owner, lease_until = :now + :lease_s, fence = fence + 1
 WHERE processor = :processor AND generation = :generation AND number = :number AND count = :count
-  AND (owner = '' OR lease_until <= :now OR (:restarted AND owner = :owner))
+  AND (owner = '' OR lease_until <= :now OR lease_until > :now + :lease_s_max
+       OR (:restarted AND owner = :owner))
 RETURNING processor, generation, number, count, token, owner, lease_until, fence
 
 -- name: renew

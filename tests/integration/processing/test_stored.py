@@ -347,7 +347,7 @@ class Pumps:
     def __init__(self, stores: Stores) -> None:
         self.stores = stores
         self.sent: list[str] = []
-        self.settings = msgspec.structs.replace(QUICK, clock=stores.clock)
+        self.settings = QUICK
         self.wrong: dict[str, Exception] = {}
 
     async def send(self, command: Any, *, idempotency_key: str = "") -> CommandResult:
