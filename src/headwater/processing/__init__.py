@@ -1,5 +1,6 @@
 """Processing: processors, projections, sagas, relay, dead letters, replay and rebuild."""
 
+from headwater.modelling.policies import Retry
 from headwater.processing.admin import ProcessorAdmin, ProcessorStatus, Retried, SegmentStatus
 from headwater.processing.applier import Applier
 from headwater.processing.bus_source import BusSource
@@ -11,7 +12,7 @@ from headwater.processing.declarations import (
     event_handler,
 )
 from headwater.processing.message import EventMessage
-from headwater.processing.processor import LaneStatus, LocalStatus, Processor
+from headwater.processing.processor import LaneStatus, LocalStatus, Processor, WaitingStatus
 from headwater.processing.rebuild import RebuildProgress, rebuild
 from headwater.processing.relay import Relay, RelayStatus, relays_of
 from headwater.processing.saga_processor import SagaProcessor, saga_applier
@@ -37,12 +38,14 @@ __all__ = [
     "Relay",
     "RelayStatus",
     "Retried",
+    "Retry",
     "SagaProcessor",
     "SagaStatus",
     "SegmentStatus",
     "Source",
     "StoreSource",
     "ViewReader",
+    "WaitingStatus",
     "event_handler",
     "rebuild",
     "relays_of",

@@ -1,26 +1,34 @@
 """What a worker does with events: the interface that projections and sagas fill in."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from headwater.errors import Unavailable, UnknownMessage
+from headwater.modelling.policies import Retry, Start
 from headwater.processing.dead_letters import DeadLetter
-from headwater.processing.sources import RawEvent, Source, SourcePage
+from headwater.processing.failures import is_of_callee
+from headwater.processing.sources import EventId, RawEvent, Source, SourcePage, event_id
 from headwater.views import Segment, View, ViewStore, ViewTransaction
 
 
 class EventFailed(Exception):
     """A handler raised; carries which event it was. Never leaves this room."""
 
-    def __init__(self, event: RawEvent, cause: Exception) -> None:
+    def __init__(self, event: RawEvent, cause: BaseException) -> None:
         """Blame an event."""
         super().__init__(str(cause))
         self.event = event
         self.cause = cause
 
-    @property
-    def transient(self) -> bool:
-        """Whether something was merely away, so that trying again will help."""
-        return isinstance(self.cause, Unavailable)
+
+def failed(event: RawEvent, error: BaseException) -> EventFailed:
+    """Return who is to blame for an error of a handler: its event.
+
+    Raises:
+        BaseException: the error, if it is the end of this very task.
+    """
+    if not is_of_callee(error):
+        raise error
+    return EventFailed(event, error)
 
 
 class Applier:
@@ -31,6 +39,9 @@ class Applier:
     views: tuple[type[View], ...] = ()
     shared_views: tuple[type[View], ...] = ()
     replayable: bool = True
+    tells_replays: bool = False  # some handler wants to know whether an event is replayed
+    start: Start = ""  # where it begins; empty: nothing was said
+    policy: Retry | None = None  # how often events are tried; None: as the settings say
     isolated: bool = False  # handlers may take long, outside of the transactions: see `outside`
     synced: bool = False  # commits with events must survive the machine, as others hear of them
 
@@ -61,15 +72,25 @@ class Applier:
         """Return what must be handled in order."""
         return self.source.sequence_of(event)
 
-    async def outside(self, event: RawEvent) -> None:
+    def segment_of(self, event: RawEvent, sequence: str, count: int) -> int:  # noqa: ARG002
+        """Return the segment of an event that was parked with a sequence."""
+        return self.source.segment_of(event, count)
+
+    async def outside(self, event: RawEvent, *, replaying: bool = False) -> None:
         """Run those handlers of an event that take no part in the transaction, before it.
 
         Raises:
             EventFailed: one of them failed.
         """
 
-    async def apply(self, transaction: ViewTransaction, events: Sequence[RawEvent]) -> None:
-        """Handle events in order.
+    async def apply(
+        self,
+        transaction: ViewTransaction,
+        events: Sequence[RawEvent],
+        *,
+        replayed: Container[EventId] = (),
+    ) -> None:
+        """Handle events in order; ``replayed`` are those of them that are handled once more.
 
         Raises:
             EventFailed: one of them failed; the transaction must be rolled back.
@@ -89,7 +110,8 @@ class Applier:
                     return
                 raise EventFailed(letter.event, UnknownMessage(name=letter.event.type))
             try:
-                await self.apply(transaction, [letter.event])
+                replayed = {event_id(letter.event)} if letter.replaying else ()
+                await self.apply(transaction, [letter.event], replayed=replayed)
             except (EventFailed, Unavailable):
                 raise
             except Exception as error:

@@ -11,13 +11,16 @@ from headwater.errors import HeadwaterError, Unavailable
 from headwater.messages import ConsistencyToken
 from headwater.processing.applier import Applier
 from headwater.processing.claims import Claims, ProcessorMember, successor_of
-from headwater.processing.dead_letters import DeadLetter, describe, forget_former
+from headwater.processing.dead_letters import DeadLetter, forget_former
 from headwater.processing.declarations import EventHandlers
+from headwater.processing.failures import describe
 from headwater.processing.progress import Progress
 from headwater.processing.projector import applier_of
+from headwater.processing.replaying import first_token, replaying
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
 from headwater.processing.sources import Source
 from headwater.processing.swap import Swap
+from headwater.processing.tokens import Token
 from headwater.processing.worker import Worker
 from headwater.views import Segment, ViewStore
 
@@ -29,7 +32,7 @@ _STOP_S = 10.0  # a handler that has not returned by then is cancelled
 class LaneStatus(msgspec.Struct, frozen=True):
     """Segments of this process that are equally far.
 
-    ``error`` and ``attempts`` tell of an event that is being retried.
+    ``error`` and ``attempts`` tell why they cannot go on at the moment.
     """
 
     segments: tuple[int, ...]
@@ -44,6 +47,15 @@ class LaneStatus(msgspec.Struct, frozen=True):
         return max(0, self.head - self.position)
 
 
+class WaitingStatus(msgspec.Struct, frozen=True):
+    """A sequence that waits for its next try, ``due`` in seconds since 1970 UTC, and why."""
+
+    sequence: str
+    due: float
+    attempts: int
+    error: str
+
+
 class LocalStatus(msgspec.Struct, frozen=True):
     """What a processor does in this process.
 
@@ -53,6 +65,9 @@ class LocalStatus(msgspec.Struct, frozen=True):
         lanes: its segments, by how far they are.
         handled: events handled since the start.
         parked: sequences that are known to be parked.
+        waiting: sequences here that are tried again by themselves, the next ones first.
+        failures: tries of events that failed since the start.
+        retries: letters that were tried again since the start.
         failure: what keeps it from working at the moment, empty when nothing does.
     """
 
@@ -62,6 +77,9 @@ class LocalStatus(msgspec.Struct, frozen=True):
     handled: int
     parked: int
     failure: str
+    waiting: tuple[WaitingStatus, ...] = ()
+    failures: int = 0
+    retries: int = 0
 
 
 class Processor:
@@ -95,6 +113,7 @@ class Processor:
         self.source = self.applier.source
         self.views = views
         self.owner = owner
+        settings = msgspec.structs.replace(settings, retry=self.applier.policy or settings.retry)
         self._settings = settings
         self._fixed = generation
         self.claims = Claims(self.name, self.source, views, owner=owner, settings=settings)
@@ -184,13 +203,23 @@ class Processor:
                     attempts=lane.tries,
                 )
             )
+        waiting = sorted(
+            (one for worker in workers for one in worker.retries.waiting.values()),
+            key=lambda one: one.due,
+        )
+        parked = {s for worker in workers for s in worker.committer.parked}
         return LocalStatus(
             name=self.name,
             generation=self.claims.generation,
             lanes=tuple(lanes),
             handled=sum(worker.committer.handled for worker in workers),
-            parked=len({s for worker in workers for s in worker.committer.parked}),
+            parked=len(parked.difference(one.sequence for one in waiting)),
             failure=next((w.failure for w in workers if w.failure), self._trouble),
+            waiting=tuple(
+                WaitingStatus(one.sequence, one.due, one.attempts, one.error) for one in waiting
+            ),
+            failures=sum(worker.retries.failures for worker in workers),
+            retries=sum(worker.retries.retried for worker in workers),
         )
 
     def _worker(self, only: int | None) -> Worker:
@@ -249,6 +278,18 @@ class Processor:
             return working > active
         return count != self.claims.count
 
+    async def _beginning(self, segments: Sequence[Segment], working: int, active: int) -> Token:
+        """Return where the segments of a generation begin, if they are yet to be made.
+
+        Raises:
+            ConfigurationError: see `first_token`.
+        """
+        if any(segment.generation == working for segment in segments):
+            return self.source.start()
+        if working == active:
+            return await first_token(self.applier)
+        return await replaying(self.source, self.source.start())
+
     async def _look(self) -> None:
         """See which generation is to be worked on, and take our share of it."""
         segments = await self.views.segments(self.name)
@@ -263,7 +304,9 @@ class Processor:
             else:
                 await forget_former(self.views, self.name, working)
             wanted = sum(s.generation == active for s in segments) or self.applier.segments
-            await self.claims.open(working, wanted)
+            await self.claims.open(
+                working, wanted, await self._beginning(segments, working, active)
+            )
             segments = await self.views.segments(self.name)
         await self.claims.share(segments)
         if not self._fixed:

@@ -11,7 +11,7 @@ import msgspec
 from headwater.dispatch import CommandBus
 from headwater.errors import HeadwaterError, IdempotencyKeyReused
 from headwater.messages import Command, handling
-from headwater.processing.dead_letters import describe
+from headwater.processing.failures import describe, is_of_callee
 from headwater.processing.saga_views import PendingCommand
 from headwater.processing.settings import ProcessorSettings
 
@@ -39,7 +39,7 @@ class Outcome(msgspec.Struct, frozen=True):
     error: HeadwaterError | None = None
 
 
-def ends(error: Exception) -> bool:
+def ends(error: BaseException) -> bool:
     """Whether a command is not sent again after an error.
 
     It is when a handler decided about it, and when its key belongs to another command, which no
@@ -160,18 +160,20 @@ class Sender:
                 self._end(lane)
             self._done(Outcome(outgoing, error if isinstance(error, HeadwaterError) else None))
 
-    async def _send(self, outgoing: Outgoing) -> Exception | None:
+    async def _send(self, outgoing: Outgoing) -> BaseException | None:
         row = outgoing.row
         if isinstance(outgoing.command, Exception):
             return outgoing.command
         try:
             with handling(row.cause):
                 await self._bus.send(outgoing.command, idempotency_key=row.idempotency_key)
-        except Exception as error:  # noqa: BLE001  # each kind has its consequence
-            return error
+        except BaseException as error:
+            if not is_of_callee(error):
+                raise
+            return error  # each kind has its consequence
         return None
 
-    def _again_later(self, lane: _Lane, outgoing: Outgoing, error: Exception) -> None:
+    def _again_later(self, lane: _Lane, outgoing: Outgoing, error: BaseException) -> None:
         outgoing.tries += 1
         outgoing.error = describe(error)
         if outgoing.tries == 1:

@@ -3,7 +3,7 @@
 import asyncio
 import heapq
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -12,10 +12,11 @@ from headwater.dispatch import CommandBus
 from headwater.messages import Command, metadata_of
 from headwater.messages.inheritance import known_events
 from headwater.modelling.saga import Saga, SagaHandler, SagaType, saga_type
-from headwater.processing.applier import Applier, EventFailed
+from headwater.processing.applier import Applier, EventFailed, failed
 from headwater.processing.dead_letters import DeadLetter
 from headwater.processing.declarations import kebab
 from headwater.processing.entries import Entry, chosen, entries_of
+from headwater.processing.failures import is_of_callee
 from headwater.processing.saga_commands import decode_command, letter_of_saga
 from headwater.processing.saga_sender import Outcome, Outgoing, Sender
 from headwater.processing.saga_shares import divided, saga_of, share_of
@@ -28,7 +29,7 @@ from headwater.processing.saga_views import (
     segment_of_saga,
 )
 from headwater.processing.settings import ProcessorSettings
-from headwater.processing.sources import RawEvent, Source, SourcePage
+from headwater.processing.sources import EventId, RawEvent, Source, SourcePage
 from headwater.views import Segment, View, ViewStore, ViewTransaction
 
 _PAGE = 1000
@@ -86,6 +87,7 @@ class SagaApplier(Applier):
         self._kind: SagaType = saga_type(saga)
         self.name = kebab(self._kind.name)
         self.segments = saga.saga_segments
+        self.start, self.policy = saga.saga_start, saga.saga_retry
         self._clock = settings.clock
         handlers = {
             event: handler
@@ -152,7 +154,17 @@ class SagaApplier(Applier):
         except EventFailed:  # it will fail again where it is counted
             return (raw.stream,)
 
-    async def apply(self, transaction: ViewTransaction, events: Sequence[RawEvent]) -> None:
+    def segment_of(self, event: RawEvent, sequence: str, count: int) -> int:  # noqa: ARG002
+        """See `Applier.segment_of`."""
+        return segment_of_saga(sequence, count)
+
+    async def apply(
+        self,
+        transaction: ViewTransaction,
+        events: Sequence[RawEvent],
+        *,
+        replayed: Container[EventId] = (),  # noqa: ARG002  # sagas go on where they were
+    ) -> None:
         """See `Applier.apply`."""
         steps = list(self._steps(events))
         if not steps:
@@ -168,8 +180,8 @@ class SagaApplier(Applier):
                 work.begin(saga, f"{origin}.{step.part}" if step.part else origin)
             try:
                 work.step(saga, metadata_of(raw), handler.function, step.event)
-            except Exception as error:
-                raise EventFailed(raw, error) from error
+            except BaseException as error:
+                raise failed(raw, error) from error
         await work.save(transaction)
         self._tentative.append(work)
 
@@ -187,8 +199,8 @@ class SagaApplier(Applier):
                     for saga in handler.keys(event)
                     if only in {"", saga}
                 ]
-            except Exception as error:
-                raise EventFailed(raw, error) from error
+            except BaseException as error:
+                raise failed(raw, error) from error
             yield from steps
 
     def _work(self) -> SagaWork:
@@ -254,12 +266,14 @@ class SagaApplier(Applier):
             found = refusal_step(self._kind, command, error) if error.decided else None
             work = self._work()
             await work.load(transaction, [row.saga])
-            cause: Exception = error
+            cause: BaseException = error
             if found is not None and work.exists(row.saga):
                 try:
                     work.step(row.saga, row.cause, found[0], command, found[1])
-                except Exception as raised:  # noqa: BLE001  # it is pure: it would always raise
-                    cause, found = raised, None
+                except BaseException as raised:
+                    if not is_of_callee(raised):
+                        raise
+                    cause, found = raised, None  # it is pure: it would always raise
             if found is None or (not work.exists(row.saga) and not work.touched(row.saga)):
                 await transaction.save([letter_of_saga(self.name, row, cause)])
             else:
@@ -283,7 +297,9 @@ class SagaApplier(Applier):
                 continue
             try:
                 work.step(row.saga, row.cause, handler)
-            except Exception as raised:  # noqa: BLE001  # it is pure: it would always raise
+            except BaseException as raised:
+                if not is_of_callee(raised):
+                    raise  # else: it is pure, so it would always raise
                 await transaction.save([letter_of_saga(self.name, row, raised)])
             else:
                 await work.save(transaction)

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from headwater.modelling.policies import Retry
+
 
 class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How a processor works.
@@ -13,9 +15,12 @@ class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True):
         page_size: how many events at most are handled in one transaction.
         lease_s: a claim ends when it was not renewed for this long.
         renew_s: how often claims are renewed, and the work shared out anew.
-        attempts: how often an event is tried before its sequence is parked.
-        back_off_s, back_off_max_s: the pause after the first failure; it doubles up to the
-            largest.
+        retry: how often an event is tried before its sequence is parked; handlers and sagas may
+            say otherwise.
+        waiting_max: so many sequences of a segment may wait for their next try; if more fail, the
+            segment itself waits.
+        back_off_s, back_off_max_s: what is away is tried again after the first pause, which
+            doubles up to the largest.
         clock: wall clock, seconds since 1970 UTC, for leases and deadlines; the view store must
             use the same.
     """
@@ -23,7 +28,8 @@ class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True):
     page_size: int = 2000
     lease_s: float = 3.0
     renew_s: float = 1.0
-    attempts: int = 5
+    retry: Retry = Retry()
+    waiting_max: int = 1000
     back_off_s: float = 0.05
     back_off_max_s: float = 5.0
     clock: Callable[[], float] = time.time
