@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from headwater.errors import ConfigurationError, InvalidInput
-from headwater.processing.applier import Applier, EventFailed
+from headwater.processing.applier import Applier, EventFailed, Outbox
 from headwater.processing.claims import successor_of
 from headwater.processing.committer import marked
 from headwater.processing.dead_letters import (
@@ -59,6 +59,7 @@ class ProcessorStatus(msgspec.Struct, frozen=True):
         dead_letters: how many letters there are, those behind others included.
         parked: sequences that wait for a person.
         waiting: sequences that are tried again by themselves.
+        outbox: a saga's commands that wait to be sent or acknowledged.
     """
 
     name: str
@@ -68,6 +69,7 @@ class ProcessorStatus(msgspec.Struct, frozen=True):
     dead_letters: int
     parked: int = 0
     waiting: int = 0
+    outbox: Outbox = Outbox()
 
 
 class Retried(msgspec.Struct, frozen=True):
@@ -144,6 +146,7 @@ class ProcessorAdmin:
             dead_letters=count,
             parked=len(first) - waiting,
             waiting=waiting,
+            outbox=await self._applier.outbox(self._views, len(found)),
         )
 
     async def reset(self, *, position: int | None = None, time_us: int | None = None) -> None:

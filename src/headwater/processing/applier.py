@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Container, Sequence
 
+import msgspec
+
 from headwater.errors import Unavailable, UnknownMessage
 from headwater.modelling.policies import Retry, Start
 from headwater.processing.dead_letters import DeadLetter
@@ -31,6 +33,28 @@ def failed(event: RawEvent, error: BaseException) -> EventFailed:
     return EventFailed(event, error)
 
 
+class Busy(msgspec.Struct, frozen=True):
+    """A handler that is at work on an event, ``since`` a moment of the monotonic clock."""
+
+    handler: str
+    type: str
+    stream: str
+    position: int
+    since: float
+
+
+class Outbox(msgspec.Struct, frozen=True):
+    """Commands that wait to be sent or acknowledged.
+
+    ``since`` is when the oldest was decided, seconds since 1970 UTC, and ``reason`` why it is still
+    here, empty when it was not tried often yet.
+    """
+
+    commands: int = 0
+    since: float = 0.0
+    reason: str = ""
+
+
 class Applier:
     """What a worker does with events. The hooks after `apply` serve runtimes with more to do."""
 
@@ -46,9 +70,13 @@ class Applier:
     synced: bool = False  # commits with events must survive the machine, as others hear of them
 
     def __init__(self, source: Source) -> None:
-        """Work for a source; ``wake`` and ``count`` are set by who runs it."""
+        """Work for a source; ``wake`` and ``count`` are set by who runs it.
+
+        ``busy`` are the handlers that may take long and are at work.
+        """
         self.source = source
         self.wake: Callable[[], None] = lambda: None
+        self.busy: dict[object, Busy] = {}
         self.count = 1
 
     @property
@@ -117,6 +145,10 @@ class Applier:
             except Exception as error:
                 raise EventFailed(letter.event, error) from error
 
+    async def outbox(self, views: ViewStore, count: int) -> Outbox:  # noqa: ARG002
+        """Return what is still to be sent of ``count`` segments."""
+        return Outbox()
+
     async def resized(self, transaction: ViewTransaction, before: int, count: int) -> None:
         """Segments are being split or merged in a transaction: move what belongs to them."""
 
@@ -150,3 +182,21 @@ class Applier:
 
     async def close(self) -> None:
         """Stop whatever runs beside the transactions."""
+
+
+class Gone(Applier):
+    """The applier of a processor that has letters, and that nobody declares any more."""
+
+    def __init__(self, source: Source, name: str) -> None:
+        """Handle nothing, under a name."""
+        super().__init__(source)
+        self.name = name
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """See `Applier.types`."""
+        return ()
+
+    def wants(self, name: str) -> bool:  # noqa: ARG002
+        """See `Applier.wants`."""
+        return False

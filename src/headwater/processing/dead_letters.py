@@ -172,6 +172,12 @@ async def letters(
             return
 
 
+async def processors_with_letters(views: ViewStore) -> set[str]:
+    """Return the names of all processors that have letters in a view store."""
+    await views.ensure([DeadLetter])
+    return {letter.queue.rpartition("@")[0] async for letter in letters(views)}
+
+
 async def still_parked(
     views: ViewReader | ViewTransaction, queue: str, sequences: Collection[str]
 ) -> set[str]:

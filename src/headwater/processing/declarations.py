@@ -179,7 +179,9 @@ class EventHandlers:
     shares the work is divided when the processor is first started; later: `ProcessorAdmin.resize`),
     ``source`` (what it follows: the service's own store, or the event bus), ``retry`` (how often
     an event that fails is tried, if not as the settings say), ``start`` (where it begins when it
-    is first started: ``"beginning"``, ``"now"``, or a time; to be said where there is a history).
+    is first started: ``"beginning"``, ``"now"``, or a time; to be said where there is a history),
+    ``timeout_s`` (how long a free-form handler may take; None: as long as it likes. Then it counts
+    as waiting for something that is away: it is cancelled, and tried again).
     """
 
     name: ClassVar[str] = ""
@@ -187,6 +189,7 @@ class EventHandlers:
     source: ClassVar[Literal["store", "bus"]] = "store"
     retry: ClassVar[Retry | None] = None
     start: ClassVar[Start] = ""
+    timeout_s: ClassVar[float | None] = None
     keeps_views: ClassVar[bool] = False
     view_types: ClassVar[tuple[type[View], ...]] = ()
 

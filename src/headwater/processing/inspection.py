@@ -88,6 +88,10 @@ def check_declaration(cls: type[EventHandlers]) -> None:
         raise DeclarationError(
             subject=cls.__name__, reason=f'source must be "store" or "bus", got {cls.source!r}'
         )
+    if cls.timeout_s is not None and cls.timeout_s <= 0:
+        raise DeclarationError(
+            subject=cls.__name__, reason=f"timeout_s must be above 0, or None, got {cls.timeout_s}"
+        )
     check_policies(cls.__name__, cls.retry, cls.start)
     if cls.keeps_views and cls.start:
         reason = "a projection always begins at the beginning: leave start out"

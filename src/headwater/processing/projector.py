@@ -1,16 +1,19 @@
 """From events to changes of views: bulk load, handlers in order, bulk save."""
 
-from collections.abc import Callable, Container, Sequence
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from headwater.errors import DeclarationError, ViewNotFound
+from headwater.errors import DeadlineExceeded, DeclarationError, ViewNotFound
 from headwater.messages import Event, Metadata, handling, metadata_of
 from headwater.messages.inheritance import known_events
 from headwater.messages.keys import Keys
 from headwater.messages.text import shown
-from headwater.processing.applier import Applier, failed
+from headwater.processing.applier import Applier, Busy, EventFailed, failed
 from headwater.processing.declarations import EventHandlers, Projection
 from headwater.processing.entries import chosen, entries_of
 from headwater.processing.inspection import FreeHandler, HandlerTable, KeyedHandler, handler_table
@@ -85,6 +88,7 @@ class ProjectionApplier(Applier):
         self.tells_replays = any(plan.tells_replays for plan in plans.values())
         self.start = "beginning" if cls.keeps_views else cls.start
         self.policy = cls.retry
+        self._timeout_s = cls.timeout_s
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -112,10 +116,25 @@ class ProjectionApplier(Applier):
                     continue
                 if "message" in handler.arguments:
                     given["message"] = self.message(item, metadata)
-                with handling(metadata):
-                    await method(*(given[name] for name in handler.arguments))
+                with handling(metadata), self._busy(handler, raw):
+                    async with asyncio.timeout(self._timeout_s) as limit:
+                        await method(*(given[name] for name in handler.arguments))
+        except TimeoutError as error:
+            if self._timeout_s is None or not limit.expired():
+                raise failed(raw, error) from error
+            late = DeadlineExceeded(action=handler.method, timeout_s=self._timeout_s)
+            raise EventFailed(raw, late) from error
         except BaseException as error:
             raise failed(raw, error) from error
+
+    @contextlib.contextmanager
+    def _busy(self, handler: FreeHandler, raw: RawEvent) -> Iterator[None]:
+        key = object()
+        self.busy[key] = Busy(handler.method, raw.type, raw.stream, raw.position, time.monotonic())
+        try:
+            yield
+        finally:
+            del self.busy[key]
 
     async def apply(
         self,

@@ -15,6 +15,7 @@ from headwater.processing.failures import describe, is_of_callee
 from headwater.processing.saga_views import PendingCommand
 from headwater.processing.settings import ProcessorSettings
 
+_LATE_TRIES = 4
 _log = logging.getLogger(__name__)
 
 
@@ -77,12 +78,17 @@ class Sender:
         concurrency: int,
         settings: ProcessorSettings,
         done: Callable[[Outcome], None],
+        late: Callable[[Outgoing], None] = lambda _: None,
     ) -> None:
-        """Nothing is sent before the first `add`; ``done`` is told every outcome."""
+        """Nothing is sent before the first `add`.
+
+        ``done`` is told every outcome, ``late`` now and then what is tried again and again.
+        """
         self._bus = commands
         self._concurrency = concurrency
         self._settings = settings
         self._done = done
+        self._late = late
         self._lanes: dict[str, _Lane] = {}
         self._ready: asyncio.Queue[_Lane] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
@@ -178,5 +184,7 @@ class Sender:
         outgoing.error = describe(error)
         if outgoing.tries == 1:
             _log.warning("%s: %s; trying again", outgoing.row.id, outgoing.error)
+        if outgoing.tries >= _LATE_TRIES and not outgoing.tries & (outgoing.tries - 1):
+            self._late(outgoing)  # at the 4th try, the 8th, the 16th, ...
         delay_s = self._settings.back_off(outgoing.tries)
         lane.timer = asyncio.get_running_loop().call_later(delay_s, self._ready.put_nowait, lane)

@@ -12,7 +12,7 @@ from headwater.dispatch import CommandBus
 from headwater.messages import Command, metadata_of
 from headwater.messages.inheritance import known_events
 from headwater.modelling.saga import Saga, SagaHandler, SagaType, saga_type
-from headwater.processing.applier import Applier, EventFailed, failed
+from headwater.processing.applier import Applier, EventFailed, Outbox, failed
 from headwater.processing.dead_letters import DeadLetter
 from headwater.processing.declarations import kebab
 from headwater.processing.entries import Entry, chosen, entries_of
@@ -104,7 +104,11 @@ class SagaApplier(Applier):
         self._sender: Sender | None = None
         if commands is not None:
             self._sender = Sender(
-                commands, concurrency=concurrency, settings=settings, done=self._sent
+                commands,
+                concurrency=concurrency,
+                settings=settings,
+                done=self._sent,
+                late=self._late,
             )
         self._owned: set[int] = set()
         self._known: dict[str, int] = {}  # ids of stored commands and deadlines → segment
@@ -112,6 +116,7 @@ class SagaApplier(Applier):
         self._gone: set[str] | None = None  # ids removed while a scan is under way
         self._outcomes: list[Outcome] = []
         self._outcomes_due = 0.0  # monotonic seconds
+        self._lates: dict[str, Outgoing] = {}  # by id: what is still to be noted of them
         self._heap: list[tuple[float, str, int]] = []  # due, id, segment
         self._tentative: list[SagaWork] = []
         self._taken: list[Outcome] = []
@@ -213,6 +218,8 @@ class SagaApplier(Applier):
         due = [entry[0] - self._clock() for entry in self._heap[:1]]
         if self._outcomes:
             due.append(self._outcomes_due - time.monotonic())
+        if self._lates:
+            due.append(0.0)
         return max(0.0, min(due)) if due else None
 
     def due_synced(self) -> bool:
@@ -228,6 +235,7 @@ class SagaApplier(Applier):
         In a transaction that is not synced only the former; the others wait for the next one.
         """
         mine = set(indices)
+        await self._note_lates(transaction, mine)
         taken: list[Outcome] = []
         left: list[Outcome] = []
         for outcome in self._outcomes:
@@ -252,6 +260,20 @@ class SagaApplier(Applier):
             await self._refused(transaction, refused)
         if due:
             await self._deadlines(transaction, [key for _, key, _ in due])
+
+    async def _note_lates(self, transaction: ViewTransaction, mine: set[int]) -> None:
+        """Note for a person why commands are still here; should it be lost, the next time will."""
+        lates = [late for late in self._lates.values() if late.segment in mine]
+        for late in lates:
+            del self._lates[late.row.id]
+        there = await transaction.load(PendingCommand, [late.row.id for late in lates])
+        noted = [
+            msgspec.structs.replace(there[late.row.id], error=late.error, tries=late.tries)
+            for late in lates
+            if late.row.id in there
+        ]
+        if noted:
+            await transaction.save(noted)
 
     async def _refused(self, transaction: ViewTransaction, refused: Sequence[Outcome]) -> None:
         ids = [outcome.sent.row.id for outcome in refused]
@@ -354,6 +376,11 @@ class SagaApplier(Applier):
         if first or outcome.error is not None:
             self.wake()
 
+    def _late(self, outgoing: Outgoing) -> None:
+        if outgoing.segment in self._owned:
+            self._lates[outgoing.row.id] = outgoing
+            self.wake()
+
     def _run(self, row: SagaDeadline) -> None:
         segment = segment_of_saga(row.saga, self.count)
         if segment in self._owned:
@@ -418,6 +445,7 @@ class SagaApplier(Applier):
         gone = set(indices)
         self._owned -= gone
         self._outcomes = [o for o in self._outcomes if o.sent.segment not in gone]
+        self._lates = {k: late for k, late in self._lates.items() if late.segment not in gone}
         self._known = {key: index for key, index in self._known.items() if index not in gone}
         self._heap = [entry for entry in self._heap if entry[2] not in gone]
         heapq.heapify(self._heap)
@@ -428,6 +456,23 @@ class SagaApplier(Applier):
         """See `Applier.close`."""
         if self._sender is not None:
             await self._sender.close()
+
+    async def outbox(self, views: ViewStore, count: int) -> Outbox:
+        """See `Applier.outbox`."""
+        found, since, reason = 0, 0.0, ""
+        for index in range(count):
+            where = {"queue": saga_queue(self.name, index, count)}
+            cursor = ""
+            while True:
+                page = await views.find(PendingCommand, where=where, limit=_PAGE, cursor=cursor)
+                found += len(page.items)
+                for row in page.items:
+                    if row.since and (not since or row.since < since):
+                        since, reason = row.since, row.error
+                cursor = page.next
+                if not cursor:
+                    break
+        return Outbox(found, since, reason)
 
     def status(self) -> SagaStatus:
         """Return what is being sent."""

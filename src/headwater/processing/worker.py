@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
 from headwater.errors import ClaimLost, ConfigurationError, Unavailable
 from headwater.processing.applier import Applier, EventFailed
@@ -43,8 +43,12 @@ class Worker:
         progress: Progress,
         settings: ProcessorSettings,
         only: int | None = None,
+        follow: Callable[[Token], AsyncIterator[SourcePage]] | None = None,
     ) -> None:
-        """Wire up; `run` does the work: on what is held, or ``only`` on the segment of a number."""
+        """Wire up; `run` does the work: on what is held, or ``only`` on the segment of a number.
+
+        ``follow`` reads the source, if others read it, too.
+        """
         self._applier = applier
         self._source = applier.source
         self._views = views
@@ -52,6 +56,7 @@ class Worker:
         self._progress = progress
         self._settings = settings
         self._only = only
+        self._follow = follow or self._follow_alone
         self.committer = Committer(applier, views, claims, settings)
         self.retries = Retries(applier, views, committer=self.committer, settings=settings)
         self.lanes: list[Lane] = []
@@ -235,10 +240,11 @@ class Worker:
         if best is not self._read_by:
             await self._close_reader()
         if best is not None and self._reader is None:
-            pages = self._source.follow(
-                best.token, types=self._applier.types, page_size=self._settings.page_size
-            )
-            self._reader, self._read_by = Reader(pages, self._wake.set), best
+            self._reader, self._read_by = Reader(self._follow(best.token), self._wake.set), best
+
+    def _follow_alone(self, token: Token) -> AsyncIterator[SourcePage]:
+        types, page_size = self._applier.types, self._settings.page_size
+        return self._source.follow(token, types=types, page_size=page_size)
 
     async def _close_reader(self) -> None:
         if self._reader is not None:
