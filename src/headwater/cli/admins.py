@@ -1,7 +1,7 @@
 """The processors of a system, to be looked after from the command line."""
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,7 +14,7 @@ from headwater.cli.system import System, load_system
 from headwater.errors import ConfigurationError
 from headwater.eventbus import EventBus
 from headwater.eventstore import StreamStore
-from headwater.modelling import saga_type
+from headwater.modelling import Saga, saga_type
 from headwater.processing import (
     BusSource,
     Gone,
@@ -109,7 +109,8 @@ async def _open_service(
     opened.processors.extend(Found(name, admin.name, admin) for admin in admins)
     declared = {type(one).name for one in (*service.projections, *service.handlers)}
     declared |= {admin.name for admin in admins}
-    declared |= {kebab(saga_type(one).name) for one in service.sagas}
+    sagas: Sequence[type[Saga]] = service.sagas
+    declared |= {kebab(saga_type(one).name) for one in sagas}
     source: Source = BusSource(MemoryEventBus())
     for gone in sorted(await processors_with_letters(views) - declared):
         admin = ProcessorAdmin(Gone(source, gone), source=source, views=views)

@@ -14,7 +14,7 @@ from headwater.modelling.policies import spread
 from headwater.processing.applier import Applier, EventFailed
 from headwater.processing.committer import Committer
 from headwater.processing.dead_letters import DeadLetter, first_letter, waiting_again
-from headwater.processing.failures import describe, is_outage
+from headwater.processing.failures import describe, is_outage, traceback_of
 from headwater.processing.settings import ProcessorSettings
 from headwater.processing.sources import RawEvent
 from headwater.processing.tokens import Token
@@ -174,9 +174,9 @@ class Retries:
         """An event has failed; its letter follows."""
         self.failures += 1
         _log.warning(
-            "%s: %s (%s) failed at position %d: %s; it is tried again, what is behind it waits",
+            "%s: %s (%s) failed at position %d, what is behind it waits for its next try: %s%s",
             self._applier.name, event.type, sequence, event.position, describe(error),
-            exc_info=None if is_outage(error) else error,
+            "" if is_outage(error) else f"\n{traceback_of(error)}",
         )  # fmt: skip
 
     async def _failed_again(

@@ -151,6 +151,8 @@ async def test_what_is_merely_away_is_waited_for(stores: Stores, times: int) -> 
     failing = [times]
 
     class Calling(EventHandlers):
+        start = "beginning"
+
         @event_handler
         async def noted(self, event: Noted, transaction: ViewTransaction) -> None:
             if event.text == "call" and failing[0]:

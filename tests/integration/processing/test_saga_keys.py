@@ -57,6 +57,8 @@ class Note(Command):
 class Seat(Saga):
     """Counts the bookings of one seat, and notes each."""
 
+    saga_start = "beginning"
+
     saga_segments = 4
     poison: bool = True
     total: int = 0
@@ -72,6 +74,8 @@ class Seat(Saga):
 
 class Tour(Saga):
     """Is found by a UUID, and by the member of an enumeration."""
+
+    saga_start = "beginning"
 
     saga_segments = 3
     moves: int = 0
