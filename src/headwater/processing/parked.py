@@ -32,6 +32,7 @@ class ParkedEvents:
         self._applier = applier
         self._views = views
         self._ids: dict[tuple[str, str, int], str] = {}  # of letters, by log, epoch and position
+        self._ensured = False
         self._seen: object = None  # when that was read: the generation and what the tokens said
 
     async def check(
@@ -45,7 +46,9 @@ class ParkedEvents:
         Raises:
             EventParked: such an event is parked for good.
         """
-        await self._views.ensure([DeadLetter])
+        if not self._ensured:
+            await self._views.ensure([DeadLetter])
+            self._ensured = True
         generation = await self._views.generation(self._applier.name)
         queue = queue_of(self._applier.name, generation)
         source = self._applier.source
