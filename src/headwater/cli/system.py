@@ -63,6 +63,17 @@ class BusSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     partitions: int = 4
 
 
+class ProcessorsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[processors]``: how often an event that fails is tried, in all services.
+
+    They are the settings ``retry_...`` of `ServiceSettings`, which a service may have of its own.
+    """
+
+    attempts: int = 10
+    pause_s: float = 0.25
+    pause_max_s: float = 15.0
+
+
 class ServiceSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[services.<name>]``.
 
@@ -90,6 +101,7 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
     config: ConfigSection
     config_directory: Path
     bus: BusSection
+    processors: ProcessorsSection
     services: dict[str, ServiceSection]
     database: str = ""
 
@@ -111,6 +123,7 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
             "bus": self.bus.url,
             "partitions": self.bus.partitions,
             "profiles": self.config.profile,
+            **{f"retry_{k}": v for k, v in msgspec.structs.asdict(self.processors).items()},
         }
         if self.database:
             values |= {"store": self.database, "views": self.database}
@@ -131,7 +144,7 @@ def load_system(file: Path) -> System:
     from headwater.service.settings import ServiceSettings
 
     document = Document(file)
-    sections = ("system", "gateway", "discovery", "config", "bus", "services")
+    sections = ("system", "gateway", "discovery", "config", "bus", "processors", "services")
     document.check_keys((), sections)
     head = document.section(("system",), SystemSection)
     folder = file.resolve().parent
@@ -159,6 +172,7 @@ def load_system(file: Path) -> System:
         config=config,
         config_directory=folder / config.directory,
         bus=document.section(("bus",), BusSection),
+        processors=document.section(("processors",), ProcessorsSection),
         services=services,
         database=os.environ.get("HEADWATER_DATABASE") or head.database,
     )

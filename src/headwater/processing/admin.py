@@ -7,25 +7,27 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from headwater.errors import ConfigurationError, InvalidInput
-from headwater.processing.applier import Applier, EventFailed
+from headwater.processing.applier import Applier, EventFailed, Outbox
 from headwater.processing.claims import successor_of
 from headwater.processing.clock import StoreClock
 from headwater.processing.committer import marked
 from headwater.processing.dead_letters import (
     DeadLetter,
     any_letter,
+    failed_again,
     first_letter,
+    first_letters,
     forget_former,
     forget_letters,
     forget_older,
     lane_of,
     letters,
     queue_of,
-    tried_again,
 )
 from headwater.processing.declarations import EventHandlers
 from headwater.processing.projector import applier_of
 from headwater.processing.rebuild import Report, rebuild
+from headwater.processing.replaying import replaying
 from headwater.processing.resizing import SEGMENTS_MAX, resized
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
 from headwater.processing.sources import Source
@@ -55,7 +57,10 @@ class ProcessorStatus(msgspec.Struct, frozen=True):
         generation: the active generation of its views.
         segments: of that generation; all of them, or of the one that is taking over.
         lag: how many events the segment that is furthest behind has still to read.
-        dead_letters: how many letters are parked.
+        dead_letters: how many letters there are, those behind others included.
+        parked: sequences that wait for a person.
+        waiting: sequences that are tried again by themselves.
+        outbox: a saga's commands that wait to be sent or acknowledged.
     """
 
     name: str
@@ -63,6 +68,9 @@ class ProcessorStatus(msgspec.Struct, frozen=True):
     segments: tuple[SegmentStatus, ...]
     lag: int
     dead_letters: int
+    parked: int = 0
+    waiting: int = 0
+    outbox: Outbox = Outbox()
 
 
 class Retried(msgspec.Struct, frozen=True):
@@ -130,12 +138,18 @@ class ProcessorAdmin:
                 )
             )
         queue = queue_of(self.name, active)
+        count = await self._views.count(DeadLetter, where={"queue": queue})
+        first = await first_letters(self._views, queue) if count else {}
+        waiting = sum(letter.due > 0 for letter in first.values())
         return ProcessorStatus(
             name=self.name,
             generation=active,
             segments=tuple(found),
             lag=max((segment.lag for segment in found), default=0),
-            dead_letters=await self._views.count(DeadLetter, where={"queue": queue}),
+            dead_letters=count,
+            parked=len(first) - waiting,
+            waiting=waiting,
+            outbox=await self._applier.outbox(self._views, len(found)),
         )
 
     async def reset(self, *, position: int | None = None, time_us: int | None = None) -> None:
@@ -160,7 +174,8 @@ class ProcessorAdmin:
         if position is None and time_us is None:
             await self._begin_anew()
             return
-        token = await self._source.at(position=position, time_us=time_us)
+        before = await self._source.at(position=position, time_us=time_us)
+        token = await replaying(self._source, before)
 
         def again(letter: DeadLetter) -> bool:  # letters of older events stay
             event = letter.event
@@ -196,7 +211,7 @@ class ProcessorAdmin:
         await self._views.open_segments(
             self.name,
             count=self._source.split(wanted),
-            token=self._source.start().text,
+            token=(await replaying(self._source, self._source.start())).text,
             generation=following,
         )
         await self._views.ensure(self._applier.views, generation=following)
@@ -306,7 +321,7 @@ class ProcessorAdmin:
             try:
                 await self._clock.look()
                 if letter.event is not None:
-                    await self._applier.outside(letter.event)
+                    await self._applier.outside(letter.event, replaying=letter.replaying)
                 async with self._views.transaction(
                     generations=self._generations(generation), synced=self._applier.synced
                 ) as transaction:
@@ -319,7 +334,7 @@ class ProcessorAdmin:
                     await transaction.delete(DeadLetter, [letter.id])
             except EventFailed as failure:
                 self._applier.rolled_back()
-                failed = tried_again(letter, failure.cause)
+                failed = failed_again(letter, failure.cause)
                 async with self._views.transaction() as transaction:
                     if await transaction.load(DeadLetter, [letter.id]):
                         await transaction.save([failed])

@@ -9,7 +9,7 @@ from typing import Annotated
 from headwater.processing.clock import StoreClock
 from headwater.processing.settings import ProcessorSettings
 from headwater.processing.sources import Source
-from headwater.processing.tokens import token_of
+from headwater.processing.tokens import Token, token_of
 from headwater.views import Index, Key, Segment, View, ViewStore
 from headwater.views.api import LEASE_S_MAX
 
@@ -63,8 +63,8 @@ class Claims:
         self._renewed_at = 0.0  # monotonic seconds
         self._announced_at = 0.0
 
-    async def open(self, generation: int, wanted: int) -> None:
-        """Begin to work on a generation, making its segments if there are none.
+    async def open(self, generation: int, wanted: int, token: Token | None = None) -> None:
+        """Begin to work on a generation, making its segments with a token if there are none.
 
         Whatever was held in another generation is given back. If segments were split or merged,
         those that were kept for us are taken with the next `share`.
@@ -73,7 +73,7 @@ class Claims:
         segments = await self._views.open_segments(
             self.processor,
             count=self._source.split(wanted),
-            token=self._source.start().text,
+            token=(token or self._source.start()).text,
             generation=generation,
         )
         self.generation, self.count = generation, len(segments)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Sequence
 
 import msgspec
@@ -11,25 +12,39 @@ from headwater.errors import HeadwaterError, Unavailable
 from headwater.messages import ConsistencyToken
 from headwater.processing.applier import Applier
 from headwater.processing.claims import Claims, ProcessorMember, successor_of
-from headwater.processing.dead_letters import DeadLetter, describe, forget_former
+from headwater.processing.dead_letters import (
+    DeadLetter,
+    first_letter,
+    forget_former,
+    lane_of,
+    queue_of,
+)
 from headwater.processing.declarations import EventHandlers
+from headwater.processing.failures import describe
+from headwater.processing.fanout import Fanout
 from headwater.processing.progress import Progress
 from headwater.processing.projector import applier_of
+from headwater.processing.replaying import first_token, replaying
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
 from headwater.processing.sources import Source
 from headwater.processing.swap import Swap
+from headwater.processing.tokens import Token
 from headwater.processing.worker import Worker
 from headwater.views import Segment, ViewStore
 
 _log = logging.getLogger(__name__)
 _ISOLATED_PAGE_SIZE = 20  # events whose handlers run again when the claim or the process is lost
+_TOLD_MAX = 5  # sequences that are told by name
+_LATE_TRIES = 3  # what fails more often than this is told
+_BUSY_S = 1.0  # a handler that takes longer is shown
+_LATE_S = 30.0  # one that takes longer is told
 _STOP_S = 10.0  # a handler that has not returned by then is cancelled
 
 
 class LaneStatus(msgspec.Struct, frozen=True):
     """Segments of this process that are equally far.
 
-    ``error`` and ``attempts`` tell of an event that is being retried.
+    ``error`` and ``attempts`` tell why they cannot go on at the moment.
     """
 
     segments: tuple[int, ...]
@@ -44,6 +59,25 @@ class LaneStatus(msgspec.Struct, frozen=True):
         return max(0, self.head - self.position)
 
 
+class WaitingStatus(msgspec.Struct, frozen=True):
+    """A sequence that waits for its next try, ``due`` in seconds since 1970 UTC, and why."""
+
+    sequence: str
+    due: float
+    attempts: int
+    error: str
+
+
+class BusyStatus(msgspec.Struct, frozen=True):
+    """A handler that is at work on an event for a while."""
+
+    handler: str
+    type: str
+    stream: str
+    position: int
+    seconds: float
+
+
 class LocalStatus(msgspec.Struct, frozen=True):
     """What a processor does in this process.
 
@@ -52,7 +86,12 @@ class LocalStatus(msgspec.Struct, frozen=True):
         generation: of the views it works on.
         lanes: its segments, by how far they are.
         handled: events handled since the start.
+        letters: events that were set aside, in all processes: failed, or behind one that did.
         parked: sequences that are known to be parked.
+        waiting: sequences here that are tried again by themselves, the next ones first.
+        failures: tries of events that failed since the start.
+        retries: letters that were tried again since the start.
+        busy: handlers that are at work on one event for over a second, and for how long.
         failure: what keeps it from working at the moment, empty when nothing does.
     """
 
@@ -62,6 +101,11 @@ class LocalStatus(msgspec.Struct, frozen=True):
     handled: int
     parked: int
     failure: str
+    letters: int = 0
+    waiting: tuple[WaitingStatus, ...] = ()
+    busy: tuple[BusyStatus, ...] = ()
+    failures: int = 0
+    retries: int = 0
 
 
 class Processor:
@@ -95,14 +139,18 @@ class Processor:
         self.source = self.applier.source
         self.views = views
         self.owner = owner
+        settings = msgspec.structs.replace(settings, retry=self.applier.policy or settings.retry)
         self._settings = settings
         self._fixed = generation
         self.claims = Claims(self.name, self.source, views, owner=owner, settings=settings)
         self.progress = Progress(self.applier, views)
         self._workers: dict[int, Worker] = {}  # by segment, if each has its own
+        self._fanout: Fanout | None = None
         if self.applier.isolated:
             size = min(settings.page_size, _ISOLATED_PAGE_SIZE)
             self._settings = msgspec.structs.replace(settings, page_size=size)
+            if not self.source.rereads:
+                self._fanout = Fanout(self.source, self.applier.types, size)
         else:
             self._worker(None)
         self.applier.wake = self._wake_workers
@@ -185,14 +233,64 @@ class Processor:
                     attempts=lane.tries,
                 )
             )
+        waiting = sorted(
+            (one for worker in workers for one in worker.retries.waiting.values()),
+            key=lambda one: one.due,
+        )
+        parked = {s for worker in workers for s in worker.committer.parked}
+        letters = await self._letters() if parked else 0
+        parked.difference_update(one.sequence for one in waiting)
         return LocalStatus(
             name=self.name,
             generation=self.claims.generation,
             lanes=tuple(lanes),
             handled=sum(worker.committer.handled for worker in workers),
-            parked=len({s for worker in workers for s in worker.committer.parked}),
+            parked=len(parked) if letters else 0,
             failure=next((w.failure for w in workers if w.failure), self._trouble),
+            letters=letters,
+            waiting=tuple(
+                WaitingStatus(one.sequence, one.due, one.attempts, one.error) for one in waiting
+            ),
+            busy=self._busy(_BUSY_S),
+            failures=sum(worker.retries.failures for worker in workers),
+            retries=sum(worker.retries.retried for worker in workers),
         )
+
+    def _busy(self, least_s: float) -> tuple[BusyStatus, ...]:
+        now = time.monotonic()
+        every = [(one, now - one.since) for one in self.applier.busy.values()]
+        return tuple(
+            BusyStatus(one.handler, one.type, one.stream, one.position, seconds)
+            for one, seconds in every
+            if seconds >= least_s
+        )
+
+    async def _letters(self) -> int:
+        queue = queue_of(self.name, self.claims.generation)
+        return await self.views.count(DeadLetter, where={"queue": queue})
+
+    async def concerns(self) -> list[str]:
+        """Return for a person what waits for its next try for a while, or is parked."""
+        workers = self._workers.values()
+        waiting = {name: one for w in workers for name, one in w.retries.waiting.items()}
+        late = [one for one in waiting.values() if one.tries >= _LATE_TRIES]
+        told = [f"{one.sequence!r} waits for its next try: {one.error}" for one in late[:_TOLD_MAX]]
+        told += [
+            f"{one.handler} is at work on {one.type} at position {one.position} of {one.stream!r} "
+            f"for {one.seconds:.0f} s"
+            for one in self._busy(_LATE_S)
+        ]
+        queue = queue_of(self.name, self.claims.generation)
+        parked = sorted({name for w in workers for name in w.committer.parked} - waiting.keys())
+        more = max(0, len(late) - _TOLD_MAX) + max(0, len(parked) - _TOLD_MAX)
+        for name in parked[:_TOLD_MAX]:
+            letter = await first_letter(self.views, lane_of(queue, name))
+            if letter is not None:  # else a person has seen to it
+                told.append(
+                    f"{name!r} is parked: {letter.error}: see `headwater dead-letters show "
+                    f"{self.name} {name}`"
+                )
+        return [*told, f"and {more} more sequences"] if more else told
 
     def _worker(self, only: int | None) -> Worker:
         """Return a new worker: for all segments here, or for the one of a number."""
@@ -203,6 +301,7 @@ class Processor:
             progress=self.progress,
             settings=self._settings,
             only=only,
+            follow=self._fanout.follow if self._fanout is not None else None,
         )
         self._workers[-1 if only is None else only] = worker
         return worker
@@ -250,6 +349,18 @@ class Processor:
             return working > active
         return count != self.claims.count
 
+    async def _beginning(self, segments: Sequence[Segment], working: int, active: int) -> Token:
+        """Return where the segments of a generation begin, if they are yet to be made.
+
+        Raises:
+            ConfigurationError: see `first_token`.
+        """
+        if any(segment.generation == working for segment in segments):
+            return self.source.start()
+        if working == active:
+            return await first_token(self.applier)
+        return await replaying(self.source, self.source.start())
+
     async def _look(self) -> None:
         """See which generation is to be worked on, and take our share of it."""
         segments = await self.views.segments(self.name)
@@ -264,7 +375,9 @@ class Processor:
             else:
                 await forget_former(self.views, self.name, working)
             wanted = sum(s.generation == active for s in segments) or self.applier.segments
-            await self.claims.open(working, wanted)
+            await self.claims.open(
+                working, wanted, await self._beginning(segments, working, active)
+            )
             segments = await self.views.segments(self.name)
         await self.claims.share(segments)
         if not self._fixed:

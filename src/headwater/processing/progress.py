@@ -10,6 +10,7 @@ from headwater.messages import ConsistencyToken
 from headwater.processing.applier import Applier
 from headwater.processing.behind import why_behind
 from headwater.processing.coverage import Coverage, coverage_of
+from headwater.processing.dead_letters import DeadLetter
 from headwater.processing.parked import ParkedEvents
 from headwater.processing.sources import close_iterator
 from headwater.processing.tokens import Token, token_of
@@ -86,16 +87,44 @@ class Progress:
 
         Raises:
             NotCaughtUp: not within ``timeout_s``.
-            EventParked: the views have passed what the token names, but it is parked.
+            EventParked: the views have passed what the token names, but it is parked. (What waits
+                for its next try is waited for.)
             TokenMismatch: the token was issued by a store that was replaced.
             MalformedMessage: the token names a shard that there is not.
         """
+        begun = time.monotonic()
         if not self._covers(token):
             await self._reach(token, timeout_s)
-        for known in self.tokens.values():
-            if known.parked:
-                await self._parked.check(self.tokens, token)
-                break
+        if any(known.parked for known in self.tokens.values()):
+            letter = await self._parked.check(self.tokens, token)
+            if letter is not None:
+                await self._retried(token, letter, begun, timeout_s)
+
+    async def _retried(
+        self, token: ConsistencyToken, letter: DeadLetter, begun: float, timeout_s: float
+    ) -> None:
+        """Wait until nothing that a token names waits for its next try."""
+        waiting: DeadLetter | None = letter
+        changes = self._views.changes()
+        try:
+            async with asyncio.timeout(begun + timeout_s - time.monotonic()):
+                async for _ in changes:
+                    waiting = await self._parked.check(self.tokens, token)
+                    if waiting is None:
+                        return
+                    letter = waiting
+        except TimeoutError:
+            event = letter.event
+            position = 0 if event is None else event.position
+            raise NotCaughtUp(
+                processor=self._name,
+                position=position - 1,
+                expected=position,
+                waited_s=time.monotonic() - begun,
+                why=f" ({letter.sequence!r} waits for its next try: {letter.error})",
+            ) from None
+        finally:
+            await close_iterator(changes)
 
     async def _reach(self, token: ConsistencyToken, timeout_s: float) -> None:
         """Wait until a token is covered."""

@@ -13,6 +13,7 @@ from headwater.processing.dead_letters import DeadLetter, forget_former
 from headwater.processing.declarations import EventHandlers
 from headwater.processing.processor import Processor
 from headwater.processing.projector import applier_of
+from headwater.processing.replaying import replaying
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
 from headwater.processing.sources import Source, close_iterator
 from headwater.processing.swap import Swap, reached
@@ -111,7 +112,7 @@ class _Rebuild:
             await views.open_segments(
                 name,
                 count=self._source.split(count),
-                token=self._source.start().text,
+                token=(await replaying(self._source, self._source.start())).text,
                 generation=wanted,
             )
         processor = Processor(

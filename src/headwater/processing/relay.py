@@ -10,7 +10,7 @@ from headwater.errors import ClaimLost, HeadwaterError, Unavailable
 from headwater.eventbus import BusEvent, EventBus
 from headwater.eventstore import EventStore, Page, StoredEvent, StreamStore
 from headwater.processing.claims import Claims, ProcessorMember
-from headwater.processing.dead_letters import describe
+from headwater.processing.failures import describe
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
 from headwater.processing.sources import StoreSource, close_iterator
 from headwater.processing.tokens import log_name, store_token, token_of

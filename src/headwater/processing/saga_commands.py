@@ -7,14 +7,15 @@ import msgspec
 
 from headwater.errors import ViewUnreadable
 from headwater.messages import Command, message_form, message_type, now_us
-from headwater.processing.dead_letters import DeadLetter, code_of, describe, lane_of, queue_of
+from headwater.processing.dead_letters import DeadLetter, lane_of, queue_of
+from headwater.processing.failures import code_of, describe, traceback_of
 from headwater.processing.saga_views import PendingCommand, SagaDeadline
 
 COMMANDS = "#commands"  # refused commands of saga x are the sequence x#commands
 
 
 def letter_of_saga(
-    processor: str, row: PendingCommand | SagaDeadline, error: Exception
+    processor: str, row: PendingCommand | SagaDeadline, error: BaseException
 ) -> DeadLetter:
     """Return the dead letter of a refused command, or of a deadline whose handler raised."""
     sequence, queue = row.saga + COMMANDS, queue_of(processor, 1)
@@ -28,6 +29,7 @@ def letter_of_saga(
         type=row.type if isinstance(row, PendingCommand) else row.name,
         error=describe(error),
         code=code_of(error),
+        traceback=traceback_of(error),
         attempts=1,
         parked_us=now_us(),
         content=msgspec.json.encode(row).decode(),

@@ -177,6 +177,7 @@ class SagaWork:
             content=content.decode(),
             idempotency_key=key_for(self._keys + number),
             cause=cause,
+            since=self._clock(),
         )
         self.commands.append((row, back))
 

@@ -26,7 +26,8 @@ class PendingCommand(View):
     """A command that is to be sent; removed when it is acknowledged or its refusal is handled.
 
     Ids of one saga are in order of sending. ``cause`` is the metadata of the event (or of what
-    was before a deadline) that led to it.
+    was before a deadline) that led to it. ``since`` is when it was decided (seconds since 1970
+    UTC); ``error`` says why it is still here, when it was tried ``tries`` times or a few more.
     """
 
     id: Annotated[str, Key]
@@ -36,6 +37,9 @@ class PendingCommand(View):
     content: str
     idempotency_key: str
     cause: Metadata
+    since: float = 0.0
+    error: str = ""
+    tries: int = 0
 
 
 class SagaDeadline(View):

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -12,10 +12,11 @@ from headwater.dispatch import CommandBus
 from headwater.messages import Command, metadata_of
 from headwater.messages.inheritance import known_events
 from headwater.modelling.saga import Saga, SagaHandler, SagaType, saga_type
-from headwater.processing.applier import Applier, EventFailed
+from headwater.processing.applier import Applier, EventFailed, Outbox, failed
 from headwater.processing.dead_letters import DeadLetter
 from headwater.processing.declarations import kebab
 from headwater.processing.entries import Entry, chosen, entries_of
+from headwater.processing.failures import is_of_callee
 from headwater.processing.saga_commands import decode_command, letter_of_saga
 from headwater.processing.saga_sender import Outcome, Outgoing, Sender
 from headwater.processing.saga_shares import divided, saga_of, share_of
@@ -30,7 +31,7 @@ from headwater.processing.saga_views import (
     segment_of_saga,
 )
 from headwater.processing.settings import ProcessorSettings
-from headwater.processing.sources import RawEvent, Source, SourcePage
+from headwater.processing.sources import EventId, RawEvent, Source, SourcePage
 from headwater.views import Range, Segment, View, ViewStore, ViewTransaction
 
 _PAGE = 1000
@@ -88,6 +89,7 @@ class SagaApplier(Applier):
         self._kind: SagaType = saga_type(saga)
         self.name = kebab(self._kind.name)
         self.segments = saga.saga_segments
+        self.start, self.policy = saga.saga_start, saga.saga_retry
         handlers = {
             event: handler
             for event in known_events(self._kind.events)
@@ -103,7 +105,11 @@ class SagaApplier(Applier):
         self._sender: Sender | None = None
         if commands is not None:
             self._sender = Sender(
-                commands, concurrency=concurrency, settings=settings, done=self._sent
+                commands,
+                concurrency=concurrency,
+                settings=settings,
+                done=self._sent,
+                late=self._late,
             )
         self._owned: set[int] = set()
         self._known: dict[str, int] = {}  # ids of stored commands → segment
@@ -113,6 +119,7 @@ class SagaApplier(Applier):
         self._outcomes_due = 0.0  # monotonic seconds
         self._due: dict[int, float] = {}  # by segment: when the next deadline is due
         self._due_then: dict[int, float] = {}  # so it is after the commit
+        self._lates: dict[str, Outgoing] = {}  # by id: what is still to be noted of them
         self._tentative: list[SagaWork] = []
         self._taken: list[Outcome] = []
         self._removed: list[str] = []
@@ -153,7 +160,17 @@ class SagaApplier(Applier):
         except EventFailed:  # it will fail again where it is counted
             return (raw.stream,)
 
-    async def apply(self, transaction: ViewTransaction, events: Sequence[RawEvent]) -> None:
+    def segment_of(self, event: RawEvent, sequence: str, count: int) -> int:  # noqa: ARG002
+        """See `Applier.segment_of`."""
+        return segment_of_saga(sequence, count)
+
+    async def apply(
+        self,
+        transaction: ViewTransaction,
+        events: Sequence[RawEvent],
+        *,
+        replayed: Container[EventId] = (),  # noqa: ARG002  # sagas go on where they were
+    ) -> None:
         """See `Applier.apply`."""
         steps = list(self._steps(events))
         if not steps:
@@ -169,8 +186,8 @@ class SagaApplier(Applier):
                 work.begin(saga, f"{origin}.{step.part}" if step.part else origin)
             try:
                 work.step(saga, metadata_of(raw), handler.function, step.event)
-            except Exception as error:
-                raise EventFailed(raw, error) from error
+            except BaseException as error:
+                raise failed(raw, error) from error
         await work.save(transaction)
         self._tentative.append(work)
 
@@ -188,8 +205,8 @@ class SagaApplier(Applier):
                     for saga in handler.keys(event)
                     if only in {"", saga}
                 ]
-            except Exception as error:
-                raise EventFailed(raw, error) from error
+            except BaseException as error:
+                raise failed(raw, error) from error
             yield from steps
 
     def _work(self) -> SagaWork:
@@ -202,6 +219,8 @@ class SagaApplier(Applier):
         due = [] if self._due_at == math.inf else [self._due_at - self.clock()]
         if self._outcomes:
             due.append(self._outcomes_due - time.monotonic())
+        if self._lates:
+            due.append(0.0)
         return max(0.0, min(due)) if due else None
 
     def due_synced(self) -> bool:
@@ -221,6 +240,7 @@ class SagaApplier(Applier):
         In a transaction that is not synced only the former; the others wait for the next one.
         """
         mine = set(indices)
+        await self._note_lates(transaction, mine)
         taken: list[Outcome] = []
         left: list[Outcome] = []
         for outcome in self._outcomes:
@@ -240,6 +260,20 @@ class SagaApplier(Applier):
             if self._due.get(index, math.inf) <= now:
                 await self._deadlines(transaction, index, now)
 
+    async def _note_lates(self, transaction: ViewTransaction, mine: set[int]) -> None:
+        """Note for a person why commands are still here; should it be lost, the next time will."""
+        lates = [late for late in self._lates.values() if late.segment in mine]
+        for late in lates:
+            del self._lates[late.row.id]
+        there = await transaction.load(PendingCommand, [late.row.id for late in lates])
+        noted = [
+            msgspec.structs.replace(there[late.row.id], error=late.error, tries=late.tries)
+            for late in lates
+            if late.row.id in there
+        ]
+        if noted:
+            await transaction.save(noted)
+
     async def _refused(self, transaction: ViewTransaction, refused: Sequence[Outcome]) -> None:
         ids = [outcome.sent.row.id for outcome in refused]
         there = await transaction.load(PendingCommand, ids)
@@ -253,12 +287,14 @@ class SagaApplier(Applier):
             found = refusal_step(self._kind, command, error) if error.decided else None
             work = self._work()
             await work.load(transaction, [row.saga])
-            cause: Exception = error
+            cause: BaseException = error
             if found is not None and work.exists(row.saga):
                 try:
                     work.step(row.saga, row.cause, found[0], command, found[1])
-                except Exception as raised:  # noqa: BLE001  # it is pure: it would always raise
-                    cause, found = raised, None
+                except BaseException as raised:
+                    if not is_of_callee(raised):
+                        raise
+                    cause, found = raised, None  # it is pure: it would always raise
             if found is None or (not work.exists(row.saga) and not work.touched(row.saga)):
                 await transaction.save([letter_of_saga(self.name, row, cause)])
             else:
@@ -280,7 +316,9 @@ class SagaApplier(Applier):
                 continue
             try:
                 work.step(row.saga, row.cause, handler)
-            except Exception as raised:  # noqa: BLE001  # it is pure: it would always raise
+            except BaseException as raised:
+                if not is_of_callee(raised):
+                    raise  # else: it is pure, so it would always raise
                 await transaction.save([letter_of_saga(self.name, row, raised)])
             else:
                 await work.save(transaction)
@@ -335,6 +373,11 @@ class SagaApplier(Applier):
         if outcome.error is not None:
             self._outcomes_due = 0.0
         if first or outcome.error is not None:
+            self.wake()
+
+    def _late(self, outgoing: Outgoing) -> None:
+        if outgoing.segment in self._owned:
+            self._lates[outgoing.row.id] = outgoing
             self.wake()
 
     def _run(self, row: SagaDeadline) -> None:
@@ -415,6 +458,7 @@ class SagaApplier(Applier):
         gone = set(indices)
         self._owned -= gone
         self._outcomes = [o for o in self._outcomes if o.sent.segment not in gone]
+        self._lates = {k: late for k, late in self._lates.items() if late.segment not in gone}
         self._known = {key: index for key, index in self._known.items() if index not in gone}
         self._due = {index: due for index, due in self._due.items() if index not in gone}
         if self._sender is not None:
@@ -424,6 +468,23 @@ class SagaApplier(Applier):
         """See `Applier.close`."""
         if self._sender is not None:
             await self._sender.close()
+
+    async def outbox(self, views: ViewStore, count: int) -> Outbox:
+        """See `Applier.outbox`."""
+        found, since, reason = 0, 0.0, ""
+        for index in range(count):
+            where = {"queue": saga_queue(self.name, index, count)}
+            cursor = ""
+            while True:
+                page = await views.find(PendingCommand, where=where, limit=_PAGE, cursor=cursor)
+                found += len(page.items)
+                for row in page.items:
+                    if row.since and (not since or row.since < since):
+                        since, reason = row.since, row.error
+                cursor = page.next
+                if not cursor:
+                    break
+        return Outbox(found, since, reason)
 
     def status(self) -> SagaStatus:
         """Return what is being sent."""

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from headwater.modelling.policies import Retry
+
 
 class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How a processor works.
@@ -10,15 +12,19 @@ class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True):
         page_size: how many events at most are handled in one transaction.
         lease_s: a claim ends when it was not renewed for this long, by the view store's clock.
         renew_s: how often claims are renewed, and the work shared out anew.
-        attempts: how often an event is tried before its sequence is parked.
-        back_off_s, back_off_max_s: the pause after the first failure; it doubles up to the
-            largest.
+        retry: how often an event is tried before its sequence is parked; handlers and sagas may
+            say otherwise.
+        waiting_max: so many sequences of a segment may wait for their next try; if more fail, the
+            segment itself waits.
+        back_off_s, back_off_max_s: what is away is tried again after the first pause, which
+            doubles up to the largest.
     """
 
     page_size: int = 2000
     lease_s: float = 3.0
     renew_s: float = 1.0
-    attempts: int = 5
+    retry: Retry = Retry()
+    waiting_max: int = 1000
     back_off_s: float = 0.05
     back_off_max_s: float = 5.0
 

@@ -13,9 +13,24 @@ from headwater.messages import stable_hash
 from headwater.processing.merging import close_iterator, following
 from headwater.processing.tokens import Token, log_name, store_token
 
-__all__ = ["Measure", "RawEvent", "Source", "SourcePage", "StoreSource", "close_iterator"]
+__all__ = [
+    "EventId",
+    "Measure",
+    "RawEvent",
+    "Source",
+    "SourcePage",
+    "StoreSource",
+    "close_iterator",
+    "event_id",
+]
 
 RawEvent = StoredEvent | BusEvent
+EventId = tuple[str, str, int]
+
+
+def event_id(event: RawEvent) -> EventId:
+    """Return what identifies an event among all that a processor handles."""
+    return (getattr(event, "source", ""), event.stream, event.position)
 
 
 class SourcePage(msgspec.Struct, frozen=True):
@@ -65,6 +80,9 @@ class Source(Protocol):
     async def head(self) -> Token:
         """Return the token of the last event."""
 
+    async def now(self) -> Token:
+        """Return the token for whoever wants to see nothing of what is there by now."""
+
     async def at(self, *, position: int | None = None, time_us: int | None = None) -> Token:
         """Return the token from which events after a position, or from a time, are read again.
 
@@ -96,6 +114,9 @@ class Source(Protocol):
 
     def segments_of(self, page: SourcePage, count: int) -> Sequence[int]:
         """Return the segment of each event."""
+
+    def segment_of(self, event: RawEvent, count: int) -> int:
+        """Return the segment of one event."""
 
     def name_of(self, event: RawEvent) -> str:
         """Return the service that owns an event."""
@@ -153,6 +174,10 @@ class StoreSource:
         """See `Source.head`."""
         return self._token(await gather(*(log.head() for log in self.store.shards)))
 
+    async def now(self) -> Token:
+        """See `Source.now`."""
+        return await self.head()
+
     async def at(self, *, position: int | None = None, time_us: int | None = None) -> Token:
         """See `Source.at`.
 
@@ -203,6 +228,10 @@ class StoreSource:
     def segments_of(self, page: SourcePage, count: int) -> Sequence[int]:
         """See `Source.segments_of`."""
         return [stable_hash(event.stream) % count for event in page.events]
+
+    def segment_of(self, event: RawEvent, count: int) -> int:
+        """See `Source.segment_of`."""
+        return stable_hash(event.stream) % count
 
     def name_of(self, event: RawEvent) -> str:  # noqa: ARG002  # see Source
         """See `Source.name_of`."""

@@ -29,6 +29,8 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
         since: events recorded before this time (µs UTC) are skipped; set by a replay of a bus.
         ahead: shares that were further when the segments were split or merged; see `resizing`.
         successor: when not 0, nobody works on this generation any more: that one takes over.
+        replay: what comes up to there was recorded before the processor was made, or sent back:
+            it is handled once more.
         parked: when events were last parked (µs UTC), 0 when there are no letters for sure. Who
             sees a token that has passed an event sees by this whether to look for a letter of it.
     """
@@ -39,6 +41,7 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
     ahead: tuple[Ahead, ...] = ()
     successor: int = 0
     parked: int = 0
+    replay: "Token | None" = None
 
     @property
     def text(self) -> str:

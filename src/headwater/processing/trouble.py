@@ -1,42 +1,12 @@
-"""What happens after failures: back-off, and parking an event that keeps failing."""
+"""What happens when something other than an event fails: back-off, told once."""
 
 import logging
-import time
 
 from headwater.errors import ConfigurationError, Unavailable
-from headwater.processing.applier import Applier, EventFailed
-from headwater.processing.dead_letters import describe
-from headwater.processing.lanes import EventId, Lane, Poison
+from headwater.processing.failures import describe
 from headwater.processing.settings import ProcessorSettings
 
 _log = logging.getLogger(__name__)
-
-
-def again_later(
-    lane: Lane, failure: EventFailed, applier: Applier, settings: ProcessorSettings
-) -> None:
-    """Let a lane wait before its failed page is tried again.
-
-    After enough attempts the event's sequence is to be parked with the next try. What is merely
-    away is tried for ever.
-    """
-    event, cause = failure.event, failure.cause
-    lane.error = describe(cause)
-    lane.tries += 1
-    delay = settings.back_off(lane.tries)
-    if not failure.transient:
-        sequence = applier.sequence_of(event)
-        key: EventId = (applier.source.log_of(event), sequence, event.position)
-        attempts = lane.attempts[key] = lane.attempts.get(key, 0) + 1
-        delay = settings.back_off(attempts)
-        if attempts >= settings.attempts:
-            lane.poison[sequence] = Poison(event, cause, attempts)
-            _log.warning(
-                "%s: %s is parked at position %d after %d attempts: %s",
-                applier.name, sequence, event.position, attempts, lane.error,
-            )  # fmt: skip
-            delay = 0.0
-    lane.not_before = time.monotonic() + delay
 
 
 class Trouble:

@@ -14,7 +14,7 @@ from headwater.discovery import RouteInfo
 from headwater.dispatch.http import HttpForm
 from headwater.dispatch.local import LocalCommandBus, LocalQueryBus
 from headwater.service.endpoints import Endpoints, respond
-from headwater.service.metrics import Metrics
+from headwater.service.metrics import Figures, Metrics
 from headwater.service.openapi import openapi_page, swagger_assets
 from headwater.service.router import Match, Router, allowed
 from headwater.service.settings import ServiceSettings
@@ -38,7 +38,8 @@ class Edge:
         *,
         metrics: Metrics,
         problems: Callable[[], Awaitable[Mapping[str, str]]],
-        lags: Callable[[], Awaitable[Iterable[tuple[str, int]]]],
+        concerns: Callable[[], Awaitable[Mapping[str, str]]],
+        figures: Callable[[], Awaitable[Iterable[Figures]]],
         document: Mapping[str, Any],
         routes: Iterable[Any] = (),
     ) -> None:
@@ -50,14 +51,16 @@ class Edge:
             queries: the queries that are served.
             metrics: where requests are counted.
             problems: what keeps components from working, by name; ready when empty.
-            lags: for each processor how many events it has still to read.
+            concerns: what somebody should look at, by name, though all goes on.
+            figures: what is counted of each processor.
             document: the OpenAPI document of the whole service.
             routes: further Litestar handlers.
         """
         self._settings = settings
         self._metrics = metrics
         self._problems = problems
-        self._lags = lags
+        self._concerns = concerns
+        self._figures = figures
         self._document = document
         self._extra = tuple(routes)
         self._endpoints = Endpoints(settings, commands, queries, metrics)
@@ -172,14 +175,16 @@ class Edge:
             problems = dict(await self._problems())
             if self.draining:
                 problems["instance"] = "is draining"
-            content = {"status": "not ready" if problems else "ready", "problems": problems}
+            concerns = dict(await self._concerns())
+            status = "not ready" if problems else "degraded" if concerns else "ready"
+            content = {"status": status, "problems": problems, "concerns": concerns}
             return Response(content, status_code=503 if problems else 200)
 
         @get("/metrics", include_in_schema=False)
         async def metrics() -> Response[bytes]:
             kind = "text/plain; version=0.0.4; charset=utf-8"
             text = self._metrics.exposition(
-                in_progress=self._endpoints.in_progress, lags=await self._lags()
+                in_progress=self._endpoints.in_progress, processors=await self._figures()
             )
             return Response(text, media_type=kind)
 

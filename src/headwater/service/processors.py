@@ -1,6 +1,7 @@
 """All that runs behind the edge of one instance: projections, event handlers, sagas, the relay."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Literal, Protocol
 
@@ -15,12 +16,14 @@ from headwater.processing import (
     BusSource,
     LocalStatus,
     Processor,
+    ProcessorSettings,
     RelayStatus,
     SagaProcessor,
     Source,
     StoreSource,
     relays_of,
 )
+from headwater.service.metrics import Figures
 from headwater.service.service import Service
 from headwater.service.settings import ServiceSettings
 from headwater.views import ViewStore
@@ -67,9 +70,11 @@ class Processors:
         self._by_query: dict[type[Query[Any]], Processor] = {}
         self._handlers: list[Mapping[type[Query[Any]], Callable[[Any], Awaitable[Any]]]] = []
         owner = settings.instance
+        how = ProcessorSettings(retry=settings.retry)
         if settings.queries:
             for one in handlers:
-                processor = Processor(one, source=self._source(one), views=views, owner=owner)
+                source = self._source(one)
+                processor = Processor(one, source=source, views=views, owner=owner, settings=how)
                 self._add(processor)
                 found = query_handlers_of(one)
                 self._handlers.append(found)
@@ -84,6 +89,7 @@ class Processors:
                         views=views,
                         commands=commands,
                         owner=owner,
+                        settings=how,
                         service=service.name,
                     )
                 )
@@ -162,16 +168,33 @@ class Processors:
         except HeadwaterError as error:
             return {"processors": str(error)}
 
-    async def lags(self) -> Iterable[tuple[str, int]]:
-        """Return for each processor how many events its segments here have still to read."""
+    async def concerns(self) -> dict[str, str]:
+        """Return what waits for its next try or for a person, by processor; all else goes on."""
+        found: dict[str, str] = {}
+        for one in self._running:
+            if isinstance(one, Processor):
+                with contextlib.suppress(HeadwaterError):  # that is a problem, told as such
+                    if told := await one.concerns():
+                        found[one.name] = "; ".join(told)
+        return found
+
+    async def figures(self) -> list[Figures]:
+        """Return for each processor what is counted of it here."""
         try:
-            statuses = await self.statuses()
+            return [_figures(status) for status in await self.statuses()]
         except HeadwaterError:
             return []
-        return [(status.name, _lag(status)) for status in statuses]
 
 
-def _lag(status: LocalStatus | RelayStatus) -> int:
+def _figures(status: LocalStatus | RelayStatus) -> Figures:
     if isinstance(status, RelayStatus):
-        return max(0, status.head - status.position) if status.active else 0
-    return max((lane.lag for lane in status.lanes), default=0)
+        return Figures(status.name, max(0, status.head - status.position) if status.active else 0)
+    return Figures(
+        status.name,
+        lag=max((lane.lag for lane in status.lanes), default=0),
+        letters=status.letters,
+        parked=status.parked,
+        waiting=len(status.waiting),
+        failures=status.failures,
+        retries=status.retries,
+    )

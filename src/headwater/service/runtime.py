@@ -282,7 +282,8 @@ class Runtime:
             self.local_queries,
             metrics=self.metrics,
             problems=self._problems,
-            lags=self.processors.lags,
+            concerns=self.processors.concerns,
+            figures=self.processors.figures,
             document=self._document,
             routes=self.service.routes,
         )

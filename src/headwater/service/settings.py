@@ -9,6 +9,7 @@ import msgspec
 from headwater._sql.postgres_url import SCHEMES, schema_for
 from headwater.errors import ConfigurationError
 from headwater.messages import new_id
+from headwater.processing import Retry
 
 Role = Literal["command", "query", "all"]
 _BETWEEN_URLS = re.compile(r"\s*,\s*(?=(?:sqlite|memory|postgres|postgresql):)")
@@ -45,6 +46,10 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         cache_size: aggregates kept in memory per class.
         segments: into how many shares the work of a processor that is yet to be made is divided;
             0: as its class says.
+        retry_attempts: how often an event that fails is tried before its sequence is parked,
+            unless its handlers say otherwise.
+        retry_pause_s, retry_pause_max_s: the pause after the first failure, which doubles up to
+            the largest.
         log_level, log_format: ``console`` or ``json`` lines on standard error.
     """
 
@@ -74,6 +79,9 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     lease_s: float = 5.0
     cache_size: int = 10_000
     segments: int = 0
+    retry_attempts: int = 10
+    retry_pause_s: float = 0.25
+    retry_pause_max_s: float = 15.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 
@@ -92,6 +100,15 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         """The URLs of the event store's shards, in order; one URL when it is not sharded."""
         texts = (self.store,) if isinstance(self.store, str) else self.store
         return tuple([self._complete(url, "store") for text in texts for url in split_urls(text)])
+
+    @property
+    def retry(self) -> Retry:
+        """How often an event that fails is tried."""
+        return Retry(
+            attempts=self.retry_attempts,
+            pause_s=self.retry_pause_s,
+            pause_max_s=self.retry_pause_max_s,
+        )
 
     def url(self, engine: Literal["views", "bus"]) -> str:
         """Return the URL of ``views`` or ``bus`` with its placeholders replaced.
@@ -123,6 +140,13 @@ def service_settings(values: dict[str, Any], *, origin: str) -> ServiceSettings:
         raise ConfigurationError(
             subject=f"settings from {origin}", reason=f"{error}; known settings are {known}"
         ) from error
+    if not settings.retry.possible:
+        raise ConfigurationError(
+            subject=f"settings from {origin}",
+            reason="retry_attempts must be 1 or more, and retry_pause_s from 0 to "
+            f"retry_pause_max_s; got {settings.retry_attempts}, {settings.retry_pause_s} and "
+            f"{settings.retry_pause_max_s}",
+        )
     if not settings.instance:
         name = f"{settings.service}-{settings.role}-{new_id()[-12:]}"
         settings = msgspec.structs.replace(settings, instance=name)

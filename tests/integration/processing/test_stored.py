@@ -84,6 +84,8 @@ class GaugesAnyhow(Projection):
 class Watching(EventHandlers):
     """Handles events beside the transactions."""
 
+    start = "beginning"
+
     name = "watching"
 
     def __init__(self) -> None:
@@ -319,6 +321,7 @@ class Refused(Rejection):
 
 
 class Pumping(Saga):
+    saga_start = "beginning"
     level: float | None = None
     free: Any = None
 
