@@ -65,9 +65,11 @@ class Generations:
     async def _look(self, connection: Any, name: str) -> int:
         found: int | None = await connection.fetchval(_SQL["active_view"], name.casefold())
         if found:
+            self._nobodys.pop(name, None)
             return found
         catalog = await catalog_of(connection)
         active = catalog.active_view(name)
+        self._nobodys.pop(name, None)
         if not catalog.is_owned(name):
             self._nobodys[name] = active
         return active

@@ -63,9 +63,11 @@ class Generations:
     def _look(self, connection: apsw.Connection, name: str) -> int:
         found: int | None = connection.execute(_SQL["active_view"], {"view": name}).get
         if found:
+            self._nobodys.pop(name, None)
             return found
         catalog = catalog_of(connection)
         active = catalog.active_view(name)
+        self._nobodys.pop(name, None)
         if not catalog.is_owned(name):
             self._nobodys[name] = active
         return active
