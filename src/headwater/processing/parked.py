@@ -41,7 +41,7 @@ class ParkedEvents:
             EventParked: an event that it names is parked, or an earlier one of its sequence.
         """
         await self._views.ensure([DeadLetter])
-        generation = await self._views.generation(self._applier.name)
+        generation = await self._views.generation(self._applier.name, code=self._applier.code)
         queue = queue_of(self._applier.name, generation)
         source = self._applier.source
         for place in followed(source, wanted):

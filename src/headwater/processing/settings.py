@@ -16,6 +16,7 @@ class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True):
         attempts: how often an event is tried before its sequence is parked.
         back_off_s, back_off_max_s: the pause after the first failure; it doubles up to the
             largest.
+        unused_s: a generation of views that nobody's code has used for this long is dropped.
         clock: wall clock, seconds since 1970 UTC, for leases and deadlines; the view store must
             use the same.
     """
@@ -26,6 +27,7 @@ class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 5
     back_off_s: float = 0.05
     back_off_max_s: float = 5.0
+    unused_s: float = 300.0
     clock: Callable[[], float] = time.time
 
     def back_off(self, tries: int) -> float:
