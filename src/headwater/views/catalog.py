@@ -205,14 +205,13 @@ class Catalog:
         known = self.generations.get((processor, generation)) or Generation(
             processor, generation, used=now
         )
-        mine = [g for g in self.of(processor) if g.code == known.code]
+        there = (processor, generation) in self.generations
+        mine = [g for g in self.of(processor) if g.code == known.code or not there]
         check_active(processor, generation, [1, *(g.number for g in mine if g.complete)])
         shapes = {view_type(v).name: self._shape(view_type(v).name, generation) for v in views}
         absent = next((name for name, shape in shapes.items() if shape is None), None)
         if absent is not None:
             raise missing(absent, generation)
-        if self.is_dropped(processor, generation):
-            raise missing(processor, generation)
         own = [
             msgspec.structs.replace(shape, processor=processor)
             for shape in shapes.values()
@@ -225,7 +224,7 @@ class Catalog:
         drop = [s for s in drop if s.generation in older]
         for name in shapes:
             drop += self._unowned(name, before=generation)
-        done = msgspec.structs.replace(known, complete=True)
+        done = msgspec.structs.replace(known, complete=True, used=now)
         return Changes(own=own, drop=drop, ended=sorted(older), put=[done])
 
     def drop(self, processor: str, generation: int, views: Sequence[type[View]]) -> Changes:
