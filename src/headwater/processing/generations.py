@@ -75,8 +75,11 @@ class Line:
         due = self._used_at + self._settings.unused_s / 10
         if not self._code or (time.monotonic() < due and self._used_at and not now):
             return []
+        before = self._used_at
         await self._views.use_generation(self._name, generation)
         self._used_at = time.monotonic()
+        if before and self._used_at > before + self._settings.unused_s / 2:
+            return []  # who could not say so for that long: others could not either
         dropped = await self._views.drop_unused(
             self._name, code=self._code, idle_s=self._settings.unused_s
         )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from headwater.errors import HeadwaterError, Unavailable
+from headwater.errors import HeadwaterError, NotCaughtUp, Unavailable
 from headwater.messages import ConsistencyToken
 from headwater.processing.applier import Applier
 from headwater.processing.claims import Claims, ProcessorMember, successor_of
@@ -179,6 +179,18 @@ class Processor:
         """Return as soon as `is_filled`."""
         await self._filled.wait()
 
+    async def unfilled(self) -> NotCaughtUp:
+        """Return the error for who asks before `is_filled`."""
+        head = await self.source.head()
+        found = [self.source.measure(token, head) for token in self.progress.tokens.values()]
+        return NotCaughtUp(
+            processor=self.name,
+            position=min((measure.position for measure in found), default=0),
+            expected=max((measure.head for measure in found), default=0),
+            waited_s=0.0,
+            why=" (its views are being filled for this version of the program)",
+        )
+
     async def status(self) -> LocalStatus:
         """Return what this process does; for all processes see `ProcessorAdmin.status`.
 
@@ -257,8 +269,8 @@ class Processor:
 
     @property
     def _pause_s(self) -> float:
-        filling = self._settings.renew_s / 20
-        return self.claims.pause_s if self.is_filled else min(self.claims.pause_s, filling)
+        pause, filling = self.claims.pause_s, self._settings.renew_s / 20
+        return pause if self.is_filled or self._trouble else min(pause, filling)
 
     def _changed(self, working: int, segments: Sequence[Segment], active: int) -> bool:
         """Whether other segments are to be worked on than those that the claims know."""
