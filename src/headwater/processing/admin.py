@@ -25,6 +25,7 @@ from headwater.processing.dead_letters import (
     queue_of,
 )
 from headwater.processing.declarations import EventHandlers
+from headwater.processing.generations import Line
 from headwater.processing.projector import applier_of
 from headwater.processing.rebuild import Report, rebuild
 from headwater.processing.replaying import replaying
@@ -117,7 +118,7 @@ class ProcessorAdmin:
         head = await self._source.head()
         now = await self._views.now()
         segments = await self._views.segments(self.name)
-        active = await self._views.generation(self.name)  # after them: what it has is among them
+        active = await self._active()  # after them: what it has is among them
         working = successor_of(segments, active) or active
         found = []
         for segment in segments:
@@ -184,9 +185,9 @@ class ProcessorAdmin:
             )
 
         while True:
-            active = await self._views.generation(self.name)
+            active = await self._active()
             begun = await self._go_back(active, token, again)
-            if begun or await self._views.generation(self.name) == active:
+            if begun or await self._active() == active:
                 return
 
     async def _begin_anew(self) -> None:
@@ -199,13 +200,14 @@ class ProcessorAdmin:
             except ConfigurationError:  # a rebuild took it for one that was given up
                 if not left:
                     raise
-        await forget_older(self._views, self.name, following)
+        await forget_older(self._views, self.name, following, code=self._applier.code)
 
     async def _following(self) -> int:
         """Make room in a generation that nobody has used, so as to meet no rebuild; return it."""
         segments = await self._views.segments(self.name)
-        active = await self._views.generation(self.name)
-        following = 1 + max([active, *(segment.generation for segment in segments)])
+        active = await self._active()
+        latest = max([active, *(segment.generation for segment in segments)])
+        following = await Line(self._applier, self._views).following(latest)
         wanted = sum(s.generation == active for s in segments) or self._applier.segments
         await forget_former(self._views, self.name, following)
         await self._views.open_segments(
@@ -299,7 +301,7 @@ class ProcessorAdmin:
     async def letters(self, sequence: str = "") -> AsyncIterator[DeadLetter]:
         """Yield the dead letters, of one sequence or of all, in order within each sequence."""
         await self._ensure()
-        queue = queue_of(self.name, await self._views.generation(self.name))
+        queue = queue_of(self.name, await self._active())
         lane = lane_of(queue, sequence) if sequence else ""
         async for letter in letters(self._views, queue=queue, lane=lane):
             yield letter
@@ -313,7 +315,7 @@ class ProcessorAdmin:
         await self._ensure()
         handled = 0
         while True:
-            generation = await self._views.generation(self.name)
+            generation = await self._active()
             lane = lane_of(queue_of(self.name, generation), sequence)
             letter = await first_letter(self._views, lane)
             if letter is None:
@@ -352,7 +354,7 @@ class ProcessorAdmin:
         """
         await self._ensure()
         dropped = 0
-        generation = await self._views.generation(self.name)
+        generation = await self._active()
         lane = lane_of(queue_of(self.name, generation), sequence)
         while True:
             async with self._views.transaction() as transaction:
@@ -366,6 +368,9 @@ class ProcessorAdmin:
 
     def _generations(self, generation: int) -> dict[str, int]:
         return {view_type(view).name: generation for view in self._applier.views}
+
+    async def _active(self) -> int:
+        return await self._views.generation(self.name, code=self._applier.code)
 
     async def _ensure(self) -> None:
         await self._views.ensure([DeadLetter, *self._applier.shared_views])

@@ -60,6 +60,7 @@ class Applier:
     """What a worker does with events. The hooks after `apply` serve runtimes with more to do."""
 
     name: str = ""
+    code: str = ""  # tells programs apart that make other views; empty: they are not told apart
     segments: int = 1
     views: tuple[type[View], ...] = ()
     shared_views: tuple[type[View], ...] = ()

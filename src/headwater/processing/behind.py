@@ -5,6 +5,7 @@ import contextlib
 
 from headwater.errors import HeadwaterError, TokenMismatch
 from headwater.messages import ConsistencyToken
+from headwater.processing.applier import Applier
 from headwater.processing.claims import successor_of
 from headwater.processing.coverage import followed
 from headwater.processing.sources import Source, StoreSource
@@ -15,8 +16,7 @@ _LOOK_S = 2.0  # who has waited in vain already does not wait long for this
 
 
 async def why_behind(
-    processor: str,
-    source: Source,
+    applier: Applier,
     views: ViewStore,
     token: ConsistencyToken,
 ) -> str:
@@ -24,12 +24,13 @@ async def why_behind(
 
     Nothing when that cannot be found out soon: it may just be slow.
     """
+    source = applier.source
     with contextlib.suppress(HeadwaterError, TimeoutError):
         async with asyncio.timeout(_LOOK_S):
             why = await _end_of_store(source, token)
             if not why:
-                segments = await views.segments(processor)
-                active = await views.generation(processor)
+                segments = await views.segments(applier.name)
+                active = await views.generation(applier.name, code=applier.code)
                 why = _of_segments(source, segments, active, await views.now())
             return f" ({why})" if why else ""
     return ""

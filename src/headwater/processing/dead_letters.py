@@ -216,16 +216,25 @@ async def forget_letters(
             return
 
 
-async def forget_older(views: ViewStore, processor: str, generation: int) -> None:
-    """Remove the letters of all generations before one; nobody parks any there any more."""
+async def forget_older(views: ViewStore, processor: str, generation: int, *, code: str) -> None:
+    """Remove the letters of all generations of a code before one; nobody parks any there now."""
     queues = Range(f"{processor}@0", f"{processor}@:")  # all that go on with a digit
+    others = {g.number for g in await views.generations(processor) if code and g.code != code}
 
     def older(letter: DeadLetter) -> bool:
         name, _, number = letter.queue.rpartition("@")
-        return name == processor and int(number) < generation
+        return name == processor and int(number) < generation and int(number) not in others
 
     async with views.transaction() as transaction:
         await forget_letters(transaction, {"queue": queues}, older)
+
+
+async def forget_dropped(views: ViewStore, processor: str, generations: Collection[int]) -> None:
+    """Remove the letters of generations that are gone."""
+    for generation in generations:
+        async with views.transaction() as transaction:
+            queue = queue_of(processor, generation)
+            await forget_letters(transaction, {"queue": queue}, lambda _: True)
 
 
 async def forget_former(views: ViewStore, processor: str, generation: int) -> None:

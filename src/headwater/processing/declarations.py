@@ -192,6 +192,7 @@ class EventHandlers:
     timeout_s: ClassVar[float | None] = None
     keeps_views: ClassVar[bool] = False
     view_types: ClassVar[tuple[type[View], ...]] = ()
+    version: ClassVar[str] = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Check the declaration.
@@ -213,6 +214,11 @@ class Projection(EventHandlers):
     ``views`` is set before the first query or event; it reads the active generation. The class
     option ``view_types`` names views that only free-form handlers touch; those of keyed handlers
     are known.
+
+    Programs that make other views of the same events have generations of their own, so that each
+    finds what it expects. Which programs those are is read from the sources of handlers, views and
+    events, and of what they call. With the class option ``version`` it is said instead: raise it
+    with each change that makes other views. (Fields, key and indexes of views count anyway.)
     """
 
     keeps_views: ClassVar[bool] = True

@@ -49,7 +49,7 @@ class ParkedEvents:
         if not self._ensured:
             await self._views.ensure([DeadLetter])
             self._ensured = True
-        generation = await self._views.generation(self._applier.name)
+        generation = await self._views.generation(self._applier.name, code=self._applier.code)
         queue = queue_of(self._applier.name, generation)
         source = self._applier.source
         waiting: DeadLetter | None = None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from headwater.errors import HeadwaterError, Unavailable
+from headwater.errors import HeadwaterError, NotCaughtUp, Unavailable
 from headwater.messages import ConsistencyToken
 from headwater.processing.applier import Applier
 from headwater.processing.claims import Claims, ProcessorMember, successor_of
@@ -22,6 +22,7 @@ from headwater.processing.dead_letters import (
 from headwater.processing.declarations import EventHandlers
 from headwater.processing.failures import describe
 from headwater.processing.fanout import Fanout
+from headwater.processing.generations import Line, OwnViews
 from headwater.processing.progress import Progress
 from headwater.processing.projector import applier_of
 from headwater.processing.replaying import first_token, replaying
@@ -120,6 +121,7 @@ class Processor:
         owner: str,
         settings: ProcessorSettings = DEFAULTS,
         generation: int | None = None,
+        own: OwnViews | None = None,
     ) -> None:
         """Wire up; nothing runs before `start`.
 
@@ -129,12 +131,14 @@ class Processor:
             views: where its views and tokens are.
             owner: names this process, uniquely among all that share the view store.
             settings: how it works.
-            generation: work on this generation of the views (None: the active one, always).
+            generation: work on this generation of the views (None: the active one of its code).
+            own: through what the handlers of the whole program read views; None: its own alone.
 
         Raises:
             DeclarationError: the handlers are declared wrongly.
         """
-        self.applier = applier_of(handlers, source=source, views=views)
+        self._own = own or OwnViews(views)
+        self.applier = applier_of(handlers, source=source, views=views, own=self._own)
         self.name = self.applier.name
         self.source = self.applier.source
         self.views = views
@@ -156,6 +160,8 @@ class Processor:
         self.applier.wake = self._wake_workers
         self.applier.clock = self.claims.clock
         self._swap = Swap(self.applier, views)
+        self._line = Line(self.applier, views, settings)
+        self._filled = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._started = False
         self._stopping = False
@@ -212,6 +218,27 @@ class Processor:
             EventParked, TokenMismatch, MalformedMessage: they never will, as things are.
         """
         await self.progress.wait_for(token, timeout_s=timeout_s)
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether the views have shown once what there was; else queries would miss something."""
+        return self._filled.is_set()
+
+    async def filled(self) -> None:
+        """Return as soon as `is_filled`."""
+        await self._filled.wait()
+
+    async def unfilled(self) -> NotCaughtUp:
+        """Return the error for who asks before `is_filled`."""
+        head = await self.source.head()
+        found = [self.source.measure(token, head) for token in self.progress.tokens.values()]
+        return NotCaughtUp(
+            processor=self.name,
+            position=min((measure.position for measure in found), default=0),
+            expected=max((measure.head for measure in found), default=0),
+            waited_s=0.0,
+            why=" (its views are being filled for this version of the program)",
+        )
 
     async def status(self) -> LocalStatus:
         """Return what this process does; for all processes see `ProcessorAdmin.status`.
@@ -326,7 +353,7 @@ class Processor:
         while not self._stopping:
             lost.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.claims.pause_s):
+                async with asyncio.timeout(self._pause_s):
                     await lost.wait()
             try:
                 if not self._stopping:
@@ -339,6 +366,11 @@ class Processor:
                         "%s: %s", self.name, describe(error), exc_info=None if known else error
                     )
                 self._trouble = describe(error)
+
+    @property
+    def _pause_s(self) -> float:
+        pause, filling = self.claims.pause_s, self._settings.renew_s / 20
+        return pause if self.is_filled or self._trouble else min(pause, filling)
 
     def _changed(self, working: int, segments: Sequence[Segment], active: int) -> bool:
         """Whether other segments are to be worked on than those that the claims know."""
@@ -364,16 +396,19 @@ class Processor:
     async def _look(self) -> None:
         """See which generation is to be worked on, and take our share of it."""
         segments = await self.views.segments(self.name)
-        active = await self.views.generation(self.name)  # after them: what it has is among them
+        active, complete, _ = await self._line.settle()  # after them: what it has is among them
         successor = 0 if self._fixed else successor_of(segments, active)
         working = self._fixed or successor or active
-        if working != active:  # each time, as others may have dropped it to begin anew
-            await self.views.ensure(self.applier.views, generation=working)
+        if working != active or not complete:  # each time, as others may have begun it anew
+            await self.views.ensure(self.applier.views, generation=working, processor=self.name)
         if self._changed(working, segments, active):
-            if working == active:
-                await self.views.ensure(self.applier.views, processor=self.name)
-            else:
+            if working != active:
                 await forget_former(self.views, self.name, working)
+            elif complete:
+                wanted_in = working if self.applier.code else None
+                await self.views.ensure(
+                    self.applier.views, generation=wanted_in, processor=self.name
+                )
             wanted = sum(s.generation == active for s in segments) or self.applier.segments
             await self.claims.open(
                 working, wanted, await self._beginning(segments, working, active)
@@ -381,15 +416,32 @@ class Processor:
             segments = await self.views.segments(self.name)
         await self.claims.share(segments)
         if not self._fixed:
-            self.progress.use(
-                active,
-                sum(s.generation == active for s in segments),
-                all_local=working == active and 0 < len(self.claims.held) == self.claims.count,
-            )
-        if successor and await self._swap.finish(segments, successor):
-            self.progress.use(successor, self.claims.count)
+            await self._show(segments, active, successor, complete=complete)
         held = list(self.claims.held.values())
         await self.applier.refresh(self.views, held)
         if self.applier.isolated and not self._stopping:
             self._staff()
         self._wake_workers()
+
+    async def _show(
+        self, segments: Sequence[Segment], active: int, successor: int, *, complete: bool
+    ) -> None:
+        """Say what readers see; make it complete, or its successor active, if that is time."""
+        self.progress.use(
+            active,
+            sum(s.generation == active for s in segments),
+            all_local=not successor and 0 < len(self.claims.held) == self.claims.count,
+        )
+        working = successor or active
+        waiting = working != active or not complete
+        if waiting and await self._swap.finish(segments, working):
+            complete, active = True, working
+            self.progress.use(working, self.claims.count)
+        self._own.use(self.applier, active)
+        if complete and not self._filled.is_set():
+            self._filled.set()
+        elif not complete and not successor:
+            self._filled.clear()
+        dropped = await self._line.keep(active)
+        if dropped:
+            _log.info("%s: generations %s of other code were dropped", self.name, dropped)

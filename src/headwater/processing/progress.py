@@ -26,7 +26,8 @@ class Progress:
 
     def __init__(self, applier: Applier, views: ViewStore) -> None:
         """Know nothing yet."""
-        self._name = applier.name
+        self._name, self._code = applier.name, applier.code
+        self._applier = applier
         self._source = source = applier.source
         self._views = views
         self._parked = ParkedEvents(applier, views)
@@ -145,7 +146,7 @@ class Progress:
                 position=position,
                 expected=expected,
                 waited_s=waited_s,
-                why=await why_behind(self._name, self._source, self._views, token),
+                why=await why_behind(self._applier, self._views, token),
             ) from None
         finally:
             self._waiting.pop(reached, None)
@@ -218,7 +219,8 @@ class Progress:
     async def look(self) -> None:
         """Read the tokens of the active generation from the store."""
         found = await self._views.segments(self._name)
-        generation = await self._views.generation(self._name)  # after: what it has is among them
+        code = self._code
+        generation = await self._views.generation(self._name, code=code)  # after: see `segments`
         segments = [s for s in found if s.generation == generation]
         tokens = self._tokens.setdefault((generation, len(segments)), {})
         for segment in segments:

@@ -16,6 +16,8 @@ from headwater.messages.text import shown
 from headwater.processing.applier import Applier, Busy, EventFailed, failed
 from headwater.processing.declarations import EventHandlers, Projection
 from headwater.processing.entries import chosen, entries_of
+from headwater.processing.fingerprint import code_of
+from headwater.processing.generations import OwnViews
 from headwater.processing.inspection import FreeHandler, HandlerTable, KeyedHandler, handler_table
 from headwater.processing.message import EventMessage
 from headwater.processing.sources import EventId, RawEvent, Source, event_id
@@ -89,6 +91,8 @@ class ProjectionApplier(Applier):
         self.start = "beginning" if cls.keeps_views else cls.start
         self.policy = cls.retry
         self._timeout_s = cls.timeout_s
+        if cls.keeps_views and self.views and not self.isolated:  # else effects would come again
+            self.code = code_of(cls)
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -345,12 +349,19 @@ def _fresh(step: _Step, key: str) -> Any:
 
 
 def applier_of(
-    handlers: EventHandlers | type[EventHandlers] | Applier, *, source: Source, views: ViewStore
+    handlers: EventHandlers | type[EventHandlers] | Applier,
+    *,
+    source: Source,
+    views: ViewStore,
+    own: OwnViews | None = None,
 ) -> Applier:
-    """Return the applier of declared handlers, their views injected."""
+    """Return the applier of declared handlers, their views injected: all those of a program."""
     if isinstance(handlers, Applier):
         return handlers
     made = handlers() if isinstance(handlers, type) else handlers
+    applier = ProjectionApplier(made, source)
+    own = own or OwnViews(views)
+    own.add(applier)
     if isinstance(made, Projection):
-        made.views = views
-    return ProjectionApplier(made, source)
+        made.views = own
+    return applier

@@ -18,6 +18,7 @@ class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True):
             segment itself waits.
         back_off_s, back_off_max_s: what is away is tried again after the first pause, which
             doubles up to the largest.
+        unused_s: a generation of views that nobody's code has used for this long is dropped.
     """
 
     page_size: int = 2000
@@ -27,6 +28,7 @@ class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True):
     waiting_max: int = 1000
     back_off_s: float = 0.05
     back_off_max_s: float = 5.0
+    unused_s: float = 300.0
 
     def back_off(self, tries: int) -> float:
         """Return the pause after so many failed tries, seconds."""

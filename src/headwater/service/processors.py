@@ -23,6 +23,7 @@ from headwater.processing import (
     StoreSource,
     relays_of,
 )
+from headwater.processing.generations import OwnViews
 from headwater.service.metrics import Figures
 from headwater.service.service import Service
 from headwater.service.settings import ServiceSettings
@@ -69,12 +70,20 @@ class Processors:
         self._running: list[_Running] = []
         self._by_query: dict[type[Query[Any]], Processor] = {}
         self._handlers: list[Mapping[type[Query[Any]], Callable[[Any], Awaitable[Any]]]] = []
-        owner = settings.instance
-        how = ProcessorSettings(retry=settings.retry)
+        self._views = views
+        self._cleaning: asyncio.Task[None] | None = None
+        owner, own = settings.instance, OwnViews(views)
+        how = ProcessorSettings(retry=settings.retry, unused_s=settings.views_unused_s)
         if settings.queries:
             for one in handlers:
-                source = self._source(one)
-                processor = Processor(one, source=source, views=views, owner=owner, settings=how)
+                processor = Processor(
+                    one,
+                    source=self._source(one),
+                    views=views,
+                    owner=owner,
+                    settings=how,
+                    own=own,
+                )
                 self._add(processor)
                 found = query_handlers_of(one)
                 self._handlers.append(found)
@@ -130,12 +139,14 @@ class Processors:
         """Let a query wait until its projection shows the caller's token (an interceptor).
 
         Raises:
-            NotCaughtUp: it did not in time.
+            NotCaughtUp: it did not in time, or its views are still being filled.
             EventParked, TokenMismatch, MalformedMessage: it never will, as things are.
         """
         token: ConsistencyToken | None = message.token
+        processor = self._by_query[type(message.query)]
+        if not processor.is_filled:
+            raise await processor.unfilled()
         if token is not None:
-            processor = self._by_query[type(message.query)]
             await processor.wait_for(token, timeout_s=self._settings.consistency_timeout_s)
         return await proceed(message)
 
@@ -147,9 +158,37 @@ class Processors:
             StoreUnavailable: a database is away.
         """
         await asyncio.gather(*(processor.start() for processor in self._running))
+        if self._by_query:
+            self._cleaning = asyncio.create_task(self._clean(), name="views that are not used")
+
+    async def filled(self) -> None:
+        """Return when all views show what there is.
+
+        Those that programs of the same code have filled once do so at once. Others are filled from
+        the first event on, shared among all instances of that code.
+        """
+        waiting = [p for p in self._running if isinstance(p, Processor) and not p.is_filled]
+        for processor in waiting:
+            _log.info("views are being filled", processor=processor.name)
+        await asyncio.gather(*(processor.filled() for processor in waiting))
+
+    async def _clean(self) -> None:
+        """Drop now and then the views of projections that no program has any more."""
+        service, idle_s = self._service, self._settings.views_unused_s
+        known = {one.name for one in (*service.projections, *service.handlers)}
+        while True:
+            await asyncio.sleep(idle_s / 5)
+            with contextlib.suppress(HeadwaterError):  # then next time
+                found = await self._views.generations()
+                for name in {g.processor for g in found if g.code} - known:
+                    if await self._views.drop_unused(name, code="", idle_s=idle_s):
+                        _log.info("views of a projection that is gone were dropped", name=name)
 
     async def stop(self) -> None:
         """Finish the batches at hand and give the claims back."""
+        if self._cleaning is not None:
+            self._cleaning.cancel()
+            await asyncio.gather(self._cleaning, return_exceptions=True)
         stopped = await asyncio.gather(
             *(processor.stop() for processor in reversed(self._running)), return_exceptions=True
         )
@@ -164,9 +203,13 @@ class Processors:
     async def problems(self) -> dict[str, str]:
         """Return what keeps processors from working, by name; empty when nothing does."""
         try:
-            return {s.name: s.failure for s in await self.statuses() if s.failure}
+            found = {s.name: s.failure for s in await self.statuses() if s.failure}
+            for one in self._running:
+                if isinstance(one, Processor) and not one.is_filled:
+                    found.setdefault(one.name, str(await one.unfilled()))
         except HeadwaterError as error:
             return {"processors": str(error)}
+        return found
 
     async def concerns(self) -> dict[str, str]:
         """Return what waits for its next try or for a person, by processor; all else goes on."""

@@ -55,9 +55,9 @@ _SECTION = "headwater"
 class Runtime:
     """One running instance of a service.
 
-    Start: configuration, stores, processors, edge, registration. A failing step closes what the
-    steps before it opened, and its error is raised: an instance never runs by half. Stop goes the
-    other way and lets requests in progress finish.
+    Start: configuration, stores, processors, edge, views, registration. A failing step closes what
+    the steps before it opened, and its error is raised: an instance never runs by half. Stop goes
+    the other way and lets requests in progress finish.
     """
 
     def __init__(self, service: Service, given: Mapping[str, Any]) -> None:
@@ -105,6 +105,7 @@ class Runtime:
                 undo.enter_context(self.service.running(self))
                 await self._start_processors()
                 await self._open_edge()
+                await self.processors.filled()  # until then it is live, but not ready
                 await self._register()
             self._exit = undo.pop_all()
 
@@ -345,6 +346,20 @@ _SPREAD_S = 0.2
 """How long clients and the gateway get to hear of a draining instance."""
 
 
+async def _started(runtime: Runtime, stop: asyncio.Event) -> bool:
+    """Start an instance; return whether it runs: not if it was told to stop before."""
+    starting, stopped = asyncio.ensure_future(runtime.start()), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopped.cancel()
+        if not starting.done():
+            starting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await starting
+    return not starting.cancelled()
+
+
 async def serve(
     service: Service,
     given: Mapping[str, Any],
@@ -365,7 +380,11 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with Runtime(service, given) as runtime:
+    async with contextlib.AsyncExitStack() as running:
+        runtime = Runtime(service, given)
+        if not await _started(runtime, stop):
+            return
+        running.push_async_callback(runtime.stop)
         if ready is not None:
             ready(runtime)
         gc.collect()

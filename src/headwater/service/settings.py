@@ -43,6 +43,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         consistency_timeout_s: how long a query waits for its token.
         drain_s: how long a stop waits for requests in progress.
         lease_s: how long the registry keeps a silent instance.
+        views_unused_s: how long views that a program of another version has made are kept when no
+            instance of it runs any more.
         cache_size: aggregates kept in memory per class.
         segments: into how many shares the work of a processor that is yet to be made is divided;
             0: as its class says.
@@ -77,6 +79,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     start_timeout_s: float = 15.0
     drain_s: float = 10.0
     lease_s: float = 5.0
+    views_unused_s: float = 300.0
     cache_size: int = 10_000
     segments: int = 0
     retry_attempts: int = 10

@@ -26,10 +26,6 @@ SELECT $1, $2, number, $3, $4, coalesce(
     (SELECT dropped.fence FROM view_generations AS dropped
      WHERE dropped.kind = 'processor' AND dropped.name = $1), 0)
 FROM generate_series(0, $3 - 1) AS number
-WHERE NOT EXISTS (
-    SELECT FROM view_generations AS active
-    WHERE active.kind = 'processor' AND active.name = $1 AND active.generation > $2
-)
 RETURNING processor, generation, number, count, token, owner, lease_until, fence
 
 -- name: lock
@@ -146,17 +142,6 @@ FOR UPDATE
 UPDATE view_segments
 SET token = $3, owner = '', lease_until = 0.0, fence = fence + 1
 WHERE processor = $1 AND generation = $2
-
--- name: lock_older
-SELECT
-FROM view_segments
-WHERE processor = $1 AND generation < $2
-ORDER BY generation, number, count
-FOR UPDATE
-
--- name: drop_older
-DELETE FROM view_segments
-WHERE processor = $1 AND generation < $2
 
 -- name: drop
 DELETE FROM view_segments
