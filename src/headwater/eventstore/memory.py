@@ -259,6 +259,10 @@ class MemoryEventStore:
         self._outcomes.update({key.key: (key.outcome, key.fingerprint) for key in new})
         self._wake()
 
+    async def probe(self) -> None:
+        """See `EventStore.probe`."""
+        self._check_open()
+
     async def shard(self) -> Shard | None:
         """See `EventStore.shard`."""
         self._check_open()

@@ -305,6 +305,12 @@ class PostgresEventStore:
         self._epoch = epoch
         self._database.notify()
 
+    async def probe(self) -> None:
+        """See `EventStore.probe`."""
+        self._check_open()
+        async with self._database.transaction() as connection:
+            await connection.execute(SQL["probe"])
+
     async def shard(self) -> Shard | None:
         """See `EventStore.shard`."""
         self._check_open()

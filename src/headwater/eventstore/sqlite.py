@@ -46,7 +46,12 @@ from headwater.eventstore.sqlite_batch import (
 from headwater.eventstore.sqlite_import import keys_page
 from headwater.eventstore.sqlite_known import SQL
 from headwater.eventstore.sqlite_read import Found, PageQuery
-from headwater.eventstore.sqlite_upkeep import drop_snapshot, drop_snapshots, read_snapshots
+from headwater.eventstore.sqlite_upkeep import (
+    drop_snapshot,
+    drop_snapshots,
+    probe,
+    read_snapshots,
+)
 from headwater.messages import new_id, now_us
 
 _BATCH_MAX = 1024
@@ -294,6 +299,11 @@ class SQLiteEventStore:
             self._database.notify()
 
         await self._database.submit(job)
+
+    async def probe(self) -> None:
+        """See `EventStore.probe`."""
+        self._check_open()
+        await self._database.submit(probe)
 
     async def shard(self) -> Shard | None:
         """See `EventStore.shard`."""

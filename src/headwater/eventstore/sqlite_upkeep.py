@@ -6,7 +6,7 @@ from functools import partial
 import apsw
 import msgspec
 
-from headwater._sql.sqlite import Database
+from headwater._sql.sqlite import Database, transact
 from headwater.eventstore.api import Snapshot
 from headwater.eventstore.checks import check_retag, end_of_prefix
 from headwater.eventstore.sqlite_known import SQL
@@ -35,6 +35,11 @@ def _snapshots(
 ) -> tuple[Snapshot, ...]:
     values = {"begin": begin, "end": end_of_prefix(prefix), "limit": limit}
     return tuple([Snapshot(*row) for row in connection.execute(SQL["snapshots"], values)])
+
+
+def probe(connection: apsw.Connection) -> None:
+    """Do what an append does, take it back, and store something of no meaning."""
+    transact(connection, lambda inside: inside.execute(SQL["probe"]).fetchall())
 
 
 def drop_snapshot(connection: apsw.Connection, stream: str) -> bool:

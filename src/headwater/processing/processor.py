@@ -190,8 +190,14 @@ class Processor:
             lanes=tuple(lanes),
             handled=sum(worker.committer.handled for worker in workers),
             parked=len({s for worker in workers for s in worker.committer.parked}),
-            failure=next((w.failure for w in workers if w.failure), self._trouble),
+            failure=self.failure,
         )
+
+    @property
+    def failure(self) -> str:
+        """What keeps it from working at the moment, empty when nothing does."""
+        workers = list(self._workers.values())
+        return next((w.failure for w in workers if w.failure), self._trouble)
 
     def _worker(self, only: int | None) -> Worker:
         """Return a new worker: for all segments here, or for the one of a number."""

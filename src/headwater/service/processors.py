@@ -31,6 +31,8 @@ _log = structlog.get_logger("headwater.service")
 class _Running(Protocol):
     name: str
 
+    @property
+    def failure(self) -> str: ...
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
     async def status(self) -> LocalStatus | RelayStatus: ...
@@ -155,12 +157,9 @@ class Processors:
         """Return what each processor does in this process."""
         return [await processor.status() for processor in self._running]
 
-    async def problems(self) -> dict[str, str]:
+    def problems(self) -> dict[str, str]:
         """Return what keeps processors from working, by name; empty when nothing does."""
-        try:
-            return {s.name: s.failure for s in await self.statuses() if s.failure}
-        except HeadwaterError as error:
-            return {"processors": str(error)}
+        return {p.name: p.failure for p in self._running if p.failure}
 
     async def lags(self) -> Iterable[tuple[str, int]]:
         """Return for each processor how many events its segments here have still to read."""

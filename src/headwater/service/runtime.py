@@ -39,6 +39,7 @@ from headwater.service.engines import (
     open_view_store,
     settle_owner,
 )
+from headwater.service.health import Ask, Health
 from headwater.service.late import LateSettings
 from headwater.service.metrics import Metrics
 from headwater.service.names import check_names
@@ -276,6 +277,8 @@ class Runtime:
 
     async def _open_edge(self) -> None:
         settings = self.settings
+        self.health = Health(self._parts())
+        self._exit.push_async_callback(self.health.stop)
         self.edge = Edge(
             settings,
             self.local_commands,
@@ -290,17 +293,21 @@ class Runtime:
         await self._server.start()
         self._exit.push_async_callback(self._drain)
 
+    def _parts(self) -> dict[str, Ask]:
+        """Return how each engine is asked whether this instance can do its work with it."""
+        assert self.views is not None
+        parts: dict[str, Ask] = {"view store": self.views.segments}
+        logs = self.store.shards if self.store is not None else ()
+        for log, url in zip(logs, self.settings.stores, strict=False):
+            name = "event store" if len(logs) == 1 else f"event store {name_of(url)}"
+            parts[name] = log.probe if self.settings.commands else log.head
+        if self.bus is not None:
+            parts["event bus"] = self.bus.end
+        return parts
+
     async def _problems(self) -> dict[str, str]:
-        """Ask every engine something small."""
-        found = await self.processors.problems()
-        try:
-            if self.store is not None:
-                await asyncio.gather(*(log.head() for log in self.store.shards))
-            if self.views is not None:
-                await self.views.segments()
-        except HeadwaterError as error:
-            found["engines"] = str(error)
-        return found
+        """Return what keeps this instance from its work at the moment, by name."""
+        return await self.health.problems() | self.processors.problems()
 
     async def _drain(self) -> None:
         self.edge.draining = True
