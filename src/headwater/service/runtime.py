@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import gc
-import signal
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
@@ -47,6 +46,7 @@ from headwater.service.openapi import openapi_document
 from headwater.service.processors import Processors
 from headwater.service.service import Service
 from headwater.service.settings import ServiceSettings, service_settings
+from headwater.service.signals import stop_on_signals
 from headwater.views import ViewStore
 
 _log = structlog.get_logger("headwater.service")
@@ -357,7 +357,7 @@ async def serve(
     *,
     ready: Callable[[Runtime], None] | None = None,
 ) -> None:
-    """Run one instance until SIGTERM or SIGINT, then drain.
+    """Run one instance until SIGTERM, SIGINT or SIGHUP, then drain.
 
     Args:
         service: what to run.
@@ -367,10 +367,7 @@ async def serve(
     Raises:
         HeadwaterError: the start failed; see `Runtime.start`.
     """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = stop_on_signals()
     async with Runtime(service, given) as runtime:
         if ready is not None:
             ready(runtime)
