@@ -133,7 +133,9 @@ class Runtime:
         """Check the service as it is by now: more may have been defined since it was declared."""
         service = self.service
         self._events = check_names(service)
-        self._document = openapi_document(service.name, service.version, *service.contract())
+        self._document = openapi_document(
+            service.name, service.version, *service.contract(), routes=service.routes
+        )
 
     async def _configure(self) -> None:
         settings = self.settings
