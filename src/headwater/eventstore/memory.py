@@ -93,7 +93,7 @@ class MemoryEventStore:
         """See `EventStore.append`."""
         with _breaking(pipeline):
             self._check_open()
-            check_writes(writes)
+            check_writes(writes, idempotency)
             check_names(writes, condition, idempotency)
             if pipeline is not None and pipeline.broken is not None:
                 raise broken_by(pipeline.broken)

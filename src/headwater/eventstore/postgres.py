@@ -172,7 +172,7 @@ class PostgresEventStore:
         """
         self._check_open()
         try:
-            check_writes(writes)
+            check_writes(writes, idempotency)
             events, size = _extent_of(writes)
             if self._accepted >= self._pending_max:
                 raise Overloaded(limit=self._pending_max)

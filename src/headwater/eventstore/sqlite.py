@@ -166,7 +166,7 @@ class SQLiteEventStore:
         """
         self._check_open()
         try:
-            check_writes(writes)
+            check_writes(writes, idempotency)
             self._check_room()
         except HeadwaterError as error:
             if pipeline is not None:

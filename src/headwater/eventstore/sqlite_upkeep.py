@@ -64,7 +64,7 @@ def retag(connection: apsw.Connection, tags: Mapping[int, Sequence[str]]) -> int
     changed = 0
     for position in sorted(tags):
         stored = connection.execute(SQL["tags"], (position,)).get
-        check_retag((position,), () if stored is None else (position,))
+        check_retag({position: tags[position]}, () if stored is None else (position,))
         before, after = _texts(stored) if stored else (), tuple(tags[position])
         if before == after:
             continue

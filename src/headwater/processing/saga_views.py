@@ -1,10 +1,11 @@
 """What sagas keep in the view store, beside the token, in the same transaction."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 
 from headwater.messages import Metadata, stable_hash
+from headwater.processing.dead_letters import LONG_ID_BYTES
 from headwater.views import Index, Key, View
 
 
@@ -29,6 +30,7 @@ class PendingCommand(View):
     was before a deadline) that led to it.
     """
 
+    index_bytes_max: ClassVar[int] = LONG_ID_BYTES
     id: Annotated[str, Key]
     queue: Annotated[str, Index]
     saga: str
@@ -41,6 +43,7 @@ class PendingCommand(View):
 class SagaDeadline(View):
     """A deadline that is running. ``due`` is in seconds since 1970 UTC."""
 
+    index_bytes_max: ClassVar[int] = LONG_ID_BYTES
     id: Annotated[str, Key]
     queue: Annotated[str, Index]
     saga: str

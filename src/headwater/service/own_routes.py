@@ -89,9 +89,7 @@ def in_context(app: Any) -> Any:
             headers = request_headers(scope)
             metadata, deadline = from_headers(headers)
             if deadline is not None and deadline <= time.monotonic():
-                raise DeadlineExceeded(
-                    action=scope["path"], timeout_s=0.0, outcome="not stored"
-                )
+                raise DeadlineExceeded(action=scope["path"], timeout_s=0.0, outcome="not stored")
         except HeadwaterError as error:
             await _refuse(error, scope, send)
             return
