@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import signal
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from headwater.config import SettingsStore
 from headwater.discovery import DiscoveryClient, DiscoveryServer, RegistryStore
 from headwater.errors import ConfigurationError
 from headwater.gateway import Gateway, GatewaySettings
+from headwater.service.signals import stop_on_signals
 
 _log = structlog.get_logger("headwater.cli")
 _LOOK_S = 0.05
@@ -168,9 +168,5 @@ async def _tell(gateway: Gateway, client: DiscoveryClient) -> None:
 
 @contextlib.asynccontextmanager
 async def _until_told() -> AsyncIterator[asyncio.Event]:
-    """Give an event that SIGTERM and SIGINT set."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    yield stop
+    """Give an event that SIGTERM, SIGINT and SIGHUP set."""
+    yield stop_on_signals()

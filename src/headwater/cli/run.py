@@ -81,6 +81,7 @@ def run_service(app: str, flags: Mapping[str, Any]) -> None:
 
     from headwater.cli.loading import load_service
     from headwater.cli.logs import configure_logs
+    from headwater.cli.supervised import report
     from headwater.service.runtime import Runtime, serve
     from headwater.service.settings import ServiceSettings
 
@@ -98,6 +99,7 @@ def run_service(app: str, flags: Mapping[str, Any]) -> None:
 
     def ready(runtime: Runtime) -> None:  # by now it knows what the configuration service says
         configure_logs(runtime.settings.log_level, runtime.settings.log_format)
+        report(url=runtime.url)
 
     uvloop.run(serve(service, values, ready=ready))
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import fcntl
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -50,19 +51,22 @@ def up(
         # The nursery imports what the instances need while we read the file.
         spawner = Spawner(file.resolve().parent)
         try:
-            runner.run(_up(spawner, file, given, ready_file))
+            code = runner.run(_up(spawner, file, given, ready_file))
         finally:
             runner.run(spawner.close())
+    if code:
+        sys.exit(code)
 
 
 async def _up(
     spawner: "Spawner", file: Path, given: dict[str, int | None], ready_file: Path | None
-) -> None:
+) -> int:
     from headwater.cli.logs import configure_logs
     from headwater.cli.output import Output
     from headwater.cli.plan import choose_ports, plan
     from headwater.cli.supervisor import Supervisor
     from headwater.cli.system import load_system
+    from headwater.service.signals import stop_signals
 
     configure_logs("error")
     system = load_system(file)
@@ -70,25 +74,33 @@ async def _up(
         ports = choose_ports(system, given, held=held)
         held.enter_context(_only_one(system.data))
         parts = plan(system, ports)
-        output = Output([part.name for part in parts])
+        stop = asyncio.Event()
+        output = Output([part.name for part in parts], lost=stop.set)
         supervisor = Supervisor(
             system, parts, ports, spawner=spawner, output=output, ready_file=ready_file
         )
-        stop = asyncio.Event()
 
-        def told() -> None:
-            if stop.is_set():
-                output.say("killing everything")
-                supervisor.kill()
-            else:
-                output.say("stopping (once more to kill)")
+        asked: list[int] = []
+
+        def told(number: int) -> None:
             stop.set()
+            if number == signal.SIGHUP:  # a closed terminal may send several
+                output.say("stopping, as the terminal was closed")
+                return
+            asked.append(number)
+            if len(asked) > 1:
+                supervisor.kill()
+            output.say("stopping (once more to kill)" if len(asked) == 1 else "killing everything")
 
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.add_signal_handler(number, told)
-        await supervisor.run(stop)
-        output.say(f"{system.name} has stopped")
+        for number in stop_signals():
+            loop.add_signal_handler(number, told, number)
+        try:
+            code = await supervisor.run(stop)
+            output.say(f"{system.name} has stopped")
+        finally:
+            await output.close()
+        return code
 
 
 @contextlib.contextmanager

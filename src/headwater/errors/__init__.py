@@ -46,12 +46,12 @@
     ├── ConfigurationError            a file or setting is wrong (raised at start)
     │   ├── AddressInUse
     │   └── StartupError              something needed at start cannot be reached
-    ├── StoreError                    500: the stored data cannot be used
+    ├── StoreError                    503: the stored data cannot be used
     │   ├── StoreCorrupt
     │   ├── SchemaTooNew
     │   ├── ShardMismatch         not the shard that it should be
-    │   ├── EventUnreadable       a stored event does not fit its class
-    │   └── ViewUnreadable        a stored document does not fit its view class
+    │   ├── EventUnreadable       500: a stored event does not fit its class
+    │   └── ViewUnreadable        500: a stored document does not fit its view class
     ├── Unstorable                    500: the program made what could not be read again
     ├── ClaimLost                     another process owns this segment now
     └── Unexpected                    500: a fault of ours, its details stay in the log

@@ -90,7 +90,6 @@ class StoreUnavailable(Unavailable):
 class DiskFull(Unavailable):
     """The disk that holds a database is full; nothing of the write was stored."""
 
-    status = 507
     store: str
     template = "the disk of store {store!r} is full: free space; nothing was stored"
 

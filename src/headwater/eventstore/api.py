@@ -410,6 +410,18 @@ class EventStore(StreamStore, Protocol):
             DiskFull: nothing was changed.
         """
 
+    async def probe(self) -> None:
+        """Find out whether events can be stored now: do what an append does, and take it back.
+
+        Then something of no meaning is stored, as that alone shows a full disk. Nobody sees
+        anything of it, and nobody is woken.
+
+        Cancellation: nothing is left of it.
+
+        Raises:
+            DiskFull, StoreUnavailable, StoreCorrupt: an append would fail, too.
+        """
+
     async def shard(self) -> Shard | None:
         """Return which shard this log is; None when that was never settled."""
 

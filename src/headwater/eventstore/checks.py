@@ -1,6 +1,7 @@
 """What every backend refuses, in the same words."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -17,15 +18,18 @@ from headwater.eventstore.api import (
     StreamWrite,
 )
 from headwater.messages.characters import check_text
+from headwater.messages.idempotency import LENGTH_MAX as KEY_LENGTH_MAX
+from headwater.messages.indexed_text import check_length
 from headwater.messages.whole_numbers import INT_MAX
 
 
-def check_writes(writes: Sequence[StreamWrite]) -> None:
-    """Refuse a stream that occurs twice in one append.
+def check_writes(writes: Sequence[StreamWrite], idempotency: Idempotency | None = None) -> None:
+    """Refuse a stream that occurs twice in one append, and names that no index takes.
 
     Raises:
-        InvalidInput: naming the stream.
+        InvalidInput: naming the stream, tag, type or key.
     """
+    _check_lengths(writes, idempotency)
     if len(writes) < 2:
         return
     seen: set[str] = set()
@@ -34,6 +38,21 @@ def check_writes(writes: Sequence[StreamWrite]) -> None:
             reason = f"stream {write.stream!r} occurs twice in one append: join its events"
             raise InvalidInput(reason=reason)
         seen.add(write.stream)
+
+
+def _check_lengths(writes: Sequence[StreamWrite], idempotency: Idempotency | None) -> None:
+    with contextlib.suppress(TypeError, AttributeError):  # what is no text is refused by others
+        for write in writes:
+            check_length((write.stream,), what="stream")
+            for event in write.events:
+                check_length((event.type,), what="event type")
+                check_length(event.tags, what="tag")
+        if idempotency is not None and len(idempotency.key) > KEY_LENGTH_MAX:
+            reason = (
+                f"idempotency key {idempotency.key[:50]!r}... has {len(idempotency.key)} "
+                f"characters, at most {KEY_LENGTH_MAX} are taken: shorten it"
+            )
+            raise InvalidInput(reason=reason)
 
 
 def check_names(
@@ -172,13 +191,14 @@ def check_range(*, after: int, until: int | None, limit: int | None, page_size: 
             raise InvalidInput(reason=f"{name} is {actual}, expected {least_and_most}")
 
 
-def check_retag(wanted: Iterable[int], found: Collection[int]) -> None:
-    """Refuse tags for events that are not there.
+def check_retag(wanted: Mapping[int, Sequence[str]], found: Collection[int]) -> None:
+    """Refuse tags for events that are not there, and those that no index takes.
 
     Raises:
-        InvalidInput: naming the first position without an event.
+        InvalidInput: naming the first position without an event, or the tag.
     """
-    for position in wanted:
+    for position, tags in wanted.items():
+        check_length(tags, what="tag")
         if position not in found:
             reason = f"there is no event at position {position} that could be given tags"
             raise InvalidInput(reason=reason)

@@ -95,7 +95,7 @@ class MemoryEventStore:
         """See `EventStore.append`."""
         with _breaking(pipeline):
             self._check_open()
-            check_writes(writes)
+            check_writes(writes, idempotency)
             check_names(writes, condition, idempotency)
             if pipeline is not None and pipeline.broken is not None:
                 raise broken_by(pipeline.broken)
@@ -270,6 +270,10 @@ class MemoryEventStore:
             self._log.append(event)
         self._outcomes.update({key.key: (key.outcome, key.fingerprint) for key in new})
         self._wake()
+
+    async def probe(self) -> None:
+        """See `EventStore.probe`."""
+        self._check_open()
 
     async def shard(self) -> Shard | None:
         """See `EventStore.shard`."""

@@ -173,7 +173,7 @@ class PostgresEventStore:
         """
         self._check_open()
         try:
-            check_writes(writes)
+            check_writes(writes, idempotency)
             events, size = _extent_of(writes)
             if self._accepted >= self._pending_max:
                 raise Overloaded(limit=self._pending_max)
@@ -305,6 +305,12 @@ class PostgresEventStore:
         await import_events(self._database, events, keys, epoch)
         self._epoch = epoch
         self._database.notify()
+
+    async def probe(self) -> None:
+        """See `EventStore.probe`."""
+        self._check_open()
+        async with self._database.transaction() as connection:
+            await connection.execute(SQL["probe"])
 
     async def shard(self) -> Shard | None:
         """See `EventStore.shard`."""

@@ -155,3 +155,15 @@ SELECT value FROM event_store WHERE name = 'shard';
 INSERT INTO event_store (name, value)
 SELECT 'shard', $1 WHERE $2 OR NOT EXISTS (SELECT FROM events)
 ON CONFLICT DO NOTHING;
+
+-- name: probe
+-- What an append does, taken back; then something of no meaning.
+SAVEPOINT probe;
+INSERT INTO events (position, version, time, type_version, stream, type, tags, data, metadata)
+VALUES (-1 - (random() * 9e18)::bigint, -1, 0, 0, gen_random_uuid()::text, '', '', '', '');
+INSERT INTO event_tags (tag, position) VALUES (gen_random_uuid()::text, -1);
+INSERT INTO event_keys (key, fingerprint, first, last, time, streams, versions)
+VALUES (gen_random_uuid()::text, '', 0, 0, 0, '{}', '{}');
+ROLLBACK TO SAVEPOINT probe;
+INSERT INTO event_store (name, value) VALUES ('probe', '1')
+ON CONFLICT (name) DO UPDATE SET value = (1 - event_store.value::integer)::text;

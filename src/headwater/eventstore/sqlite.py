@@ -46,7 +46,12 @@ from headwater.eventstore.sqlite_batch import (
 from headwater.eventstore.sqlite_import import keys_page
 from headwater.eventstore.sqlite_known import SQL
 from headwater.eventstore.sqlite_read import Found, PageQuery
-from headwater.eventstore.sqlite_upkeep import drop_snapshot, drop_snapshots, read_snapshots
+from headwater.eventstore.sqlite_upkeep import (
+    drop_snapshot,
+    drop_snapshots,
+    probe,
+    read_snapshots,
+)
 from headwater.eventstore.times import machine_us
 from headwater.messages import new_id
 
@@ -162,7 +167,7 @@ class SQLiteEventStore:
         """
         self._check_open()
         try:
-            check_writes(writes)
+            check_writes(writes, idempotency)
             self._check_room()
         except HeadwaterError as error:
             if pipeline is not None:
@@ -295,6 +300,11 @@ class SQLiteEventStore:
             self._database.notify()
 
         await self._database.submit(job)
+
+    async def probe(self) -> None:
+        """See `EventStore.probe`."""
+        self._check_open()
+        await self._database.submit(probe)
 
     async def shard(self) -> Shard | None:
         """See `EventStore.shard`."""

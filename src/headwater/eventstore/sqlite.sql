@@ -151,3 +151,15 @@ SELECT value FROM event_store WHERE name = 'shard';
 -- The first one stays; a log with events can only be a store by itself.
 INSERT OR IGNORE INTO event_store
 SELECT 'shard', :shard WHERE :whole OR NOT EXISTS (SELECT 1 FROM events);
+
+-- name: probe
+-- What an append does, taken back; then something of no meaning.
+SAVEPOINT probe;
+INSERT INTO events (position, version, time, type_version, stream, type, tags, data, metadata)
+VALUES ((SELECT coalesce(max(position), 0) + 1 FROM events), -1, 0, 0, hex(randomblob(8)), '', '', X'', X'');
+INSERT INTO event_tags (tag, position) VALUES (hex(randomblob(8)), -1);
+INSERT INTO event_keys (key, fingerprint, first, last, time, streams, versions)
+VALUES (hex(randomblob(8)), '', 0, 0, 0, '[]', '[]');
+ROLLBACK TO SAVEPOINT probe;
+INSERT INTO event_store (name, value) VALUES ('probe', '1')
+ON CONFLICT (name) DO UPDATE SET value = 1 - value;

@@ -6,7 +6,7 @@ from functools import partial
 import apsw
 import msgspec
 
-from headwater._sql.sqlite import Database
+from headwater._sql.sqlite import Database, transact
 from headwater.eventstore.api import Snapshot
 from headwater.eventstore.checks import check_retag, end_of_prefix
 from headwater.eventstore.sqlite_known import SQL
@@ -37,6 +37,11 @@ def _snapshots(
     return tuple([Snapshot(*row) for row in connection.execute(SQL["snapshots"], values)])
 
 
+def probe(connection: apsw.Connection) -> None:
+    """Do what an append does, take it back, and store something of no meaning."""
+    transact(connection, lambda inside: inside.execute(SQL["probe"]).fetchall())
+
+
 def drop_snapshot(connection: apsw.Connection, stream: str) -> bool:
     """Remove the snapshot of a stream; return whether there was one."""
     connection.execute(SQL["drop_snapshot"], (stream,)).fetchall()
@@ -59,7 +64,7 @@ def retag(connection: apsw.Connection, tags: Mapping[int, Sequence[str]]) -> int
     changed = 0
     for position in sorted(tags):
         stored = connection.execute(SQL["tags"], (position,)).get
-        check_retag((position,), () if stored is None else (position,))
+        check_retag({position: tags[position]}, () if stored is None else (position,))
         before, after = _texts(stored) if stored else (), tuple(tags[position])
         if before == after:
             continue

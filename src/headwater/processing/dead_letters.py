@@ -5,12 +5,14 @@ and waits for a person.
 """
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from hashlib import blake2b
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
 from headwater.eventbus import BusEvent
 from headwater.messages import now_us
+from headwater.messages.indexed_text import BYTES_MAX, is_too_long
 from headwater.modelling.policies import spread
 from headwater.processing.declarations import ViewReader
 from headwater.processing.failures import code_of, describe, is_outage, traceback_of
@@ -19,6 +21,7 @@ from headwater.processing.sources import RawEvent, Source
 from headwater.views import Index, Key, Range, View, ViewStore, ViewTransaction
 
 PAGE = 500
+LONG_ID_BYTES = 1350  # ids that hold a stream or a saga, beside other names
 
 
 class DeadLetter(View):
@@ -44,6 +47,7 @@ class DeadLetter(View):
         content: the stored form of a command, as JSON text.
     """
 
+    index_bytes_max: ClassVar[int] = LONG_ID_BYTES
     id: Annotated[str, Key]
     queue: Annotated[str, Index]
     lane: Annotated[str, Index]
@@ -75,7 +79,15 @@ def queue_of(processor: str, generation: int) -> str:
 
 def lane_of(queue: str, sequence: str) -> str:
     """Return the name of one sequence in a queue."""
-    return f"{queue}|{sequence}"
+    return f"{queue}|{within(sequence, BYTES_MAX)}"
+
+
+def within(text: str, bytes_max: int) -> str:
+    """Return a text that stands for another in ids: itself, or of a longer one its digest, too."""
+    if not is_too_long(text, bytes_max=bytes_max):
+        return text
+    digest = blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+    return f"{text[:50]}#{digest}"
 
 
 def letter_of(

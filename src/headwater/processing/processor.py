@@ -273,7 +273,7 @@ class Processor:
             lanes=tuple(lanes),
             handled=sum(worker.committer.handled for worker in workers),
             parked=len(parked) if letters else 0,
-            failure=next((w.failure for w in workers if w.failure), self._trouble),
+            failure=self.failure,
             letters=letters,
             waiting=tuple(
                 WaitingStatus(one.sequence, one.due, one.attempts, one.error) for one in waiting
@@ -282,6 +282,11 @@ class Processor:
             failures=sum(worker.retries.failures for worker in workers),
             retries=sum(worker.retries.retried for worker in workers),
         )
+
+    @property
+    def failure(self) -> str:
+        """What keeps it from working at the moment, empty when nothing does."""
+        return next((w.failure for w in self._workers.values() if w.failure), self._trouble)
 
     def _busy(self, least_s: float) -> tuple[BusyStatus, ...]:
         now = time.monotonic()

@@ -2,21 +2,20 @@
 
 import asyncio
 import contextlib
-import logging
+from typing import Any
 
 import msgspec
 
-from headwater.errors import ClaimLost, HeadwaterError, Unavailable
+from headwater.errors import ClaimLost, Unavailable
 from headwater.eventbus import BusEvent, EventBus
 from headwater.eventstore import EventStore, Page, StoredEvent, StreamStore
 from headwater.processing.claims import Claims, ProcessorMember
-from headwater.processing.failures import describe
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
 from headwater.processing.sources import StoreSource, close_iterator
 from headwater.processing.tokens import log_name, store_token, token_of
+from headwater.processing.trouble import Trouble
 from headwater.views import Segment, ViewStore
 
-_log = logging.getLogger(__name__)
 _STOP_S = 10.0
 _SAVE_S = 0.02  # checkpoints are this far apart; what comes between would be published again
 
@@ -79,8 +78,8 @@ class Relay:
         self._tasks: list[asyncio.Task[None]] = []
         self._position = 0
         self._saved = (0, 0)  # fence and position
-        self._failure = ""
-        self._tries = 0
+        self._trouble = Trouble(self.name, settings)
+        self._unclaimed = Trouble(self.name, settings)  # what keeps it from looking after the claim
 
     async def start(self) -> None:
         """Claim the relay if nobody has it, and begin to publish.
@@ -121,8 +120,16 @@ class Relay:
             active=bool(self.claims.held),
             position=max(position, self._position if self.claims.held else 0),
             head=await self._store.head(),
-            failure=self._failure,
+            failure=self.failure,
         )
+
+    @property
+    def failure(self) -> str:
+        """What keeps it from working at the moment, empty when nothing does.
+
+        It need not work while another process has the claim.
+        """
+        return self._unclaimed.failure or (self._trouble.failure if self.claims.held else "")
 
     # the claim --------------------------------------------------------------------------------
 
@@ -138,7 +145,9 @@ class Relay:
             try:
                 await self._look()
             except Exception as error:  # noqa: BLE001  # whatever it is, look again later
-                self._failed(error)
+                self._unclaimed.met(error)
+            else:
+                self._unclaimed.over()
 
     async def _pause(self, seconds: float) -> bool:
         """Wait; return whether it is time to stop."""
@@ -162,8 +171,7 @@ class Relay:
                 if self._held(claim):  # else it is claimed anew already
                     self.claims.lose([0])
             except Exception as error:  # noqa: BLE001  # publish again from the checkpoint
-                self._failed(error)
-                await self._pause(self._settings.back_off(self._tries))
+                await self._pause(self._trouble.met(error))
 
     async def _publish_all(self, claim: Segment) -> None:
         """Publish from the checkpoint on, until the claim is lost or it is time to stop."""
@@ -172,20 +180,20 @@ class Relay:
         position = max(token.position(self._service), self._position_of(claim))
         self._position = position
         pages = self._store.follow(after=position, page_size=self._settings.page_size)
-        stop = asyncio.ensure_future(self._stopping.wait())
+        stop: asyncio.Future[Any] = asyncio.ensure_future(self._stopping.wait())
         fetch: asyncio.Future[Page] | None = None
         saving: asyncio.Task[None] | None = None
         try:
             while self._held(claim):
                 fetch = asyncio.ensure_future(anext(pages))
-                await asyncio.wait([fetch, stop], return_when=asyncio.FIRST_COMPLETED)
+                await self._first(fetch, stop)
                 if stop.done() or not self._held(claim):
                     break
                 page = fetch.result()
                 if page.events:
                     await self._bus.publish([self._outgoing(event) for event in page.events])
                 self._position = page.through
-                self._well()
+                self._trouble.over()
                 if saving is None or saving.done():
                     if saving is not None:
                         saving.result()
@@ -203,6 +211,17 @@ class Relay:
                 return_exceptions=True,
             )
             await close_iterator(pages)
+
+    async def _first(self, fetch: asyncio.Future[Page], stop: asyncio.Future[Any]) -> None:
+        """Wait for a page or the end; after a failure see whether all is there again meanwhile."""
+        look_s = self._trouble.look_s
+        both: list[asyncio.Future[Any]] = [fetch, stop]
+        done, _ = await asyncio.wait(both, timeout=look_s, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            await self._store.head()
+            await self._bus.end()
+            self._trouble.over()
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
 
     def _position_of(self, claim: Segment) -> int:
         """Return what was confirmed under this very claim but not yet saved."""
@@ -237,19 +256,6 @@ class Relay:
             data=event.data,
             metadata=event.metadata,
         )
-
-    def _failed(self, error: Exception) -> None:
-        self._tries += 1
-        self._failure = describe(error)
-        if self._tries == 1:
-            known = isinstance(error, HeadwaterError)
-            _log.warning(
-                "%s: %s; going on as soon as possible", self.name, self._failure,
-                exc_info=None if known else error,
-            )  # fmt: skip
-
-    def _well(self) -> None:
-        self._tries, self._failure = 0, ""
 
 
 def relays_of(

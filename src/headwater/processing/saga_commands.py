@@ -7,10 +7,11 @@ import msgspec
 
 from headwater.errors import ViewUnreadable
 from headwater.messages import Command, message_form, message_type, now_us
-from headwater.processing.dead_letters import DeadLetter, lane_of, queue_of
+from headwater.processing.dead_letters import DeadLetter, lane_of, queue_of, within
 from headwater.processing.failures import code_of, describe, traceback_of
 from headwater.processing.saga_views import PendingCommand, SagaDeadline
 
+_SAGA_BYTES = 200  # of the saga in the id of a letter, which names it twice
 COMMANDS = "#commands"  # refused commands of saga x are the sequence x#commands
 
 
@@ -21,7 +22,7 @@ def letter_of_saga(
     sequence, queue = row.saga + COMMANDS, queue_of(processor, 1)
     is_command = isinstance(row, PendingCommand)
     return DeadLetter(
-        id=f"{lane_of(queue, sequence)}|{row.id}",
+        id=f"{lane_of(queue, sequence)}|{row.id.replace(row.saga, within(row.saga, _SAGA_BYTES))}",
         queue=queue,
         lane=lane_of(queue, sequence),
         sequence=sequence,

@@ -1,10 +1,11 @@
 """What sagas keep in the view store, beside the token, in the same transaction."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 
 from headwater.messages import Metadata, stable_hash
+from headwater.processing.dead_letters import LONG_ID_BYTES
 from headwater.views import Index, Key, Range, View
 
 
@@ -30,6 +31,7 @@ class PendingCommand(View):
     UTC); ``error`` says why it is still here, when it was tried ``tries`` times or a few more.
     """
 
+    index_bytes_max: ClassVar[int] = LONG_ID_BYTES
     id: Annotated[str, Key]
     queue: Annotated[str, Index]
     saga: str
@@ -49,6 +51,7 @@ class SagaDeadline(View):
     `queued`), so that the next ones are found by one look at an index, however many there are.
     """
 
+    index_bytes_max: ClassVar[int] = LONG_ID_BYTES
     id: Annotated[str, Key]
     queue: Annotated[str, Index]
     saga: str

@@ -119,8 +119,17 @@ class Worker:
             await self._wait()
 
     async def _wait(self) -> None:
-        """Wait for a page, for new claims, or until the next thing is due."""
+        """Wait for a page, for new claims, or until the next thing is due.
+
+        What was away, and has nothing new when it is back, is asked: no event tells that it is.
+        """
         loop = asyncio.get_running_loop()
+        look_s = self._trouble.look_s
+        if look_s == 0:
+            await self._source.head()
+            await self._views.segments(self._applier.name)
+            self._trouble.over()
+            look_s = None
         now = time.monotonic()
         delays = [lane.not_before - now for lane in self.lanes if lane is not self._main]
         if (retry_s := self.retries.due_s()) is not None:
@@ -129,6 +138,8 @@ class Worker:
         extra = self._applier.due_s()
         if extra is not None and self.lanes:
             delays.append(extra)
+        if look_s is not None:
+            delays.append(look_s)
         timer = loop.call_later(max(0.0, min(delays)), self._wake.set) if delays else None
         await self._wake.wait()
         if timer is not None:

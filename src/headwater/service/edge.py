@@ -1,14 +1,16 @@
 """The HTTP edge: JSON to commands and queries, answers and errors back, health and metrics."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
-from litestar import Litestar, Request, Response, get
+from litestar import Request, Response, get
 from litestar.exceptions import MethodNotAllowedException
-from litestar.handlers import HTTPRouteHandler, WebsocketRouteHandler
+from litestar.handlers import HTTPRouteHandler
 
-from headwater._http import problem_handlers, problem_of
+from headwater._http import problem_of
+from headwater._http.head import without_content
 from headwater._http.problems import MEDIA_TYPE
 from headwater.discovery import RouteInfo
 from headwater.dispatch.http import HttpForm
@@ -16,7 +18,14 @@ from headwater.dispatch.local import LocalCommandBus, LocalQueryBus
 from headwater.service.endpoints import Endpoints, respond
 from headwater.service.metrics import Figures, Metrics
 from headwater.service.openapi import openapi_page, swagger_assets
-from headwater.service.router import Match, Router, allowed
+from headwater.service.own_routes import (
+    application,
+    endpoint_of,
+    in_context,
+    own_endpoints,
+    own_routes,
+)
+from headwater.service.router import Endpoint, Match, Router, allowed
 from headwater.service.settings import ServiceSettings
 
 _encode = msgspec.json.Encoder().encode
@@ -68,9 +77,13 @@ class Edge:
             *(HttpForm(command) for command in commands.commands),
             *(HttpForm(query) for query in queries.queries),
         ]
-        self._handlers = (*self._own_handlers(), *self._extra)
-        self.app = self._application()
-        self._router = self._routes()
+        limit = self._settings.max_body_bytes
+        own = self._own_handlers()
+        self.app = application((*own, *self._extra), limit_bytes=limit)
+        self._router = self._routes(own)
+        # What is no HTTP handler (WebSockets, mounted apps) is found by Litestar alone.
+        mounted = not all(isinstance(handler, HTTPRouteHandler) for handler in self._extra)
+        self._others = in_context(self.app) if mounted else self.app
 
     @property
     def draining(self) -> bool:
@@ -85,22 +98,21 @@ class Edge:
         """Answer one ASGI connection."""
         match = self._router.find(scope) if scope["type"] == "http" else None
         if match is None:
-            return self.app(scope, receive, send)
-        entry = match.entries.get(scope["method"])
+            unmatched: Awaitable[None] = self._others(scope, receive, send)
+            return unmatched
+        entry = match.entry
         if entry is None:
-            return self._other_method(match, scope, receive, send)
-        if entry.endpoint is None:
-            return self.app(scope, receive, send)
+            return self._other_method(match, scope, send)
         values = dict(zip(entry.parameters, match.values, strict=True))
+        if scope["method"] == "HEAD" and not entry.head:
+            app = partial(_called, entry.endpoint, values)
+            return without_content(app, scope, receive, send)
         answering: Awaitable[None] = entry.endpoint(scope, receive, send, values)
         return answering
 
-    async def _other_method(self, match: Match, scope: Any, receive: Any, send: Any) -> None:
+    async def _other_method(self, match: Match, scope: Any, send: Any) -> None:
         """Answer a method that is not declared for a path: OPTIONS, or an error."""
-        if all(entry.endpoint is None for entry in match.entries.values()):
-            await self.app(scope, receive, send)
-            return
-        allow = allowed(match.entries)
+        allow = allowed(match.methods)
         if scope["method"] == "OPTIONS":
             headers = [(b"allow", allow.encode())]
             await send({"type": "http.response.start", "status": 204, "headers": headers})
@@ -123,24 +135,16 @@ class Edge:
             )
             for form in self._forms
         ]
-        return (*own, *_extra_routes(self._extra))
+        return (*own, *own_routes(self._extra))
 
-    def _application(self) -> Litestar:
-        return Litestar(
-            route_handlers=self._handlers,
-            exception_handlers=problem_handlers(limit_bytes=self._settings.max_body_bytes),
-            request_max_body_size=self._settings.max_body_bytes,
-            openapi_config=None,
-            logging_config=None,
-        )
-
-    def _routes(self) -> Router:
+    def _routes(self, own: Iterable[HTTPRouteHandler]) -> Router:
         router = Router()
-        for handler in self._handlers:
-            if isinstance(handler, HTTPRouteHandler):
-                for path in handler.paths:
-                    for method in handler.http_methods:
-                        router.add(method, path, None)
+        for handler in own:
+            for path in handler.paths:
+                router.add("GET", path, endpoint_of(self.app))
+        limit = self._settings.max_body_bytes
+        for method, path, endpoint in own_endpoints(self._extra, limit_bytes=limit):
+            router.add(method, path, endpoint)
         for form in self._forms:
             router.add(form.route.method, form.route.path, self._endpoints.endpoint(form))
         return router
@@ -191,21 +195,7 @@ class Edge:
         return [openapi, docs, asset, live, ready, metrics]
 
 
-def _extra_routes(handlers: Iterable[Any]) -> list[RouteInfo]:
-    found = []
-    for handler in handlers:
-        for path in sorted(handler.paths):
-            plain = "/" + "/".join(
-                f"{{{part[1:-1].partition(':')[0]}}}" if part.startswith("{") else part
-                for part in path.strip("/").split("/")
-            )
-            if isinstance(handler, WebsocketRouteHandler):
-                found.append(RouteInfo("GET", plain, "stream"))
-                continue
-            kind = "stream" if handler.opt.get("stream") else "http"
-            found.extend(
-                RouteInfo(str(getattr(method, "value", method)), plain, kind)  # type: ignore[arg-type]  # of Literal
-                for method in sorted(handler.http_methods)
-                if method not in ("OPTIONS", "HEAD")
-            )
-    return found
+async def _called(
+    endpoint: Endpoint, values: dict[str, str], scope: Any, receive: Any, send: Any
+) -> None:
+    await endpoint(scope, receive, send, values)

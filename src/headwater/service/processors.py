@@ -35,6 +35,8 @@ _log = structlog.get_logger("headwater.service")
 class _Running(Protocol):
     name: str
 
+    @property
+    def failure(self) -> str: ...
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
     async def status(self) -> LocalStatus | RelayStatus: ...
@@ -200,15 +202,14 @@ class Processors:
         """Return what each processor does in this process."""
         return [await processor.status() for processor in self._running]
 
-    async def problems(self) -> dict[str, str]:
+    def problems(self) -> dict[str, str]:
         """Return what keeps processors from working, by name; empty when nothing does."""
-        try:
-            found = {s.name: s.failure for s in await self.statuses() if s.failure}
-            for one in self._running:
-                if isinstance(one, Processor) and not one.is_filled:
-                    found.setdefault(one.name, str(await one.unfilled()))
-        except HeadwaterError as error:
-            return {"processors": str(error)}
+        found = {one.name: one.failure for one in self._running if one.failure}
+        for one in self._running:
+            if isinstance(one, Processor) and not one.is_filled:
+                found.setdefault(
+                    one.name, "its views are being filled for this version of the program"
+                )
         return found
 
     async def concerns(self) -> dict[str, str]:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import gc
-import signal
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
@@ -39,6 +38,7 @@ from headwater.service.engines import (
     open_view_store,
     settle_owner,
 )
+from headwater.service.health import Ask, Health
 from headwater.service.late import LateSettings
 from headwater.service.metrics import Metrics
 from headwater.service.names import check_names
@@ -46,6 +46,7 @@ from headwater.service.openapi import openapi_document
 from headwater.service.processors import Processors
 from headwater.service.service import Service
 from headwater.service.settings import ServiceSettings, service_settings
+from headwater.service.signals import stop_on_signals
 from headwater.views import ViewStore
 
 _log = structlog.get_logger("headwater.service")
@@ -133,7 +134,9 @@ class Runtime:
         """Check the service as it is by now: more may have been defined since it was declared."""
         service = self.service
         self._events = check_names(service)
-        self._document = openapi_document(service.name, service.version, *service.contract())
+        self._document = openapi_document(
+            service.name, service.version, *service.contract(), routes=service.routes
+        )
 
     async def _configure(self) -> None:
         settings = self.settings
@@ -277,6 +280,8 @@ class Runtime:
 
     async def _open_edge(self) -> None:
         settings = self.settings
+        self.health = Health(self._parts())
+        self._exit.push_async_callback(self.health.stop)
         self.edge = Edge(
             settings,
             self.local_commands,
@@ -292,17 +297,21 @@ class Runtime:
         await self._server.start()
         self._exit.push_async_callback(self._drain)
 
+    def _parts(self) -> dict[str, Ask]:
+        """Return how each engine is asked whether this instance can do its work with it."""
+        assert self.views is not None
+        parts: dict[str, Ask] = {"view store": self.views.segments}
+        logs = self.store.shards if self.store is not None else ()
+        for log, url in zip(logs, self.settings.stores, strict=False):
+            name = "event store" if len(logs) == 1 else f"event store {name_of(url)}"
+            parts[name] = log.probe if self.settings.commands else log.head
+        if self.bus is not None:
+            parts["event bus"] = self.bus.end
+        return parts
+
     async def _problems(self) -> dict[str, str]:
-        """Ask every engine something small."""
-        found = await self.processors.problems()
-        try:
-            if self.store is not None:
-                await asyncio.gather(*(log.head() for log in self.store.shards))
-            if self.views is not None:
-                await self.views.segments()
-        except HeadwaterError as error:
-            found["engines"] = str(error)
-        return found
+        """Return what keeps this instance from its work at the moment, by name."""
+        return await self.health.problems() | self.processors.problems()
 
     async def _drain(self) -> None:
         self.edge.draining = True
@@ -366,7 +375,7 @@ async def serve(
     *,
     ready: Callable[[Runtime], None] | None = None,
 ) -> None:
-    """Run one instance until SIGTERM or SIGINT, then drain.
+    """Run one instance until SIGTERM, SIGINT or SIGHUP, then drain.
 
     Args:
         service: what to run.
@@ -376,10 +385,7 @@ async def serve(
     Raises:
         HeadwaterError: the start failed; see `Runtime.start`.
     """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = stop_on_signals()
     async with contextlib.AsyncExitStack() as running:
         runtime = Runtime(service, given)
         if not await _started(runtime, stop):

@@ -251,6 +251,10 @@ class RecordedStore:
         """See `EventStore.import_events`; what is imported is nobody's call."""
         await self._store.import_events(events, epoch=epoch, keys=keys)
 
+    async def probe(self) -> None:
+        """See `EventStore.probe`; it changes nothing that is judged."""
+        await self._store.probe()
+
     async def shard(self) -> Shard | None:
         """See `EventStore.shard`."""
         shard: Shard | None = await self._store.shard()
