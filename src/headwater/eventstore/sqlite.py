@@ -46,7 +46,12 @@ from headwater.eventstore.sqlite_batch import (
 from headwater.eventstore.sqlite_import import keys_page
 from headwater.eventstore.sqlite_known import SQL
 from headwater.eventstore.sqlite_read import Found, PageQuery
-from headwater.eventstore.sqlite_upkeep import drop_snapshot, drop_snapshots, read_snapshots
+from headwater.eventstore.sqlite_upkeep import (
+    drop_snapshot,
+    drop_snapshots,
+    forget_keys,
+    read_snapshots,
+)
 from headwater.eventstore.times import machine_us
 from headwater.messages import new_id
 
@@ -82,6 +87,7 @@ class SQLiteEventStore:
         self._done: list[tuple[Sequence[Request], Sequence[Verdict]]] = []
         self._closed = False
         self._loop = asyncio.get_running_loop()
+        self._clock = clock
         self._appender = Appender(database.path, clock)
         self._patience = patience(busy_timeout_s)
 
@@ -270,6 +276,12 @@ class SQLiteEventStore:
         """See `StreamStore.drop_snapshots`."""
         self._check_open()
         return await self._database.write(lambda writer: drop_snapshots(writer, prefix))
+
+    async def forget_keys(self, age_s: float) -> int:
+        """See `StreamStore.forget_keys`."""
+        self._check_open()
+        until = await self.position_at(self._clock() - int(age_s * 1_000_000))
+        return await forget_keys(self._database, until)
 
     async def retag(self, tags: Mapping[int, Sequence[str]]) -> int:
         """See `EventStore.retag`."""
