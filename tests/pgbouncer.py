@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -54,7 +54,7 @@ class Pooler:
         given = "&".join(f"{name}={value}" for name, value in options.items())
         return f"postgresql://postgres@127.0.0.1:{self._port.number}/postgres?{given}"
 
-    def __enter__(self) -> "Pooler":
+    def __enter__(self) -> Self:
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [str(self.program), str(self._directory / "ini")],

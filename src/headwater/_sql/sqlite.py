@@ -24,9 +24,10 @@ from headwater._sql.sqlite_connection import (
     transact,
     translate,
 )
+from headwater._sql.sqlite_log import LogKeeper
 from headwater._sql.sqlite_migrations import migrate
 from headwater._sql.wake import Wake
-from headwater.errors import StoreUnavailable
+from headwater.errors import HeadwaterError, StoreUnavailable
 
 T = TypeVar("T")
 Work = Callable[[apsw.Connection], T]
@@ -50,7 +51,14 @@ class Database:
         def connection() -> apsw.Connection:
             return connect(path, busy_timeout_s=busy_timeout_s, synchronous=synchronous)
 
-        self._writer = _Workers(f"write {path.name}", path, connection, threads=1)
+        def writing() -> apsw.Connection:
+            opened = connection()
+            self.log.watch(opened, wait=True)
+            return opened
+
+        self._copier = _Workers(f"log {path.name}", path, connection, threads=1)
+        self.log = LogKeeper(str(path), lambda work: self._copier.post(self._loop, work))
+        self._writer = _Workers(f"write {path.name}", path, writing, threads=1)
         self._readers = _Workers(f"read {path.name}", path, connection, threads=readers)
         self._here: apsw.Connection | None = None
         self._thread = threading.get_ident()
@@ -162,6 +170,11 @@ class Database:
                 self._loop.call_soon_threadsafe(self.wake.fire)
         self.wake.notify_others()
 
+    async def begin_log_anew(self) -> None:
+        """Have the write-ahead log begun anew, by whoever holds off its writers meanwhile."""
+        with contextlib.suppress(HeadwaterError):  # it stays long, and writing tells of the disk
+            await self._copier.submit(self._loop, self.log.begin_anew)
+
     async def close(self) -> None:
         """Finish what was queued, then release everything. Twice is fine."""
         if self._closing is None:
@@ -169,7 +182,7 @@ class Database:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        await asyncio.gather(self._writer.stop(), self._readers.stop())
+        await asyncio.gather(self._writer.stop(), self._readers.stop(), self._copier.stop())
         if self._here is not None:
             self._here.close()
         self.wake.close()

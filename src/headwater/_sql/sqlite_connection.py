@@ -22,8 +22,10 @@ Synchronous = Literal["FULL", "NORMAL"]
 
 _CACHE_KIB = 16_384
 _LOOK_AGAIN_S = 0.0005
-_CHECKPOINT_PAGES = 8000  # 32 MB: a page that many commits change is copied back once, not often
-_JOURNAL_BYTES_MAX = 64 * 1024 * 1024
+LOG_PAGES = 8000
+"""Copied back from this length on, 32 MB: a page that many commits change goes once, not often."""
+LOG_BYTES_MAX = 64 * 1024 * 1024
+"""The write-ahead log is not longer, unless one transaction or somebody's endless read is."""
 
 
 def connect(
@@ -70,8 +72,8 @@ def _set_up(connection: apsw.Connection, busy_timeout_s: float, synchronous: str
         f"synchronous = {synchronous}",
         "foreign_keys = ON",
         f"cache_size = -{_CACHE_KIB}",
-        f"wal_autocheckpoint = {_CHECKPOINT_PAGES}",
-        f"journal_size_limit = {_JOURNAL_BYTES_MAX}",
+        f"wal_autocheckpoint = {LOG_PAGES}",
+        f"journal_size_limit = {LOG_BYTES_MAX}",
         "temp_store = MEMORY",
     ):
         connection.execute(f"PRAGMA {pragma}").fetchall()

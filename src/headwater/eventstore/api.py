@@ -304,6 +304,13 @@ class StreamStore(Protocol):
     async def drop_snapshots(self, prefix: str = "") -> int:
         """Remove the snapshots of all streams whose names begin with a prefix; return how many."""
 
+    async def forget_keys(self, age_s: float) -> int:
+        """Forget the idempotency keys of appends that are older; return how many.
+
+        By the store's clock; those of younger appends all stay. An append under a key that was
+        forgotten is a new one.
+        """
+
     async def close(self) -> None:
         """Finish accepted appends, then release everything. Twice is fine."""
 

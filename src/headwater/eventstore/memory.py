@@ -245,6 +245,14 @@ class MemoryEventStore:
                 self._streams[event.stream][event.version - 1] = event
         return changed
 
+    async def forget_keys(self, age_s: float) -> int:
+        """See `StreamStore.forget_keys`."""
+        until = await self.position_at(self._clock() - int(age_s * 1_000_000))
+        old = [key for key, (outcome, _) in self._outcomes.items() if outcome.last <= until]
+        for key in old:
+            del self._outcomes[key]
+        return len(old)
+
     def read_keys(
         self, *, since: int = 0, page_size: int = 1000
     ) -> AsyncIterator[tuple[StoredKey, ...]]:

@@ -36,6 +36,7 @@ from headwater.eventstore.postgres_read import SQL, PageQuery
 from headwater.eventstore.postgres_upkeep import (
     drop_snapshot,
     drop_snapshots,
+    forget_keys,
     read_snapshots,
     retag,
 )
@@ -82,6 +83,7 @@ class PostgresEventStore:
         self._pending: deque[Request] = deque()
         self._accepted = 0
         self._closed = False
+        self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._draining: asyncio.Task[None] | None = None
         self._writer = Writer(database, clock, resolve_timeout_s=resolve_timeout_s)
@@ -283,6 +285,12 @@ class PostgresEventStore:
         """See `StreamStore.drop_snapshots`."""
         async with self._database.transaction() as connection:
             return await drop_snapshots(connection, prefix)
+
+    async def forget_keys(self, age_s: float) -> int:
+        """See `StreamStore.forget_keys`."""
+        now = await self._database.now() * 1_000_000 if self._clock is None else self._clock()
+        until = await self.position_at(int(now - age_s * 1_000_000))
+        return await forget_keys(self._database, until)
 
     async def retag(self, tags: Mapping[int, Sequence[str]]) -> int:
         """See `EventStore.retag`."""

@@ -49,6 +49,7 @@ from headwater.eventstore.sqlite_read import Found, PageQuery
 from headwater.eventstore.sqlite_upkeep import (
     drop_snapshot,
     drop_snapshots,
+    forget_keys,
     probe,
     read_snapshots,
 )
@@ -87,6 +88,7 @@ class SQLiteEventStore:
         self._done: list[tuple[Sequence[Request], Sequence[Verdict]]] = []
         self._closed = False
         self._loop = asyncio.get_running_loop()
+        self._clock = clock
         self._appender = Appender(database.path, clock)
         self._patience = patience(busy_timeout_s)
 
@@ -275,6 +277,12 @@ class SQLiteEventStore:
         """See `StreamStore.drop_snapshots`."""
         self._check_open()
         return await self._database.write(lambda writer: drop_snapshots(writer, prefix))
+
+    async def forget_keys(self, age_s: float) -> int:
+        """See `StreamStore.forget_keys`."""
+        self._check_open()
+        until = await self.position_at(self._clock() - int(age_s * 1_000_000))
+        return await forget_keys(self._database, until)
 
     async def retag(self, tags: Mapping[int, Sequence[str]]) -> int:
         """See `EventStore.retag`."""

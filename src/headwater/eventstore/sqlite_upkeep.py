@@ -11,6 +11,8 @@ from headwater.eventstore.api import Snapshot
 from headwater.eventstore.checks import check_retag, end_of_prefix
 from headwater.eventstore.sqlite_known import SQL
 
+_KEYS_AT_ONCE = 1000  # so that appends come in between
+
 _encode = msgspec.json.Encoder().encode
 _texts = msgspec.json.Decoder(tuple[str, ...]).decode
 
@@ -53,6 +55,20 @@ def drop_snapshots(connection: apsw.Connection, prefix: str) -> int:
     values = {"begin": prefix, "end": end_of_prefix(prefix)}
     connection.execute(SQL["drop_snapshots"], values).fetchall()
     return connection.changes()
+
+
+async def forget_keys(database: Database, until: int) -> int:
+    """Forget the keys of outcomes up to a position, some at a time; return how many."""
+
+    def some(connection: apsw.Connection) -> int:
+        values = {"position": until, "limit": _KEYS_AT_ONCE}
+        connection.execute(SQL["forget_keys"], values).fetchall()
+        return connection.changes()
+
+    forgotten = 0
+    while count := await database.write(some):
+        forgotten += count
+    return forgotten
 
 
 def retag(connection: apsw.Connection, tags: Mapping[int, Sequence[str]]) -> int:

@@ -1,4 +1,4 @@
-"""What is between us and the server, and what the server was told, changes nothing or is refused."""
+"""What is between us and the server, and what that was told, changes nothing or is refused."""
 
 import asyncio
 import contextlib

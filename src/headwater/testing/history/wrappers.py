@@ -232,6 +232,11 @@ class RecordedStore:
         count: int = await self._store.drop_snapshots(prefix)
         return count
 
+    async def forget_keys(self, age_s: float) -> int:
+        """See `StreamStore.forget_keys`; what is forgotten then may not be judged any more."""
+        count: int = await self._store.forget_keys(age_s)
+        return count
+
     async def retag(self, tags: Mapping[int, Sequence[str]]) -> int:
         """See `EventStore.retag`; tags are nobody's call."""
         count: int = await self._store.retag(tags)
