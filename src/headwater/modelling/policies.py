@@ -34,15 +34,18 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
         return spread(min(self.pause_max_s, self.pause_s * 2.0 ** min(tries - 1, 30)))
 
 
-def start_time(start: Start) -> datetime | None:
+def start_time(start: Any) -> datetime | None:
     """Return the time at which a processor begins; None: it is none, but a word.
 
     Raises:
-        ValueError: it is neither.
+        TypeError, ValueError: it is neither.
     """
     if isinstance(start, str) and start in {"", "beginning", "now"}:
         return None
     time = datetime.fromisoformat(start) if isinstance(start, str) else start
+    if not isinstance(time, datetime):  # an annotation may lie
+        msg = f"it is a {type(start).__name__}"
+        raise TypeError(msg)
     if time.tzinfo is None and isinstance(start, datetime):
         msg = f"{time.isoformat()} has no time zone"
         raise ValueError(msg)
