@@ -49,6 +49,7 @@
     ├── StoreError                    503: the stored data cannot be used
     │   ├── StoreCorrupt
     │   ├── SchemaTooNew
+    │   ├── AheadOfLog            a processor is further than its log, which was cut or replaced
     │   ├── ShardMismatch         not the shard that it should be
     │   ├── EventUnreadable       500: a stored event does not fit its class
     │   └── ViewUnreadable        500: a stored document does not fit its view class
@@ -76,6 +77,7 @@ from headwater.errors.conflicts import (
 )
 from headwater.errors.faults import (
     AddressInUse,
+    AheadOfLog,
     ClaimLost,
     ConfigurationError,
     DeclarationError,
@@ -128,6 +130,7 @@ __all__ = [
     "AddressInUse",
     "AggregateExists",
     "AggregateNotFound",
+    "AheadOfLog",
     "ChangeNotFound",
     "CircuitOpen",
     "ClaimLost",

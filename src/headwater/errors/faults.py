@@ -101,6 +101,20 @@ class ViewUnreadable(StoreError):
     template = "the stored {view} {key!r} does not fit the class ({reason}): {remedy}"
 
 
+class AheadOfLog(StoreError):
+    """What a processor has handled is not in its log, which was cut or replaced."""
+
+    outcome: Outcome = "not stored"
+    store: str
+    processor: str
+    reason: str
+    remedy: str = (
+        "bring back the log that it has followed, or let it handle what is there now: "
+        "`headwater processors replay`"
+    )
+    template = "{processor!r} has handled what {store!r} does not hold ({reason}): {remedy}"
+
+
 class Unstorable(HeadwaterError):
     """The program made a value that could not be read again as the same; it was not stored."""
 

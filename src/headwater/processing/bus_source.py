@@ -1,10 +1,11 @@
 """The event bus as a source: at least once comes in, each position goes out once."""
 
+import contextlib
 from collections.abc import AsyncIterator, Collection, Sequence
 
 import msgspec
 
-from headwater.errors import InvalidInput
+from headwater.errors import InvalidInput, Unavailable
 from headwater.eventbus import Delivery, EventBus, partition_of
 from headwater.messages import stable_hash
 from headwater.processing.sources import Measure, RawEvent, SourcePage, close_iterator
@@ -75,6 +76,16 @@ class BusSource:
 
     def check(self, token: Token) -> None:
         """See `Source.check`; epochs change within a bus, so every token fits."""
+
+    async def lost(self, token: Token) -> str:
+        """See `Source.lost`; which events there were is known by their number only."""
+        with contextlib.suppress(Unavailable):
+            ends = await self.bus.end()
+            for partition, offset in token.offsets.items():
+                if offset > ends.get(partition, -1):
+                    end = ends.get(partition, -1)
+                    return f"offset {offset} of partition {partition}, which ends at {end}"
+        return ""
 
     def restrict(self, token: Token, indices: Collection[int], count: int) -> Token:
         """See `Source.restrict`."""

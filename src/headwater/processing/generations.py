@@ -3,7 +3,6 @@
 Each program has the views that its own code has filled; those of other versions are beside them.
 """
 
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -41,7 +40,7 @@ class Line:
         self._views = views
         self._settings = settings
         self._name, self._code = applier.name, applier.code
-        self._used_at = 0.0  # monotonic seconds
+        self._used_at = 0.0  # seconds since 1970 UTC
 
     async def find(self) -> State:
         """Return what there is of this code."""
@@ -70,19 +69,17 @@ class Line:
             self._name, self._code, self._applier.views, after=generation
         )
 
-    async def keep(self, generation: int, *, now: bool = False) -> list[int]:
+    async def keep(self, generation: int) -> list[int]:
         """Say now and then that a generation is used; return which others were dropped."""
-        due = self._used_at + self._settings.unused_s / 10
-        if not self._code or (time.monotonic() < due and self._used_at and not now):
+        clock, unused_s = self._settings.clock, self._settings.unused_s
+        if not self._code or clock() < self._used_at + unused_s / 10:
             return []
         before = self._used_at
         await self._views.use_generation(self._name, generation)
-        self._used_at = time.monotonic()
-        if before and self._used_at > before + self._settings.unused_s / 2:
-            return []  # who could not say so for that long: others could not either
-        dropped = await self._views.drop_unused(
-            self._name, code=self._code, idle_s=self._settings.unused_s
-        )
+        self._used_at = clock()
+        if before and self._used_at > before + unused_s / 2:
+            return []  # we could not say so for that long: others perhaps could not either
+        dropped = await self._views.drop_unused(self._name, code=self._code, idle_s=unused_s)
         await forget_dropped(self._views, self._name, dropped)
         return dropped
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from headwater.errors import HeadwaterError, NotCaughtUp, Unavailable
+from headwater.errors import AheadOfLog, HeadwaterError, NotCaughtUp, Unavailable
 from headwater.messages import ConsistencyToken
 from headwater.processing.applier import Applier
 from headwater.processing.claims import Claims, ProcessorMember, successor_of
@@ -29,7 +29,7 @@ from headwater.processing.replaying import first_token, replaying
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
 from headwater.processing.sources import Source
 from headwater.processing.swap import Swap
-from headwater.processing.tokens import Token
+from headwater.processing.tokens import Token, token_of
 from headwater.processing.worker import Worker
 from headwater.views import Segment, ViewStore
 
@@ -166,6 +166,10 @@ class Processor:
         self._started = False
         self._stopping = False
         self._trouble = ""
+        self._ahead = ""
+        self._stopped: AheadOfLog | None = None
+        self._checked = 0  # the generation whose tokens were compared with the log
+        self._checked_at = 0.0  # monotonic seconds
 
     async def start(self) -> None:
         """Make room for the views, claim a share of the segments, and begin to work.
@@ -216,7 +220,10 @@ class Processor:
         Raises:
             NotCaughtUp: not within ``timeout_s``.
             EventParked, TokenMismatch, MalformedMessage: they never will, as things are.
+            AheadOfLog: they are of another log, and are not filled anew by themselves.
         """
+        if self._stopped is not None:
+            raise self._stopped
         await self.progress.wait_for(token, timeout_s=timeout_s)
 
     @property
@@ -286,7 +293,8 @@ class Processor:
     @property
     def failure(self) -> str:
         """What keeps it from working at the moment, empty when nothing does."""
-        return next((w.failure for w in self._workers.values() if w.failure), self._trouble)
+        workers = self._workers.values()
+        return self._ahead or next((w.failure for w in workers if w.failure), self._trouble)
 
     def _busy(self, least_s: float) -> tuple[BusyStatus, ...]:
         now = time.monotonic()
@@ -419,6 +427,8 @@ class Processor:
                 working, wanted, await self._beginning(segments, working, active)
             )
             segments = await self.views.segments(self.name)
+        if await self._is_ahead(segments, active, working):
+            return
         await self.claims.share(segments)
         if not self._fixed:
             await self._show(segments, active, successor, complete=complete)
@@ -427,6 +437,45 @@ class Processor:
         if self.applier.isolated and not self._stopping:
             self._staff()
         self._wake_workers()
+
+    async def _is_ahead(self, segments: Sequence[Segment], active: int, working: int) -> bool:
+        """Whether the log was cut or replaced: then what is there must not pass for known.
+
+        Views that are nothing but a fold of the log are filled anew; all else is for a person.
+        """
+        if self._checked == working and time.monotonic() < self._checked_at + self._check_s:
+            self._ahead = "" if working == active else self._ahead
+            return False
+        reason = ""
+        for text in {s.token for s in segments if s.generation == working}:
+            reason = reason or await self.source.lost(token_of(text))
+        self._checked, self._checked_at = working, time.monotonic()
+        if not reason:
+            self._stopped = None
+            if working == active:
+                self._ahead = ""
+            return False
+        self._checked = 0
+        anew = bool(self.applier.code) and not self._fixed
+        error = AheadOfLog(
+            store=self.source.name or "the event bus", processor=self.name, reason=reason
+        )
+        if anew:
+            error = error.replaced(remedy="its views are being filled anew")
+        self._stopped = None if anew else error
+        if self._ahead != str(error):
+            self._ahead = str(error)
+            _log.error("%s", self._ahead)
+        await self.claims.release_all()
+        self.progress.forget()
+        if anew:
+            await self._swap.freeze(active, await self._line.following(working))
+            self.wake()
+        return True
+
+    @property
+    def _check_s(self) -> float:
+        return self._settings.renew_s * 5
 
     async def _show(
         self, segments: Sequence[Segment], active: int, successor: int, *, complete: bool
@@ -438,12 +487,13 @@ class Processor:
             all_local=not successor and 0 < len(self.claims.held) == self.claims.count,
         )
         working = successor or active
-        waiting = working != active or not complete
-        if waiting and await self._swap.finish(segments, working):
-            complete, active = True, working
-            self.progress.use(working, self.claims.count)
+        if working != active or not complete:
+            with contextlib.suppress(Unavailable):  # then there is no telling yet
+                if await self._swap.finish(segments, working):
+                    complete, active, self._ahead = True, working, ""
+                    self.progress.use(working, self.claims.count)
         self._own.use(self.applier, active)
-        if complete and not self._filled.is_set():
+        if complete and not self._ahead:
             self._filled.set()
         elif not complete and not successor:
             self._filled.clear()

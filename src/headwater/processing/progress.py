@@ -66,6 +66,12 @@ class Progress:
         self.generation, self.count = generation, count
         self._notify()
 
+    def forget(self) -> None:
+        """Forget how far the views are: it was in a log that is not there any more."""
+        self._tokens.clear()
+        self.all_local = False
+        self._coverage = coverage_of(self._source)
+
     def moved(self, generation: int, count: int, indices: Collection[int], token: Token) -> None:
         """Note a committed token of some of ``count`` segments."""
         tokens = self._tokens.setdefault((generation, count), {})

@@ -6,13 +6,13 @@ from typing import Any
 
 import msgspec
 
-from headwater.errors import ClaimLost, Unavailable
+from headwater.errors import AheadOfLog, ClaimLost, Unavailable
 from headwater.eventbus import BusEvent, EventBus
 from headwater.eventstore import EventStore, Page, StoredEvent, StreamStore
 from headwater.processing.claims import Claims, ProcessorMember
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
 from headwater.processing.sources import StoreSource, close_iterator
-from headwater.processing.tokens import log_name, store_token, token_of
+from headwater.processing.tokens import Token, log_name, store_token, token_of
 from headwater.processing.trouble import Trouble
 from headwater.views import Segment, ViewStore
 
@@ -77,6 +77,7 @@ class Relay:
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._position = 0
+        self._last: tuple[int, int] | None = None  # the last event that was published
         self._saved = (0, 0)  # fence and position
         self._trouble = Trouble(self.name, settings)
         self._unclaimed = Trouble(self.name, settings)  # what keeps it from looking after the claim
@@ -138,6 +139,8 @@ class Relay:
             await self.claims.open(1, 1)
         await self.claims.share(await self._views.segments(self.name))
         if self.claims.held:
+            if self._position and await self._source.lost(self._token(self._position)):
+                await self.claims.release_all()  # who takes it anew finds out, and says so
             self._claimed.set()
 
     async def _keep_looking(self) -> None:
@@ -175,10 +178,7 @@ class Relay:
 
     async def _publish_all(self, claim: Segment) -> None:
         """Publish from the checkpoint on, until the claim is lost or it is time to stop."""
-        token = token_of(claim.token)
-        self._source.check(token)
-        position = max(token.position(self._service), self._position_of(claim))
-        self._position = position
+        position = await self._begin(claim)
         pages = self._store.follow(after=position, page_size=self._settings.page_size)
         stop: asyncio.Future[Any] = asyncio.ensure_future(self._stopping.wait())
         fetch: asyncio.Future[Page] | None = None
@@ -192,8 +192,7 @@ class Relay:
                 page = fetch.result()
                 if page.events:
                     await self._bus.publish([self._outgoing(event) for event in page.events])
-                self._position = page.through
-                self._trouble.over()
+                self._published(page)
                 if saving is None or saving.done():
                     if saving is not None:
                         saving.result()
@@ -223,6 +222,32 @@ class Relay:
             self._trouble.over()
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
 
+    async def _begin(self, claim: Segment) -> int:
+        """Return from where to publish.
+
+        Raises:
+            TokenMismatch, AheadOfLog: what was published is not in the log any more.
+        """
+        token = token_of(claim.token)
+        self._source.check(token)
+        if reason := await self._source.lost(token):
+            raise AheadOfLog(
+                store=self._service,
+                processor=self.name,
+                reason=reason,
+                remedy="bring back the log that it has followed; what subscribers have of it "
+                "cannot be taken back",
+            )
+        position = max(token.position(self._service), self._position_of(claim))
+        self._position, self._last = position, token.last.get(0)
+        return position
+
+    def _published(self, page: Page) -> None:
+        self._position = page.through
+        if page.events:
+            self._last = (page.events[-1].position, page.events[-1].time)
+        self._trouble.over()
+
     def _position_of(self, claim: Segment) -> int:
         """Return what was confirmed under this very claim but not yet saved."""
         return self._saved[1] if self._saved[0] == claim.fence else 0
@@ -237,10 +262,14 @@ class Relay:
         saved = -1
         while saved != self._position:
             saved = self._position
-            token = store_token(self._service, self._store.epoch, saved)
+            token = self._token(saved)
             async with self._views.transaction() as transaction:
                 await transaction.advance([claim], token.text)
             self._saved = (claim.fence, saved)
+
+    def _token(self, position: int) -> Token:
+        last = {0: self._last} if self._last else {}
+        return store_token(self._service, self._store.epoch, position, last=last)
 
     def _outgoing(self, event: StoredEvent) -> BusEvent:
         return BusEvent(

@@ -161,10 +161,8 @@ class Catalog:
         mine = [g for g in self.of(processor) if g.code == code]
         if mine:
             return Changes(), active_of(mine)
-        nobodys = [g for g in self.of(processor) if not g.code]
+        nobodys = [g for g in self.of(processor) if not g.code] or self._begun(processor)
         left = next((g for g in nobodys if g.number == active_of(nobodys)), None)
-        if left is None and not self.of(processor) and (processor, 1) in self.segments:
-            left = Generation(processor, 1, complete=True)  # it was begun without a word
         if left is not None:
             kinds = [view_type(view) for view in views]
             found = [self._shape(kind.name, left.number) for kind in kinds]
@@ -191,7 +189,14 @@ class Catalog:
         taken += [number for name, number in self.segments if name == processor]
         taken += [s.generation for s in self.shapes.values() if s.name.casefold() in names]
         number = 1 + max([self.last.get(processor, 0), *taken])
-        return Changes(put=[Generation(processor, number, code, used=now)]), number
+        made = Generation(processor, number, code, used=now)
+        return Changes(put=[*self._begun(processor), made]), number
+
+    def _begun(self, processor: str) -> list[Generation]:
+        """Return the first generation of a processor that was begun without a word about it."""
+        if self.of(processor) or (processor, 1) not in self.segments:
+            return []
+        return [Generation(processor, 1, complete=True)]
 
     def activate(
         self, processor: str, generation: int, views: Sequence[type[View]], *, now: float
