@@ -47,6 +47,7 @@ class Edge:
         *,
         metrics: Metrics,
         problems: Callable[[], Awaitable[Mapping[str, str]]],
+        degraded: Callable[[], Mapping[str, str]],
         lags: Callable[[], Awaitable[Iterable[tuple[str, int]]]],
         document: Mapping[str, Any],
         routes: Iterable[Any] = (),
@@ -59,6 +60,7 @@ class Edge:
             queries: the queries that are served.
             metrics: where requests are counted.
             problems: what keeps components from working, by name; ready when empty.
+            degraded: what there is little left of, by name; ready all the same.
             lags: for each processor how many events it has still to read.
             document: the OpenAPI document of the whole service.
             routes: further Litestar handlers.
@@ -66,6 +68,7 @@ class Edge:
         self._settings = settings
         self._metrics = metrics
         self._problems = problems
+        self._degraded = degraded
         self._lags = lags
         self._document = document
         self._extra = tuple(routes)
@@ -176,7 +179,9 @@ class Edge:
             problems = dict(await self._problems())
             if self.draining:
                 problems["instance"] = "is draining"
-            content = {"status": "not ready" if problems else "ready", "problems": problems}
+            degraded = dict(self._degraded())
+            status = "not ready" if problems else "degraded" if degraded else "ready"
+            content = {"status": status, "problems": problems, "degraded": degraded}
             return Response(content, status_code=503 if problems else 200)
 
         @get("/metrics", include_in_schema=False)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Self
 
 import msgspec
@@ -279,7 +280,7 @@ class Runtime:
 
     async def _open_edge(self) -> None:
         settings = self.settings
-        self.health = Health(self._parts())
+        self.health = Health(self._parts(), folders=self._folders())
         self._exit.push_async_callback(self.health.stop)
         self.edge = Edge(
             settings,
@@ -287,6 +288,7 @@ class Runtime:
             self.local_queries,
             metrics=self.metrics,
             problems=self._problems,
+            degraded=self.health.degraded,
             lags=self.processors.lags,
             document=self._document,
             routes=self.service.routes,
@@ -306,6 +308,13 @@ class Runtime:
         if self.bus is not None:
             parts["event bus"] = self.bus.end
         return parts
+
+    def _folders(self) -> list[Path]:
+        """Return where this instance keeps data on disks of this machine."""
+        settings = self.settings
+        urls = [*(settings.stores if self.store is not None else ()), settings.url("views")]
+        urls += [settings.url("bus")] if settings.bus else []
+        return [Path(u.removeprefix("sqlite:")).parent for u in urls if u.startswith("sqlite:")]
 
     async def _problems(self) -> dict[str, str]:
         """Return what keeps this instance from its work at the moment, by name."""
