@@ -104,6 +104,8 @@ def problem_of(error: Exception, scope: Any, *, limit_bytes: int = 0) -> Problem
     """
     if isinstance(error, HTTPException):
         return _of_http_error(error, scope, limit_bytes)
+    if isinstance(error, RecursionError) and _is_of_litestar(error):
+        error = MalformedMessage(name="the request", reason="it is nested too deep")
     if isinstance(error, SerializationException):
         error = MalformedMessage(name="the request", reason=str(error))
     reference = ""
@@ -119,6 +121,15 @@ def problem_of(error: Exception, scope: Any, *, limit_bytes: int = 0) -> Problem
     if reads and error.outcome != "not stored":
         error = error.replaced(outcome="not stored")
     return _of_own_error(error, reference=reference)
+
+
+def _is_of_litestar(error: Exception) -> bool:
+    """Whether an error was raised by what Litestar reads requests with, not by a handler."""
+    traceback, module = error.__traceback__, ""
+    while traceback is not None:
+        module = traceback.tb_frame.f_globals.get("__name__", "")
+        traceback = traceback.tb_next
+    return module.startswith("litestar.")
 
 
 def _without_place(

@@ -10,6 +10,7 @@ from typing import Any, Self
 import msgspec
 import uvicorn
 
+from headwater._http.crowd import connections_max
 from headwater._http.protocol import JoiningProtocol
 from headwater._http.pulse import wait_for
 from headwater.errors import AddressInUse, ConfigurationError, Draining, StartupError
@@ -103,6 +104,7 @@ class AsgiServer:
             timeout_keep_alive=self._keep_alive_s,
             backlog=_BACKLOG,
         )
+        config.connections_max = connections_max()  # type: ignore[attr-defined]  # of our protocol
         self._server = server = _Server(config)
         self._task = asyncio.create_task(_run(server, sock), name=f"serve {self.url}")
         ready = asyncio.create_task(server.ready.wait())

@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import structlog
 
+from headwater._machine import Shortage, shortages, spare_watchers
 from headwater.cli.documents import as_path
 from headwater.cli.logs import configure_logs
 from headwater.cli.run import given_settings
@@ -81,11 +82,17 @@ async def _discovery(flags: Mapping[str, Any]) -> None:
     settings, _ = _settings(DiscoverySettings, flags)
     configure_logs(settings.log_level, settings.log_format)
     store = await _registry_store(settings.database) if settings.database else None
+    _warn(shortages([]))
     server = DiscoveryServer(settings.host, settings.port, store=store)
     async with _until_told() as stop, server:
         report(url=server.url)
         await stop.wait()
     _log.info("discovery has stopped")
+
+
+def _warn(short: Iterable[Shortage]) -> None:
+    for each in short:
+        _log.warning("running short", of=each.name, reason=str(each))
 
 
 async def _registry_store(url: str) -> RegistryStore:
@@ -100,6 +107,7 @@ async def _config(flags: Mapping[str, Any]) -> None:
     from headwater.config.seed import tell_differences
     from headwater.config.server import ConfigServer
 
+    _warn(shortages([settings.directory]))
     source = await _settings_store(settings) if settings.database else settings.directory
     server = ConfigServer(source, settings.host, settings.port)
     async with _until_told() as stop, server:
@@ -137,6 +145,7 @@ async def _gateway(flags: Mapping[str, Any]) -> None:
     configure_logs(level, extra.get("log_format", "console"))
     urls = extra.get("discovery") or ["http://127.0.0.1:8761"]
     client = DiscoveryClient(urls)
+    _warn([*shortages([settings.data]), *spare_watchers()])
     async with _until_told() as stop:
         try:
             await client.start()

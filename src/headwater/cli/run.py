@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from headwater._machine import raise_descriptors
 from headwater.cli.documents import unknown_fields
 from headwater.errors import ConfigurationError
 
@@ -63,6 +64,7 @@ def run(
 
 def run_target(target: str, flags: Mapping[str, Any]) -> None:
     """Run a service or a platform service with these flags."""
+    raise_descriptors()
     if target in PLATFORM:
         from headwater.cli.platform import run_platform
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from headwater._machine import raise_descriptors
 from headwater.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def up(
         from headwater.cli.documents import Document
 
         Document(file)  # raises the right error before anything is started
+    raise_descriptors()
     given = {"gateway": port, "discovery": discovery_port, "config": config_port}
     with asyncio.Runner() as runner:
         # The nursery imports what the instances need while we read the file.

@@ -234,7 +234,7 @@ class DiscoveryClient:
                 async with contextlib.aclosing(source.events()) as events:  # type: ignore[type-var] # an async generator
                     async for event in events:
                         self._take(event)
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, RecursionError) as error:
                 _log.error("the registry sent something unknown", url=source.url, reason=str(error))
                 self._epoch = ""  # begin with a snapshot
                 await sleep_backoff(5)

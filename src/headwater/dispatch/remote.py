@@ -121,7 +121,7 @@ class RemoteCommandBus:
             raise error_of(reply, service)
         try:
             return _decode_result(reply.body)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise _unreadable(reply, service, error) from error
 
 
@@ -170,7 +170,7 @@ class RemoteQueryBus:
             raise error_of(reply, service)
         try:
             answer: R = msgspec.json.decode(reply.body, type=form.kind.answer)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise _unreadable(reply, service, error) from error
         return answer
 

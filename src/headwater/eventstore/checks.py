@@ -1,6 +1,5 @@
 """What every backend refuses, in the same words."""
 
-import contextlib
 from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
@@ -19,7 +18,7 @@ from headwater.eventstore.api import (
 )
 from headwater.messages.characters import check_text
 from headwater.messages.idempotency import LENGTH_MAX as KEY_LENGTH_MAX
-from headwater.messages.indexed_text import check_length
+from headwater.messages.indexed_text import SURELY, check_length
 from headwater.messages.whole_numbers import INT_MAX
 
 
@@ -41,18 +40,25 @@ def check_writes(writes: Sequence[StreamWrite], idempotency: Idempotency | None 
 
 
 def _check_lengths(writes: Sequence[StreamWrite], idempotency: Idempotency | None) -> None:
-    with contextlib.suppress(TypeError, AttributeError):  # what is no text is refused by others
+    try:
         for write in writes:
-            check_length((write.stream,), what="stream")
+            if len(write.stream) > SURELY:
+                check_length((write.stream,), what="stream")
             for event in write.events:
-                check_length((event.type,), what="event type")
-                check_length(event.tags, what="tag")
-        if idempotency is not None and len(idempotency.key) > KEY_LENGTH_MAX:
+                if len(event.type) > SURELY:
+                    check_length((event.type,), what="event type")
+                for tag in event.tags:
+                    if len(tag) > SURELY:
+                        check_length((tag,), what="tag")
+        key = "" if idempotency is None else idempotency.key
+        if len(key) > KEY_LENGTH_MAX:
             reason = (
-                f"idempotency key {idempotency.key[:50]!r}... has {len(idempotency.key)} "
-                f"characters, at most {KEY_LENGTH_MAX} are taken: shorten it"
+                f"idempotency key {key[:50]!r}... has {len(key)} characters, at most "
+                f"{KEY_LENGTH_MAX} are taken: shorten it"
             )
             raise InvalidInput(reason=reason)
+    except (TypeError, AttributeError):
+        return  # what is no text is refused by others
 
 
 def check_names(

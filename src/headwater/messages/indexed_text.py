@@ -10,7 +10,8 @@ from headwater.errors import InvalidInput
 BYTES_MAX = 1000
 """In UTF-8; U+0000 and U+0001 count twice, as one store keeps them as two characters."""
 
-_SURELY = BYTES_MAX // 4  # characters that fit whatever they are
+SURELY = BYTES_MAX // 4
+"""So many characters fit, whatever they are."""
 
 
 def bytes_of(text: str) -> int:
@@ -20,7 +21,7 @@ def bytes_of(text: str) -> int:
 
 def is_too_long(text: str, *, bytes_max: int = BYTES_MAX) -> bool:
     """Whether a text does not fit into an index."""
-    return len(text) > _SURELY and bytes_of(text) > bytes_max
+    return len(text) > SURELY and bytes_of(text) > bytes_max
 
 
 def check_length(texts: Iterable[str], *, what: str) -> None:
@@ -37,4 +38,4 @@ def check_length(texts: Iterable[str], *, what: str) -> None:
             )
 
 
-__all__ = ["BYTES_MAX", "bytes_of", "check_length", "is_too_long"]
+__all__ = ["BYTES_MAX", "SURELY", "bytes_of", "check_length", "is_too_long"]

@@ -189,8 +189,8 @@ def _index(module: str) -> dict[str, list[ast.stmt]]:
     tree = _tree(module)
     found: dict[str, list[ast.stmt]] = {}
     for node in _statements(tree) if tree is not None else ():
-        imported = isinstance(node, ast.ImportFrom | ast.Import)
-        for name in set(map(_bound, node.names)) if imported else _defined(node):
+        names = node.names if isinstance(node, ast.ImportFrom | ast.Import) else None
+        for name in set(map(_bound, names)) if names is not None else _defined(node):
             found.setdefault(name, []).append(node)
     return found
 

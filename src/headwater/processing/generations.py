@@ -71,7 +71,7 @@ class Line:
 
     async def keep(self, generation: int) -> list[int]:
         """Say now and then that a generation is used; return which others were dropped."""
-        clock, unused_s = self._settings.clock, self._settings.unused_s
+        clock, unused_s = self._applier.clock, self._settings.unused_s
         if not self._code or clock() < self._used_at + unused_s / 10:
             return []
         before = self._used_at

@@ -6,13 +6,20 @@ little: an answer counts for a while, and those who ask meanwhile wait for the s
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 
+import structlog
+
+from headwater._machine import shortages
 from headwater.errors import HeadwaterError
 
 _GOOD_S, _BAD_S = 2.0, 0.5  # how long an answer counts
 _WAIT_S = 0.8  # whoever asks is answered within a second
+_LOOK_S = 10.0  # also while nobody asks
 _SILENT_S = 10.0  # a part that is only slow is not away
+
+_log = structlog.get_logger("headwater.service")
 
 Ask = Callable[[], Awaitable[object]]
 
@@ -61,11 +68,20 @@ class _Part:
 
 
 class Health:
-    """Asks the parts of an instance."""
+    """Asks the parts of an instance, and looks what is left of what the machine lends."""
 
-    def __init__(self, parts: Mapping[str, Ask]) -> None:
-        """Know the parts by name; asking one raises when it does not work."""
+    def __init__(self, parts: Mapping[str, Ask], *, folders: Sequence[Path] = ()) -> None:
+        """Know what to ask.
+
+        Args:
+            parts: by name; asking one raises when it does not work.
+            folders: where data is kept.
+        """
         self._parts = {name: _Part(name, ask) for name, ask in parts.items()}
+        self._folders = folders
+        self._looked_at = -_GOOD_S
+        self._short: dict[str, str] = {}
+        self._looking = asyncio.create_task(self._keep_looking(), name="limits of the machine")
 
     async def problems(self) -> dict[str, str]:
         """Return what keeps parts from working, by name; empty when nothing does.
@@ -78,8 +94,27 @@ class Health:
             await asyncio.wait(asking, timeout=_WAIT_S)
         return {name: part.problem for name, part in self._parts.items() if part.problem}
 
+    def degraded(self) -> dict[str, str]:
+        """Return what there is little left of, by name; it works as long as there is some."""
+        if time.monotonic() - self._looked_at >= _GOOD_S:
+            self._looked_at = time.monotonic()
+            found = {short.name: str(short) for short in shortages(self._folders)}
+            for name in found.keys() - self._short.keys():
+                _log.warning("running short", of=name, reason=found[name])
+            for name in self._short.keys() - found.keys():
+                _log.info("no longer short", of=name)
+            self._short = found
+        return self._short
+
+    async def _keep_looking(self) -> None:
+        while True:
+            self.degraded()
+            await asyncio.sleep(_LOOK_S)
+
     async def stop(self) -> None:
         """Ask no more."""
+        self._looking.cancel()
+        await asyncio.gather(self._looking, return_exceptions=True)
         await asyncio.gather(*(part.stop() for part in self._parts.values()))
 
 

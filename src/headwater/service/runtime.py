@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Self
 
 import msgspec
@@ -280,7 +281,7 @@ class Runtime:
 
     async def _open_edge(self) -> None:
         settings = self.settings
-        self.health = Health(self._parts())
+        self.health = Health(self._parts(), folders=self._folders())
         self._exit.push_async_callback(self.health.stop)
         self.edge = Edge(
             settings,
@@ -288,7 +289,7 @@ class Runtime:
             self.local_queries,
             metrics=self.metrics,
             problems=self._problems,
-            concerns=self.processors.concerns,
+            concerns=self._concerns,
             figures=self.processors.figures,
             document=self._document,
             routes=self.service.routes,
@@ -309,9 +310,20 @@ class Runtime:
             parts["event bus"] = self.bus.end
         return parts
 
+    def _folders(self) -> list[Path]:
+        """Return where this instance keeps data on disks of this machine."""
+        settings = self.settings
+        urls = [*(settings.stores if self.store is not None else ()), settings.url("views")]
+        urls += [settings.url("bus")] if settings.bus else []
+        return [Path(u.removeprefix("sqlite:")).parent for u in urls if u.startswith("sqlite:")]
+
     async def _problems(self) -> dict[str, str]:
         """Return what keeps this instance from its work at the moment, by name."""
         return await self.health.problems() | self.processors.problems()
+
+    async def _concerns(self) -> dict[str, str]:
+        """Return what somebody should look at, by name, though all goes on."""
+        return {**self.health.degraded(), **await self.processors.concerns()}
 
     async def _drain(self) -> None:
         self.edge.draining = True

@@ -64,7 +64,7 @@ class ValueConformance(EventStoreBase):
         key = random_text(500, seed=4)
         await store.append((write("k"),), idempotency=Idempotency(key))
         assert await store.outcome(key) is not None
-        for name, use in {
+        refused: dict[str, Callable[[], Awaitable[object]]] = {
             "stream": lambda: put(store, write(fits + "x")),
             "event type": lambda: put(store, write("a", event(fits + "x"))),
             "tag": lambda: put(store, write("a", event("Happened", "t", fits + "x"))),
@@ -72,7 +72,8 @@ class ValueConformance(EventStoreBase):
             "idempotency key": lambda: store.append(
                 (write("a"),), idempotency=Idempotency(key + "x")
             ),
-        }.items():
+        }
+        for name, use in refused.items():
             with pytest.raises(InvalidInput, match=rf"{name}.* has [0-9]+ .*, at most"):
                 await use()
             assert await store.head() == 2, name

@@ -1,7 +1,8 @@
-"""headwater up whose output is read no more: it stops in order, and signals always work."""
+"""Output that is read no more: `up` stops in order, `run` goes on, and signals always work."""
 
 import os
 import pty
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -11,7 +12,9 @@ import pytest
 
 from tests.integration.cli.conftest import (
     HEADWATER,
+    SAMPLE,
     alive,
+    ask,
     descendants,
     eventually,
 )
@@ -138,3 +141,32 @@ def test_nohup(start: Start, tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     all_gone(process, below)
     assert "closed" not in (tmp_path / "out").read_text()
+
+
+def run_sample(folder: Path, **how: object) -> "subprocess.Popen[bytes]":
+    """Start an instance in the foreground."""
+    flags = ["--port", "0", "--set", f"data={folder}"]
+    environment = {**os.environ, "NO_COLOR": "1"}
+    command = [*HEADWATER, "run", "counting:service", *flags]
+    return subprocess.Popen(command, cwd=SAMPLE, env=environment, **how)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_an_instance_whose_log_is_read_no_more(tmp_path: Path, number: int) -> None:
+    """An instance goes on without its log, and a hang-up stops it in order."""
+    process = run_sample(tmp_path, stderr=subprocess.PIPE, start_new_session=True)
+    try:
+        assert process.stderr is not None
+        url = ""
+        while not url:
+            found = re.search(rb"ready .*url=(\S+)", process.stderr.readline())
+            url = found[1].decode() if found else ""
+        process.stderr.close()
+        for _ in range(3):  # each is logged
+            assert ask(f"{url}/counters/none", body={"by": -1})[0] >= 400
+        assert ask(f"{url}/counters/a", body={"by": 2})[0] == 200
+        process.send_signal(number)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()

@@ -26,7 +26,7 @@ UNUSED_S = 100.0
 
 
 def brief(stores: Stores) -> ProcessorSettings:
-    return msgspec.structs.replace(QUICK, unused_s=UNUSED_S, clock=stores.clock)
+    return msgspec.structs.replace(QUICK, unused_s=UNUSED_S)
 
 
 async def unused(stores: Stores, *running: Processor) -> None:

@@ -1,6 +1,7 @@
 """Routes that a service brings itself: their context, their place among others, their document."""
 
 import asyncio
+import base64
 from typing import Annotated, Any
 
 import aiohttp
@@ -12,8 +13,9 @@ from litestar.connection import WebSocket
 from litestar.params import FromPath, JSONBody
 from litestar.response import ServerSentEvent
 
+from headwater.errors import MalformedMessage
 from headwater.eventstore import EVERYTHING
-from headwater.messages import Command, Event, decode_metadata, route
+from headwater.messages import Command, ConsistencyToken, Event, decode_metadata, route
 from headwater.modelling import Aggregate, command_handler, event_sourcing_handler
 from headwater.service import Service
 from headwater.service.runtime import Runtime
@@ -250,3 +252,22 @@ async def test_the_document(http):
     assert "/notes-by-socket" not in document["paths"]
     for schema in document["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
+
+
+async def test_a_body_nested_without_end(http, runtime):
+    """JSON that is nested deeper than can be read is the caller's fault, here, too."""
+    body = b'{"name":' + b"[" * 100_000
+    kind = {"Content-Type": "application/json"}
+    async with http.post("/uploads/u1", data=body, headers=kind) as answer:
+        problem = await answer.json(content_type=None)
+        assert (answer.status, problem["code"]) == (400, "malformed-message"), problem
+    assert await contexts(runtime) == []
+
+
+async def test_a_token_nested_without_end(http):
+    """So is what is hidden in a header."""
+    token = base64.urlsafe_b64encode(b'[1,{"a":["",' + b'{"":' * 20_000).decode()
+    async with http.get("/notes/7/marks", headers={"headwater-consistency-token": token}) as answer:
+        assert answer.status < 500
+    with pytest.raises(MalformedMessage):
+        ConsistencyToken.decode(token)
