@@ -17,9 +17,13 @@ import apsw
 from headwater._sql.resources import script, statements
 from headwater._sql.sqlite_connection import (
     REFUSED,
+    FileId,
     Synchronous,
+    check_file,
+    check_in_place,
     commit,
     connect,
+    file_of,
     roll_back,
     transact,
     translate,
@@ -48,7 +52,11 @@ class Database:
         self.wake = Wake(path)
         self._loop = asyncio.get_running_loop()
 
+        self._file: FileId | None = None
+
         def connection() -> apsw.Connection:
+            if self._file is not None:  # a new connection would make a new file
+                check_file(str(path), self._file)
             return connect(path, busy_timeout_s=busy_timeout_s, synchronous=synchronous)
 
         def writing() -> apsw.Connection:
@@ -94,6 +102,7 @@ class Database:
         )
         try:
             await database.run(lambda writer: migrate(writer, room=room, scripts=migrations))
+            database._file = await database.run(file_of)
             database._here = await asyncio.to_thread(_connect_here, database.path)
         except BaseException:
             await database.close()
@@ -105,7 +114,7 @@ class Database:
 
         Cancellation: the work is finished and its result dropped.
         """
-        return await self._readers.submit(self._loop, work)
+        return await self._readers.submit(self._loop, lambda c: _in_place(c, work))
 
     async def read_here(self, work: Work[T]) -> T:
         """Run a small read (some rows) on the thread of the event loop.
@@ -193,6 +202,11 @@ def _connect_here(path: Path) -> apsw.Connection:
     connection.execute("PRAGMA query_only = ON")
     connection.set_busy_timeout(0)
     return connection
+
+
+def _in_place(connection: apsw.Connection, work: Work[T]) -> T:
+    check_in_place(connection)
+    return work(connection)
 
 
 def _snapshot(connection: apsw.Connection, work: Work[T]) -> T:
