@@ -4,7 +4,6 @@ Who vanishes answers "unavailable" for a while, and not "not found". While the r
 heard from everyone, who is not listed (yet) is taken for what it was when it was last seen.
 """
 
-import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,11 +28,12 @@ _decode = msgspec.json.Decoder(State).decode
 
 def load(path: Path) -> State:
     """Return what was saved; nothing when there is nothing that can be read."""
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            return _decode(path.read_bytes())
-        except (OSError, msgspec.MsgspecError) as error:
-            _log.warning("what was remembered cannot be read", path=str(path), reason=str(error))
+    try:
+        return _decode(path.read_bytes())
+    except FileNotFoundError:
+        pass
+    except (OSError, msgspec.MsgspecError) as error:
+        _log.warning("what was remembered cannot be read", path=str(path), reason=str(error))
     return State()
 
 

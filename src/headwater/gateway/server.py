@@ -67,6 +67,7 @@ class Gateway:
         self._tasks: list[asyncio.Task[None]] = []
         self._resources = contextlib.ExitStack()
         self._saved: RoutingTable | None = None
+        self._sockets = Path()
         self._host = ""
         self._port = 0
         self._updates = 0
@@ -202,7 +203,7 @@ class Gateway:
         state = await asyncio.to_thread(load, self._layout.state)
         self._memory = Memory(remember_s=self._settings.remember_s, instances=state.instances)
         self._builder.owners = state.owners
-        sockets = self._resources.enter_context(sockets_in(self._layout.data))
+        sockets = self._sockets = self._resources.enter_context(sockets_in(self._layout.data))
         await self._control.start(sockets / "control")
         await self._readiness.start(sockets / "status")
         start = bootstrap(self._settings, host=self._host, port=self._port, sockets=sockets)

@@ -10,6 +10,7 @@ A test module::
 """
 
 import asyncio
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, cast
@@ -30,7 +31,7 @@ def instance(id: str = "accounts-1", **fields: Any) -> Instance:
     values: dict[str, Any] = {
         "service": "accounts",
         "host": "127.0.0.1",
-        "port": 8001 + sum(map(ord, id)),
+        "port": 1024 + zlib.crc32(id.encode()) % 60_000,
         "zone": "north",
         "version": "1.2",
         "weight": 3,
