@@ -35,11 +35,13 @@ class _Common(msgspec.Struct, kw_only=True, frozen=True):
 class DiscoverySettings(_Common, frozen=True, kw_only=True):
     """Settings of ``headwater run discovery``.
 
-    Registries with the URL of the same ``database`` share what they know.
+    Registries with the URL of the same ``database`` share what they know. One without knows nothing
+    at its start: for ``settle_s`` seconds it says of what is not listed that it cannot tell yet.
     """
 
     port: int = 8761
     database: str = ""
+    settle_s: float = 5.0
 
 
 class ConfigSettings(_Common, frozen=True, kw_only=True):
@@ -83,7 +85,7 @@ async def _discovery(flags: Mapping[str, Any]) -> None:
     configure_logs(settings.log_level, settings.log_format)
     store = await _registry_store(settings.database) if settings.database else None
     _warn(shortages([]))
-    server = DiscoveryServer(settings.host, settings.port, store=store)
+    server = DiscoveryServer(settings.host, settings.port, store=store, settle_s=settings.settle_s)
     async with _until_told() as stop, server:
         report(url=server.url)
         await stop.wait()

@@ -11,9 +11,11 @@ class InstanceTable:
 
     def __init__(self, instances: Iterable[Instance] = ()) -> None:
         """Hold these instances."""
-        self._by_id = {instance.id: instance for instance in instances}
+        self._by_id: dict[str, Instance] = {}
+        self._at: dict[tuple[str, int], set[str]] = {}
         self._live: dict[tuple[str, str], tuple[Instance, ...]] = {}
         self._services: Mapping[str, tuple[Instance, ...]] | None = None
+        self.replace(instances)
 
     def __len__(self) -> int:
         """Return how many instances there are, of any status."""
@@ -29,19 +31,32 @@ class InstanceTable:
 
     def put(self, instance: Instance) -> None:
         """Add or replace one."""
+        self.remove(instance.id)
         self._by_id[instance.id] = instance
+        self._at.setdefault(instance.address, set()).add(instance.id)
         self._forget()
+
+    def at(self, address: tuple[str, int]) -> list[Instance]:
+        """Return the instances of an address."""
+        return [self._by_id[id] for id in sorted(self._at.get(address, ()))]
 
     def remove(self, id: str) -> Instance | None:
         """Remove and return one; None when absent."""
         removed = self._by_id.pop(id, None)
         if removed is not None:
+            ids = self._at[removed.address]
+            ids.discard(id)
+            if not ids:
+                del self._at[removed.address]
             self._forget()
         return removed
 
     def replace(self, instances: Iterable[Instance]) -> None:
         """Hold exactly these."""
         self._by_id = {instance.id: instance for instance in instances}
+        self._at = {}
+        for instance in self._by_id.values():
+            self._at.setdefault(instance.address, set()).add(instance.id)
         self._forget()
 
     def all(self) -> list[Instance]:

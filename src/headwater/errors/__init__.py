@@ -25,6 +25,7 @@
     │   ├── AggregateExists
     │   ├── ImportRefused             the events are not those that come next in the store
     │   ├── StoresDiffer              a copy is not what was copied
+    │   ├── AddressTaken              a later instance listens at that address
     │   ├── SettingsConflict          somebody else has changed the settings meanwhile
     │   └── IdempotencyKeyReused      the same key with another content
     ├── Unauthenticated, Forbidden    401, 403
@@ -34,6 +35,8 @@
     │   ├── Overloaded
     │   ├── Draining
     │   ├── NoInstance                nobody offers the service at the moment
+    │   ├── NotKnownYet               the registry has not heard from everyone yet
+    │   ├── WrongService              421: an instance of another service; nothing was done
     │   ├── CircuitOpen
     │   ├── Unreachable               no connection, so nothing was sent
     │   ├── ConnectionLost            the connection broke before the answer came
@@ -64,6 +67,7 @@ problem document (RFC 9457), and the same class comes out on the other side. Eac
 
 from headwater.errors.base import HeadwaterError, Outcome, from_problem
 from headwater.errors.conflicts import (
+    AddressTaken,
     AggregateExists,
     ConcurrencyConflict,
     ConditionFailed,
@@ -119,15 +123,18 @@ from headwater.errors.unavailable import (
     Draining,
     NoInstance,
     NotCaughtUp,
+    NotKnownYet,
     Overloaded,
     RemoteError,
     StoreUnavailable,
     Unavailable,
     Unreachable,
+    WrongService,
 )
 
 __all__ = [
     "AddressInUse",
+    "AddressTaken",
     "AggregateExists",
     "AggregateNotFound",
     "AheadOfLog",
@@ -156,6 +163,7 @@ __all__ = [
     "NoInstance",
     "NotCaughtUp",
     "NotFound",
+    "NotKnownYet",
     "Outcome",
     "Overloaded",
     "PipelineBroken",
@@ -183,5 +191,6 @@ __all__ = [
     "UnsupportedMediaType",
     "ViewNotFound",
     "ViewUnreadable",
+    "WrongService",
     "from_problem",
 ]

@@ -82,8 +82,10 @@ class Resolver:
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             _log.warning("host name not resolved", host=host, reason=str(error))
             return
-        addresses = sorted({str(entry[4][0]) for entry in found}, key=lambda a: (":" in a, a))
+        addresses = sorted(
+            {str(entry[4][0]).partition("%")[0] for entry in found}, key=lambda a: (":" in a, a)
+        )
         self._known[host] = (addresses[0], time.monotonic())

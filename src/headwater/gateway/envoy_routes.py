@@ -4,10 +4,15 @@ from typing import Any
 
 from headwater.gateway import templates
 from headwater.gateway.model import GatewaySettings, Route, RoutingTable
+from headwater.gateway.overlaps import allowed
 from headwater.gateway.routes import READS
-from headwater.messages.headers import IDEMPOTENCY_KEY, TIMEOUT_MS
+from headwater.messages.headers import IDEMPOTENCY_KEY, SERVICE, TIMEOUT_MS
 
 ROUTES = "headwater"  # the name of the one route configuration
+CONTROL = "headwater-gateway"  # the cluster that is the gateway itself
+STATUS = "headwater-status"  # where the gateway says how it is
+UNKNOWN = "headwater-unknown"  # never there: what is not known yet is unavailable
+READY = "/health/ready"
 BUFFER = "envoy.filters.http.buffer"
 _BUFFER_OFF = {
     "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
@@ -39,12 +44,20 @@ _PREVIOUS_PRIORITIES = {
 
 
 def route_configuration(table: RoutingTable, settings: GatewaySettings) -> dict[str, Any]:
-    """Return the route configuration: first match wins, so the most specific comes first."""
-    routes = [_health("/health/live", "UP")]
+    """Return the route configuration: first match wins, so the most specific comes first.
+
+    Of the templates that match, the most specific one that has the method decides; if none has it,
+    the answer names the methods of all.
+    """
+    routes = [_health("/health/live", "UP"), _readiness()]
     for route in table.routes:
         routes += _routes(route, settings)
     for service, (reads, writes) in sorted(table.prefixes.items()):
         routes += _prefix_routes(service, reads, writes, settings)
+    for path, methods in allowed(table.routes):
+        routes += _other_methods(path, ", ".join(methods))
+    if table.settling:
+        routes.append({"match": {"prefix": "/"}, "route": {"cluster": UNKNOWN}})
     return {
         "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
         "name": ROUTES,
@@ -76,13 +89,40 @@ def _health(path: str, status: str) -> dict[str, Any]:
     }
 
 
+def _readiness() -> dict[str, Any]:
+    """``/health/ready`` is answered by the gateway itself, within a second or by Envoy for it."""
+    return {"match": {"path": READY}, "route": {"cluster": STATUS, "timeout": "1s"}}
+
+
+def _other_methods(path: str, allow: str) -> list[dict[str, Any]]:
+    """Answer OPTIONS, and what no template of a path has."""
+    header = {"header": {"key": "allow", "value": allow}}
+    told = {"response_headers_to_add": [header | {"append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]}
+    match = _path(path)
+    return [
+        told
+        | {
+            "match": match | {"headers": [_header(":method", "OPTIONS")]},
+            "direct_response": {"status": 204},
+        },
+        told
+        | {
+            "match": match,
+            "direct_response": {"status": 405},
+            "metadata": {"filter_metadata": {"headwater": {"allow": allow}}},
+        },
+    ]
+
+
+def _path(path: str) -> dict[str, Any]:
+    if templates.parameters(path):
+        return {"safe_regex": {"regex": templates.pattern(path)}}
+    return {"path": templates.shape(path)}
+
+
 def _routes(route: Route, settings: GatewaySettings) -> list[dict[str, Any]]:
     """Return the Envoy routes of one of ours."""
-    path: dict[str, Any]
-    if templates.parameters(route.path):
-        path = {"safe_regex": {"regex": templates.pattern(route.path)}}
-    else:
-        path = {"path": templates.shape(route.path)}
+    path = _path(route.path)
     several = {"GET": READS, "*": (*READS, "")}  # an empty name: every other method
     found: list[dict[str, Any]] = []
     for method in several.get(route.method, (route.method,)):
@@ -135,6 +175,7 @@ def _stream(service: str, match: dict[str, Any], target: dict[str, Any]) -> dict
     return {
         "match": match,
         "route": action,
+        "request_headers_to_add": [_meant(service)],
         "metadata": _metadata(service, timeout_s=0.0, limit_bytes=0),
         "typed_per_filter_config": {BUFFER: _BUFFER_OFF},
     }
@@ -144,9 +185,7 @@ def _read(
     service: str, match: dict[str, Any], target: dict[str, Any], settings: GatewaySettings
 ) -> dict[str, Any]:
     """A read is safe, so it is tried again on another instance whenever the first one fails."""
-    policy = _retry(
-        "connect-failure,refused-stream,reset,retriable-status-codes", settings.retries, 503
-    )
+    policy = _retry("connect-failure,refused-stream,reset", settings.retries, 503)
     policy["per_try_timeout"] = duration(settings.read_try_timeout_s)
     if settings.zone:
         policy["retry_priority"] = _PREVIOUS_PRIORITIES
@@ -162,9 +201,7 @@ def _writes(
 ) -> list[dict[str, Any]]:
     """A write is tried again after its first byte only if its idempotency key makes that safe."""
     timeout_s = settings.write_timeout_s
-    safe = _retry(
-        "connect-failure,refused-stream,reset,retriable-status-codes", settings.retries, 502, 503
-    )
+    safe = _retry("connect-failure,refused-stream,reset", settings.retries, 502, 503)
     plain = _retry("connect-failure,refused-stream,reset-before-request", settings.retries)
     return [
         _route(
@@ -192,9 +229,18 @@ def _route(
         "match": match,
         "route": target | {"timeout": duration(timeout_s), "retry_policy": policy},
         # The service shall not work longer than the gateway waits; a caller's own time is kept.
-        "request_headers_to_add": [{"header": header, "append_action": "ADD_IF_ABSENT"}],
+        "request_headers_to_add": [
+            {"header": header, "append_action": "ADD_IF_ABSENT"},
+            _meant(service),
+        ],
         "metadata": _metadata(service, timeout_s=timeout_s, limit_bytes=settings.body_limit_bytes),
     }
+
+
+def _meant(service: str) -> dict[str, Any]:
+    """Say which service is meant: an instance of another one answers 421, and does nothing."""
+    header = {"key": SERVICE, "value": service}
+    return {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 
 
 def _metadata(service: str, *, timeout_s: float, limit_bytes: int) -> dict[str, Any]:
@@ -204,17 +250,16 @@ def _metadata(service: str, *, timeout_s: float, limit_bytes: int) -> dict[str, 
 
 
 def _retry(conditions: str, retries: int, *statuses: int) -> dict[str, Any]:
-    policy: dict[str, Any] = {
-        "retry_on": conditions,
+    return {
+        "retry_on": f"{conditions},retriable-status-codes",
+        # Who answers 421 has not looked at the request: it was meant for another service.
+        "retriable_status_codes": [421, *statuses],
         "num_retries": retries,
         "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
         "retry_host_predicate": [_PREVIOUS_HOSTS],
         # A hashed cluster offers the same instance several times before another one.
         "host_selection_retry_max_attempts": 20,
     }
-    if statuses:
-        policy["retriable_status_codes"] = list(statuses)
-    return policy
 
 
 def _hash_policy(route: Route) -> dict[str, Any]:

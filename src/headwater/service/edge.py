@@ -15,6 +15,8 @@ from headwater._http.problems import MEDIA_TYPE
 from headwater.discovery import RouteInfo
 from headwater.dispatch.http import HttpForm
 from headwater.dispatch.local import LocalCommandBus, LocalQueryBus
+from headwater.errors import WrongService
+from headwater.messages.headers import SERVICE
 from headwater.service.endpoints import Endpoints, respond
 from headwater.service.metrics import Figures, Metrics
 from headwater.service.openapi import openapi_page, swagger_assets
@@ -30,6 +32,7 @@ from headwater.service.settings import ServiceSettings
 
 _encode = msgspec.json.Encoder().encode
 _JSON = "application/json"
+_SERVICE = SERVICE.encode()
 
 
 class Edge:
@@ -66,6 +69,7 @@ class Edge:
             routes: further Litestar handlers.
         """
         self._settings = settings
+        self._service = settings.service.encode()
         self._metrics = metrics
         self._problems = problems
         self._concerns = concerns
@@ -96,6 +100,8 @@ class Edge:
 
     def __call__(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
         """Answer one ASGI connection."""
+        if (wanted := _meant(scope)) is not None and wanted != self._service:
+            return _refuse(wanted, self._service.decode(), scope, send)
         match = self._router.find(scope) if scope["type"] == "http" else None
         if match is None:
             unmatched: Awaitable[None] = self._others(scope, receive, send)
@@ -199,3 +205,28 @@ async def _called(
     endpoint: Endpoint, values: dict[str, str], scope: Any, receive: Any, send: Any
 ) -> None:
     await endpoint(scope, receive, send, values)
+
+
+def _meant(scope: Any) -> bytes | None:
+    """Return the service that a request is meant for; None when it does not say."""
+    for name, value in scope.get("headers", ()):
+        if name == _SERVICE:
+            found: bytes = value
+            return found
+    return None
+
+
+async def _refuse(wanted: bytes, actual: str, scope: Any, send: Any) -> None:
+    """Answer a request that was meant for another service, without looking at it."""
+    error = WrongService(expected=wanted.decode("latin-1"), actual=actual)
+    status, headers, body = problem_of(error, scope)
+    told = [(name.encode(), value.encode()) for name, value in headers.items()]
+    told.append((b"content-type", MEDIA_TYPE.encode()))
+    if scope["type"] == "http":
+        await respond(send, status, told, body)
+    elif "websocket.http.response" in scope.get("extensions", {}):
+        start = {"status": status, "headers": told}
+        await send({"type": "websocket.http.response.start", **start})
+        await send({"type": "websocket.http.response.body", "body": body})
+    else:
+        await send({"type": "websocket.close", "code": 1008})

@@ -183,7 +183,7 @@ async def test_prometheus(api: Api) -> None:
     """Prometheus gets every instance that is not down, in its HTTP discovery format."""
     assert await api("GET", "/v1/prometheus") == (200, [])
     await api("POST", "/v1/instances", json=ONE)
-    await api("POST", "/v1/instances", json=ONE | {"id": "dead", "status": "DOWN"})
+    await api("POST", "/v1/instances", json=ONE | {"id": "dead", "port": 1, "status": "DOWN"})
     status, targets = await api("GET", "/v1/prometheus")
     assert (status, len(targets)) == (200, 1)
     assert targets[0]["targets"] == ["127.0.0.1:8001"]

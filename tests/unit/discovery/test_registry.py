@@ -1,5 +1,6 @@
 """The registry's rules, on a clock that the test moves."""
 
+import contextlib
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from headwater.discovery import Instance, RouteInfo
 from headwater.discovery.registry import Change, Registry
-from headwater.errors import InstanceNotFound, MalformedMessage
+from headwater.errors import AddressTaken, InstanceNotFound, MalformedMessage
 
 
 class Clock:
@@ -22,7 +23,8 @@ class Clock:
 
 
 def instance(id: str = "accounts-1", **fields: Any) -> Instance:
-    values = {"service": "accounts", "host": "127.0.0.1", "port": 8001} | fields
+    port = 8001 + sum(map(ord, id))
+    values = {"service": "accounts", "host": "127.0.0.1", "port": port} | fields
     return Instance(id=id, **values)
 
 
@@ -48,7 +50,7 @@ def test_register_lists_the_instance(registry: Registry) -> None:
     """A registered instance is listed with the time and revision of its registration."""
     before = registry.revision
     listed = registry.register(instance())
-    assert listed == instance(started=1_000_000_000, revision=before + 1)
+    assert listed == instance(started=1_000_000_000, revision=before + 1, since=before + 1)
     assert registry.services() == {"accounts": (listed,)}
     assert registry.live("accounts") == (listed,)
 
@@ -232,6 +234,12 @@ class RegistryMachine(RuleBasedStateMachine):
     def register(self, id: str, status: Any, version: str) -> None:
         self.registry.register(instance(id, status=status, version=version, lease_s=2))
 
+    @rule(id=ids, port=st.sampled_from([1, 2]), service=st.sampled_from(["accounts", "cards"]))
+    def register_at(self, id: str, port: int, service: str) -> None:
+        with contextlib.suppress(AddressTaken):
+            self.registry.register(instance(id, port=port, service=service, lease_s=2))
+            assert [i.id for i in self.registry.all() if i.port == port] == [id]
+
     @rule(id=ids, kind=st.sampled_from(["renew", "deregister"]))
     def tell(self, id: str, kind: str) -> None:
         known = {i.id for i in self.registry.all()}
@@ -265,6 +273,11 @@ class RegistryMachine(RuleBasedStateMachine):
         assert self.heard == sorted(set(self.heard))
         assert not self.heard or self.heard[-1] == self.registry.revision
         assert len(self.heard) <= 1 or self.heard[-1] - self.heard[0] == len(self.heard) - 1
+
+    @invariant()
+    def an_address_has_one_instance(self) -> None:
+        addresses = [i.address for i in self.registry.all()]
+        assert len(set(addresses)) == len(addresses)
 
     @invariant()
     def live_is_up(self) -> None:

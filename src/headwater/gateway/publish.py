@@ -1,0 +1,228 @@
+"""Brings Envoy from one routing table to the next, and leaves out what it refuses.
+
+A route must not name a cluster that is not there, so a change goes in stages, each of which Envoy
+has accepted before the next begins::
+
+    endpoints and clusters, old and new → routes → clusters, new only
+
+When Envoy refuses a stage, what is new in it is narrowed down by halves until the faulty part is
+found; that is left out and named, and all else is served.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
+import structlog
+
+from headwater.errors import ConfigurationError
+from headwater.gateway.ads import Control, Refused
+from headwater.gateway.envoy import cluster, load_assignment
+from headwater.gateway.envoy_routes import route_configuration
+from headwater.gateway.model import (
+    Cluster,
+    Endpoint,
+    GatewaySettings,
+    InstanceProblem,
+    Route,
+    RouteProblem,
+    RoutingTable,
+)
+from headwater.gateway.wire import CLUSTERS, ENDPOINTS, ROUTES, Resource, resource
+
+_log = structlog.get_logger("headwater.gateway")
+Part = Route | Cluster | Endpoint
+"""What can be left out; of a cluster only what makes it different, its endpoints are none of it."""
+
+
+class _Encoder:
+    """Encodes what has changed; what has not is the same object as before."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._settings = settings
+        self._clusters: dict[str, tuple[Cluster, Cluster, Resource]] = {}
+        self._endpoints: dict[str, tuple[Cluster, tuple[str, ...], Resource]] = {}
+        self._routes: tuple[tuple[object, ...], dict[str, Resource]] = ((), {})
+
+    def clusters(self, table: RoutingTable) -> dict[str, Resource]:
+        old, self._clusters = self._clusters, {}
+        for entry in table.clusters:
+            known = old.get(entry.name)
+            if known is None or known[0] is not entry:
+                shape = _shape(entry)
+                same = known is not None and known[1] == shape
+                made = known[2] if known and same else resource(cluster(shape, self._settings))
+                known = entry, shape, made
+            self._clusters[entry.name] = known
+        return {name: known[2] for name, known in self._clusters.items()}
+
+    def endpoints(self, table: RoutingTable, addresses: Mapping[str, str]) -> dict[str, Resource]:
+        old, self._endpoints = self._endpoints, {}
+        for entry in table.clusters:
+            known = old.get(entry.name)
+            at = tuple([addresses.get(endpoint.host, "") for endpoint in entry.endpoints])
+            if known is None or known[1] != at or known[0] != entry:
+                made = resource(load_assignment(entry, self._settings, addresses))
+                known = entry, at, made
+            self._endpoints[entry.name] = known
+        return {name: known[2] for name, known in self._endpoints.items()}
+
+    def routes(self, table: RoutingTable) -> dict[str, Resource]:
+        content = (table.routes, table.prefixes, table.settling)
+        if self._routes[0] != content:
+            document = route_configuration(table, self._settings)
+            self._routes = content, {document["name"]: resource(document)}
+        return self._routes[1]
+
+
+class Publisher:
+    """What Envoy serves, and what it does not take. One `publish` at a time.
+
+    Attributes:
+        accepted: the table that Envoy serves.
+        addresses: the IP addresses that were used for it.
+    """
+
+    def __init__(self, settings: GatewaySettings, control: Control) -> None:
+        """Nothing is published yet."""
+        self.accepted = RoutingTable()
+        self.addresses: Mapping[str, str] = {}
+        self._control = control
+        self._timeout_s = settings.confirm_timeout_s
+        self._encoder = _Encoder(settings)
+        self._refused: dict[Part, str] = {}
+
+    async def publish(self, table: RoutingTable, addresses: Mapping[str, str]) -> bool:
+        """Bring Envoy to serve a table, without what it refuses; return whether that is a change.
+
+        What is left out is among the problems of `accepted`. Until all stages are through,
+        requests may meet parts of the new table.
+
+        Raises:
+            ConfigurationError: Envoy refuses what it had accepted before.
+            DeadlineExceeded, Unavailable: Envoy did not take it over; what it had accepted is
+                wanted again.
+        """
+        before = self._accepted_resources()
+        if self._refused:
+            parts = set(_parts(table))
+            self._refused = {p: r for p, r in self._refused.items() if p in parts}
+        try:
+            while True:
+                found = leave_out(table, self._refused)
+                try:
+                    await self._stages(found, addresses)
+                except Refused as refused:
+                    await self._blame(found, addresses, refused)
+                else:
+                    break
+        except BaseException:
+            for kind, resources in before.items():
+                self._control.want(kind, resources)
+            raise
+        self.accepted, self.addresses = found, addresses
+        return before != self._accepted_resources()
+
+    def _accepted_resources(self) -> dict[str, Mapping[str, Resource]]:
+        return dict(self._control.wanted)
+
+    async def _stages(self, table: RoutingTable, addresses: Mapping[str, str]) -> None:
+        control, encoder = self._control, self._encoder
+        clusters, endpoints = encoder.clusters(table), encoder.endpoints(table, addresses)
+        old = control.wanted
+        control.want(ENDPOINTS, {**old[ENDPOINTS], **endpoints})
+        control.want(CLUSTERS, {**old[CLUSTERS], **clusters})
+        await control.settled(CLUSTERS, ENDPOINTS, timeout_s=self._timeout_s)
+        control.want(ROUTES, encoder.routes(table))
+        await control.settled(ROUTES, timeout_s=self._timeout_s)
+        control.want(CLUSTERS, clusters)
+        control.want(ENDPOINTS, endpoints)
+        await control.settled(CLUSTERS, ENDPOINTS, timeout_s=self._timeout_s)
+
+    async def _blame(
+        self, table: RoutingTable, addresses: Mapping[str, str], refused: Refused
+    ) -> None:
+        """Find one part of a refused table that Envoy does not take, and note it."""
+        suspects = _suspects(table, self.accepted, refused)
+        if not suspects:
+            raise ConfigurationError(
+                subject="gateway", reason=f"Envoy refuses what it served before: {refused.reason}"
+            )
+        good, bad = 0, len(suspects)
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            try:
+                tried = leave_out(table, dict.fromkeys(suspects[middle:], ""))
+                await self._stages(tried, addresses)
+            except Refused as again:
+                bad, refused = middle, again
+            else:
+                good = middle
+        culprit = suspects[bad - 1]
+        _log.error("Envoy refuses a part of the configuration", part=culprit, reason=refused.reason)
+        self._refused[culprit] = refused.reason
+
+
+def leave_out(table: RoutingTable, refused: Mapping[Part, str]) -> RoutingTable:
+    """Return a table without some parts; they are among its problems, with the reasons given."""
+    if not refused:
+        return table
+    lost = {entry.name for entry in table.clusters if _shape(entry) in refused}
+    reasons = {entry.name: refused[_shape(entry)] for entry in table.clusters if entry.name in lost}
+    problems, faulty, routes = list(table.problems), list(table.faulty), []
+    for route in table.routes:
+        if route in refused or route.cluster in lost:
+            why = refused[route] if route in refused else reasons[route.cluster]
+            problems.append(RouteProblem(route.method, route.path, route.service, _told(why)))
+        else:
+            routes.append(route)
+    clusters = []
+    for entry in table.clusters:
+        if entry.name in lost:
+            continue
+        kept = tuple(endpoint for endpoint in entry.endpoints if endpoint not in refused)
+        for endpoint in entry.endpoints:
+            problem = InstanceProblem(entry.service, endpoint.instance, "")
+            if endpoint in refused:
+                told = msgspec.structs.replace(problem, reason=_told(refused[endpoint]))
+                faulty += [] if told in faulty else [told]
+        same = len(kept) == len(entry.endpoints)
+        clusters.append(entry if same else msgspec.structs.replace(entry, endpoints=kept))
+    return msgspec.structs.replace(
+        table,
+        routes=tuple(routes),
+        clusters=tuple(clusters),
+        problems=tuple(problems),
+        faulty=tuple(faulty),
+        prefixes={s: pair for s, pair in table.prefixes.items() if not lost & set(pair)},
+    )
+
+
+def _suspects(table: RoutingTable, accepted: RoutingTable, refused: Refused) -> Sequence[Part]:
+    """Return what is new in a table, of what was refused."""
+    known = set(_parts(accepted))
+    part_of: dict[str, Callable[[], Iterable[Part]]] = {
+        ROUTES: lambda: table.routes,
+        CLUSTERS: lambda: (_shape(c) for c in table.clusters if c.name in refused.names),
+        ENDPOINTS: lambda: (
+            e for c in table.clusters if c.name in refused.names for e in c.endpoints
+        ),
+    }
+    return [part for part in dict.fromkeys(part_of[refused.kind]()) if part not in known]
+
+
+def _parts(table: RoutingTable) -> Iterable[Part]:
+    yield from table.routes
+    for entry in table.clusters:
+        yield _shape(entry)
+        yield from entry.endpoints
+
+
+def _shape(entry: Cluster) -> Cluster:
+    """Return a cluster with no more of its endpoints than makes it what it is."""
+    tls = any(endpoint.tls for endpoint in entry.endpoints)
+    some = (Endpoint("", 0, tls=True),) if tls else ()
+    return msgspec.structs.replace(entry, endpoints=some)
+
+
+def _told(reason: str) -> str:
+    return f"Envoy refuses it: {reason}: correct what the service registers"
