@@ -61,8 +61,9 @@ class Child:
         """The process id; 0 while it does not run."""
         return self._process.pid if self._process is not None else 0
 
-    async def keep_running(self) -> None:
+    async def keep_running(self, pause_s: float = 0.0) -> None:
         """Start it, and again whenever it ends, until `stop`, or until that is of no use."""
+        await self._pause(pause_s)
         while not self._stopping.is_set():
             code = await self._run_once()
             if self._stopping.is_set():
@@ -72,11 +73,14 @@ class Child:
                 return
             pause_s = self._after(code)
             self._set("waiting")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause_s)
+            await self._pause(pause_s)
             self.restarts += 1
         self._set("stopped")
         self._finished.set()
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
 
     def ready(self) -> None:
         """Note that it takes traffic."""

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +89,15 @@ class Supervisor:
 
         return line
 
-    async def run(self, stop: asyncio.Event) -> int:
+    async def run(self, stop: asyncio.Event, pauses_s: Mapping[str, float]) -> int:
         """Run everything until ``stop`` is set, then stop everything in order.
 
         It ends by itself when a part cannot start as it is, and nothing works yet or nothing can
         work without that part.
+
+        Args:
+            stop: when it is time to end.
+            pauses_s: how long parts wait before they are started for the first time.
 
         Returns:
             The exit code: 0, or that of a part that could not start as it is.
@@ -101,7 +105,7 @@ class Supervisor:
         if self._ready_file is not None:
             self._ready_file.unlink(missing_ok=True)  # of one that was killed
         running = [
-            asyncio.create_task(child.keep_running(), name=f"keep {name}")
+            asyncio.create_task(child.keep_running(pauses_s.get(name, 0.0)), name=f"keep {name}")
             for name, child in self._children.items()
         ]
         running.append(asyncio.create_task(self._track(), name="track readiness"))

@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import fcntl
+import random
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,10 @@ from headwater._machine import raise_descriptors
 from headwater.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from headwater.cli.plan import Part
     from headwater.cli.spawner import Spawner
+
+_SHUFFLE_S_MAX = 3.0
 
 
 def up(
@@ -25,6 +29,7 @@ def up(
     discovery_port: int | None = None,
     config_port: int | None = None,
     ready_file: Path | None = None,
+    shuffle: int | None = None,
 ) -> None:
     """Run a whole system on this machine until Ctrl-C or SIGTERM.
 
@@ -40,6 +45,9 @@ def up(
         Port of the configuration service.
     ready_file
         Write addresses and process ids there as JSON when everything is ready.
+    shuffle
+        Start the processes in another order, with pauses, as this number says: a system must not
+        depend on who comes first.
     """
     from headwater.cli.spawner import Spawner
 
@@ -53,7 +61,7 @@ def up(
         # The nursery imports what the instances need while we read the file.
         spawner = Spawner(file.resolve().parent)
         try:
-            code = runner.run(_up(spawner, file, given, ready_file))
+            code = runner.run(_up(spawner, file, given, ready_file, shuffle))
         finally:
             runner.run(spawner.close())
     if code:
@@ -61,7 +69,11 @@ def up(
 
 
 async def _up(
-    spawner: "Spawner", file: Path, given: dict[str, int | None], ready_file: Path | None
+    spawner: "Spawner",
+    file: Path,
+    given: dict[str, int | None],
+    ready_file: Path | None,
+    shuffle: int | None,
 ) -> int:
     from headwater.cli.logs import configure_logs
     from headwater.cli.output import Output
@@ -81,6 +93,7 @@ async def _up(
         supervisor = Supervisor(
             system, parts, ports, spawner=spawner, output=output, ready_file=ready_file
         )
+        pauses_s = _pauses(parts, shuffle)
 
         asked: list[int] = []
 
@@ -98,11 +111,19 @@ async def _up(
         for number in stop_signals():
             loop.add_signal_handler(number, told, number)
         try:
-            code = await supervisor.run(stop)
+            code = await supervisor.run(stop, pauses_s)
             output.say(f"{system.name} has stopped")
         finally:
             await output.close()
         return code
+
+
+def _pauses(parts: "Sequence[Part]", shuffle: int | None) -> dict[str, float]:
+    """Return how long each process waits before it is started for the first time, seconds."""
+    if shuffle is None:
+        return {}
+    draw = random.Random(shuffle)  # noqa: S311  # nothing secret
+    return {part.name: draw.uniform(0.0, _SHUFFLE_S_MAX) for part in parts}
 
 
 @contextlib.contextmanager

@@ -75,6 +75,18 @@ def test_a_killed_instance_comes_back(make_system, up):
     assert "counting-1 is back" in running.log
 
 
+@pytest.mark.parametrize("shuffle", [3, 8])
+def test_no_order_of_starting_matters(make_system, up, shuffle):
+    """Whoever comes first, the system comes up and works, and it stops while it is starting."""
+    running = up(make_system("command = 1, query = 1"), "--shuffle", str(shuffle))
+    status = running.wait_ready()
+    assert ask(f"{status['gateway']}/counters/a", body={"by": 1})[0] == 200
+    assert running.stop(signal.SIGTERM) == 0
+    again = up(make_system(), "--shuffle", str(shuffle))
+    eventually("something runs", lambda: descendants(again.process.pid))
+    assert again.stop(signal.SIGTERM) == 0
+
+
 def test_a_killed_gateway_and_discovery_come_back(make_system, up):
     """The platform's own services are kept running, too."""
     running = up(make_system())
