@@ -10,6 +10,7 @@ from litestar.handlers import HTTPRouteHandler, WebsocketRouteHandler
 
 from headwater._http import problem_handlers, problem_of
 from headwater._http.problems import MEDIA_TYPE
+from headwater._sql import clock_watch
 from headwater.discovery import RouteInfo
 from headwater.dispatch.http import HttpForm
 from headwater.dispatch.local import LocalCommandBus, LocalQueryBus
@@ -172,7 +173,11 @@ class Edge:
             problems = dict(await self._problems())
             if self.draining:
                 problems["instance"] = "is draining"
-            content = {"status": "not ready" if problems else "ready", "problems": problems}
+            content = {
+                "status": "not ready" if problems else "ready",
+                "problems": problems,
+                "warnings": clock_watch.troubles(),  # the clocks of the stores count
+            }
             return Response(content, status_code=503 if problems else 200)
 
         @get("/metrics", include_in_schema=False)

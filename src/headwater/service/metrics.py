@@ -7,6 +7,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
+from headwater._sql import clock_watch
+
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -47,6 +49,12 @@ class Metrics:
             "headwater_processor_lag_events",
             "Events between a processor's token and the head of its source.",
             ("service", "instance", "processor"),
+            registry=self.registry,
+        )
+        self._clock_ahead = Gauge(
+            "headwater_clock_ahead_seconds",
+            "How far the machine's clock is ahead of a store's, which counts.",
+            ("service", "instance", "store"),
             registry=self.registry,
         )
         self._snapshots_left_out = Counter(
@@ -93,4 +101,6 @@ class Metrics:
         self._in_progress.set(in_progress)
         for processor, lag in lags:
             self._lag.labels(**self._labels, processor=processor).set(lag)
+        for store, ahead_s in clock_watch.ahead_s().items():
+            self._clock_ahead.labels(**self._labels, store=store).set(ahead_s)
         return generate_latest(self.registry)

@@ -46,6 +46,7 @@ from headwater.service.openapi import openapi_document
 from headwater.service.processors import Processors
 from headwater.service.service import Service
 from headwater.service.settings import ServiceSettings, service_settings
+from headwater.service.upkeep import Upkeep
 from headwater.views import ViewStore
 
 _log = structlog.get_logger("headwater.service")
@@ -273,6 +274,20 @@ class Runtime:
         """Start what handles events; everything that its handlers may call is there by now."""
         self._exit.push_async_callback(self.processors.stop)
         await self.processors.start()
+        assert self.views is not None
+        upkeep = Upkeep(
+            self.settings,
+            store=self.store,
+            bus=self.bus,
+            views=self.views,
+            processors=self.processors.readers,
+        )
+        self._upkeep = asyncio.create_task(upkeep.run(), name="upkeep")
+        self._exit.push_async_callback(self._end_upkeep)
+
+    async def _end_upkeep(self) -> None:
+        self._upkeep.cancel()
+        await asyncio.gather(self._upkeep, return_exceptions=True)
 
     async def _open_edge(self) -> None:
         settings = self.settings
