@@ -58,6 +58,7 @@ class Claims:
         self.clock = StoreClock(views)
         self._lost: dict[int, Segment] = {}  # claims that we were told are lost
         self._announced = False
+        self._ended: list[str] = []  # those who announced themselves and were not heard of again
         self._restarted = True  # until the first share: a claim of our name is from a former life
         self._lease_ends = 0.0  # the next one of somebody else; by the store's clock
         self._renewed_at = 0.0  # monotonic seconds
@@ -207,9 +208,10 @@ class Claims:
 
     async def _waiting(self, now: float) -> list[ProcessorMember]:
         page = await self._views.find(ProcessorMember, where={"processor": self._scope}, limit=1000)
-        return [
-            m for m in page.items if now < m.until <= now + LEASE_S_MAX and m.owner != self.owner
-        ]
+        ends = now + LEASE_S_MAX  # whatever is later was announced by a clock that was wrong
+        there = [m for m in page.items if now < m.until <= ends]
+        self._ended = [m.id for m in page.items if m not in there]
+        return [m for m in there if m.owner != self.owner]
 
     async def _announce(self, now: float) -> None:
         """Make ourselves known while we hold nothing; who holds something is known by that."""
@@ -226,6 +228,7 @@ class Claims:
             until=now + self._settings.lease_s,
         )
         async with self._views.transaction() as transaction:
+            await transaction.delete(ProcessorMember, self._ended)  # nobody else will
             await transaction.save([member])
         self._announced, self._announced_at = True, time.monotonic()
 

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
+from headwater._sql import clock_watch
+
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _OF_PROCESSORS = {
     "lag": ("lag_events", "Events between a processor's token and the head of its source."),
@@ -79,6 +81,12 @@ class Metrics:
             registry=self.registry,
         )
         self._told: dict[str, Figures] = {}  # by processor: what was counted already
+        self._clock_ahead = Gauge(
+            "headwater_clock_ahead_seconds",
+            "How far the machine's clock is ahead of a store's, which counts.",
+            ("service", "instance", "store"),
+            registry=self.registry,
+        )
         self._snapshots_left_out = Counter(
             "headwater_snapshots_left_out_total",
             "Snapshots that were due and could not be taken, saved or read.",
@@ -129,4 +137,6 @@ class Metrics:
             self._failures.labels(**labels).inc(max(0, one.failures - told.failures))
             self._retries.labels(**labels).inc(max(0, one.retries - told.retries))
             self._told[one.name] = one
+        for store, ahead_s in clock_watch.ahead_s().items():
+            self._clock_ahead.labels(**self._labels, store=store).set(ahead_s)
         return generate_latest(self.registry)

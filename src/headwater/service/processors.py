@@ -198,6 +198,11 @@ class Processors:
             if isinstance(error, BaseException):
                 _log.warning("a processor did not stop cleanly", error=repr(error))
 
+    @property
+    def readers(self) -> list[Processor]:
+        """Those that handle events, without the relay."""
+        return [one for one in self._running if isinstance(one, Processor)]
+
     async def statuses(self) -> list[LocalStatus | RelayStatus]:
         """Return what each processor does in this process."""
         return [await processor.status() for processor in self._running]

@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from headwater._http import AsgiServer
+from headwater._sql import clock_watch
 from headwater.client import HttpCaller
 from headwater.config import Config, ConfigClient, Settings, StaticConfig
 from headwater.discovery import Discovery, DiscoveryClient, Instance, StaticDiscovery
@@ -48,6 +49,7 @@ from headwater.service.processors import Processors
 from headwater.service.service import Service
 from headwater.service.settings import ServiceSettings, service_settings
 from headwater.service.signals import stop_on_signals
+from headwater.service.upkeep import Upkeep
 from headwater.views import ViewStore
 
 _log = structlog.get_logger("headwater.service")
@@ -278,6 +280,20 @@ class Runtime:
         """Start what handles events; everything that its handlers may call is there by now."""
         self._exit.push_async_callback(self.processors.stop)
         await self.processors.start()
+        assert self.views is not None
+        upkeep = Upkeep(
+            self.settings,
+            store=self.store,
+            bus=self.bus,
+            views=self.views,
+            processors=self.processors.readers,
+        )
+        self._upkeep = asyncio.create_task(upkeep.run(), name="upkeep")
+        self._exit.push_async_callback(self._end_upkeep)
+
+    async def _end_upkeep(self) -> None:
+        self._upkeep.cancel()
+        await asyncio.gather(self._upkeep, return_exceptions=True)
 
     async def _open_edge(self) -> None:
         settings = self.settings
@@ -323,7 +339,8 @@ class Runtime:
 
     async def _concerns(self) -> dict[str, str]:
         """Return what somebody should look at, by name, though all goes on."""
-        return {**self.health.degraded(), **await self.processors.concerns()}
+        machine = {**self.health.degraded(), **clock_watch.troubles()}
+        return machine | await self.processors.concerns()
 
     async def _drain(self) -> None:
         self.edge.draining = True

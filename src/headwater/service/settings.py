@@ -46,6 +46,10 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         views_unused_s: how long views that a program of another version has made are kept when no
             instance of it runs any more.
         cache_size: aggregates kept in memory per class.
+        keys_kept_s: how long idempotency keys are known; 0: for ever.
+        bus_kept_s: how long the bus keeps events that all have read; 0: for ever.
+        bus_bytes_max: the oldest of those go while there are more bytes; 0: any number.
+        bus_silent_s: who reads the bus, and was silent for this long, is not waited for; 0: always.
         segments: into how many shares the work of a processor that is yet to be made is divided;
             0: as its class says.
         retry_attempts: how often an event that fails is tried before its sequence is parked,
@@ -81,6 +85,10 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     lease_s: float = 5.0
     views_unused_s: float = 300.0
     cache_size: int = 10_000
+    keys_kept_s: float = 604_800.0
+    bus_kept_s: float = 2_592_000.0
+    bus_bytes_max: int = 0
+    bus_silent_s: float = 0.0
     segments: int = 0
     retry_attempts: int = 10
     retry_pause_s: float = 0.25

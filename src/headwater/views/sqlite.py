@@ -11,13 +11,14 @@ from typing import Any, Self, TypeVar
 
 import apsw
 
+from headwater._sql import sqlite_clock
 from headwater._sql.resources import script
 from headwater._sql.sqlite import Database
 from headwater._sql.sqlite_owner import owner, settle_owner
 from headwater._sql.wake import Pace
 from headwater.errors import StoreUnavailable
 from headwater.messages import Textual
-from headwater.views import sqlite_clock, sqlite_generations, sqlite_segments
+from headwater.views import sqlite_generations, sqlite_segments
 from headwater.views.api import Generation, Segment, ViewPage
 from headwater.views.catalog import Catalog, Changes, active_of
 from headwater.views.doubts import Doubts
@@ -33,7 +34,7 @@ V = TypeVar("V", bound=View)
 T = TypeVar("T")
 
 _ROOM = "views"
-_MIGRATIONS = ("sqlite_1.sql", "sqlite_fences_2.sql", "sqlite_clock_3.sql", "sqlite_codes_4.sql")
+_MIGRATIONS = ("sqlite_1.sql", "sqlite_fences_2.sql", "sqlite_codes_3.sql")
 _DIRECT_KEYS_MAX = 20
 
 

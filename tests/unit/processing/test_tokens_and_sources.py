@@ -106,3 +106,23 @@ async def test_a_lease_that_ends_during_a_look() -> None:
     assert heir.pause_s == 3.0
     await heir.share(await views.segments("p"))
     assert len(heir.held) == 2
+
+
+async def test_members_that_are_gone_are_forgotten() -> None:
+    """Who announces itself removes those that were not heard of again, also of wrong clocks."""
+    views = MemoryViewStore(clock=lambda: 100.0)
+    await views.ensure([ProcessorMember])
+    source = BusSource(MemoryEventBus())
+    holder, waiting = (
+        Claims("p", source, views, owner=owner, settings=DEFAULTS) for owner in ("a", "b")
+    )
+    await holder.open(1, 1)
+    await holder.share(await views.segments("p"))
+    async with views.transaction() as transaction:
+        for owner, until in (("dead", 99.0), ("ahead", 1e9), ("alive", 101.0)):
+            member = ProcessorMember(f"p@1/{owner}", "p@1", owner, until)
+            await transaction.save([member])
+    await waiting.open(1, 1)
+    await waiting.share(await views.segments("p"))
+    left = (await views.find(ProcessorMember)).items
+    assert sorted(member.owner for member in left) == ["alive", "b"]

@@ -1,4 +1,4 @@
--- Version 4: generations belong to the code that fills them, so that several are in use at a time.
+-- Version 3: generations belong to the code that fills them, so that several are in use at a time.
 
 -- What is known of generations; those that are nobody's and were never active have no row.
 CREATE TABLE view_codes (

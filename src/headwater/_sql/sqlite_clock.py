@@ -12,14 +12,22 @@ from typing import Any
 import apsw
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
-_READ = "SELECT boot, began FROM view_clock"
-_WRITE = "INSERT OR REPLACE INTO view_clock VALUES (1, ?, ?)"
+_TABLE = """
+CREATE TABLE IF NOT EXISTS headwater_clock (
+    only_row  INTEGER PRIMARY KEY CHECK (only_row = 1),
+    boot      TEXT NOT NULL, -- of the machine
+    began     REAL NOT NULL  -- seconds since 1970 UTC
+)
+"""
+_READ = "SELECT boot, began FROM headwater_clock"
+_WRITE = "INSERT OR REPLACE INTO headwater_clock VALUES (1, ?, ?)"
 
 
 def settled(writer: apsw.Connection) -> Callable[[], float]:
     """Return the clock of a file, in a transaction: seconds since 1970 UTC."""
     if not _BOOT.exists():  # another system: its wall clock has to do
         return time.time
+    writer.execute(_TABLE)
     boot = _BOOT.read_text(encoding="ascii").strip()
     stored: Any = writer.execute(_READ).fetchall()
     if not stored or stored[0][0] != boot:
