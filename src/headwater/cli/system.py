@@ -69,9 +69,9 @@ class ProcessorsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     They are the settings ``retry_...`` of `ServiceSettings`, which a service may have of its own.
     """
 
-    attempts: int = 10
-    pause_s: float = 0.25
-    pause_max_s: float = 15.0
+    attempts: int | None = None
+    pause_s: float | None = None
+    pause_max_s: float | None = None
 
 
 class ServiceSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -123,8 +123,9 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
             "bus": self.bus.url,
             "partitions": self.bus.partitions,
             "profiles": self.config.profile,
-            **{f"retry_{k}": v for k, v in msgspec.structs.asdict(self.processors).items()},
         }
+        retry = msgspec.structs.asdict(self.processors)
+        values |= {f"retry_{name}": value for name, value in retry.items() if value is not None}
         if self.database:
             values |= {"store": self.database, "views": self.database}
             if self.bus.url.startswith("sqlite:"):
