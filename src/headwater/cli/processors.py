@@ -144,19 +144,31 @@ async def _show(file: Path, service: str) -> None:
                 table.add_row(
                     entry.service if first else "",
                     status.name if first else "",
-                    str(status.generation) if first else "",
+                    _generation(status) if first else "",
                     f"{segment.index} of {len(status.segments)}",
                     segment.owner or "[red]nobody[/]",
                     f"{segment.position} of {segment.head}",
                     f"[yellow]{segment.lag}[/]" if segment.lag else "0",
                     _count(status) if first else "",
                 )
+            for other in status.generations:
+                if other.number != status.generation and other.code:
+                    state = "of other code" if other.complete else "being filled"
+                    owners = ", ".join(other.owners) or "nobody"
+                    place = f"{other.position} of {other.head}"
+                    name = f"{other.number} ({other.code})"
+                    table.add_row("", "", name, state, owners, place, "")
         for owner, relay in opened.relays:
             relayed = await relay.status()
             place = f"{relayed.position} of {relayed.head}"
             lag = max(0, relayed.head - relayed.position)
             table.add_row(owner, relayed.name, "", "to the bus", "", place, str(lag), "")
     console().print(table)
+
+
+def _generation(status: ProcessorStatus) -> str:
+    codes = [g.code for g in status.generations if g.number == status.generation and g.code]
+    return f"{status.generation} ({codes[0]})" if codes else str(status.generation)
 
 
 def _count(status: ProcessorStatus) -> str:

@@ -1,6 +1,12 @@
 """Processing: processors, projections, sagas, relay, dead letters, replay and rebuild."""
 
-from headwater.processing.admin import ProcessorAdmin, ProcessorStatus, Retried, SegmentStatus
+from headwater.processing.admin import (
+    GenerationStatus,
+    ProcessorAdmin,
+    ProcessorStatus,
+    Retried,
+    SegmentStatus,
+)
 from headwater.processing.applier import Applier
 from headwater.processing.bus_source import BusSource
 from headwater.processing.dead_letters import DeadLetter
@@ -26,6 +32,7 @@ __all__ = [
     "DeadLetter",
     "EventHandlers",
     "EventMessage",
+    "GenerationStatus",
     "LaneStatus",
     "LocalStatus",
     "Processor",

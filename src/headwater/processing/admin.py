@@ -25,13 +25,13 @@ from headwater.processing.dead_letters import (
 from headwater.processing.declarations import EventHandlers
 from headwater.processing.generations import Line
 from headwater.processing.projector import applier_of
-from headwater.processing.rebuild import Report, rebuild
+from headwater.processing.rebuild import Report, position_of, rebuild
 from headwater.processing.resizing import SEGMENTS_MAX, resized
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
 from headwater.processing.sources import Source
 from headwater.processing.swap import activated
 from headwater.processing.tokens import Token, token_of
-from headwater.views import ViewStore, view_type
+from headwater.views import Generation, Segment, ViewStore, view_type
 
 _TRIES = 3
 
@@ -47,15 +47,35 @@ class SegmentStatus(msgspec.Struct, frozen=True):
     lag: int
 
 
+class GenerationStatus(msgspec.Struct, frozen=True):
+    """One generation of a processor's views, whichever program fills it.
+
+    Attributes:
+        number: its number.
+        code: of the programs that fill it and answer from it.
+        complete: it has caught up once, so that they answer from it.
+        owners: who works on it at the moment.
+        position, head: how far the segment that is furthest behind has come.
+    """
+
+    number: int
+    code: str
+    complete: bool
+    owners: tuple[str, ...]
+    position: int
+    head: int
+
+
 class ProcessorStatus(msgspec.Struct, frozen=True):
     """A processor over all processes.
 
     Attributes:
         name: its name.
-        generation: the active generation of its views.
+        generation: the active generation of its views, for the code of this program.
         segments: of that generation; all of them, or of the one that is taking over.
         lag: how many events the segment that is furthest behind has still to read.
         dead_letters: how many letters are parked.
+        generations: all there are, those of other code, too.
     """
 
     name: str
@@ -63,6 +83,7 @@ class ProcessorStatus(msgspec.Struct, frozen=True):
     segments: tuple[SegmentStatus, ...]
     lag: int
     dead_letters: int
+    generations: tuple[GenerationStatus, ...] = ()
 
 
 class Retried(msgspec.Struct, frozen=True):
@@ -134,6 +155,25 @@ class ProcessorAdmin:
             segments=tuple(found),
             lag=max((segment.lag for segment in found), default=0),
             dead_letters=await self._views.count(DeadLetter, where={"queue": queue}),
+            generations=tuple(
+                self._generation_status(known, segments, head)
+                for known in await self._views.generations(self.name)
+            ),
+        )
+
+    def _generation_status(
+        self, known: Generation, segments: list[Segment], head: Token
+    ) -> GenerationStatus:
+        mine = [s for s in segments if s.generation == known.number]
+        now = self._settings.clock()
+        position, end = position_of(self._source, mine, known.number, head)
+        return GenerationStatus(
+            number=known.number,
+            code=known.code,
+            complete=known.complete,
+            owners=tuple(sorted({s.owner for s in mine if s.owner and s.lease_until > now})),
+            position=position if mine else 0,
+            head=end,
         )
 
     async def reset(self, *, position: int | None = None, time_us: int | None = None) -> None:
