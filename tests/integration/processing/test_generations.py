@@ -213,19 +213,19 @@ async def _is(stores: Stores, wanted: set[str]) -> bool:
 async def test_who_was_away_for_long_fills_its_views_anew(stores: Stores) -> None:
     """An instance whose generation was dropped says that it fills, and shows all again."""
     (_, projection, old), (_, _, new) = await both(stores, Old, New)
-    await stores.views.release(list(old.claims.held.values()))
-    old._line._used_at = new._line._used_at = float("inf")  # neither says a word
-    stores.clock.skip(UNUSED_S + 1)
-    await until(lambda: _dropped(stores, new))
-    old._line._used_at = 0.0
+    goes_on, look = asyncio.Event(), old._look
+
+    async def paused() -> None:
+        await goes_on.wait()
+        await look()
+
+    old._look = paused  # type: ignore[method-assign]  # as if the process stood still
+    await unused(stores, new)
+    await until(lambda: _is(stores, {new.applier.code}))
+    goes_on.set()
     await until(lambda: old.is_filled and old.claims.generation > new.claims.generation)
     await append(stores.store, "c", Deposited("c", 3))
     await check(stores, Old, projection, old)
-
-
-async def _dropped(stores: Stores, stays: Processor) -> bool:
-    code = stays.applier.code
-    return bool(await stores.views.drop_unused("accounts", code=code, idle_s=UNUSED_S))
 
 
 async def test_a_rebuild_leaves_other_versions_alone(stores: Stores) -> None:
