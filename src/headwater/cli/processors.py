@@ -146,13 +146,20 @@ async def _show(file: Path, service: str) -> None:
                 table.add_row(
                     entry.service if first else "",
                     status.name if first else "",
-                    str(status.generation) if first else "",
+                    _generation(status) if first else "",
                     f"{segment.index} of {len(status.segments)}",
                     segment.owner or "[red]nobody[/]",
                     f"{segment.position} of {segment.head}",
                     f"[yellow]{segment.lag}[/]" if segment.lag else "0",
                     *(_counts(status) if first else ()),
                 )
+            for other in status.generations:
+                if other.number != status.generation and other.code:
+                    state = "of other code" if other.complete else "being filled"
+                    owners = ", ".join(other.owners) or "nobody"
+                    place = f"{other.position} of {other.head}"
+                    name = f"{other.number} ({other.code})"
+                    table.add_row("", "", name, state, owners, place, "")
             if status.outbox.reason:
                 late.append(_late(entry, status))
         for owner, relay in opened.relays:
@@ -180,6 +187,11 @@ def _late(entry: Found, status: ProcessorStatus) -> str:
         f"{entry.service}/{entry.name}: {outbox.commands} commands wait, the oldest for "
         f"{max(0.0, time.time() - outbox.since):.0f} s: {outbox.reason}"
     )
+
+
+def _generation(status: ProcessorStatus) -> str:
+    codes = [g.code for g in status.generations if g.number == status.generation and g.code]
+    return f"{status.generation} ({codes[0]})" if codes else str(status.generation)
 
 
 async def _replay(

@@ -1,7 +1,13 @@
 """Processing: processors, projections, sagas, relay, dead letters, replay and rebuild."""
 
 from headwater.modelling.policies import Retry
-from headwater.processing.admin import ProcessorAdmin, ProcessorStatus, Retried, SegmentStatus
+from headwater.processing.admin import (
+    GenerationStatus,
+    ProcessorAdmin,
+    ProcessorStatus,
+    Retried,
+    SegmentStatus,
+)
 from headwater.processing.applier import Applier, Gone, Outbox
 from headwater.processing.bus_source import BusSource
 from headwater.processing.dead_letters import DeadLetter, processors_with_letters
@@ -34,6 +40,7 @@ __all__ = [
     "DeadLetter",
     "EventHandlers",
     "EventMessage",
+    "GenerationStatus",
     "Gone",
     "LaneStatus",
     "LocalStatus",

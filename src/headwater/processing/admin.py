@@ -27,14 +27,14 @@ from headwater.processing.dead_letters import (
 from headwater.processing.declarations import EventHandlers
 from headwater.processing.generations import Line
 from headwater.processing.projector import applier_of
-from headwater.processing.rebuild import Report, rebuild
+from headwater.processing.rebuild import Report, position_of, rebuild
 from headwater.processing.replaying import replaying
 from headwater.processing.resizing import SEGMENTS_MAX, resized
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
 from headwater.processing.sources import Source
 from headwater.processing.swap import activated
 from headwater.processing.tokens import Token, token_of
-from headwater.views import ViewStore, view_type
+from headwater.views import Generation, Segment, ViewStore, view_type
 
 _TRIES = 3
 
@@ -50,18 +50,38 @@ class SegmentStatus(msgspec.Struct, frozen=True):
     lag: int
 
 
+class GenerationStatus(msgspec.Struct, frozen=True):
+    """One generation of a processor's views, whichever program fills it.
+
+    Attributes:
+        number: its number.
+        code: of the programs that fill it and answer from it.
+        complete: it has caught up once, so that they answer from it.
+        owners: who works on it at the moment.
+        position, head: how far the segment that is furthest behind has come.
+    """
+
+    number: int
+    code: str
+    complete: bool
+    owners: tuple[str, ...]
+    position: int
+    head: int
+
+
 class ProcessorStatus(msgspec.Struct, frozen=True):
     """A processor over all processes.
 
     Attributes:
         name: its name.
-        generation: the active generation of its views.
+        generation: the active generation of its views, for the code of this program.
         segments: of that generation; all of them, or of the one that is taking over.
         lag: how many events the segment that is furthest behind has still to read.
         dead_letters: how many letters there are, those behind others included.
         parked: sequences that wait for a person.
         waiting: sequences that are tried again by themselves.
         outbox: a saga's commands that wait to be sent or acknowledged.
+        generations: all there are, those of other code, too.
     """
 
     name: str
@@ -72,6 +92,7 @@ class ProcessorStatus(msgspec.Struct, frozen=True):
     parked: int = 0
     waiting: int = 0
     outbox: Outbox = Outbox()
+    generations: tuple[GenerationStatus, ...] = ()
 
 
 class Retried(msgspec.Struct, frozen=True):
@@ -151,6 +172,24 @@ class ProcessorAdmin:
             parked=len(first) - waiting,
             waiting=waiting,
             outbox=await self._applier.outbox(self._views, len(found)),
+            generations=tuple(
+                self._generation_status(known, segments, head, now)
+                for known in await self._views.generations(self.name)
+            ),
+        )
+
+    def _generation_status(
+        self, known: Generation, segments: list[Segment], head: Token, now: float
+    ) -> GenerationStatus:
+        mine = [s for s in segments if s.generation == known.number]
+        position, end = position_of(self._source, mine, known.number, head)
+        return GenerationStatus(
+            number=known.number,
+            code=known.code,
+            complete=known.complete,
+            owners=tuple(sorted({s.owner for s in mine if s.is_held(now)})),
+            position=position if mine else 0,
+            head=end,
         )
 
     async def reset(self, *, position: int | None = None, time_us: int | None = None) -> None:

@@ -26,12 +26,17 @@ _DIGEST_BYTES = 6
 _INSTALLED = {"site-packages", "dist-packages"}
 
 
-@functools.cache
 def code_of(cls: type[EventHandlers]) -> str:
     """Return the code of a projection.
 
     With a ``version`` the handlers do not count, but it does; the classes of views always do.
     """
+    any_class: Any = cls
+    return str(_code_of(any_class))
+
+
+@functools.cache
+def _code_of(cls: Any) -> str:
     table = handler_table(cls)
     sources = _Sources(cls.__module__)
     for view in table.views:
@@ -189,8 +194,11 @@ def _index(module: str) -> dict[str, list[ast.stmt]]:
     tree = _tree(module)
     found: dict[str, list[ast.stmt]] = {}
     for node in _statements(tree) if tree is not None else ():
-        names = node.names if isinstance(node, ast.ImportFrom | ast.Import) else None
-        for name in set(map(_bound, names)) if names is not None else _defined(node):
+        if isinstance(node, ast.ImportFrom | ast.Import):
+            names = set(map(_bound, node.names))
+        else:
+            names = _defined(node)
+        for name in names:
             found.setdefault(name, []).append(node)
     return found
 

@@ -92,7 +92,7 @@ class ProjectionApplier(Applier):
         self.policy = cls.retry
         self._timeout_s = cls.timeout_s
         if cls.keeps_views and self.views and not self.isolated:  # else effects would come again
-            self.code = code_of(cls)  # type: ignore[arg-type]  # a class is hashable
+            self.code = code_of(cls)
 
     @property
     def types(self) -> tuple[str, ...]:

@@ -135,8 +135,8 @@ class Catalog:
                 continue
             stored = self._shape(kind.name, chosen)
             wanted = Shape(kind.name, chosen, (kind.key, *kind.indexes), processor)
-            known = (stored.name, stored.columns) if stored is not None else None
-            check_shape(kind, known, generation=chosen)
+            form = None if stored is None else (stored.name, stored.columns)
+            check_shape(kind, form, generation=chosen)
             if stored is None:
                 changes.create.append((view, wanted))
                 if generation is None:

@@ -18,12 +18,11 @@ from headwater.views.api import Generation, Segment, ViewPage
 from headwater.views.catalog import Catalog, Changes
 from headwater.views.checks import check_whole, missing
 from headwater.views.exclusive import Exclusive
+from headwater.views.memory_find import Row, Table, matching, page_of
 from headwater.views.model import View, ViewType, key_text, key_texts, view_type
-from headwater.views.selection import Selection, cursor_after, order_key, select
+from headwater.views.selection import select
 
 V = TypeVar("V", bound=View)
-Row = tuple[tuple[Any, ...], bytes]  # the key and the indexed values, the document
-Table = dict[str, Row]
 TableId = tuple[str, int]
 SegmentId = tuple[str, int, int, int]
 
@@ -91,14 +90,14 @@ class MemoryViewStore:
             limit=limit,
             cursor=cursor,
         )
-        return _page(selection, self._reading(view, generation)[1])
+        return page_of(selection, self._reading(view, generation)[1])
 
     async def count(
         self, view: type[View], *, where: Mapping[str, Any] | None = None, generation: int = 0
     ) -> int:
         """See `ViewStore.count`."""
         selection = select(view, where=where)
-        return len(_matching(selection, self._reading(view, generation)[1]))
+        return len(matching(selection, self._reading(view, generation)[1]))
 
     @asynccontextmanager
     async def transaction(
@@ -423,7 +422,7 @@ class MemoryViewTransaction:
         )
         table, changes = self._table(selection.kind)
         merged = {**table, **changes}
-        return _page(selection, {key: row for key, row in merged.items() if row is not None})
+        return page_of(selection, {key: row for key, row in merged.items() if row is not None})
 
     async def advance(self, segments: Sequence[Segment], token: str) -> None:
         """See `ViewTransaction.advance`."""
@@ -483,44 +482,3 @@ class MemoryViewTransaction:
 
 def _id(segment: Segment) -> SegmentId:
     return (segment.processor, segment.generation, segment.index, segment.count)
-
-
-def _matching(selection: Selection, table: Table) -> list[tuple[Any, str, bytes]]:
-    columns = {name: n for n, name in enumerate((selection.kind.key, *selection.kind.indexes))}
-    order = columns[selection.order_by]
-    equal = [(columns[field], order_key(value)) for field, value in selection.equal]
-    ranges = [
-        (
-            columns[field],
-            None if least is None else order_key(least),
-            None if most is None else order_key(most),
-        )
-        for field, least, most in selection.ranges
-    ]
-    return [
-        (row[order], key, document)
-        for key, (row, document) in table.items()
-        if all(order_key(row[n]) == value for n, value in equal)
-        and all(
-            row[n] is not None
-            and (least is None or order_key(row[n]) >= least)
-            and (most is None or order_key(row[n]) <= most)
-            for n, least, most in ranges
-        )
-    ]
-
-
-def _page(selection: Selection, table: Table) -> ViewPage:
-    found = [
-        ((order_key(value), key), value, doc) for value, key, doc in _matching(selection, table)
-    ]
-    if selection.after is not None:
-        last = (order_key(selection.after[0]), selection.after[1])
-        found = [f for f in found if (f[0] < last if selection.descending else f[0] > last)]
-    found.sort(key=lambda f: f[0], reverse=selection.descending)
-    page = found[: selection.limit]
-    items = [selection.kind.decode(document) for _, _, document in page]
-    if len(found) <= selection.limit:
-        return ViewPage(items)
-    (_, key), value, _ = page[-1]
-    return ViewPage(items, cursor_after(selection, value, key))

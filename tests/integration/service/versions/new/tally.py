@@ -1,4 +1,4 @@
-"""The service, as it is to be: it knows notes, counts both, and finds tallies by what they count."""
+"""The service, as it is to be: it knows notes, and how often was counted."""
 
 from typing import Annotated
 
