@@ -36,6 +36,7 @@ def local_replies() -> dict[str, Any]:
             _mapper(_all(_status("EQ", 404), _flags("NR")), _not_found()),
             _mapper(_all(_header(":path", READY), _flags("LH")), _draining()),
             _mapper(_header(":path", READY), _stalled(), status=200),
+            _mapper(_all(_status("EQ", 405), _OPTIONS), own, status=204),
             _mapper(_status("EQ", 405), _other_method()),
             _mapper(_flags("NC"), _unsure(), retry=True),
             _mapper(_all(absent, _WRITE, _KEYED), _no_instance("unknown"), retry=True),
@@ -189,6 +190,7 @@ def _all(*conditions: dict[str, Any]) -> dict[str, Any]:
     return {"and_filter": {"filters": list(conditions)}}
 
 
+_OPTIONS = _header(":method", "OPTIONS")
 _READ = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
 _WRITE: dict[str, Any] = {"header_filter": {"header": _READ | {"invert_match": True}}}
 _KEYED: dict[str, Any] = {"header_filter": {"header": KEYED}}
