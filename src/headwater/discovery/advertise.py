@@ -39,8 +39,8 @@ def advertised(host: str, *, advertise: str = "", registries: Iterable[str] = ()
             return found
     raise ConfigurationError(
         subject="advertise",
-        reason=f"the instance listens on {host!r}, every address, and none leads to the registry at "
-        f"{', '.join(urls)}: set `advertise` to the name or address that others reach it at",
+        reason=f"the instance listens on {host!r}, every address, and none leads to the registry "
+        f"at {', '.join(urls)}: set `advertise` to the name or address that others reach it at",
     )
 
 

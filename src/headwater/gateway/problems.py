@@ -88,12 +88,10 @@ def _other_method() -> dict[str, Any]:
 
 
 def _unsure() -> dict[str, Any]:
-    detail = (
-        f"whether there is a route for {_REQUEST} is not known yet, since not every service had "
-        "the time to say that it is there: retry later"
-    )
-    fields: dict[str, str | int] = {"retry_after_s": _RETRY_AFTER_S}
-    return _document(errors.Unavailable, 503, detail, fields)
+    what = f"a route for {_REQUEST}"
+    fields: dict[str, str | int] = {"what": what, "retry_after_s": _RETRY_AFTER_S}
+    detail = errors.NotKnownYet.template.format(what=what)
+    return _document(errors.NotKnownYet, 503, detail, fields)
 
 
 def _no_instance(outcome: Outcome) -> dict[str, Any]:

@@ -103,7 +103,7 @@ class RegistryStoreConformance:
         assert await other.read(page.mark) == msgspec.structs.replace(page, records=[])
 
     async def test_an_address_has_one_instance(self, two: Two) -> None:
-        """Who registers at an address removes the others of that address; the later write counts."""
+        """Who registers at an address removes the others there; the later write counts."""
         one, other = two
         await one.write([asked("a", port=1), asked("b", port=2), asked("c", port=3)])
         mark = (await other.read(None)).mark

@@ -108,9 +108,7 @@ async def test_what_envoy_refuses_is_left_out_and_named(
         await check_faulty(http, gateway)
     async with Gateway(settings, registry) as gateway:
         await check_faulty(http, gateway)
-        await registry.put(
-            one.instance(routes=good), two.instance(service="others", routes=other)
-        )
+        await registry.put(one.instance(routes=good), two.instance(service="others", routes=other))
         await until(lambda: gateway.status().problems == ())
         async with http.get(f"{gateway.url}/health/ready") as answer:
             assert (await answer.json())["status"] == "ready"

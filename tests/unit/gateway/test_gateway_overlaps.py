@@ -10,6 +10,8 @@ from headwater.gateway import templates
 from headwater.gateway.model import Route
 from headwater.gateway.overlaps import allowed
 
+EVERY = "GET HEAD OPTIONS POST PUT"
+
 
 def allow(path: str, *declared: str) -> str | None:
     """Return what ``Allow`` says at a path: the first entry that matches decides."""
@@ -32,8 +34,8 @@ def allow(path: str, *declared: str) -> str | None:
         ("/a/b/c", ("GET /a/{x}/c", "POST /a/b/d"), "GET HEAD OPTIONS"),
         ("/a/b/c", ("GET /a/{x}/c", "POST /a/b/{y}"), "GET HEAD OPTIONS POST"),
         ("/a/z/c", ("GET /a/{x}/c", "POST /a/b/{y}"), "GET HEAD OPTIONS"),
-        ("/a/b/c", ("GET /{p:path}", "POST /a/b/{y}", "PUT /a/{x}/c"), "GET HEAD OPTIONS POST PUT"),
-        ("/a/7.json", ("GET /a/{id}.json", "PUT /a/{id}", "POST /a/7.json"), "GET HEAD OPTIONS POST PUT"),
+        ("/a/b/c", ("GET /{p:path}", "POST /a/b/{y}", "PUT /a/{x}/c"), EVERY),
+        ("/a/7.json", ("GET /a/{id}.json", "PUT /a/{id}", "POST /a/7.json"), EVERY),
         ("/a", ("* /a", "GET /a"), None),
         ("/b", ("GET /a",), None),
     ],
@@ -70,5 +72,5 @@ def test_any_overlap(routes, path):
     else:
         assert told is not None
         assert set(told.split()) == expected | {"OPTIONS"} | (
-            {"HEAD"} & {"HEAD" if "GET" in expected else ""}
+            {"HEAD"} if "GET" in expected else set()
         )
