@@ -68,6 +68,7 @@ class Gateway:
         self._tasks: list[asyncio.Task[None]] = []
         self._resources = contextlib.ExitStack()
         self._saved: RoutingTable | None = None
+        self._counted: tuple[RoutingTable | None, dict[str, int]] = (None, {})
         self._host = ""
         self._port = 0
         self._updates = 0
@@ -150,10 +151,6 @@ class Gateway:
         elif self._port:
             state = "serving" if supervisor.serving else "restarting"
             state = state if self._tasks else "starting"
-        live: dict[str, set[str]] = {}
-        for cluster in table.clusters:
-            names = live.setdefault(cluster.service, set())
-            names.update(endpoint.instance for endpoint in cluster.endpoints)
         return GatewayStatus(
             state=state,
             port=self._port,
@@ -161,7 +158,7 @@ class Gateway:
             pid=supervisor.pid,
             restarts=supervisor.restarts,
             updates=self._updates,
-            instances={service: len(names) for service, names in sorted(live.items())},
+            instances=self._instances(),
             routes=len(table.routes),
             problems=table.problems,
             faulty=table.faulty,
@@ -169,6 +166,17 @@ class Gateway:
             settling=table.settling,
             unheard_s=standing.unheard_s,
         )
+
+    def _instances(self) -> dict[str, int]:
+        """Return the number of instances that receive traffic, by service."""
+        if self._counted[0] is not self._table:
+            live: dict[str, set[str]] = {}
+            for cluster in self._table.clusters:
+                names = live.setdefault(cluster.service, set())
+                names.update([endpoint.instance for endpoint in cluster.endpoints])
+            counts = {service: len(names) for service, names in sorted(live.items())}
+            self._counted = self._table, counts
+        return self._counted[1]
 
     @property
     def _table(self) -> RoutingTable:

@@ -27,7 +27,7 @@ async def name_at(http: aiohttp.ClientSession, url: str) -> str:
 
 def watches(pid: int) -> int:
     """Return how many of the system's few inotify instances a process holds."""
-    links = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+    links = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
     return links.count("anon_inode:inotify")
 
 
