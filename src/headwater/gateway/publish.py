@@ -9,6 +9,7 @@ When Envoy refuses a stage, what is new in it is narrowed down by halves until t
 found; that is left out and named, and all else is served.
 """
 
+import operator
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -57,6 +58,7 @@ class _Encoder:
         self._settings = settings
         self._clusters: dict[str, tuple[Cluster, Cluster, Resource]] = {}
         self._endpoints: dict[str, tuple[Cluster, tuple[str, ...], Resource]] = {}
+        self._addresses: Mapping[str, str] = {}
         self._sections: dict[Hashable, bytes] = {}
         self._routes: tuple[tuple[object, ...], dict[str, Resource]] = ((), {})
 
@@ -74,8 +76,12 @@ class _Encoder:
 
     def endpoints(self, table: RoutingTable, addresses: Mapping[str, str]) -> dict[str, Resource]:
         old, self._endpoints = self._endpoints, {}
+        moved, self._addresses = _moved(self._addresses, addresses), addresses
         for entry in table.clusters:
             known = old.get(entry.name)
+            if known is not None and known[0] is entry and not moved:
+                self._endpoints[entry.name] = known
+                continue
             at = tuple([addresses.get(endpoint.host, "") for endpoint in entry.endpoints])
             if known is None or known[1] != at or known[0] != entry:
                 document = load_assignment(entry, self._settings, addresses)
@@ -99,6 +105,11 @@ class _Encoder:
 
     def _cluster(self, shape: Cluster) -> Resource:
         return resource(encode(CLUSTERS, cluster(shape, self._settings)), _EDS)
+
+
+def _moved(old: Mapping[str, str], new: Mapping[str, str]) -> bool:
+    """Whether a host that was known is elsewhere now, or nowhere."""
+    return any(map(operator.ne, old.values(), map(new.get, old)))
 
 
 _EDS = encode(CLUSTERS, EDS)
