@@ -61,7 +61,7 @@ def host_fault(host: str) -> str:
     if address.is_unspecified:
         return "the address that others reach it at, not where it listens: set `advertise`"
     if address.is_multicast or "%" in host:
-        return "an address of one machine that means the same on every other"
+        return "an address of one machine, which means the same on every other"
     return ""
 
 

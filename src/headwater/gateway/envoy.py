@@ -8,12 +8,14 @@ from typing import Any
 import msgspec
 
 from headwater.gateway.envoy_listener import listener
-from headwater.gateway.envoy_routes import CONTROL, ROUTES, STATUS, duration, route_configuration
-from headwater.gateway.model import Cluster, Endpoint, GatewaySettings, RoutingTable
+from headwater.gateway.envoy_routes import CONTROL, ROUTES, STATUS, duration
+from headwater.gateway.model import Cluster, Endpoint, GatewaySettings
 
 _TYPE = "type.googleapis.com/envoy."
 _SYSTEM_CA = ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
 _ADS = {"resource_api_version": "V3", "ads": {}}
+EDS = {"type": "EDS", "eds_cluster_config": {"eds_config": _ADS}}
+"""What a cluster has besides whose endpoints are told on the stream."""
 _WEIGHTS_MAX = 2**32 - 1
 _REGEX_PROGRAM_SIZE = 1_000_000
 """Far above what a path of any permitted length needs: it is memory, and no longer a limit."""
@@ -31,8 +33,18 @@ class Layout(msgspec.Struct, frozen=True):
 
     @property
     def standalone(self) -> Path:
-        """The last configuration as a whole: with it an Envoy starts and serves by itself."""
+        """With it an Envoy starts and serves by itself, by `routes` and `clusters`."""
         return self.data / "standalone.json"
+
+    @property
+    def routes(self) -> Path:
+        """The last routes, as Envoy reads them."""
+        return self.data / "routes.pb"
+
+    @property
+    def clusters(self) -> Path:
+        """The last clusters and their endpoints, as Envoy reads them."""
+        return self.data / "clusters.pb"
 
     @property
     def state(self) -> Path:
@@ -50,8 +62,7 @@ def bootstrap(settings: GatewaySettings, *, host: str, port: int, sockets: Path)
         sockets: where the gateway's own Unix sockets lie: on ``control`` it tells routes, clusters
             and endpoints, on ``status`` how it is.
     """
-    routes = {"rds": {"route_config_name": ROUTES, "config_source": _ADS}}
-    document = _base(settings, host, port, routes)
+    document = _base(settings, host, port, _ADS)
     document["static_resources"]["clusters"] = [
         _own(CONTROL, sockets / "control", "http2_protocol_options"),
         _own(STATUS, sockets / "status", "http_protocol_options"),
@@ -68,25 +79,19 @@ def bootstrap(settings: GatewaySettings, *, host: str, port: int, sockets: Path)
     return _pretty(document)
 
 
-def standalone(
-    table: RoutingTable,
-    settings: GatewaySettings,
-    *,
-    host: str,
-    port: int,
-    addresses: Mapping[str, str],
-) -> bytes:
-    """Return the whole configuration as one file, for an Envoy without a gateway."""
-    routes = route_configuration(table, settings)
-    del routes["@type"]
-    document = _base(settings, host, port, {"route_config": routes})
-    clusters = document["static_resources"]["clusters"] = []
-    for entry in table.clusters:
-        found = cluster(entry, settings)
-        assignment = load_assignment(entry, settings, addresses)
-        del found["@type"], found["eds_cluster_config"], assignment["@type"]
-        clusters.append(found | {"type": "STATIC", "load_assignment": assignment})
-    return msgspec.json.encode(document)
+def standalone(settings: GatewaySettings, *, host: str, port: int) -> bytes:
+    """Return the file that an Envoy is started with which has no gateway.
+
+    It finds the last routes, and clusters with their endpoints, in two files beside it.
+    """
+    layout = Layout(settings.data.absolute())
+    document = _base(settings, host, port, _file(layout.routes))
+    document["dynamic_resources"] = {"cds_config": _file(layout.clusters)}
+    return _pretty(document)
+
+
+def _file(path: Path) -> dict[str, Any]:
+    return {"resource_api_version": "V3", "path_config_source": {"path": str(path)}}
 
 
 def _pretty(document: dict[str, Any]) -> bytes:
@@ -94,9 +99,10 @@ def _pretty(document: dict[str, Any]) -> bytes:
 
 
 def _base(
-    settings: GatewaySettings, host: str, port: int, routes: dict[str, Any]
+    settings: GatewaySettings, host: str, port: int, source: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return what does not change as long as the gateway runs."""
+    """Return what does not change as long as the gateway runs; routes come from a source."""
+    routes = {"rds": {"route_config_name": ROUTES, "config_source": source}}
     return {
         "node": {
             "id": "headwater-gateway",
@@ -111,6 +117,8 @@ def _base(
         "static_resources": {
             "listeners": [listener(settings, host=host, port=port, routes=routes)]
         },
+        # A cluster has its hundred figures once it is used: most of a large system is idle.
+        "deferred_stat_options": {"enable_deferred_creation_stats": True},
         "layered_runtime": {
             "layers": [
                 {
@@ -159,21 +167,18 @@ def _own(cluster_name: str, socket: Path, protocol: str) -> dict[str, Any]:
 
 
 def cluster(entry: Cluster, settings: GatewaySettings) -> dict[str, Any]:
-    """Return one cluster (CDS). The registry judges health, and Envoy what it sees itself."""
+    """Return one cluster (CDS), without where its endpoints come from: `EDS`, or beside it.
+
+    The registry judges health, and Envoy what it sees itself.
+    """
     limits = {
         "max_connections": 4096,
         "max_pending_requests": 4096,
         "max_requests": 8192,
         "max_retries": 1024,  # the default of 3 would turn a dying instance into errors
     }
-    found = {
-        "@type": _TYPE + "config.cluster.v3.Cluster",
+    found: dict[str, Any] = {
         "name": entry.name,
-        "type": "EDS",
-        "eds_cluster_config": {
-            "service_name": entry.name,
-            "eds_config": _ADS,
-        },
         "connect_timeout": duration(settings.connect_timeout_s),
         "lb_policy": "RING_HASH" if entry.side == "command" else "LEAST_REQUEST",
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
@@ -274,7 +279,6 @@ def load_assignment(
         for zone in sorted(by_zone)
     ]
     return {
-        "@type": _TYPE + "config.endpoint.v3.ClusterLoadAssignment",
         "cluster_name": entry.name,
         "endpoints": localities,
     }

@@ -1,5 +1,7 @@
 """From a routing table to Envoy's route configuration (RDS)."""
 
+import functools
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 from headwater.gateway import templates
@@ -18,6 +20,8 @@ _BUFFER_OFF = {
     "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
     "disabled": True,
 }
+_READS = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
+Section = tuple[Hashable, Callable[[], list[dict[str, Any]]]]
 KEYED = {
     "name": IDEMPOTENCY_KEY,
     # A blank one is no key; Envoy joins several by commas.
@@ -49,28 +53,34 @@ def route_configuration(table: RoutingTable, settings: GatewaySettings) -> dict[
     Of the templates that match, the most specific one that has the method decides; if none has it,
     the answer names the methods of all.
     """
-    routes = [_health("/health/live", "UP"), _readiness()]
-    for route in table.routes:
-        routes += _routes(route, settings)
-    for service, (reads, writes) in sorted(table.prefixes.items()):
-        routes += _prefix_routes(service, reads, writes, settings)
-    for path, methods in allowed(table.routes):
-        routes += _other_methods(path, ", ".join(methods))
-    if table.settling:
-        routes.append({"match": {"prefix": "/"}, "route": {"cluster": UNKNOWN}})
+    routes = [entry for _, make in sections(table, settings) for entry in make()]
+    return {"name": ROUTES, "virtual_hosts": [virtual_host(settings) | {"routes": routes}]}
+
+
+def virtual_host(settings: GatewaySettings) -> dict[str, Any]:
+    """Return the one virtual host, without its routes."""
     return {
-        "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
-        "name": ROUTES,
-        "virtual_hosts": [
-            {
-                "name": "all",
-                "domains": ["*"],
-                "routes": routes,
-                # A body that may be sent again is kept until the answer.
-                "request_body_buffer_limit": settings.body_limit_bytes,
-            }
-        ],
+        "name": "all",
+        "domains": ["*"],
+        # A body that may be sent again is kept until the answer.
+        "request_body_buffer_limit": settings.body_limit_bytes,
     }
+
+
+def sections(table: RoutingTable, settings: GatewaySettings) -> Iterator[Section]:
+    """Yield the routes in their order: what each section is made from, and what makes it.
+
+    Equal keys make equal routes, so that most of them need not be made again after a change.
+    """
+    yield "own", lambda: [_health("/health/live", "UP"), _readiness()]
+    for route in table.routes:
+        yield route, functools.partial(_routes, route, settings)
+    for service, sides in sorted(table.prefixes.items()):
+        yield (service, sides), functools.partial(_prefix_routes, service, *sides, settings)
+    for path, methods in allowed(table.routes):
+        yield (path, methods), functools.partial(_other_methods, path, ", ".join(methods))
+    if table.settling:
+        yield "settling", lambda: [{"match": {"prefix": "/"}, "route": {"cluster": UNKNOWN}}]
 
 
 def _health(path: str, status: str) -> dict[str, Any]:
@@ -95,22 +105,15 @@ def _readiness() -> dict[str, Any]:
 
 
 def _other_methods(path: str, allow: str) -> list[dict[str, Any]]:
-    """Answer OPTIONS, and what no template of a path has."""
+    """Answer what no template of a path has; OPTIONS becomes 204 on its way (see `problems`)."""
     header = {"header": {"key": "allow", "value": allow}}
-    told = {"response_headers_to_add": [header | {"append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]}
-    match = _path(path)
     return [
-        told
-        | {
-            "match": match | {"headers": [_header(":method", "OPTIONS")]},
-            "direct_response": {"status": 204},
-        },
-        told
-        | {
-            "match": match,
+        {
+            "match": _path(path),
             "direct_response": {"status": 405},
+            "response_headers_to_add": [header | {"append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}],
             "metadata": {"filter_metadata": {"headwater": {"allow": allow}}},
-        },
+        }
     ]
 
 
@@ -123,10 +126,10 @@ def _path(path: str) -> dict[str, Any]:
 def _routes(route: Route, settings: GatewaySettings) -> list[dict[str, Any]]:
     """Return the Envoy routes of one of ours."""
     path = _path(route.path)
-    several = {"GET": READS, "*": (*READS, "")}  # an empty name: every other method
+    several = {"*": ("GET", "")}  # an empty name: every other method
     found: list[dict[str, Any]] = []
     for method in several.get(route.method, (route.method,)):
-        headers = [_header(":method", method)] if method else []
+        headers = [_READS if method == "GET" else _header(":method", method)] if method else []
         target = {"cluster": route.cluster} | _hash_policy(route)
         if route.kind == "stream":
             found.append(_stream(route.service, _with(path, headers), target))
@@ -152,16 +155,8 @@ def _prefix_routes(
         _stream(service, match | {"headers": [header]}, strip | {"cluster": reads})
         for header in (websocket, events)
     ]
-    plain = [
-        _read(
-            service,
-            match | {"headers": [_header(":method", method)]},
-            strip | {"cluster": reads},
-            settings,
-        )
-        for method in READS
-    ]
-    return [*streams, *plain, *_writes(service, match, [], strip | {"cluster": writes}, settings)]
+    plain = _read(service, match | {"headers": [_READS]}, strip | {"cluster": reads}, settings)
+    return [*streams, plain, *_writes(service, match, [], strip | {"cluster": writes}, settings)]
 
 
 def _stream(service: str, match: dict[str, Any], target: dict[str, Any]) -> dict[str, Any]:

@@ -49,6 +49,17 @@ class Memory:
             self._seen[key] = (*self._seen.get(key, ()), instance)
         self._missing_since: dict[_Key, float] = {}
         self._merged: dict[str, tuple[Instance, ...]] = {}
+        self._listed: dict[str, tuple[Instance, ...]] = {}
+        self._roles: dict[str, set[_Key]] = {}
+
+    def _note(self, service: str, instances: tuple[Instance, ...]) -> None:
+        by_role: dict[_Key, list[Instance]] = {}
+        for instance in instances:
+            by_role.setdefault((service, instance.role), []).append(instance)
+        for key, found in by_role.items():
+            self._seen[key] = tuple(found)
+            self._missing_since.pop(key, None)
+        self._roles[service] = set(by_role)
 
     def instances(self) -> list[Instance]:
         """Return what is to be remembered."""
@@ -64,19 +75,22 @@ class Memory:
             now: monotonic seconds.
             settling: whether there may be instances that it does not list yet.
         """
-        present: dict[_Key, list[Instance]] = {}
-        for service, instances in services.items():
-            for instance in instances:
-                present.setdefault((service, instance.role), []).append(instance)
-        for key, found in present.items():
-            self._seen[key] = tuple(found)
-            self._missing_since.pop(key, None)
         merged = {service: instances for service, instances in services.items() if instances}
-        missing = [key for key in sorted(self._seen) if key not in present]
-        taken = {i.address for found in present.values() for i in found} if missing else set()
+        for service, instances in merged.items():
+            if self._listed.get(service) is not instances:
+                self._note(service, instances)
+        missing = [
+            key
+            for key in sorted(self._seen)
+            if key not in self._roles.get(key[0], ()) or key[0] not in merged
+        ]
+        self._listed = merged.copy()
+        taken = {i.address for found in merged.values() for i in found} if missing else set()
         for key in missing:
             if now - self._missing_since.setdefault(key, now) >= self._remember_s:
                 del self._seen[key], self._missing_since[key]
+                if key[0] not in merged:
+                    self._roles.pop(key[0], None)
                 continue
             left = tuple(
                 i
@@ -85,10 +99,10 @@ class Memory:
                 for i in self._seen[key]
             )
             merged[key[0]] = (*merged.get(key[0], ()), *left)
-        # Equal content is the same object, so that who looks for changes finds none.
+        # Equal content is the same object, so that whoever looks for changes finds none.
         known, self._merged = self._merged, merged
         for service, instances in merged.items():
             before = known.get(service)
-            if before is not None and before == instances:
+            if before is not None and before is not instances and before == instances:
                 merged[service] = before
         return merged

@@ -36,6 +36,7 @@ def local_replies() -> dict[str, Any]:
             _mapper(_all(_status("EQ", 404), _flags("NR")), _not_found()),
             _mapper(_all(_header(":path", READY), _flags("LH")), _draining()),
             _mapper(_header(":path", READY), _stalled(), status=200),
+            _mapper(_all(_status("EQ", 405), _OPTIONS), own, status=204),
             _mapper(_status("EQ", 405), _other_method()),
             _mapper(_flags("NC"), _unsure(), retry=True),
             _mapper(_all(absent, _WRITE, _KEYED), _no_instance("unknown"), retry=True),
@@ -87,12 +88,10 @@ def _other_method() -> dict[str, Any]:
 
 
 def _unsure() -> dict[str, Any]:
-    detail = (
-        f"whether there is a route for {_REQUEST} is not known yet, since not every service had "
-        "the time to say that it is there: retry later"
-    )
-    fields: dict[str, str | int] = {"retry_after_s": _RETRY_AFTER_S}
-    return _document(errors.Unavailable, 503, detail, fields)
+    what = f"a route for {_REQUEST}"
+    fields: dict[str, str | int] = {"what": what, "retry_after_s": _RETRY_AFTER_S}
+    detail = errors.NotKnownYet.template.format(what=what)
+    return _document(errors.NotKnownYet, 503, detail, fields)
 
 
 def _no_instance(outcome: Outcome) -> dict[str, Any]:
@@ -189,6 +188,7 @@ def _all(*conditions: dict[str, Any]) -> dict[str, Any]:
     return {"and_filter": {"filters": list(conditions)}}
 
 
+_OPTIONS = _header(":method", "OPTIONS")
 _READ = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
 _WRITE: dict[str, Any] = {"header_filter": {"header": _READ | {"invert_match": True}}}
 _KEYED: dict[str, Any] = {"header_filter": {"header": KEYED}}

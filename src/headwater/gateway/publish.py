@@ -9,15 +9,18 @@ When Envoy refuses a stage, what is new in it is narrowed down by halves until t
 found; that is left out and named, and all else is served.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 import structlog
 
 from headwater.errors import ConfigurationError
 from headwater.gateway.ads import Control, Refused
-from headwater.gateway.envoy import cluster, load_assignment
-from headwater.gateway.envoy_routes import route_configuration
+from headwater.gateway.envoy import EDS, cluster, load_assignment
+from headwater.gateway.envoy_routes import ROUTES as NAME
+from headwater.gateway.envoy_routes import sections, virtual_host
 from headwater.gateway.model import (
     Cluster,
     Endpoint,
@@ -27,7 +30,21 @@ from headwater.gateway.model import (
     RouteProblem,
     RoutingTable,
 )
-from headwater.gateway.wire import CLUSTERS, ENDPOINTS, ROUTES, Resource, resource
+from headwater.gateway.wire import (
+    CLUSTERS,
+    ENDPOINTS,
+    LOAD_ASSIGNMENT_FIELD,
+    ROUTE,
+    ROUTES,
+    ROUTES_FIELD,
+    VIRTUAL_HOST,
+    VIRTUAL_HOSTS_FIELD,
+    Resource,
+    encode,
+    field,
+    resource,
+    response,
+)
 
 _log = structlog.get_logger("headwater.gateway")
 Part = Route | Cluster | Endpoint
@@ -41,6 +58,8 @@ class _Encoder:
         self._settings = settings
         self._clusters: dict[str, tuple[Cluster, Cluster, Resource]] = {}
         self._endpoints: dict[str, tuple[Cluster, tuple[str, ...], Resource]] = {}
+        self._addresses: Mapping[str, str] = {}
+        self._sections: dict[Hashable, bytes] = {}
         self._routes: tuple[tuple[object, ...], dict[str, Resource]] = ((), {})
 
     def clusters(self, table: RoutingTable) -> dict[str, Resource]:
@@ -50,18 +69,23 @@ class _Encoder:
             if known is None or known[0] is not entry:
                 shape = _shape(entry)
                 same = known is not None and known[1] == shape
-                made = known[2] if known and same else resource(cluster(shape, self._settings))
+                made = known[2] if known and same else self._cluster(shape)
                 known = entry, shape, made
             self._clusters[entry.name] = known
         return {name: known[2] for name, known in self._clusters.items()}
 
     def endpoints(self, table: RoutingTable, addresses: Mapping[str, str]) -> dict[str, Resource]:
         old, self._endpoints = self._endpoints, {}
+        moved, self._addresses = _moved(self._addresses, addresses), addresses
         for entry in table.clusters:
             known = old.get(entry.name)
+            if known is not None and known[0] is entry and not moved:
+                self._endpoints[entry.name] = known
+                continue
             at = tuple([addresses.get(endpoint.host, "") for endpoint in entry.endpoints])
             if known is None or known[1] != at or known[0] != entry:
-                made = resource(load_assignment(entry, self._settings, addresses))
+                document = load_assignment(entry, self._settings, addresses)
+                made = resource(encode(ENDPOINTS, document))
                 known = entry, at, made
             self._endpoints[entry.name] = known
         return {name: known[2] for name, known in self._endpoints.items()}
@@ -69,9 +93,41 @@ class _Encoder:
     def routes(self, table: RoutingTable) -> dict[str, Resource]:
         content = (table.routes, table.prefixes, table.settling)
         if self._routes[0] != content:
-            document = route_configuration(table, self._settings)
-            self._routes = content, {document["name"]: resource(document)}
+            old, self._sections = self._sections, {}
+            for key, make in sections(table, self._settings):
+                known = old.get(key)
+                self._sections[key] = _encode_routes(make()) if known is None else known
+            host = encode(VIRTUAL_HOST, virtual_host(self._settings))
+            name = encode(ROUTES, {"name": NAME})
+            whole = field(VIRTUAL_HOSTS_FIELD, host, *self._sections.values())
+            self._routes = content, {NAME: resource(name, whole)}
         return self._routes[1]
+
+    def _cluster(self, shape: Cluster) -> Resource:
+        return resource(encode(CLUSTERS, cluster(shape, self._settings)), _EDS)
+
+
+def _moved(old: Mapping[str, str], new: Mapping[str, str]) -> bool:
+    """Whether a host that was known is elsewhere now, or nowhere."""
+    return any(map(operator.ne, old.values(), map(new.get, old)))
+
+
+_EDS = encode(CLUSTERS, EDS)
+
+
+def _encode_routes(entries: list[dict[str, Any]]) -> bytes:
+    return b"".join(field(ROUTES_FIELD, encode(ROUTE, entry)) for entry in entries)
+
+
+def as_files(wanted: Mapping[str, Mapping[str, Resource]]) -> tuple[bytes, bytes]:
+    """Return what is wanted as two files that Envoy can be started with: routes, and clusters."""
+    endpoints = wanted[ENDPOINTS]
+    whole = (
+        found.body.removesuffix(_EDS) + field(LOAD_ASSIGNMENT_FIELD, endpoints[name].body)
+        for name, found in wanted[CLUSTERS].items()
+    )
+    routes = (found.body for found in wanted[ROUTES].values())
+    return response(ROUTES, routes), response(CLUSTERS, whole)
 
 
 class Publisher:
@@ -79,13 +135,13 @@ class Publisher:
 
     Attributes:
         accepted: the table that Envoy serves.
-        addresses: the IP addresses that were used for it.
+        resources: the same as Envoy was told it, by type and name.
     """
 
     def __init__(self, settings: GatewaySettings, control: Control) -> None:
         """Nothing is published yet."""
         self.accepted = RoutingTable()
-        self.addresses: Mapping[str, str] = {}
+        self.resources: dict[str, Mapping[str, Resource]] = {}
         self._control = control
         self._timeout_s = settings.confirm_timeout_s
         self._encoder = _Encoder(settings)
@@ -102,7 +158,7 @@ class Publisher:
             DeadlineExceeded, Unavailable: Envoy did not take it over; what it had accepted is
                 wanted again.
         """
-        before = self._accepted_resources()
+        before = dict(self._control.wanted)
         if self._refused:
             parts = set(_parts(table))
             self._refused = {p: r for p, r in self._refused.items() if p in parts}
@@ -119,11 +175,8 @@ class Publisher:
             for kind, resources in before.items():
                 self._control.want(kind, resources)
             raise
-        self.accepted, self.addresses = found, addresses
-        return before != self._accepted_resources()
-
-    def _accepted_resources(self) -> dict[str, Mapping[str, Resource]]:
-        return dict(self._control.wanted)
+        self.accepted, self.resources = found, dict(self._control.wanted)
+        return before != self.resources
 
     async def _stages(self, table: RoutingTable, addresses: Mapping[str, str]) -> None:
         control, encoder = self._control, self._encoder

@@ -15,6 +15,7 @@ import structlog
 
 from headwater._http.pulse import Pulse, wait_for
 from headwater.discovery import Discovery, Instance
+from headwater.discovery.advertise import advertised
 from headwater.errors import (
     ConfigurationError,
     DeadlineExceeded,
@@ -31,7 +32,7 @@ from headwater.gateway.model import (
     InstanceProblem,
     RoutingTable,
 )
-from headwater.gateway.publish import Publisher
+from headwater.gateway.publish import Publisher, as_files
 from headwater.gateway.readiness import Readiness
 from headwater.gateway.routes import TableBuilder
 from headwater.gateway.supervisor import Supervisor, find_envoy
@@ -67,7 +68,7 @@ class Gateway:
         self._tasks: list[asyncio.Task[None]] = []
         self._resources = contextlib.ExitStack()
         self._saved: RoutingTable | None = None
-        self._sockets = Path()
+        self._counted: tuple[RoutingTable | None, dict[str, int]] = (None, {})
         self._host = ""
         self._port = 0
         self._updates = 0
@@ -137,8 +138,8 @@ class Gateway:
     @property
     def url(self) -> str:
         """The base URL for clients, without a trailing slash."""
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{self._port}"
+        host = advertised(self._host) if self._host else ""
+        return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
 
     def status(self) -> GatewayStatus:
         """Return what the gateway is doing; never blocks."""
@@ -150,10 +151,6 @@ class Gateway:
         elif self._port:
             state = "serving" if supervisor.serving else "restarting"
             state = state if self._tasks else "starting"
-        live: dict[str, set[str]] = {}
-        for cluster in table.clusters:
-            names = live.setdefault(cluster.service, set())
-            names.update(endpoint.instance for endpoint in cluster.endpoints)
         return GatewayStatus(
             state=state,
             port=self._port,
@@ -161,7 +158,7 @@ class Gateway:
             pid=supervisor.pid,
             restarts=supervisor.restarts,
             updates=self._updates,
-            instances={service: len(names) for service, names in sorted(live.items())},
+            instances=self._instances(),
             routes=len(table.routes),
             problems=table.problems,
             faulty=table.faulty,
@@ -169,6 +166,17 @@ class Gateway:
             settling=table.settling,
             unheard_s=standing.unheard_s,
         )
+
+    def _instances(self) -> dict[str, int]:
+        """Return the number of instances that receive traffic, by service."""
+        if self._counted[0] is not self._table:
+            live: dict[str, set[str]] = {}
+            for cluster in self._table.clusters:
+                names = live.setdefault(cluster.service, set())
+                names.update([endpoint.instance for endpoint in cluster.endpoints])
+            counts = {service: len(names) for service, names in sorted(live.items())}
+            self._counted = self._table, counts
+        return self._counted[1]
 
     @property
     def _table(self) -> RoutingTable:
@@ -203,7 +211,7 @@ class Gateway:
         state = await asyncio.to_thread(load, self._layout.state)
         self._memory = Memory(remember_s=self._settings.remember_s, instances=state.instances)
         self._builder.owners = state.owners
-        sockets = self._sockets = self._resources.enter_context(sockets_in(self._layout.data))
+        sockets = self._resources.enter_context(sockets_in(self._layout.data))
         await self._control.start(sockets / "control")
         await self._readiness.start(sockets / "status")
         start = bootstrap(self._settings, host=self._host, port=self._port, sockets=sockets)
@@ -298,16 +306,19 @@ class Gateway:
             await following.wait()
 
     async def _save(self) -> None:
-        table, addresses = self._table, self._publisher.addresses
-        if table is self._saved:
+        table, told = self._table, self._publisher.resources
+        if table is self._saved or not told:
             return
+        layout = self._layout
         state = State(self._memory.instances(), dict(self._builder.owners))
-        host, port = self._host, self._port
+        start = standalone(self._settings, host=self._host, port=self._port)
 
         def write() -> None:
-            write_atomically(self._layout.state, msgspec.json.encode(state))
-            document = standalone(table, self._settings, host=host, port=port, addresses=addresses)
-            write_atomically(self._layout.standalone, document)
+            routes, clusters = as_files(told)
+            write_atomically(layout.state, msgspec.json.encode(state))
+            write_atomically(layout.clusters, clusters)
+            write_atomically(layout.routes, routes)
+            write_atomically(layout.standalone, start)
 
         try:
             await asyncio.to_thread(write)

@@ -6,7 +6,7 @@ be installed.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable
 from importlib.resources import files
 from typing import Any
 
@@ -26,6 +26,9 @@ from google.protobuf.message import Message
 CLUSTERS = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 ENDPOINTS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 ROUTES = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+VIRTUAL_HOST = "type.googleapis.com/envoy.config.route.v3.VirtualHost"
+ROUTE = "type.googleapis.com/envoy.config.route.v3.Route"
+VIRTUAL_HOSTS_FIELD, ROUTES_FIELD, LOAD_ASSIGNMENT_FIELD = 2, 3, 33
 
 _KNOWN = (any_pb2, duration_pb2, struct_pb2, wrappers_pb2)
 _Field = descriptor_pb2.FieldDescriptorProto
@@ -46,13 +49,41 @@ class Resource(msgspec.Struct, frozen=True):
     body: bytes
 
 
-def resource(document: Mapping[str, Any]) -> Resource:
-    """Encode a document of any type; ``@type`` names it."""
-    made = message(document["@type"].rpartition("/")[2])
-    content = {name: value for name, value in document.items() if name != "@type"}
-    json_format.ParseDict(content, made, descriptor_pool=_pool)
-    body = made.SerializeToString(deterministic=True)
+def resource(*parts: bytes) -> Resource:
+    """Return what parts make together: messages of one type merge when they follow one another."""
+    body = b"".join(parts)
     return Resource(hashlib.blake2b(body, digest_size=8).hexdigest(), body)
+
+
+def encode(url: str, document: dict[str, Any]) -> bytes:
+    """Encode a document of a type, which is named by its URL."""
+    made = message(url.rpartition("/")[2])
+    json_format.ParseDict(document, made, descriptor_pool=_pool)
+    body: bytes = made.SerializeToString(deterministic=True)
+    return body
+
+
+def field(number: int, *parts: bytes) -> bytes:
+    """Return a field of a message that holds a message, encoded in parts."""
+    size = sum(map(len, parts))
+    return b"".join((_varint(number << 3 | 2), _varint(size), *parts))
+
+
+def _varint(number: int) -> bytes:
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes((*found, number))
+
+
+def response(kind: str, bodies: Iterable[bytes]) -> bytes:
+    """Return a file of resources of one type, as Envoy reads it."""
+    made = message("envoy.service.discovery.v3.DiscoveryResponse")
+    for body in bodies:
+        made.resources.add(type_url=kind, value=body)
+    content: bytes = made.SerializeToString()
+    return content
 
 
 def message(name: str) -> Any:

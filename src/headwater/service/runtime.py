@@ -15,6 +15,7 @@ from headwater._sql import clock_watch
 from headwater.client import HttpCaller
 from headwater.config import Config, ConfigClient, Settings, StaticConfig
 from headwater.discovery import Discovery, DiscoveryClient, Instance, StaticDiscovery
+from headwater.discovery.advertise import advertised
 from headwater.dispatch import CommandBus, CommandInterceptor, QueryBus, QueryInterceptor
 from headwater.dispatch.interceptors import (
     Validating,
@@ -348,10 +349,16 @@ class Runtime:
 
     async def _register(self) -> None:
         settings = self.settings
+        host = await asyncio.to_thread(
+            advertised,
+            settings.host,
+            advertise=settings.advertise,
+            registries=settings.discovery,
+        )
         instance = Instance(
             service=settings.service,
             id=settings.instance,
-            host=settings.advertise or settings.host,
+            host=host,
             port=self._server.port,
             role=settings.role,
             zone=settings.zone,

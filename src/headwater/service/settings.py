@@ -29,7 +29,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         role: which side to run.
         zone, version: told to discovery.
         host, port: where to listen; port 0 chooses a free one.
-        advertise: the host name told to others; empty for ``host``.
+        advertise: the host name told to others; empty for ``host``, or, where that is every
+            address of the machine, for the address from which it reaches the registry.
         data: directory for files of embedded engines.
         store, views, bus: engines, as URLs: ``sqlite:<path>``, ``postgresql://...`` or
             ``memory:``; an empty bus means that the service neither publishes nor subscribes.
