@@ -13,6 +13,8 @@ from headwater.processing.claims import Claims
 from headwater.processing.dead_letters import (
     DeadLetter,
     any_letter,
+    lane_of,
+    last_us,
     letter_of,
     queue_of,
     still_parked,
@@ -175,6 +177,7 @@ class Committer:
                 self.parked.clear()
         free: list[RawEvent] = []
         letters: list[DeadLetter] = []
+        ends: dict[str, int] = {}
         for event, sequence in zip(events, sequences, strict=True):
             poison = lane.poison.get(sequence)
             guilty = poison is not None and poison.event is event
@@ -182,6 +185,9 @@ class Committer:
                 free.append(event)
                 continue
             behind.add(sequence)
+            if sequence not in ends:
+                ends[sequence] = await last_us(transaction, lane_of(queue, sequence))
+            ends[sequence] = max(ends[sequence], event.time)
             letters.append(
                 letter_of(
                     event,
@@ -191,6 +197,7 @@ class Committer:
                     error=poison.error if poison is not None and guilty else None,
                     attempts=poison.attempts if poison is not None and guilty else 0,
                     handled=self._applier.wants(event.type),
+                    behind_us=ends[sequence],
                 )
             )
         return free, letters
