@@ -271,7 +271,9 @@ class Database:
                 async with self.borrowed() as connection:
                     return await work(connection)
             except StoreUnavailable as error:  # there is no connection to do it again on
-                raise lost or error from None
+                if lost is None:
+                    raise
+                raise lost from error
             except TimeoutError:
                 raise
             except (asyncpg.PostgresError, *LOST) as error:

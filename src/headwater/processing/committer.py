@@ -13,6 +13,8 @@ from headwater.processing.claims import Claims
 from headwater.processing.dead_letters import (
     DeadLetter,
     any_letter,
+    lane_of,
+    last_us,
     letter_of,
     queue_of,
     still_parked,
@@ -209,6 +211,7 @@ class Committer:
                 self.parked.clear()
         free: list[RawEvent] = []
         letters: list[DeadLetter] = []
+        ends: dict[str, int] = {}
         for event, sequence in zip(events, sequences, strict=True):
             poison = lane.poison.get(sequence)
             guilty = poison is not None and poison.event is event
@@ -216,6 +219,9 @@ class Committer:
                 free.append(event)
                 continue
             behind.add(sequence)
+            if sequence not in ends:
+                ends[sequence] = await last_us(transaction, lane_of(queue, sequence))
+            ends[sequence] = max(ends[sequence], event.time)
             letter = letter_of(
                 event,
                 source=self._source,
@@ -223,6 +229,7 @@ class Committer:
                 sequence=sequence,
                 handled=self._applier.wants(event.type),
                 replaying=event_id(event) in replayed,
+                behind_us=ends[sequence],
             )
             if poison is not None and guilty:
                 letter = waiting_again(

@@ -98,11 +98,17 @@ def letter_of(
     sequence: str,
     handled: bool = True,
     replaying: bool = False,
+    behind_us: int = 0,
 ) -> DeadLetter:
-    """Return the letter of an event that waits behind another one."""
+    """Return the letter of an event that waits behind another one.
+
+    Letters are in order of time, which a clock that was wrong may have left too late: then those
+    behind it (``behind_us``) count as recorded at that time, too.
+    """
     event = _as_bus_event(raw, source)
+    at_us = max(event.time, behind_us)
     return DeadLetter(
-        id=f"{lane_of(queue, sequence)}|{event.time:017d}|{event.position:015d}|{event.source}",
+        id=f"{lane_of(queue, sequence)}|{at_us:017d}|{event.position:015d}|{event.source}",
         queue=queue,
         lane=lane_of(queue, sequence),
         sequence=sequence,
@@ -213,6 +219,13 @@ async def first_letter(views: ViewReader | ViewTransaction, lane: str) -> DeadLe
         await views.find(DeadLetter, where={"lane": lane}, limit=1)
     ).items
     return items[0] if items else None
+
+
+async def last_us(views: ViewReader | ViewTransaction, lane: str) -> int:
+    """Return the time by which the last event of a lane is in its place; 0 without one."""
+    where = {"lane": lane, "id": Range(f"{lane}|0", f"{lane}|:")}  # its commands have no time
+    page = await views.find(DeadLetter, where=where, descending=True, limit=1)
+    return int(page.items[0].id[len(lane) + 1 :].partition("|")[0]) if page.items else 0
 
 
 async def forget_letters(

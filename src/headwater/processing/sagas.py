@@ -336,7 +336,9 @@ class SagaApplier(Applier):
             self._known.pop(key, None)
             if self._gone is not None:
                 self._gone.add(key)
-        self._due |= self._due_then
+        for index, due in self._due_then.items():
+            self._due.pop(index, None)
+            self._runs(index, due)
         for work in self._tentative:
             for row, command in work.commands:
                 self._send(row, command)
@@ -381,12 +383,11 @@ class SagaApplier(Applier):
             self.wake()
 
     def _run(self, row: SagaDeadline) -> None:
-        segment = segment_of_saga(row.saga, self.count)
-        if segment in self._owned:
-            self._runs(segment, row.due)
+        self._runs(segment_of_saga(row.saga, self.count), row.due)
 
     def _runs(self, index: int, due: float) -> None:
-        self._due[index] = min(due, self._due.get(index, math.inf))
+        if index in self._owned:
+            self._due[index] = min(due, self._due.get(index, math.inf))
 
     # claims -----------------------------------------------------------------------------------
 

@@ -282,19 +282,19 @@ class Runtime:
         self._exit.push_async_callback(self.processors.stop)
         await self.processors.start()
         assert self.views is not None
-        upkeep = Upkeep(
+        self.upkeep = Upkeep(
             self.settings,
             store=self.store,
             bus=self.bus,
             views=self.views,
             processors=self.processors.readers,
         )
-        self._upkeep = asyncio.create_task(upkeep.run(), name="upkeep")
+        self._forgetting = asyncio.create_task(self.upkeep.run(), name="upkeep")
         self._exit.push_async_callback(self._end_upkeep)
 
     async def _end_upkeep(self) -> None:
-        self._upkeep.cancel()
-        await asyncio.gather(self._upkeep, return_exceptions=True)
+        self._forgetting.cancel()
+        await asyncio.gather(self._forgetting, return_exceptions=True)
 
     async def _open_edge(self) -> None:
         settings = self.settings

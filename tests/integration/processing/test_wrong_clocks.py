@@ -15,14 +15,22 @@ from headwater.eventstore import EventStore, StoredEvent
 from headwater.messages import ConsistencyToken
 from headwater.processing import Processor, ProcessorAdmin, StoreSource
 from headwater.views import ViewStore
-from tests.integration.processing.conftest import until
-from tests.integration.processing.domain import AccountView, Deposited, Ledger, Opened, append
+from tests.integration.processing.conftest import Stores, until
+from tests.integration.processing.domain import (
+    AccountView,
+    Deposited,
+    Ledger,
+    Opened,
+    append,
+    stored,
+)
 from tests.integration.processing.worker_process import SETTINGS, open_stores
 from tests.postgres_server import POSTGRES
 
 _YEAR_S = 365 * 86_400
 _NEAR_S = 120.0
 _TURNS = 3
+_POISON = 666
 # The dead are waited for at most this long; the living renew far more often.
 _LEASE = msgspec.structs.replace(SETTINGS, lease_s=3.0)
 
@@ -145,3 +153,34 @@ async def test_leases_and_members_of_a_former_fault_hold_up_nobody(place: str) -
     await ours.stop()
     await store.close()
     await views.close()
+
+
+async def test_letters_stay_in_order_where_time_falls(stores: Stores) -> None:
+    """An event that a wrong clock has stamped, and those behind it, are retried as they came."""
+    handlers = Ledger()
+    handlers.poison = {_POISON}
+    store, source = stores.store, stores.source
+    await append(store, "a", Opened("a", "Ada"))
+    poison = stored(Deposited("a", _POISON))
+    late = time.time_ns() // 1000 + _YEAR_S * 1_000_000
+    event = StoredEvent(
+        2, "a", 2, poison.type, poison.type_version, late, (), poison.data, poison.metadata
+    )
+    await store.import_events([event], epoch=store.epoch)
+    processor = Processor(
+        handlers, source=source, views=stores.views, owner="me", settings=SETTINGS
+    )
+    await stores.start(processor)
+    admin = ProcessorAdmin(handlers, source=source, views=stores.views, settings=SETTINGS)
+    for amount in (1, 2, 3):
+        await append(store, "a", Deposited("a", amount))
+        await stores.caught_up(processor)
+    parked = [letter.event async for letter in admin.letters("a")]
+    assert [event.position for event in parked if event] == [2, 3, 4, 5]
+    assert parked[1] is not None
+    assert parked[1].time < late
+    handlers.poison = set()
+    assert (await admin.retry("a")).handled == 4
+    account = await stores.views.get(AccountView, "a")
+    assert account is not None
+    assert account.balance == _POISON + 6
