@@ -6,6 +6,7 @@ import pytest
 
 from headwater.errors import ConfigurationError, DeclarationError
 from headwater.eventbus import BusEvent
+from headwater.eventbus.memory import MemoryEventBus
 from headwater.eventstore import NewEvent, StreamWrite
 from headwater.eventstore.memory import MemoryEventStore
 from headwater.eventstore.sharded import ShardedEventStore
@@ -116,6 +117,8 @@ async def test_now_is_when_it_was_first_started(stores: Stores, on_bus: bool) ->
     first = processor(stores, mailer_that_begins("now"), source)
     await first.start()  # it ends before anything was handled
     await first.stop()
+    if isinstance(stores.bus, MemoryEventBus):  # the others know what they have published
+        stores.bus._published.clear()  # as a bus may, by its contract
     await stores.bus.publish([delivered(6, "f")])  # the relay does so after a crash
     for n, name in enumerate("ghijkl", 7):
         await append(stores.store, name, Noted(name))
