@@ -105,7 +105,7 @@ class ProjectionApplier(Applier):
 
     async def outside(self, event: RawEvent, *, replaying: bool = False) -> None:
         """See `Applier.outside`: free-form handlers that do not take the transaction."""
-        for item in self.items(event, replaying=replaying):
+        for item in self.items(event, replaying):
             if item.plan.outside:
                 await self.run_free(item, item.plan.outside, {})
 
@@ -154,15 +154,18 @@ class ProjectionApplier(Applier):
         """
         batch = _Batch(self, transaction)
         told = self.tells_replays and replayed != ()
+        replaying = False
         for raw in events:
-            for item in self.items(raw, replaying=told and event_id(raw) in replayed):
+            if told:
+                replaying = event_id(raw) in replayed
+            for item in self.items(raw, replaying):
                 batch.add(item)
                 if item.plan.free:
                     await batch.run()
                     await batch.run_free(item)
         await batch.run()
 
-    def items(self, raw: RawEvent, *, replaying: bool = False) -> Sequence[_Item]:
+    def items(self, raw: RawEvent, replaying: bool = False) -> Sequence[_Item]:
         """Return what a stored event is, or has become: those events that are handled.
 
         Raises:

@@ -6,6 +6,7 @@ import pytest
 
 from headwater.errors import ConfigurationError, DeclarationError
 from headwater.eventbus import BusEvent
+from headwater.eventbus.memory import MemoryEventBus
 from headwater.eventstore import NewEvent, StreamWrite
 from headwater.eventstore.memory import MemoryEventStore
 from headwater.eventstore.sharded import ShardedEventStore
@@ -116,10 +117,12 @@ async def test_now_is_when_it_was_first_started(stores: Stores, on_bus: bool) ->
     first = processor(stores, mailer_that_begins("now"), source)
     await first.start()  # it ends before anything was handled
     await first.stop()
+    if isinstance(stores.bus, MemoryEventBus):  # the others know what they have published
+        stores.bus._published.clear()  # as a bus may, by its contract
+    await stores.bus.publish([delivered(6, "f")])  # the relay does so after a crash
     for n, name in enumerate("ghijkl", 7):
         await append(stores.store, name, Noted(name))
         await bus_of(stores, name, begin=n)
-    await stores.bus.publish([delivered(6, "f")])  # the relay does so after a crash
     handlers = mailer_that_begins("now")
     await stores.start(processor(stores, handlers, source))
     await until(lambda: sorted(handlers.mailed) == list("ghijkl"))
@@ -228,18 +231,20 @@ async def test_sagas_that_would_have_begun_before(stores: Stores) -> None:
 
 async def test_what_is_a_replay(stores: Stores) -> None:
     """History is a replay, and what is handled once more after a reset; the rest is not."""
-    await append(stores.store, "a", Noted("one"), Noted("two"))
+    old = [f"n{n}" for n in range(50)]  # some pages
+    await append(stores.store, "a", *map(Noted, old))
     handlers = mailer_that_begins("beginning")
     one = await stores.start(processor(stores, handlers))
-    await append(stores.store, "a", Noted("three"))
+    await append(stores.store, "a", Noted("new"))
     await stores.caught_up(one)
-    assert handlers.mailed == ["one again", "two again", "three"]
+    assert handlers.mailed == [*[f"{name} again" for name in old], "new"]
     handlers.mailed.clear()
     admin = ProcessorAdmin(handlers, source=stores.source, views=stores.views)
     await admin.reset(position=1)
-    await until(lambda: handlers.mailed == ["two again", "three again"])
-    await append(stores.store, "a", Noted("four"))
-    await until(lambda: handlers.mailed[2:] == ["four"])
+    again = [f"{name} again" for name in [*old[1:], "new"]]
+    await until(lambda: handlers.mailed == again)
+    await append(stores.store, "a", Noted("newer"))
+    await until(lambda: handlers.mailed[len(again) :] == ["newer"])
 
 
 @pytest.mark.parametrize("count", [1, 3])
