@@ -86,6 +86,10 @@ def check_declaration(cls: type[EventHandlers]) -> None:
         raise DeclarationError(
             subject=cls.__name__, reason=f'source must be "store" or "bus", got {cls.source!r}'
         )
+    if not isinstance(cls.version, str):
+        raise DeclarationError(
+            subject=cls.__name__, reason=f"version must be text, got {cls.version!r}"
+        )
     table = handler_table(cls)
     if table.views and not cls.keeps_views:
         raise DeclarationError(
