@@ -96,6 +96,10 @@ def check_declaration(cls: type[EventHandlers]) -> None:
     if cls.keeps_views and cls.start:
         reason = "a projection always begins at the beginning: leave start out"
         raise DeclarationError(subject=cls.__name__, reason=reason)
+    if not isinstance(cls.version, str):
+        raise DeclarationError(
+            subject=cls.__name__, reason=f"version must be text, got {cls.version!r}"
+        )
     table = handler_table(cls)
     if table.views and not cls.keeps_views:
         raise DeclarationError(

@@ -179,7 +179,7 @@ class Processors:
         service, idle_s = self._service, self._settings.views_unused_s
         known = {one.name for one in (*service.projections, *service.handlers)}
         while True:
-            await asyncio.sleep(idle_s / 5)
+            await asyncio.sleep(max(1.0, idle_s / 5))
             with contextlib.suppress(HeadwaterError):  # then next time
                 found = await self._views.generations()
                 for name in {g.processor for g in found if g.code} - known:

@@ -113,6 +113,10 @@ class Catalog:
         found = self.generations.get((shape.processor, shape.generation))
         return found is not None and found.complete
 
+    def _was(self, shape: Shape, names: set[str]) -> bool:
+        """Whether an earlier release has made a table for a processor with views of these names."""
+        return not shape.processor and shape.name in names
+
     def _shape(self, name: str, generation: int) -> Shape | None:
         return self.shapes.get(_key(name, generation))
 
@@ -229,7 +233,8 @@ class Catalog:
         drop = [s for s in self.shapes.values() if s.processor == processor]
         drop = [s for s in drop if s.generation in older]
         for name in shapes:
-            drop += self._unowned(name, before=generation)
+            unowned = self._unowned(name, before=generation)
+            drop += [s for s in unowned if s.generation not in others]
         done = msgspec.structs.replace(known, complete=True, used=now)
         return Changes(own=own, drop=drop, ended=sorted(older), put=[done])
 
@@ -262,9 +267,10 @@ class Catalog:
 
     def drop_for_good(self, processor: str, generation: int) -> Changes:
         """Return what removes a generation so that nobody gets its number again."""
-        shapes = [s for s in self.shapes.values() if s.processor == processor]
+        names = {s.name for s in self.shapes.values() if s.processor == processor}
+        mine = [s for s in self.shapes.values() if s.generation == generation]
         return Changes(
-            drop=[s for s in shapes if s.generation == generation],
+            drop=[s for s in mine if s.processor == processor or self._was(s, names)],
             ended=[generation],
             last=max(self.last.get(processor, 0), generation),
         )

@@ -17,6 +17,7 @@ from headwater.processing import (
     event_handler,
     rebuild,
 )
+from headwater.processing.generations import OwnViews
 from headwater.processing.projector import applier_of
 from headwater.views import Index, Key, View
 from tests.integration.processing.conftest import QUICK, Stores, until
@@ -248,6 +249,23 @@ async def test_a_new_version_is_filled_from_outside_first(stores: Stores) -> Non
     new = await started(stores, New, "new")
     assert new[1].claims.generation == 2
     await check(stores, New, *new)
+
+
+async def test_who_only_reads(stores: Stores) -> None:
+    """A reader finds the generation of its own code, be it the newest or not, or replaced."""
+    _, (_, _, new) = await both(stores, Old, New)
+    options = {"source": stores.source, "views": stores.views, "settings": brief(stores)}
+    readers = {program: OwnViews(stores.views) for program in (Old, New)}
+    for program, own in readers.items():
+        own.add(applier_of(program.Accounts, source=stores.source, views=stores.views))
+    await stores.caught_up(new)
+    for number in (1, 3):
+        for program, own in readers.items():
+            assert len((await own.find(program.Account)).items) == 3
+        assert {r._known["Account"] for r in readers.values()} == {number, number + 1}
+        for program in readers:
+            await rebuild(program.Accounts, owner="r", **options)
+    assert await readers[New].count(New.Account, where={"holder": "Ada"}) == 3
 
 
 async def test_letters_belong_to_a_version(stores: Stores) -> None:
