@@ -21,7 +21,7 @@ def bytes_of(text: str) -> int:
 
 def is_too_long(text: str, *, bytes_max: int = BYTES_MAX) -> bool:
     """Whether a text does not fit into an index."""
-    return len(text) > SURELY and bytes_of(text) > bytes_max
+    return len(text) > bytes_max // 4 and bytes_of(text) > bytes_max
 
 
 def check_length(texts: Iterable[str], *, what: str) -> None:
