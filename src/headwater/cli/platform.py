@@ -17,8 +17,9 @@ from headwater.cli.run import given_settings
 from headwater.cli.supervised import report, supervised
 from headwater.config import SettingsStore
 from headwater.discovery import DiscoveryClient, DiscoveryServer, RegistryStore
-from headwater.errors import ConfigurationError
+from headwater.errors import ConfigurationError, StartupError
 from headwater.gateway import Gateway, GatewaySettings
+from headwater.gateway.memory import remembers
 
 _log = structlog.get_logger("headwater.cli")
 _LOOK_S = 0.05
@@ -83,9 +84,7 @@ async def _discovery(flags: Mapping[str, Any]) -> None:
     settings, _ = _settings(DiscoverySettings, flags)
     configure_logs(settings.log_level, settings.log_format)
     store = await _registry_store(settings.database) if settings.database else None
-    server = DiscoveryServer(
-        settings.host, settings.port, store=store, settle_s=settings.settle_s
-    )
+    server = DiscoveryServer(settings.host, settings.port, store=store, settle_s=settings.settle_s)
     async with _until_told() as stop, server:
         report(url=server.url)
         await stop.wait()
@@ -143,7 +142,7 @@ async def _gateway(flags: Mapping[str, Any]) -> None:
     client = DiscoveryClient(urls)
     async with _until_told() as stop:
         try:
-            await client.start()
+            await _reach(client, settings)
             async with Gateway(settings, client) as gateway:
                 told = asyncio.create_task(_tell(gateway, client))
                 try:
@@ -153,6 +152,20 @@ async def _gateway(flags: Mapping[str, Any]) -> None:
         finally:
             await client.close()
     _log.info("gateway has stopped")
+
+
+async def _reach(client: DiscoveryClient, settings: GatewaySettings) -> None:
+    """Wait for a registry; a gateway that remembers what it served does not depend on one.
+
+    Raises:
+        StartupError: no registry answers, and there is nothing to serve.
+    """
+    try:
+        await client.start()
+    except StartupError as error:
+        if not remembers(settings.data):
+            raise
+        _log.warning("the gateway serves what it remembers", reason=str(error))
 
 
 async def _tell(gateway: Gateway, client: DiscoveryClient) -> None:
