@@ -74,10 +74,22 @@ async def test_both_restart(settings, upstream, http):
         assert await asked(http, f"{gateway.url}/new") == "two"
 
 
+class Settling(LocalDiscovery):
+    """A registry of which the test says for how long it is settling."""
+
+    left_s = 0.2
+
+    def standing(self) -> Standing:
+        return Standing(settling_s=self.left_s)
+
+
 async def test_settling_ends_by_itself(settings, upstream, http):
-    """When everyone has had the time to register, what is unknown is not found."""
-    one = await upstream("one")
-    async with registry_and_gateway(settings, 0.5, one.instance(lease_s=LONG_S)) as (_, gateway):
+    """When everyone has had the time to register, what is unknown is not found: nobody registers."""
+    registry, one = Settling(), await upstream("one")
+    await registry.register(one.instance())
+    async with Gateway(settings, registry) as gateway:
+        assert isinstance(await asked(http, f"{gateway.url}/nowhere"), NotKnownYet)
+        registry.left_s = 0.0
 
         async def not_found() -> bool:
             return isinstance(await asked(http, f"{gateway.url}/nowhere"), RouteNotFound)
