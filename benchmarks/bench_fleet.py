@@ -74,8 +74,12 @@ async def fleet() -> Measured:
         with tempfile.TemporaryDirectory() as data:
             async with _gateway(server.url, data) as (process, port, envoy):
                 start_s = time.perf_counter() - began
+                before = _cpu_ms(process), _cpu_ms(envoy)
                 times = await _changes(server, {"a": a, "b": b}, port)
                 more = milliseconds("", times) | {
+                    # Of each change; unlike the time it does not depend on the neighbours.
+                    "gateway_cpu_ms": (_cpu_ms(process) - before[0]) / CHANGES,
+                    "envoy_cpu_ms": (_cpu_ms(envoy) - before[1]) / CHANGES,
                     "start_s": start_s,
                     "envoy_mb": _resident_mb(envoy),
                     "gateway_mb": _resident_mb(process),
@@ -115,6 +119,11 @@ async def _request_ms(port: int) -> float:
             await _answer(session)
             times.append(time.perf_counter() - started)
     return sorted(times)[len(times) // 2] * 1000
+
+
+def _cpu_ms(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
 
 
 def _resident_mb(pid: int) -> float:

@@ -17,8 +17,9 @@ from headwater.cli.run import given_settings
 from headwater.cli.supervised import report, supervised
 from headwater.config import SettingsStore
 from headwater.discovery import DiscoveryClient, DiscoveryServer, RegistryStore
-from headwater.errors import ConfigurationError
+from headwater.errors import ConfigurationError, StartupError
 from headwater.gateway import Gateway, GatewaySettings
+from headwater.gateway.memory import remembers
 from headwater.service.signals import stop_on_signals
 
 _log = structlog.get_logger("headwater.cli")
@@ -150,7 +151,7 @@ async def _gateway(flags: Mapping[str, Any]) -> None:
     _warn([*shortages([settings.data]), *spare_watchers()])
     async with _until_told() as stop:
         try:
-            await client.start()
+            await _reach(client, settings)
             async with Gateway(settings, client) as gateway:
                 told = asyncio.create_task(_tell(gateway, client))
                 try:
@@ -160,6 +161,20 @@ async def _gateway(flags: Mapping[str, Any]) -> None:
         finally:
             await client.close()
     _log.info("gateway has stopped")
+
+
+async def _reach(client: DiscoveryClient, settings: GatewaySettings) -> None:
+    """Wait for a registry; a gateway that remembers what it served does not depend on one.
+
+    Raises:
+        StartupError: no registry answers, and there is nothing to serve.
+    """
+    try:
+        await client.start()
+    except StartupError as error:
+        if not remembers(settings.data):
+            raise
+        _log.warning("the gateway serves what it remembers", reason=str(error))
 
 
 async def _tell(gateway: Gateway, client: DiscoveryClient) -> None:

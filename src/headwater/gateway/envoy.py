@@ -9,6 +9,7 @@ import msgspec
 
 from headwater.gateway.envoy_listener import listener
 from headwater.gateway.envoy_routes import CONTROL, ROUTES, STATUS, duration
+from headwater.gateway.memory import STATE
 from headwater.gateway.model import Cluster, Endpoint, GatewaySettings
 
 _TYPE = "type.googleapis.com/envoy."
@@ -49,7 +50,7 @@ class Layout(msgspec.Struct, frozen=True):
     @property
     def state(self) -> Path:
         """What the gateway remembers of services and routes."""
-        return self.data / "state.json"
+        return self.data / STATE
 
 
 def bootstrap(settings: GatewaySettings, *, host: str, port: int, sockets: Path) -> bytes:

@@ -16,6 +16,9 @@ _log = structlog.get_logger("headwater.gateway")
 _Key = tuple[str, str]
 
 
+STATE = "state.json"
+
+
 class State(msgspec.Struct):
     """What is on disk: the last instances of each service and role, and who owns which route."""
 
@@ -35,6 +38,11 @@ def load(path: Path) -> State:
     except (OSError, msgspec.MsgspecError) as error:
         _log.warning("what was remembered cannot be read", path=str(path), reason=str(error))
     return State()
+
+
+def remembers(data: Path) -> bool:
+    """Whether the gateway of a data directory knows anything to serve."""
+    return bool(load(data / STATE).instances)
 
 
 class Memory:

@@ -3,10 +3,13 @@
 import contextlib
 
 import msgspec
+import pytest
 
 from headwater.discovery import DiscoveryClient, DiscoveryServer, LocalDiscovery, Standing
-from headwater.errors import NoInstance, NotKnownYet, RouteNotFound, from_problem
+from headwater.errors import NoInstance, NotKnownYet, RouteNotFound, StartupError, from_problem
 from headwater.gateway import Gateway
+from headwater.gateway.memory import remembers
+from tests.ports import HeldPort
 
 from .conftest import routed, until
 
@@ -71,10 +74,22 @@ async def test_both_restart(settings, upstream, http):
         assert await asked(http, f"{gateway.url}/new") == "two"
 
 
+class Settling(LocalDiscovery):
+    """A registry of which the test says for how long it is settling."""
+
+    left_s = 0.2
+
+    def standing(self) -> Standing:
+        return Standing(settling_s=self.left_s)
+
+
 async def test_settling_ends_by_itself(settings, upstream, http):
-    """When everyone has had the time to register, what is unknown is not found."""
-    one = await upstream("one")
-    async with registry_and_gateway(settings, 0.5, one.instance(lease_s=LONG_S)) as (_, gateway):
+    """When everyone has had the time to register, what is unknown is not found: nobody registers."""
+    registry, one = Settling(), await upstream("one")
+    await registry.register(one.instance())
+    async with Gateway(settings, registry) as gateway:
+        assert isinstance(await asked(http, f"{gateway.url}/nowhere"), NotKnownYet)
+        registry.left_s = 0.0
 
         async def not_found() -> bool:
             return isinstance(await asked(http, f"{gateway.url}/nowhere"), RouteNotFound)
@@ -117,6 +132,23 @@ async def test_damaged_memory_is_no_obstacle(settings, registry, upstream, http)
     (settings.data / "state.json").write_text("{")
     async with Gateway(settings, registry) as gateway:
         assert await asked(http, f"{gateway.url}/accounts/7") == "one"
+
+
+async def test_a_start_without_any_registry(settings, upstream, http):
+    """While no registry answers, a restarted gateway serves what it remembers."""
+    one = await upstream("one")
+    assert not remembers(settings.data)
+    async with registry_and_gateway(settings, 0.0, one.instance(lease_s=LONG_S)) as (_, gateway):
+        await routed(gateway, accounts=1)
+    assert remembers(settings.data)
+    with HeldPort() as port:
+        client = DiscoveryClient(f"http://127.0.0.1:{port}", start_timeout_s=0.1)
+        with pytest.raises(StartupError):
+            await client.start()
+        async with Gateway(settings, client) as gateway:
+            assert await asked(http, f"{gateway.url}/accounts/7") == "one"
+            assert isinstance(await asked(http, f"{gateway.url}/nowhere"), NotKnownYet)
+        await client.close()
 
 
 class Lost(LocalDiscovery):

@@ -200,6 +200,20 @@ def test_epochs_differ() -> None:
         ({"port": 0}, "port is 0, expected a number from 1 to 65535"),
         ({"port": 70000}, "port is 70000"),
         ({"weight": 0}, "weight is 0"),
+        ({"host": "0.0.0.0"}, "not where it listens: set `advertise`"),
+        ({"host": "::"}, "not where it listens: set `advertise`"),
+        ({"host": "fe80::1%eth0"}, "means the same on every other"),
+        ({"host": "224.0.0.1"}, "means the same on every other"),
+        ({"host": "a..b"}, "a host name, of parts with 1 to 63"),
+        ({"host": "x" * 64}, "a host name, of parts with 1 to 63"),
+        ({"host": "ü" * 80}, "a host name, of parts with 1 to 63"),
+        ({"host": "-a.example"}, "a host name, of parts with 1 to 63"),
+        ({"host": ".".join(["a" * 60] * 5)}, "a host name, of parts with 1 to 63"),
+        ({"port": 65536}, "port is 65536"),
+        ({"weight": 1_000_001}, "weight is 1000001"),
+        ({"zone": "z" * 1001}, "at most 1000 characters"),
+        ({"routes": (RouteInfo("GET", "/" + "x" * 2000),)}, "of at most 2000 characters"),
+        ({"routes": (RouteInfo("GET", "/" + "я" * 400),)}, "of at most 2000 characters"),
         ({"lease_s": 0.0}, "lease_s is 0.0"),
         ({"lease_s": float("inf")}, "lease_s is inf"),
         ({"lease_s": float("nan")}, "lease_s is nan"),
@@ -214,6 +228,33 @@ def test_nonsense_is_refused(registry: Registry, fields: dict[str, Any], words: 
         registry.register(instance(**({"id": "accounts-1"} | fields)))
     assert words in str(caught.value)
     assert registry.services() == {}
+
+
+@pytest.mark.parametrize(
+    ("host", "listed"),
+    [
+        ("LOCALHOST.", "localhost"),
+        ("0:0:0:0:0:0:0:1", "::1"),
+        ("10.0.0.1", "10.0.0.1"),
+        ("my_host-1.example", "my_host-1.example"),
+        ("zürich.example", "zürich.example"),
+    ],
+)
+def test_a_host_has_one_spelling(registry: Registry, host: str, listed: str) -> None:
+    """A host is listed in one way, so that equal addresses are known to be equal."""
+    assert registry.register(instance(host=host)).host == listed
+    registry.register(instance("other", host=listed, port=instance().port))
+    assert [i.id for i in registry.all()] == ["other"]
+
+
+def test_settling_is_a_matter_of_time(registry: Registry, clock: Clock) -> None:
+    """A registry that began without memory is settling for a while, by its own clock."""
+    assert registry.settling_s == 0
+    registry.expect(5.0)
+    pass_time(registry, clock, 2)
+    assert registry.settling_s == 3
+    pass_time(registry, clock, 4)
+    assert registry.settling_s == 0
 
 
 class RegistryMachine(RuleBasedStateMachine):
