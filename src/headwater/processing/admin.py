@@ -126,7 +126,7 @@ class ProcessorAdmin:
         self._views = views
         self._owner = owner or f"admin-{socket.gethostname()}-{os.getpid()}"
         self._settings = settings
-        self._applier.clock = self._clock = StoreClock(views)
+        self._clock = StoreClock(views)
         self.name = self._applier.name
 
     async def status(self) -> ProcessorStatus:
@@ -361,6 +361,7 @@ class ProcessorAdmin:
                 return Retried(handled)
             try:
                 await self._clock.look()
+                self._applier.clock = self._clock
                 if letter.event is not None:
                     await self._applier.outside(letter.event, replaying=letter.replaying)
                 async with self._views.transaction(

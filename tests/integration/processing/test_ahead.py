@@ -132,6 +132,8 @@ async def test_handlers_with_effects_stop(stores: Stores) -> None:
     heard: list[int] = []
 
     class Mailer(EventHandlers):
+        start = "beginning"
+
         @event_handler
         async def deposited(self, event: Deposited) -> None:
             heard.append(event.amount)
@@ -163,6 +165,8 @@ async def test_a_log_that_comes_back(stores: Stores) -> None:
     heard: list[int] = []
 
     class Mailer(EventHandlers):
+        start = "beginning"
+
         @event_handler
         async def deposited(self, event: Deposited) -> None:
             heard.append(event.amount)
@@ -198,7 +202,7 @@ async def test_a_relay_ahead_of_its_log(stores: Stores) -> None:
         older = await cut(stores.store, 5)
         await append(older, "a", *[Deposited("a", 100)] * (grown or 1))
         relay = await relayed(older, 0)
-        await until(lambda: "bring back the log" in relay._failure)  # noqa: B023  # awaited here
+        await until(lambda: "bring back the log" in relay.failure)  # noqa: B023  # awaited here
         assert (await bus.end())[0] == 10
         await relay.stop()
 

@@ -343,6 +343,7 @@ async def test_handlers_with_effects_are_not_begun_anew(stores: Stores) -> None:
     def mailer(word: str) -> type[EventHandlers]:
         class Mailer(EventHandlers):
             name = "mailer"
+            start = "beginning"
 
             @event_handler
             async def opened(self, event: Opened) -> None:

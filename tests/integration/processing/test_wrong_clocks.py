@@ -137,12 +137,13 @@ async def test_beside_one_whose_clock_is_wrong(place: str, shift_s: float) -> No
 async def test_leases_and_members_of_a_former_fault_hold_up_nobody(place: str) -> None:
     """What a wrong clock has left in the store, a year ahead, keeps nobody from the work."""
     store, views = await open_stores(place)
-    await views.open_segments(
-        "ledger", count=2, token=StoreSource(store, "x").start().text, generation=1
-    )
+    source, held = StoreSource(store, "ledger"), Held(views)
+    former = Processor(Ledger, source=source, views=views, owner="former", settings=_LEASE)
+    former.applier.segments = 2
+    await former.start()
+    await former.stop()
     for segment in await views.segments("ledger"):
         assert await views.claim(segment, owner="dead", lease_s=_YEAR_S)
-    source, held = StoreSource(store, "ledger"), Held(views)
     ours = Processor(Ledger, source=source, views=views, owner="right", settings=_LEASE)
     await ours.start()
 
