@@ -192,6 +192,8 @@ class Retries:
             if await transaction.load(DeadLetter, [letter.id]):
                 await transaction.save([letter])
         self._wait_for(letter, tries=tries)
+        if letter.outage:
+            self._is_away(letter, tries)
 
     def _wait_for(self, letter: DeadLetter, *, tries: int = 1) -> None:
         """Note a letter that was stored."""
@@ -218,6 +220,12 @@ class Retries:
     def _segment_of(self, letter: DeadLetter) -> int:
         assert letter.event is not None
         return self._applier.segment_of(letter.event, letter.sequence, self._applier.count)
+
+    def _is_away(self, letter: DeadLetter, tries: int) -> None:
+        """Something is still away: others that wait for the same need not find it out, too."""
+        for other in self.waiting.values():
+            if other.outage and other.error == letter.error:
+                other.due, other.tries = max(other.due, letter.due), max(other.tries, tries)
 
     def _is_back(self, error: str) -> None:
         """What was away works again: others that wait for the same need not wait any longer."""

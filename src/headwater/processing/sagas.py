@@ -17,7 +17,7 @@ from headwater.processing.dead_letters import DeadLetter
 from headwater.processing.declarations import kebab
 from headwater.processing.entries import Entry, chosen, entries_of
 from headwater.processing.failures import is_of_callee
-from headwater.processing.saga_commands import decode_command, letter_of_saga
+from headwater.processing.saga_commands import decode_command, letter_of_saga, outbox_of
 from headwater.processing.saga_sender import Outcome, Outgoing, Sender
 from headwater.processing.saga_shares import divided, saga_of, share_of
 from headwater.processing.saga_steps import SagaWork, refusal_step
@@ -472,20 +472,7 @@ class SagaApplier(Applier):
 
     async def outbox(self, views: ViewStore, count: int) -> Outbox:
         """See `Applier.outbox`."""
-        found, since, reason = 0, 0.0, ""
-        for index in range(count):
-            where = {"queue": saga_queue(self.name, index, count)}
-            cursor = ""
-            while True:
-                page = await views.find(PendingCommand, where=where, limit=_PAGE, cursor=cursor)
-                found += len(page.items)
-                for row in page.items:
-                    if row.since and (not since or row.since < since):
-                        since, reason = row.since, row.error
-                cursor = page.next
-                if not cursor:
-                    break
-        return Outbox(found, since, reason)
+        return await outbox_of(views, self.name, count)
 
     def status(self) -> SagaStatus:
         """Return what is being sent."""

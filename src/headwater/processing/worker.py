@@ -23,6 +23,7 @@ from headwater.processing.trouble import Trouble
 from headwater.views import Segment, ViewStore
 
 _RETRIES_MAX = 50  # between two pages
+_RETRIES_S = 0.2  # no further one is begun after that
 _SKIPPED_EVENTS_MAX = 64  # what is read twice to find out whether there is something to do
 
 
@@ -408,8 +409,10 @@ class Worker:
 
     async def _retry(self) -> bool:
         """Try again what is due; return whether there was something."""
+        ends = time.monotonic() + _RETRIES_S
         for n in range(_RETRIES_MAX):
-            one = None if self.stopping else self.retries.due()
+            over = self.stopping or time.monotonic() > ends
+            one = None if over else self.retries.due()
             lanes = [lane for lane in self.lanes if one and one.segment in lane.segments]
             if one is None or not lanes:
                 return n > 0

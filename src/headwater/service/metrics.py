@@ -63,6 +63,22 @@ class Metrics:
             ("service", "instance"),
             registry=self.registry,
         ).labels(**labels)
+        self._count_processors()
+        self._snapshots_left_out = Counter(
+            "headwater_snapshots_left_out_total",
+            "Snapshots that were due and could not be taken, saved or read.",
+            ("service", "instance", "aggregate"),
+            registry=self.registry,
+        )
+        self._clock_ahead = Gauge(
+            "headwater_clock_ahead_seconds",
+            "How far the machine's clock is ahead of a store's, which counts.",
+            ("service", "instance", "store"),
+            registry=self.registry,
+        )
+        self._labels = labels
+
+    def _count_processors(self) -> None:
         of_processor = ("service", "instance", "processor")
         self._gauges = {
             field: Gauge(f"headwater_processor_{name}", of, of_processor, registry=self.registry)
@@ -81,19 +97,6 @@ class Metrics:
             registry=self.registry,
         )
         self._told: dict[str, Figures] = {}  # by processor: what was counted already
-        self._clock_ahead = Gauge(
-            "headwater_clock_ahead_seconds",
-            "How far the machine's clock is ahead of a store's, which counts.",
-            ("service", "instance", "store"),
-            registry=self.registry,
-        )
-        self._snapshots_left_out = Counter(
-            "headwater_snapshots_left_out_total",
-            "Snapshots that were due and could not be taken, saved or read.",
-            ("service", "instance", "aggregate"),
-            registry=self.registry,
-        )
-        self._labels = labels
 
     def route(self, method: str, route: str) -> Callable[[int, float], None]:
         """Return a function that notes an answer: its status, and when the request began."""

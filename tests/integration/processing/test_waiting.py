@@ -212,6 +212,22 @@ async def test_outages_of_others_cost_no_attempt(stores: Stores, error: Exceptio
     await until(lambda: desk.amounts("a") == [1])
 
 
+async def test_one_finds_out_for_all_whether_something_is_back(stores: Stores) -> None:
+    """Of all that wait for the same, one is tried at a time; when it gets through, all are."""
+    desk, names = Desk(stores, Inside()), [f"s{n}" for n in range(20)]
+    desk.handlers.faults = {name: NoInstance(service="x") for name in names}
+    processor = await desk.start(QUICK)
+    for name in names:
+        await append(stores.store, name, Deposited(name, 1))
+    await until(lambda: len(set(desk.handlers.tried)) == 20)
+    tried = len(desk.handlers.tried)
+    await until(lambda: len(desk.handlers.tried) > tried + 5)
+    dues = {one.due for one in (await processor.status()).waiting}
+    assert len(dues) <= 2
+    desk.handlers.faults.clear()
+    await until(lambda: all(desk.amounts(name) == [1] for name in names))
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -418,7 +434,7 @@ async def test_waiting_on_a_bus(desk: Desk) -> None:
     desk.handlers.faults.clear()
     await desk.start(owner="b", views=await desk.stores.another())
     await until(lambda: desk.amounts("a") == [1, 2])
-    assert [desk.amounts(name) for name in "bcdefgh"] == [[1]] * 7
+    await until(lambda: [desk.amounts(name) for name in "bcdefgh"] == [[1]] * 7)
 
     async def gone() -> bool:
         return not await desk.letters()
