@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from headwater.processing.declarations import MARK, EventHandlers
 from headwater.processing.inspection import handler_table
 
 _DIGEST_BYTES = 6
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _INSTALLED = {"site-packages", "dist-packages"}
 
 
@@ -60,7 +62,7 @@ class _Sources:
     def __init__(self, module: str) -> None:
         self._root = module.partition(".")[0]
         self._texts: set[str] = set()
-        self._seen: set[tuple[str, str, int]] = set()
+        self._seen: set[tuple[str, int, int]] = set()
 
     def digest(self) -> str:
         """Return what all of it comes to."""
@@ -76,7 +78,8 @@ class _Sources:
             if self._is_ours(base.__module__):
                 node = _node_of_class(base)
                 if node is None:
-                    self._texts.add(f"{base.__qualname__}{getattr(base, '__annotations__', {})}")
+                    text = f"{base.__qualname__}{getattr(base, '__annotations__', {})}"
+                    self._texts.add(_ADDRESS.sub("", text))
                 else:
                     self._add(node, base.__module__, cls)
 
@@ -97,7 +100,7 @@ class _Sources:
     def _add(
         self, node: ast.AST, module: str, cls: type | None, outer: dict[str, Any] | None = None
     ) -> None:
-        key = (module, type(node).__name__, getattr(node, "lineno", 0))
+        key = (module, getattr(node, "lineno", 0), getattr(node, "col_offset", 0))
         if key in self._seen:
             return
         self._seen.add(key)
@@ -316,5 +319,12 @@ def _is_docstring(node: Any) -> bool:
 
 
 def _constants(code: Any) -> str:
-    kept = [_constants(c) if hasattr(c, "co_code") else repr(c) for c in code.co_consts]
-    return f"{code.co_names} {kept}"
+    return f"{code.co_names} {[_constant(one) for one in code.co_consts]}"
+
+
+def _constant(value: Any) -> str:
+    if hasattr(value, "co_code"):
+        return f"{value.co_code.hex()} {_constants(value)}"
+    if isinstance(value, frozenset):  # else it would be in another order in each process
+        return str(sorted(map(repr, value)))
+    return repr(value)

@@ -471,6 +471,8 @@ class Processor:
         if anew:
             await self._swap.freeze(active, await self._line.following(working))
             self.wake()
+        else:
+            self._filled.set()  # there is nothing to wait for: the others of the program go on
         return True
 
     @property

@@ -23,6 +23,7 @@ from headwater.processing import (
     StoreSource,
     relays_of,
 )
+from headwater.processing.dead_letters import forget_dropped
 from headwater.processing.generations import OwnViews
 from headwater.service.metrics import Figures
 from headwater.service.service import Service
@@ -183,8 +184,8 @@ class Processors:
             with contextlib.suppress(HeadwaterError):  # then next time
                 found = await self._views.generations()
                 for name in {g.processor for g in found if g.code} - known:
-                    if await self._views.drop_unused(name, code="", idle_s=idle_s):
-                        _log.info("views of a projection that is gone were dropped", name=name)
+                    dropped = await self._views.drop_unused(name, code="", idle_s=idle_s)
+                    await forget_dropped(self._views, name, dropped)
 
     async def stop(self) -> None:
         """Finish the batches at hand and give the claims back."""

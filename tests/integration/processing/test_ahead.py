@@ -148,6 +148,7 @@ async def test_handlers_with_effects_stop(stores: Stores) -> None:
     await append(older, "a", Deposited("a", 100))
     assert "headwater processors replay" in (await running.status()).failure
     assert not running.claims.held
+    assert running.is_filled  # it holds up nobody else
     with pytest.raises(AheadOfLog, match="position 11, and the log ends at 5"):
         await running.wait_for(stores.at(6), timeout_s=10)
     options = {"source": StoreSource(older, "ledger"), "views": stores.views}

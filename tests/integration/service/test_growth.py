@@ -109,7 +109,7 @@ async def test_a_clock_that_is_off(postgres_url: str, monkeypatch: pytest.Monkey
         async with aiohttp.ClientSession(runtime.url) as http:
             async with http.get("/health/ready") as answer:
                 assert answer.status == 200
-                warnings = (await answer.json())["warnings"]
+                warnings = (await answer.json())["concerns"]
             async with http.get("/metrics") as answer:
                 metrics = await answer.text()
         assert any("ahead of the store's" in text for text in warnings.values())
