@@ -65,7 +65,7 @@ def test_services_lists_who_is_registered(played):
 def test_services_without_discovery_is_one_clear_error(tmp_path):
     """A registry that does not answer is named with its address."""
     url = "http://127.0.0.1:1"
-    assert url in one_line_error(headwater("services", "--discovery", url, cwd=tmp_path), code=2)
+    assert url in one_line_error(headwater("services", "--discovery", url, cwd=tmp_path), code=75)
 
 
 def test_events_are_shown_in_order_newest_last(played):
@@ -337,6 +337,6 @@ def test_an_unreadable_store_is_one_clear_error(tmp_path):
     """A file that is no database is named, and stays as it is."""
     file = tmp_path / "events.db"
     file.write_bytes(b"no database at all " * 500)
-    error = one_line_error(headwater("events", "--store", file, cwd=tmp_path), code=1)
+    error = one_line_error(headwater("events", "--store", file, cwd=tmp_path), code=2)
     assert str(file) in error
     assert file.read_bytes() == b"no database at all " * 500

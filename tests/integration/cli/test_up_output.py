@@ -62,6 +62,13 @@ def in_terminal(slave: int) -> Callable[[], None]:
     return become
 
 
+def read_banner(master: int) -> None:
+    """Read what is written to a terminal until the system is up."""
+    written = b""
+    while b"Ctrl-C stops it" not in written:
+        written += os.read(master, 65536)
+
+
 @pytest.mark.parametrize("told", [True, False], ids=["hang-up", "no signal"])
 def test_a_closed_terminal(start: Start, tmp_path: Path, told: bool) -> None:
     """Whose terminal is closed stops in order, whether it is sent SIGHUP or only cannot write."""
@@ -70,9 +77,7 @@ def test_a_closed_terminal(start: Start, tmp_path: Path, told: bool) -> None:
     more = {"preexec_fn": in_terminal(slave)} if told else {"start_new_session": True}
     process = start(ready, stdout=slave, stderr=slave, **more)
     os.close(slave)
-    written = b""
-    while b"Ctrl-C stops it" not in written:
-        written += os.read(master, 65536)
+    read_banner(master)
     below = descendants(process.pid)
     assert len(below) >= 5
     os.close(master)
@@ -87,8 +92,7 @@ def test_a_closed_terminal_and_signals(start: Start, tmp_path: Path) -> None:
     master, slave = pty.openpty()
     process = start(ready, stdout=slave, stderr=slave, start_new_session=True)
     os.close(slave)
-    while not is_ready(ready):
-        os.read(master, 65536)
+    read_banner(master)
     below = descendants(process.pid)
     os.close(master)
     for _ in range(2):
