@@ -84,7 +84,7 @@ class Settling(LocalDiscovery):
 
 
 async def test_settling_ends_by_itself(settings, upstream, http):
-    """When everyone has had the time to register, what is unknown is not found: nobody registers."""
+    """When everyone has had the time to register, what is unknown is not found."""
     registry, one = Settling(), await upstream("one")
     await registry.register(one.instance())
     async with Gateway(settings, registry) as gateway:
