@@ -181,11 +181,15 @@ class Publisher:
     async def _stages(self, table: RoutingTable, addresses: Mapping[str, str]) -> None:
         control, encoder = self._control, self._encoder
         clusters, endpoints = encoder.clusters(table), encoder.endpoints(table, addresses)
-        old = control.wanted
+        routes, old = encoder.routes(table), control.wanted
+        if clusters == old[CLUSTERS] and routes == old[ROUTES]:  # as for most changes
+            control.want(ENDPOINTS, endpoints)
+            await control.settled(ENDPOINTS, timeout_s=self._timeout_s)
+            return
         control.want(ENDPOINTS, {**old[ENDPOINTS], **endpoints})
         control.want(CLUSTERS, {**old[CLUSTERS], **clusters})
         await control.settled(CLUSTERS, ENDPOINTS, timeout_s=self._timeout_s)
-        control.want(ROUTES, encoder.routes(table))
+        control.want(ROUTES, routes)
         await control.settled(ROUTES, timeout_s=self._timeout_s)
         control.want(CLUSTERS, clusters)
         control.want(ENDPOINTS, endpoints)
