@@ -44,25 +44,26 @@ async def test_without_descriptors(tmp_path: Path) -> None:
     """Reading a store, and calling others, fail as unavailable, and work again afterwards."""
     async with Runtime(make_service(), {"data": str(tmp_path)}) as running:
         port = int(running.url.rpartition(":")[2])
-        hosts = {"shop": "127.0.0.1", "same": "localhost"}
-        caller = HttpCaller(
-            StaticDiscovery({name: [Instance(name, name, hosts[name], port)] for name in hosts})
+        near, far = (
+            HttpCaller(StaticDiscovery({"shop": [Instance("shop", host, host, port)]}))
+            for host in ("127.0.0.1", "localhost")
         )
         other = await SQLiteEventStore.open(tmp_path / "other.db")
-        request = Request("GET", "/health/live", "same")
+        request = Request("GET", "/health/live", "shop")
         try:
-            assert (await caller.call(Request("GET", "/health/live", "shop"))).status == 200
+            assert (await near.call(request)).status == 200
             with no_descriptors():
                 with pytest.raises(Unavailable) as failed:
-                    await caller.call(request)
+                    await far.call(request)
                 assert failed.value.status == 503
                 with pytest.raises(Unavailable):
                     await other.version("a")  # its readers connect when they are needed
             async with asyncio.timeout(WAIT_S_MAX):
-                assert (await caller.call(request)).status == 200
+                assert (await far.call(request)).status == 200
             assert await other.version("a") == 0
         finally:
-            await caller.close()
+            await near.close()
+            await far.close()
             await other.close()
 
 
