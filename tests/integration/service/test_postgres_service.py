@@ -207,7 +207,7 @@ async def test_somebody_left_a_transaction_open(
 
 
 async def test_only_reading_is_allowed(own_postgres: PostgresServer, tmp_path: Path) -> None:
-    """On a standby all is answered 503, as it may be behind, and the log names the primary."""
+    """On a standby, which may be behind, all is answered 503, and the log names the primary."""
     standby = own_postgres.directory / "data" / "standby.signal"
     async with (
         Runtime(make_service(), settings(own_postgres.url(), tmp_path)) as running,
