@@ -18,19 +18,19 @@ from headwater.processing.declarations import (
     event_handler,
 )
 from headwater.processing.message import EventMessage
-from headwater.processing.processor import (
-    BusyStatus,
-    LaneStatus,
-    LocalStatus,
-    Processor,
-    WaitingStatus,
-)
+from headwater.processing.processor import Processor
 from headwater.processing.rebuild import RebuildProgress, rebuild
 from headwater.processing.relay import Relay, RelayStatus, relays_of
 from headwater.processing.saga_processor import SagaProcessor, saga_applier
-from headwater.processing.sagas import SagaStatus
 from headwater.processing.settings import ProcessorSettings
 from headwater.processing.sources import Source, StoreSource
+from headwater.processing.status import (
+    BusyStatus,
+    LaneStatus,
+    LocalStatus,
+    SagaStatus,
+    WaitingStatus,
+)
 from headwater.processing.travel import view_at
 
 __all__ = [

@@ -28,6 +28,7 @@ from headwater.processing.projector import applier_of
 from headwater.processing.replaying import first_token, replaying
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
 from headwater.processing.sources import Source
+from headwater.processing.status import BusyStatus, LaneStatus, LocalStatus, WaitingStatus
 from headwater.processing.swap import Swap
 from headwater.processing.tokens import Token, token_of
 from headwater.processing.worker import Worker
@@ -40,73 +41,6 @@ _LATE_TRIES = 3  # what fails more often than this is told
 _BUSY_S = 1.0  # a handler that takes longer is shown
 _LATE_S = 30.0  # one that takes longer is told
 _STOP_S = 10.0  # a handler that has not returned by then is cancelled
-
-
-class LaneStatus(msgspec.Struct, frozen=True):
-    """Segments of this process that are equally far.
-
-    ``error`` and ``attempts`` tell why they cannot go on at the moment.
-    """
-
-    segments: tuple[int, ...]
-    position: int
-    head: int
-    error: str = ""
-    attempts: int = 0
-
-    @property
-    def lag(self) -> int:
-        """How many events are still to be read."""
-        return max(0, self.head - self.position)
-
-
-class WaitingStatus(msgspec.Struct, frozen=True):
-    """A sequence that waits for its next try, ``due`` in seconds since 1970 UTC, and why."""
-
-    sequence: str
-    due: float
-    attempts: int
-    error: str
-
-
-class BusyStatus(msgspec.Struct, frozen=True):
-    """A handler that is at work on an event for a while."""
-
-    handler: str
-    type: str
-    stream: str
-    position: int
-    seconds: float
-
-
-class LocalStatus(msgspec.Struct, frozen=True):
-    """What a processor does in this process.
-
-    Attributes:
-        name: its name.
-        generation: of the views it works on.
-        lanes: its segments, by how far they are.
-        handled: events handled since the start.
-        letters: events that were set aside, in all processes: failed, or behind one that did.
-        parked: sequences that are known to be parked.
-        waiting: sequences here that are tried again by themselves, the next ones first.
-        failures: tries of events that failed since the start.
-        retries: letters that were tried again since the start.
-        busy: handlers that are at work on one event for over a second, and for how long.
-        failure: what keeps it from working at the moment, empty when nothing does.
-    """
-
-    name: str
-    generation: int
-    lanes: tuple[LaneStatus, ...]
-    handled: int
-    parked: int
-    failure: str
-    letters: int = 0
-    waiting: tuple[WaitingStatus, ...] = ()
-    busy: tuple[BusyStatus, ...] = ()
-    failures: int = 0
-    retries: int = 0
 
 
 class Processor:

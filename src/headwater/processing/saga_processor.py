@@ -4,9 +4,10 @@ from headwater.dispatch import CommandBus
 from headwater.modelling.saga import Saga
 from headwater.processing.applier import Applier
 from headwater.processing.processor import Processor
-from headwater.processing.sagas import SagaApplier, SagaStatus
+from headwater.processing.sagas import SagaApplier
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
 from headwater.processing.sources import Source
+from headwater.processing.status import SagaStatus
 from headwater.views import ViewStore
 
 _LATE_TRIES = 8

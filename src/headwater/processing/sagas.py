@@ -32,26 +32,11 @@ from headwater.processing.saga_views import (
 )
 from headwater.processing.settings import ProcessorSettings
 from headwater.processing.sources import EventId, RawEvent, Source, SourcePage
+from headwater.processing.status import SagaStatus
 from headwater.views import Range, Segment, View, ViewStore, ViewTransaction
 
 _PAGE = 1000
 _OUTCOMES_S = 0.015  # acknowledged commands are removed together; if not, they are sent once more
-
-
-class SagaStatus(msgspec.Struct, frozen=True):
-    """What a saga processor sends from this process.
-
-    Attributes:
-        waiting: commands that are not acknowledged yet.
-        in_flight: those being sent right now.
-        due_s: in how many seconds the next deadline is due; None when none is running.
-        retrying: for each command that is being retried: its id, tries, and the last error.
-    """
-
-    waiting: int
-    in_flight: int
-    due_s: float | None
-    retrying: tuple[tuple[str, int, str], ...]
 
 
 class _Step(NamedTuple):
