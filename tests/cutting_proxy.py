@@ -37,7 +37,7 @@ COMMIT = "COMMIT\0"
 """The end of a request that commits."""
 
 _WAIT_S_MAX = 30.0
-_LATE_S = 0.1
+_LATE_S = 0.4
 _BESIDE_S_MAX = 0.0006
 _SSL_REQUEST, _STARTUP = 80877103, 196608
 

@@ -1,11 +1,14 @@
 """Plays real purchases through the whole bank, kills parts of it meanwhile, and checks the books.
 
+The processes of the bank are started in an order that is drawn, as no order may matter.
+
 ``python demo.py`` plays every tenth customer, ``python demo.py --full`` all of them; with
 ``--backend postgres`` all data is in PostgreSQL, else in files.
 """
 
 import argparse
 import asyncio
+import random
 import shutil
 import sys
 import tempfile
@@ -31,7 +34,7 @@ AT_ONCE = 32
 async def play(
     system: System, purchases: dict[str, list[Purchase]], expected: Expected, console: Console
 ) -> list[Check]:
-    """Play all purchases, kill two processes on the way, print what was measured; return checks."""
+    """Play all purchases, kill processes on the way, print what was measured; return checks."""
     timings, witness = Timings(), Witness()
     connector = aiohttp.TCPConnector(limit=AT_ONCE * 2)
     total = expected.purchases + expected.worthless
@@ -40,15 +43,17 @@ async def play(
         began = time.perf_counter()
         with _progress(console) as progress:
             bar = progress.add_task("purchases", total=total)
-            victims = {total // 3: ("accounts", "command"), total * 2 // 3: ("accounts", "query")}
+            blows = {
+                total // 4: lambda: system.kill("accounts", "command"),
+                total // 2: system.kill_all,
+                total * 3 // 4: lambda: system.kill("accounts", "query"),
+            }
 
             def step(count: int) -> None:
                 progress.advance(bar, count)
                 done = progress.tasks[0].completed
-                for threshold in [t for t in victims if done >= t]:
-                    service, role = victims.pop(threshold)
-                    pid = system.kill(service, role)
-                    progress.console.print(f"killed a {role} process of {service} (pid {pid})")
+                for threshold in [t for t in blows if done >= t]:
+                    progress.console.print(blows.pop(threshold)())
 
             await player.play(at_once=AT_ONCE, step=step)
         played_s = time.perf_counter() - began
@@ -71,13 +76,13 @@ def _progress(console: Console) -> Progress:
     return Progress(*columns, TimeRemainingColumn(), console=console)
 
 
-async def run(*, every: int, backend: str) -> int:
+async def run(*, every: int, backend: str, shuffle: int) -> int:
     """Run the demo; return the exit code."""
     async with database(backend) as url:
-        return await run_on(url, every=every)
+        return await run_on(url, every=every, shuffle=shuffle)
 
 
-async def run_on(url: str, *, every: int) -> int:
+async def run_on(url: str, *, every: int, shuffle: int) -> int:
     """Run the demo on a database (empty: on files); return the exit code."""
     console = Console()
     purchases = read_purchases(every=every)
@@ -90,10 +95,11 @@ async def run_on(url: str, *, every: int) -> int:
     system = System(data, database=url)
     passed = False
     try:
-        await system.start()
+        await system.start(shuffle)
         kept = "PostgreSQL" if url else "SQLite"
         console.print(
-            f"the bank, on {kept}, is up at {system.gateway} after {system.started_in_s:.1f} s"
+            f"the bank, on {kept}, is up at {system.gateway} after {system.started_in_s:.1f} s, "
+            f"its processes started in an order that was drawn (--shuffle {shuffle})"
         )
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(system.ended())
@@ -123,6 +129,8 @@ if __name__ == "__main__":
     parser.add_argument("--full", action="store_true", help="play all customers")
     parser.add_argument("--every", type=int, default=10, help="play every n-th customer")
     parser.add_argument("--backend", choices=("sqlite", "postgres"), default="sqlite")
+    parser.add_argument("--shuffle", type=int, help="the number of an order of starting")
     options = parser.parse_args()
     every = 1 if options.full else options.every
-    sys.exit(asyncio.run(run(every=every, backend=options.backend)))
+    shuffle = random.randrange(1000) if options.shuffle is None else options.shuffle
+    sys.exit(asyncio.run(run(every=every, backend=options.backend, shuffle=shuffle)))

@@ -106,6 +106,7 @@ class MoneyTransfer(Saga):
     """Withdraw, then deposit; when the deposit is refused, give the money back."""
 
     saga_source = "bus"
+    saga_start = "beginning"  # a command that it sends once more has its effect once
 
     source: str = ""
     target: str = ""

@@ -30,8 +30,8 @@ class System:
         self._process: asyncio.subprocess.Process | None = None
         self.started_in_s = 0.0
 
-    async def start(self, *, patience_s: float = 60.0) -> None:
-        """Start everything; return when the system says that it is ready.
+    async def start(self, shuffle: int, *, patience_s: float = 60.0) -> None:
+        """Start everything in the order of a number; return when the system says that it is ready.
 
         Raises:
             RuntimeError: it ended instead, or took too long; with the end of its log.
@@ -43,7 +43,7 @@ class System:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *arguments,
-                *("--ready-file", str(self._ready)),
+                *("--ready-file", str(self._ready), "--shuffle", str(shuffle)),
                 *("--port", "0", "--discovery-port", "0", "--config-port", "0"),
                 stdout=log,
                 stderr=log,
@@ -75,14 +75,21 @@ class System:
         settings = ServiceSettings(service=service, data=str(self._data), **engine)
         return settings.stores[0]
 
-    def kill(self, service: str, role: str) -> int:
-        """Kill one instance of a service with SIGKILL; return its process id."""
+    def kill(self, service: str, role: str) -> str:
+        """Kill one instance of a service with SIGKILL; say so."""
         for instance in self.ready["processes"]:
             if (instance["service"], instance["role"]) == (service, role):
                 os.kill(instance["pid"], signal.SIGKILL)
-                return int(instance["pid"])
+                return f"killed a {role} process of {service} (pid {instance['pid']})"
         message = f"no instance of {service} with role {role} is running"
         raise RuntimeError(message)
+
+    def kill_all(self) -> str:
+        """Kill all instances of all services at once with SIGKILL; say so."""
+        running = [one["pid"] for one in self.ready["processes"] if one["service"] and one["pid"]]
+        for pid in running:
+            os.kill(pid, signal.SIGKILL)
+        return f"killed all {len(running)} processes of all services at once"
 
     async def dead_letters(self) -> int:
         """Return how many events are parked in all services."""

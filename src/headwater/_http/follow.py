@@ -104,7 +104,7 @@ async def read_problem(answer: aiohttp.ClientResponse) -> object:
     content = await answer.read()
     try:
         return msgspec.json.decode(content)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return content.decode(errors="replace")
 
 

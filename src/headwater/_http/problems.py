@@ -42,6 +42,8 @@ _REPEAT_S = 1.0  # while a store is away every request fails: the log says it on
 _told: dict[str, float] = {}
 _TOLD_MAX = 100
 
+_FAULT = HTTPStatus.INTERNAL_SERVER_ERROR
+_OF_STORES = (StoreUnavailable, DiskFull, StoreError)
 _READS = frozenset({"GET", "HEAD"})
 _ADVICE: dict[Outcome, str] = {  # to who asked for a change of a store that cannot be used
     "unknown": "retry",  # the error itself says more
@@ -92,8 +94,8 @@ def problem_of(error: Exception, scope: Any, *, limit_bytes: int = 0) -> Problem
     Errors of `headwater.errors` keep their status, code and fields, and say ``Retry-After`` where
     waiting helps; those of a store name its kind instead of its place, which is in the log.
     Litestar's own become the nearest of them (404 `RouteNotFound`, 400
-    `MalformedMessage`, 413 `TooLarge`); 405 keeps its ``Allow`` header. Anything else is logged
-    with its traceback and answered as `Unexpected`, with a reference that is also in the log.
+    `MalformedMessage`, 413 `TooLarge`); 405 keeps its ``Allow`` header. Anything else is answered
+    as `Unexpected`. Each 500 is logged with its traceback, under the ``reference`` in its document.
 
     Args:
         error: what was raised.
@@ -102,17 +104,32 @@ def problem_of(error: Exception, scope: Any, *, limit_bytes: int = 0) -> Problem
     """
     if isinstance(error, HTTPException):
         return _of_http_error(error, scope, limit_bytes)
+    if isinstance(error, RecursionError) and _is_of_litestar(error):
+        error = MalformedMessage(name="the request", reason="it is nested too deep")
     if isinstance(error, SerializationException):
         error = MalformedMessage(name="the request", reason=str(error))
-    reads = scope.get("method") in _READS
-    if isinstance(error, (StoreUnavailable, DiskFull, StoreError)):
+    reference = ""
+    if not isinstance(error, HeadwaterError) or error.status == _FAULT:
+        reference = _logged(error, scope)
+        if not isinstance(error, HeadwaterError) or isinstance(error, Unexpected):
+            error = Unexpected(reference=reference)
+    elif isinstance(error, _OF_STORES):
         _tell(error, scope)
+    reads = scope.get("method") in _READS
+    if isinstance(error, _OF_STORES):
         error = _without_place(error, reads=reads)
-    if not isinstance(error, HeadwaterError):
-        error = _unexpected(error, scope)
     if reads and error.outcome != "not stored":
         error = error.replaced(outcome="not stored")
-    return _of_own_error(error)
+    return _of_own_error(error, reference=reference)
+
+
+def _is_of_litestar(error: Exception) -> bool:
+    """Whether an error was raised by what Litestar reads requests with, not by a handler."""
+    traceback, module = error.__traceback__, ""
+    while traceback is not None:
+        module = traceback.tb_frame.f_globals.get("__name__", "")
+        traceback = traceback.tb_next
+    return module.startswith("litestar.")
 
 
 def _without_place(
@@ -148,17 +165,22 @@ def _tell(error: HeadwaterError, scope: Any) -> None:
     _log.warning("store failed", method=method, path=path, code=error.code, error=text)
 
 
-def _seconds(error: Unavailable) -> int:
-    return max(1, math.ceil(error.retry_after_s))
+def _seconds(error: HeadwaterError) -> int:
+    return max(1, math.ceil(error.retry_after_s)) if isinstance(error, Unavailable) else 1
 
 
-def _of_own_error(error: HeadwaterError, headers: Mapping[str, str] | None = None) -> Problem:
+def _of_own_error(
+    error: HeadwaterError, headers: Mapping[str, str] | None = None, *, reference: str = ""
+) -> Problem:
     headers = dict(headers or {})
-    if isinstance(error, Unavailable):
+    if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers.setdefault("retry-after", str(_seconds(error)))
     if isinstance(error, Unauthenticated):
         headers.setdefault("www-authenticate", "Bearer")
-    return Problem(error.status, headers, msgspec.json.encode(error.to_problem()))
+    document = error.to_problem()
+    if reference:
+        document["reference"] = reference
+    return Problem(error.status, headers, msgspec.json.encode(document))
 
 
 def _of_http_error(error: HTTPException, scope: Any, limit_bytes: int) -> Problem:
@@ -173,7 +195,8 @@ def _of_http_error(error: HTTPException, scope: Any, limit_bytes: int) -> Proble
         malformed = MalformedMessage(name="the request", reason=_reason(error))
         return _of_own_error(malformed, headers)
     if error.status_code >= 500 and error.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
-        return _of_own_error(_unexpected(error, scope))
+        reference = _logged(error, scope)
+        return _of_own_error(Unexpected(reference=reference), reference=reference)
     phrase = HTTPStatus(error.status_code).phrase
     detail = f"{method} {path}: {error.detail}"
     if allowed := headers.get("allow"):
@@ -198,8 +221,8 @@ def _reason(error: HTTPException) -> str:
     return "; ".join(found) or error.detail
 
 
-def _unexpected(error: Exception, scope: Any) -> Unexpected:
-    """Log an error that is none of ours with its traceback; return what tells of it."""
+def _logged(error: Exception, scope: Any) -> str:
+    """Log an error that is no fault of the caller with its traceback; return the reference."""
     reference = uuid.uuid4().hex[:12]
     _log.error(
         "request failed unexpectedly",
@@ -208,7 +231,7 @@ def _unexpected(error: Exception, scope: Any) -> Unexpected:
         path=scope["path"],
         exc_info=error,
     )
-    return Unexpected(reference=reference)
+    return reference
 
 
 __all__ = ["MEDIA_TYPE", "Problem", "problem_handlers", "problem_of", "read_json"]

@@ -5,6 +5,9 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from headwater._http.crowd import IDLE_S, overloaded, reserve
+from headwater._machine.limits import descriptor_limit
+
 _HELD_BYTES_MAX = 65_536
 
 
@@ -50,12 +53,20 @@ class JoiningTransport:
 
 
 class JoiningProtocol(HttpToolsProtocol):
-    """Uvicorn's protocol over a `JoiningTransport`."""
+    """Uvicorn's protocol over a `JoiningTransport`; who comes too many is told so."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begin."""
         self._joining = JoiningTransport(transport, self.loop)
         super().connection_made(self._joining)  # type: ignore[arg-type]  # all that uvicorn uses
+        limit: int = getattr(self.config, "connections_max", 0)
+        beyond = len(self.connections) - limit
+        if limit and beyond > 0:
+            self.app = overloaded(limit)
+            if beyond > max(1, reserve(descriptor_limit()) // 2):
+                transport.close()  # not even those who are told so may use up everything
+            else:
+                self.loop.call_later(IDLE_S, self._joining.close)
 
     def on_response_complete(self) -> None:
         """Send the answer."""

@@ -10,6 +10,7 @@ from typing import Any, Self
 import msgspec
 import uvicorn
 
+from headwater._http.crowd import connections_max
 from headwater._http.protocol import JoiningProtocol
 from headwater._http.pulse import wait_for
 from headwater.errors import AddressInUse, ConfigurationError, Draining, StartupError
@@ -76,7 +77,8 @@ class AsgiServer:
     @property
     def url(self) -> str:
         """Base URL without a trailing slash."""
-        host = "127.0.0.1" if self._host in {"", "0.0.0.0"} else self._host  # noqa: S104 - compared, not bound
+        every = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+        host = every.get(self._host, self._host)
         return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
 
     async def start(self) -> None:
@@ -103,6 +105,7 @@ class AsgiServer:
             timeout_keep_alive=self._keep_alive_s,
             backlog=_BACKLOG,
         )
+        config.connections_max = connections_max()  # type: ignore[attr-defined]  # of our protocol
         self._server = server = _Server(config)
         self._task = asyncio.create_task(_run(server, sock), name=f"serve {self.url}")
         ready = asyncio.create_task(server.ready.wait())

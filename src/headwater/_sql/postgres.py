@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar
 
 import asyncpg
 
+from headwater._sql import clock_watch
 from headwater._sql.postgres_commits import Commits, abandon, finished, roll_back
 from headwater._sql.postgres_errors import (
     CLOSED,
@@ -18,15 +19,18 @@ from headwater._sql.postgres_errors import (
     translated,
 )
 from headwater._sql.postgres_migrations import migrate
+from headwater._sql.postgres_session import check_session
 from headwater._sql.postgres_url import Place, schema_for
 from headwater._sql.postgres_wake import Wake
 from headwater._sql.resources import script, statements
 from headwater.errors import StoreUnavailable
+from headwater.messages import now_us
 
 T = TypeVar("T")
 Work = Callable[[Any], Awaitable[T]]
 
 _CLOSE_S_MAX = 5.0
+_NOW = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 _COMMITS = ("postgres_commits_1.sql",)
 
 _log = logging.getLogger(__name__)
@@ -67,21 +71,26 @@ class Database:
         """Prepare; use `open`."""
         self.place = place
         self._connect_timeout_s = connect_timeout_s
+        # All that the server, the database or the user may have been given otherwise, and that
+        # would change what our statements do.
+        self._session = {
+            "search_path": f'"{place.schema}"',  # quoted: it may be a word of SQL
+            "application_name": f"headwater {place.schema}",
+            "lock_timeout": f"{int(lock_timeout_s * 1000)}",
+            "idle_in_transaction_session_timeout": f"{int(command_timeout_s * 2000)}",
+            "default_transaction_isolation": "read committed",
+            "default_transaction_deferrable": "off",
+            "synchronous_commit": "on",
+            "TimeZone": "UTC",
+            "jit": "off",
+            "enable_seqscan": "off",  # plans made while tables are empty must not read them
+            **settings,
+        }
         self._settings: dict[str, Any] = {
             "timeout": connect_timeout_s,
             "command_timeout": command_timeout_s,
             "connection_class": Connection,
-            "server_settings": {
-                "search_path": f'"{place.schema}"',  # quoted: it may be a word of SQL
-                "application_name": f"headwater {place.schema}",
-                "lock_timeout": f"{int(lock_timeout_s * 1000)}",
-                "idle_in_transaction_session_timeout": f"{int(command_timeout_s * 2000)}",
-                "default_transaction_isolation": "read committed",
-                "synchronous_commit": "on",
-                "jit": "off",
-                "enable_seqscan": "off",  # plans made while tables are empty must not read them
-                **settings,
-            },
+            "server_settings": self._session,
         }
         self._connections = connections
         self._pool: Any = None
@@ -157,9 +166,25 @@ class Database:
         """Return a new connection that is not of the pool; the caller closes it.
 
         Raises:
+            StoreUnavailable: it is not a session as we need it; see `check_session`.
             asyncpg.PostgresError, OSError: as the driver says it.
         """
-        return await asyncpg.connect(self.place.dsn, **self._settings)
+        return await self._connect(self.place.dsn, **self._settings)
+
+    async def _connect(self, dsn: str, **options: Any) -> Any:
+        connection = await asyncpg.connect(dsn, **options)
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                await check_session(
+                    connection,
+                    self.place,
+                    self._session,
+                    lambda: asyncpg.connect(self.place.dsn, **self._settings),
+                )
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
 
     @contextlib.asynccontextmanager
     async def borrowed(self) -> AsyncIterator[Any]:
@@ -176,8 +201,10 @@ class Database:
             connection = await pool.acquire(timeout=self._connect_timeout_s)
         try:
             yield connection
-        except TimeoutError:
-            abandon(connection)  # it may still wait for the answer: do not lend it again
+        except (TimeoutError, asyncpg.ReadOnlySQLTransactionError):
+            # It may still wait for the answer, or the server is no primary any more: do not lend
+            # it again.
+            abandon(connection)
             raise
         finally:
             await asyncio.shield(self._give_back(pool, connection))
@@ -238,16 +265,21 @@ class Database:
             return await self._repeated(work)
 
     async def _repeated(self, work: Work[T]) -> T:
-        for attempt in range(2):
-            async with self.borrowed() as connection:
-                try:
+        lost: Exception | None = None
+        while True:
+            try:
+                async with self.borrowed() as connection:
                     return await work(connection)
-                except TimeoutError:
+            except StoreUnavailable as error:  # there is no connection to do it again on
+                if lost is None:
                     raise
-                except (asyncpg.PostgresError, *LOST) as error:
-                    if attempt or not is_lost(error):
-                        raise
-        raise AssertionError  # the loop returns or raises
+                raise lost from error
+            except TimeoutError:
+                raise
+            except (asyncpg.PostgresError, *LOST) as error:
+                if lost is not None or not is_lost(error):
+                    raise
+                lost = error
 
     async def read_transaction(self, work: Work[T]) -> T:
         """As `read`; all statements of the work see the same committed state."""
@@ -260,6 +292,13 @@ class Database:
                 await roll_back(connection)
 
         return await self.read(inside)
+
+    async def now(self) -> float:
+        """Return the server's time, seconds since 1970 UTC."""
+        began_us = now_us()
+        store_us: int = await self.read(lambda c: c.fetchval(_NOW))
+        clock_watch.compare(self.name, store_us, began_us=began_us)
+        return store_us / 1_000_000
 
     def notify(self) -> None:
         """Wake everybody on this room and schema after a commit: this process and others."""
@@ -282,7 +321,11 @@ class Database:
         if self._pool is None:
             # Without a first connection nothing is waited for: two tasks cannot come in between.
             self._pool = asyncpg.create_pool(
-                self.place.dsn, min_size=0, max_size=self._connections, **self._settings
+                self.place.dsn,
+                min_size=0,
+                max_size=self._connections,
+                connect=self._connect,
+                **self._settings,
             )
             self._opening = asyncio.ensure_future(_opened(self._pool))
         return await asyncio.shield(self._opening)

@@ -87,6 +87,14 @@ _UNAVAILABLE: tuple[tuple[Kinds, str], ...] = (
         "the server did not answer in the time allowed: check that it is well, or retry later",
     ),
     (
+        asyncpg.ProtocolViolationError,
+        (
+            "what answers is not the server itself ({error}): connect to the server, or let the "
+            "pooler in between keep sessions (pool_mode=session) and pass over what it does not "
+            "know (ignore_startup_parameters)"
+        ),
+    ),
+    (
         (asyncpg.PostgresConnectionError, OSError, asyncio.IncompleteReadError),
         "the server cannot be reached ({error}): check that it runs and the URL, or retry later",
     ),

@@ -44,13 +44,15 @@ class Place(NamedTuple):
             )
             raise ConfigurationError(subject=subject, reason=reason)
         rest = [(key, value) for key, value in options if key != "schema"]
+        several = "," in parts.netloc  # then each has its port, which the driver reads
         try:
-            port = f":{parts.port}" if parts.port else ""
+            port = f":{parts.port}" if not several and parts.port else ""
         except ValueError as error:
             raise ConfigurationError(
                 subject=subject, reason=f"the port is wrong: {error}"
             ) from None
-        host = parts.hostname or dict(rest).get("host", "")
+        host = parts.netloc.rpartition("@")[2] if several else parts.hostname
+        host = host or dict(rest).get("host", "")
         dsn = urlunsplit(parts._replace(query=urlencode(rest)))
         return cls(dsn, chosen, f"postgresql://{host}{port}{parts.path}?schema={chosen}")
 

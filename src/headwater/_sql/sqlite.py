@@ -17,16 +17,21 @@ import apsw
 from headwater._sql.resources import script, statements
 from headwater._sql.sqlite_connection import (
     REFUSED,
+    FileId,
     Synchronous,
+    check_file,
+    check_in_place,
     commit,
     connect,
+    file_of,
     roll_back,
     transact,
     translate,
 )
+from headwater._sql.sqlite_log import LogKeeper
 from headwater._sql.sqlite_migrations import migrate
 from headwater._sql.wake import Wake
-from headwater.errors import StoreUnavailable
+from headwater.errors import HeadwaterError, StoreUnavailable
 
 T = TypeVar("T")
 Work = Callable[[apsw.Connection], T]
@@ -47,10 +52,21 @@ class Database:
         self.wake = Wake(path)
         self._loop = asyncio.get_running_loop()
 
+        self._file: FileId | None = None
+
         def connection() -> apsw.Connection:
+            if self._file is not None:  # a new connection would make a new file
+                check_file(str(path), self._file)
             return connect(path, busy_timeout_s=busy_timeout_s, synchronous=synchronous)
 
-        self._writer = _Workers(f"write {path.name}", path, connection, threads=1)
+        def writing() -> apsw.Connection:
+            opened = connection()
+            self.log.watch(opened, wait=True)
+            return opened
+
+        self._copier = _Workers(f"log {path.name}", path, connection, threads=1)
+        self.log = LogKeeper(str(path), lambda work: self._copier.post(self._loop, work))
+        self._writer = _Workers(f"write {path.name}", path, writing, threads=1)
         self._readers = _Workers(f"read {path.name}", path, connection, threads=readers)
         self._here: apsw.Connection | None = None
         self._thread = threading.get_ident()
@@ -86,6 +102,7 @@ class Database:
         )
         try:
             await database.run(lambda writer: migrate(writer, room=room, scripts=migrations))
+            database._file = await database.run(file_of)
             database._here = await asyncio.to_thread(_connect_here, database.path)
         except BaseException:
             await database.close()
@@ -97,7 +114,7 @@ class Database:
 
         Cancellation: the work is finished and its result dropped.
         """
-        return await self._readers.submit(self._loop, work)
+        return await self._readers.submit(self._loop, lambda c: _in_place(c, work))
 
     async def read_here(self, work: Work[T]) -> T:
         """Run a small read (some rows) on the thread of the event loop.
@@ -162,6 +179,11 @@ class Database:
                 self._loop.call_soon_threadsafe(self.wake.fire)
         self.wake.notify_others()
 
+    async def begin_log_anew(self) -> None:
+        """Have the write-ahead log begun anew, by whoever holds off its writers meanwhile."""
+        with contextlib.suppress(HeadwaterError):  # it stays long, and writing tells of the disk
+            await self._copier.submit(self._loop, self.log.begin_anew)
+
     async def close(self) -> None:
         """Finish what was queued, then release everything. Twice is fine."""
         if self._closing is None:
@@ -169,7 +191,7 @@ class Database:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        await asyncio.gather(self._writer.stop(), self._readers.stop())
+        await asyncio.gather(self._writer.stop(), self._readers.stop(), self._copier.stop())
         if self._here is not None:
             self._here.close()
         self.wake.close()
@@ -180,6 +202,11 @@ def _connect_here(path: Path) -> apsw.Connection:
     connection.execute("PRAGMA query_only = ON")
     connection.set_busy_timeout(0)
     return connection
+
+
+def _in_place(connection: apsw.Connection, work: Work[T]) -> T:
+    check_in_place(connection)
+    return work(connection)
 
 
 def _snapshot(connection: apsw.Connection, work: Work[T]) -> T:

@@ -1,6 +1,7 @@
 """One SQLite connection, set up the same way everywhere, and its errors in our terms."""
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,8 +23,54 @@ Synchronous = Literal["FULL", "NORMAL"]
 
 _CACHE_KIB = 16_384
 _LOOK_AGAIN_S = 0.0005
-_CHECKPOINT_PAGES = 8000  # 32 MB: a page that many commits change is copied back once, not often
-_JOURNAL_BYTES_MAX = 64 * 1024 * 1024
+LOG_PAGES = 8000
+"""Copied back from this length on, 32 MB: a page that many commits change goes once, not often."""
+LOG_BYTES_MAX = 64 * 1024 * 1024
+"""The write-ahead log is not longer, unless one transaction or somebody's endless read is."""
+
+
+FileId = tuple[int, int]
+"""What tells a file from all others that were or will be at its path: device and inode."""
+
+
+class Connection(apsw.Connection):
+    """A connection that knows which file it has open, whatever is at its path by now."""
+
+    file: FileId | None = None
+
+
+def file_of(connection: apsw.Connection) -> FileId | None:
+    """Return which file a connection has open."""
+    return connection.file if isinstance(connection, Connection) else None
+
+
+def check_in_place(connection: apsw.Connection) -> None:
+    """Refuse to go on with a file that others do not see; it takes a microsecond.
+
+    Raises:
+        StoreUnavailable: the file was removed, moved or replaced since it was opened.
+    """
+    opened = file_of(connection)
+    if opened is not None:
+        check_file(connection.filename, opened)
+
+
+def check_file(path: str, opened: FileId) -> None:
+    """As `check_in_place`, for the file that is opened."""
+    if _file_at(path) != opened:
+        reason = (
+            "its file was removed or replaced while it was in use, so what is stored now would be "
+            "lost: put the right file in its place, then restart whoever uses it"
+        )
+        raise StoreUnavailable(store=path, reason=reason, outcome="not stored")
+
+
+def _file_at(path: str) -> FileId | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116  # for each commit, and Path takes twice as long
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def connect(
@@ -45,9 +92,10 @@ def connect(
         reason = f"directory {path.parent} cannot be made ({error}): correct the path"
         raise StoreUnavailable(store=str(path), reason=reason, outcome="not stored") from error
     with translated(path):
-        connection = apsw.Connection(str(path), statementcachesize=200)
+        connection = Connection(str(path), statementcachesize=200)
         try:
             _set_up(connection, busy_timeout_s, synchronous)
+            connection.file = _file_at(connection.filename)
         except BaseException:
             connection.close()
             raise
@@ -70,8 +118,8 @@ def _set_up(connection: apsw.Connection, busy_timeout_s: float, synchronous: str
         f"synchronous = {synchronous}",
         "foreign_keys = ON",
         f"cache_size = -{_CACHE_KIB}",
-        f"wal_autocheckpoint = {_CHECKPOINT_PAGES}",
-        f"journal_size_limit = {_JOURNAL_BYTES_MAX}",
+        f"wal_autocheckpoint = {LOG_PAGES}",
+        f"journal_size_limit = {LOG_BYTES_MAX}",
         "temp_store = MEMORY",
     ):
         connection.execute(f"PRAGMA {pragma}").fetchall()
@@ -117,9 +165,12 @@ def transact(connection: apsw.Connection, work: Callable[[apsw.Connection], T]) 
 def commit(connection: apsw.Connection) -> None:
     """Commit; an I/O error here is the one case in which the outcome is unknown.
 
+    Nothing is committed to a file that was removed or replaced, see `check_in_place`.
+
     Raises:
         StoreUnavailable: it is unknown whether the transaction was stored.
     """
+    check_in_place(connection)
     try:
         connection.execute("COMMIT")
     except apsw.IOError as error:

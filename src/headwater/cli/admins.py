@@ -1,7 +1,7 @@
 """The processors of a system, to be looked after from the command line."""
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,15 +14,19 @@ from headwater.cli.system import System, load_system
 from headwater.errors import ConfigurationError
 from headwater.eventbus import EventBus
 from headwater.eventstore import StreamStore
+from headwater.modelling import Saga, saga_type
 from headwater.processing import (
     BusSource,
+    Gone,
     ProcessorAdmin,
     Relay,
     Source,
     StoreSource,
+    processors_with_letters,
     relays_of,
     saga_applier,
 )
+from headwater.processing.declarations import kebab
 from headwater.service.service import Service
 from headwater.views import ViewStore
 
@@ -36,10 +40,14 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """The processors of some services, and their relays to the bus."""
+    """The processors of some services, and their relays to the bus.
+
+    ``gone`` are processors with letters that the services do not have any more.
+    """
 
     processors: list[Found]
     relays: list[tuple[str, Relay]]
+    gone: list[Found]
 
 
 @contextlib.asynccontextmanager
@@ -61,7 +69,7 @@ async def open_admins(file: Path, service: str) -> AsyncIterator[Opened]:
                 subject=str(file), reason=f"nothing is stored in {system.data}: start the system"
             )
     async with contextlib.AsyncExitStack() as resources:
-        opened = Opened([], [])
+        opened = Opened([], [], [])
         for name in names:
             await _open_service(system, name, resources, opened)
         yield opened
@@ -70,6 +78,7 @@ async def open_admins(file: Path, service: str) -> AsyncIterator[Opened]:
 async def _open_service(
     system: System, name: str, resources: contextlib.AsyncExitStack, opened: Opened
 ) -> None:
+    from headwater.eventbus.memory import MemoryEventBus
     from headwater.service.engines import (
         check_owner,
         name_of,
@@ -96,9 +105,16 @@ async def _open_service(
     if settings.bus and exists(settings.url("bus")):
         bus = await open_event_bus(settings.url("bus"), partitions=settings.partitions)
         resources.push_async_callback(bus.close)
-    opened.processors.extend(
-        Found(name, admin.name, admin) for admin in _admins(service, store, bus, views)
-    )
+    admins = list(_admins(service, store, bus, views))
+    opened.processors.extend(Found(name, admin.name, admin) for admin in admins)
+    declared = {type(one).name for one in (*service.projections, *service.handlers)}
+    declared |= {admin.name for admin in admins}
+    sagas: Sequence[type[Saga]] = service.sagas
+    declared |= {kebab(saga_type(one).name) for one in sagas}
+    source: Source = BusSource(MemoryEventBus())
+    for gone in sorted(await processors_with_letters(views) - declared):
+        admin = ProcessorAdmin(Gone(source, gone), source=source, views=views)
+        opened.gone.append(Found(name, gone, admin))
     if store is not None and bus is not None:
         relays = relays_of(store, bus, name=name, views=views, owner="admin")
         opened.relays.extend((name, relay) for relay in relays)
@@ -127,7 +143,7 @@ def one(opened: Opened, name: str) -> Found:
     Raises:
         ConfigurationError: there is none, or several.
     """
-    found = opened.processors
+    found = [*opened.processors, *opened.gone]
     matching = [f for f in found if name in {f.name, f"{f.service}/{f.name}"}]
     if len(matching) == 1:
         return matching[0]

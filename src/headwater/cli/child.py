@@ -9,20 +9,18 @@ from typing import Any, Literal
 
 import msgspec
 
+from headwater.cli.app import ERROR, WRONG
 from headwater.cli.spawner import Process, Spawner
 from headwater.cli.supervised import MARK
 
-State = Literal["starting", "ready", "waiting", "stopped"]
+State = Literal["starting", "ready", "waiting", "stopped", "failed"]
 
 _BACK_OFF_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _STABLE_S = 10.0  # who has been ready for this long starts anew with the first pause
-_MISCONFIGURED = 2  # exit code of a ConfigurationError
-_SLOW_S = (1.0, 2.0, 5.0)  # pauses after those: a person has to correct something
-_HELD_LINES = 200
 
 
 class Child:
-    """Keeps one instance running.
+    """Keeps one instance running, unless it says that it cannot start as things are.
 
     ``note`` is told in words what happens to it, ``print_line`` gets its output line by line, and
     ``changed`` is called whenever its state or its report has changed.
@@ -45,7 +43,6 @@ class Child:
         self.state: State = "stopped"
         self.restarts = 0
         self.problem = ""
-        self.started_us = 0
         self._arguments = tuple(arguments)
         self._environment = dict(environment)
         self._spawner = spawner
@@ -54,9 +51,7 @@ class Child:
         self._changed = changed
         self._process: Process | None = None
         self._failures = 0
-        self._refusals = 0
         self._ready_at = 0.0
-        self._held: list[str] = []
         self._last_line = ""
         self._stopping = asyncio.Event()
         self._finished = asyncio.Event()
@@ -66,27 +61,32 @@ class Child:
         """The process id; 0 while it does not run."""
         return self._process.pid if self._process is not None else 0
 
-    async def keep_running(self) -> None:
-        """Start it, and again whenever it ends, until `stop`."""
+    async def keep_running(self, pause_s: float = 0.0) -> None:
+        """Start it, and again whenever it ends, until `stop`, or until that is of no use."""
+        await self._pause(pause_s)
         while not self._stopping.is_set():
             code = await self._run_once()
             if self._stopping.is_set():
                 break
+            if code == WRONG and self.state == "starting":
+                self._give_up()
+                return
             pause_s = self._after(code)
             self._set("waiting")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause_s)
+            await self._pause(pause_s)
             self.restarts += 1
         self._set("stopped")
         self._finished.set()
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
 
     def ready(self) -> None:
         """Note that it takes traffic."""
         if self.state == "starting":
             self._ready_at = time.monotonic()
-            self._refusals = 0
             self.problem = ""
-            self._release()
             if self.restarts:
                 self._note("is back")
             self._set("ready")
@@ -114,7 +114,6 @@ class Child:
     async def _run_once(self) -> int:
         self.report = {}
         self._last_line = ""
-        self.started_us = time.time_ns() // 1000
         self._set("starting")
         try:
             process = await self._spawner.spawn(self._arguments, self._environment, self._line)
@@ -132,27 +131,24 @@ class Child:
         """Say how it ended and return how long to wait before the next start."""
         stable = self.state == "ready" and time.monotonic() - self._ready_at > _STABLE_S
         self._failures = 1 if stable else self._failures + 1
-        if code == _MISCONFIGURED:
-            return self._refused()
-        self._release()
-        self._refusals = 0
         pause_s = _BACK_OFF_S[min(self._failures, len(_BACK_OFF_S)) - 1]
-        self.problem = _ending(code)
+        self.problem = self._reason or _ending(code)
         when = f"in {pause_s:g} s" if pause_s else "at once"
-        self._note(f"{self.problem}: starting it again {when}")
+        self._note(f"{_ending(code)}: starting it again {when}")
         return pause_s
 
-    def _refused(self) -> float:
-        """Report a wrong configuration once, then try again slowly and silently."""
-        pause_s = _SLOW_S[min(self._refusals, len(_SLOW_S) - 1)]
-        reason = self._last_line.removeprefix("error: ")
-        if reason != self.problem:
-            self._release()
-            self._note("cannot start as it is; trying again until that is corrected")
-        self._held.clear()
-        self.problem = reason
-        self._refusals += 1
-        return pause_s
+    @property
+    def _reason(self) -> str:
+        """Why it ended, in its own words; empty when it said nothing."""
+        found = self._last_line.startswith(ERROR)
+        return self._last_line.removeprefix(ERROR) if found else ""
+
+    def _give_up(self) -> None:
+        """Say that to start it again would end in the same way; `stop` has nothing to wait for."""
+        self.problem = self._reason or _ending(WRONG)
+        self._note("cannot start as it is, and is not started again: correct that first")
+        self._finished.set()
+        self._set("failed")
 
     def _line(self, raw: bytes) -> None:
         text = raw.decode("utf-8", "replace").rstrip("\r")
@@ -163,15 +159,7 @@ class Child:
             if not text:
                 return
         self._last_line = text or self._last_line
-        if self._refusals and self.state == "starting":  # probably the same words again
-            self._held = [*self._held[1 - _HELD_LINES :], text]
-        else:
-            self._print(text)
-
-    def _release(self) -> None:
-        held, self._held = self._held, []
-        for line in held:
-            self._print(line)
+        self._print(text)
 
     def _set(self, state: State) -> None:
         self.state = state

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ app = App(name="dead-letters", help="Inspect, retry and drop events that could n
 def list_letters(
     *, processor: str = "", service: str = "", json: bool = False, file: Path = DEFAULT_FILE
 ) -> None:
-    """List the parked sequences: the event that failed, and how many wait behind it.
+    """List the sequences with letters: the event that failed, and how many are with it.
+
+    One that is waiting is tried again by itself; one that is parked waits for a retry, or a drop.
 
     Parameters
     ----------
@@ -106,7 +109,8 @@ def drop(
 
 async def _list(file: Path, service: str, processor: str, *, json: bool) -> None:
     async with open_admins(file, service) as opened:
-        entries = [one(opened, processor)] if processor else opened.processors
+        everything = [*opened.processors, *opened.gone]
+        entries = [one(opened, processor)] if processor else everything
         found = [(entry, [letter async for letter in entry.admin.letters()]) for entry in entries]
     if json:
         names = [(e, letter) for e, letters in found for letter in letters]
@@ -118,22 +122,37 @@ async def _list(file: Path, service: str, processor: str, *, json: bool) -> None
         console().print(_table(found))
     else:
         console().print("no dead letters")
+    for entry in opened.gone if not json and not processor else []:
+        console().print(
+            f"{entry.service} has no processor {entry.name!r} any more: give the class that has "
+            f'taken its place name = "{entry.name}" to retry its letters, or drop them',
+            markup=False,
+        )
 
 
 def _table(found: Sequence[tuple[Found, Sequence[DeadLetter]]]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("service", "processor", "sequence", "letters", "event", "attempts", "error")
+    table = Table(
+        "service", "processor", "sequence", "letters", "state", "event", "attempts", "error"
+    )
     for entry, letters in found:
         sequences: dict[str, list[DeadLetter]] = {}
         for letter in letters:
             sequences.setdefault(letter.sequence, []).append(letter)
         for sequence, parked in sequences.items():
             first = parked[0]
-            cells = (entry.service, entry.name, sequence, str(len(parked)), first.type)
+            state = _state(first)
+            cells = (entry.service, entry.name, sequence, str(len(parked)), state, first.type)
             table.add_row(*map(Text, (*cells, str(first.attempts), first.error)))
     return table
+
+
+def _state(letter: DeadLetter) -> str:
+    if letter.state != "waiting":
+        return letter.state
+    return f"waiting, next try in {max(0.0, letter.due - time.time()):.0f} s"
 
 
 async def _show(file: Path, service: str, processor: str, sequence: str) -> None:
@@ -154,9 +173,14 @@ def _content(letter: DeadLetter) -> dict[str, Any]:
         "type": letter.type,
         "error": letter.error,
         "code": letter.code,
+        "state": letter.state,
         "attempts": letter.attempts,
         "parked": show_time(letter.parked_us),
     }
+    if letter.due:
+        content["due"] = show_time(int(letter.due * 1_000_000))
+    if letter.traceback:
+        content["traceback"] = letter.traceback
     if letter.event is not None:
         event = letter.event
         content["event"] = {

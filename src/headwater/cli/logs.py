@@ -3,9 +3,11 @@
 import logging
 import os
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
+
+from headwater.cli.output import silence
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
@@ -19,6 +21,7 @@ def configure_logs(level: str = "info", format: str = "console", *, final: bool 
         final: it will not be changed again (loggers may keep it: faster).
     """
     number = _LEVELS.get(level, 20)
+    stream: Any = _Lasting(sys.stderr)
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -32,10 +35,10 @@ def configure_logs(level: str = "info", format: str = "console", *, final: bool 
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=stream),
         cache_logger_on_first_use=final,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
@@ -44,6 +47,28 @@ def configure_logs(level: str = "info", format: str = "console", *, final: bool 
     )
     logging.basicConfig(level=max(number, logging.INFO), handlers=[handler], force=True)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # we say ourselves what listens where
+
+
+class _Lasting:
+    """Standard error, whose loss (a closed terminal, the end of a pipe's reader) fails nobody.
+
+    Whoever logs does something that matters more.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+        except OSError:
+            silence(self._stream)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            silence(self._stream)
 
 
 def _console() -> structlog.dev.ConsoleRenderer:

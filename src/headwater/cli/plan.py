@@ -1,5 +1,6 @@
 """From a system to the processes that make it up, and the ports they need."""
 
+import errno
 import socket
 import sys
 from collections.abc import Mapping
@@ -89,7 +90,7 @@ def _hold(host: str, port: int, held: ExitStack) -> int:
             subject=f"{host}:{port}", reason="a port is a number from 0 to 65535"
         ) from error
     except OSError as error:
-        if error.errno == 98 or "in use" in str(error):
+        if error.errno == errno.EADDRINUSE:
             raise AddressInUse(host=host, port=port) from error
         raise ConfigurationError(
             subject=f"{host}:{port}", reason=f"cannot listen there: {error.strerror or error}"

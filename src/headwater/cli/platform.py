@@ -3,22 +3,24 @@
 import asyncio
 import contextlib
 import os
-import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import structlog
 
+from headwater._machine import Shortage, shortages, spare_watchers
 from headwater.cli.documents import as_path
 from headwater.cli.logs import configure_logs
 from headwater.cli.run import given_settings
 from headwater.cli.supervised import report, supervised
 from headwater.config import SettingsStore
 from headwater.discovery import DiscoveryClient, DiscoveryServer, RegistryStore
-from headwater.errors import ConfigurationError
+from headwater.errors import ConfigurationError, StartupError
 from headwater.gateway import Gateway, GatewaySettings
+from headwater.gateway.memory import remembers
+from headwater.service.signals import stop_on_signals
 
 _log = structlog.get_logger("headwater.cli")
 _LOOK_S = 0.05
@@ -34,11 +36,13 @@ class _Common(msgspec.Struct, kw_only=True, frozen=True):
 class DiscoverySettings(_Common, frozen=True, kw_only=True):
     """Settings of ``headwater run discovery``.
 
-    Registries with the URL of the same ``database`` share what they know.
+    Registries with the URL of the same ``database`` share what they know. One without knows nothing
+    at its start: for ``settle_s`` seconds it says of what is not listed that it cannot tell yet.
     """
 
     port: int = 8761
     database: str = ""
+    settle_s: float = 5.0
 
 
 class ConfigSettings(_Common, frozen=True, kw_only=True):
@@ -81,11 +85,17 @@ async def _discovery(flags: Mapping[str, Any]) -> None:
     settings, _ = _settings(DiscoverySettings, flags)
     configure_logs(settings.log_level, settings.log_format)
     store = await _registry_store(settings.database) if settings.database else None
-    server = DiscoveryServer(settings.host, settings.port, store=store)
+    _warn(shortages([]))
+    server = DiscoveryServer(settings.host, settings.port, store=store, settle_s=settings.settle_s)
     async with _until_told() as stop, server:
         report(url=server.url)
         await stop.wait()
     _log.info("discovery has stopped")
+
+
+def _warn(short: Iterable[Shortage]) -> None:
+    for each in short:
+        _log.warning("running short", of=each.name, reason=str(each))
 
 
 async def _registry_store(url: str) -> RegistryStore:
@@ -100,6 +110,7 @@ async def _config(flags: Mapping[str, Any]) -> None:
     from headwater.config.seed import tell_differences
     from headwater.config.server import ConfigServer
 
+    _warn(shortages([settings.directory]))
     source = await _settings_store(settings) if settings.database else settings.directory
     server = ConfigServer(source, settings.host, settings.port)
     async with _until_told() as stop, server:
@@ -137,9 +148,10 @@ async def _gateway(flags: Mapping[str, Any]) -> None:
     configure_logs(level, extra.get("log_format", "console"))
     urls = extra.get("discovery") or ["http://127.0.0.1:8761"]
     client = DiscoveryClient(urls)
+    _warn([*shortages([settings.data]), *spare_watchers()])
     async with _until_told() as stop:
         try:
-            await client.start()
+            await _reach(client, settings)
             async with Gateway(settings, client) as gateway:
                 told = asyncio.create_task(_tell(gateway, client))
                 try:
@@ -149,6 +161,20 @@ async def _gateway(flags: Mapping[str, Any]) -> None:
         finally:
             await client.close()
     _log.info("gateway has stopped")
+
+
+async def _reach(client: DiscoveryClient, settings: GatewaySettings) -> None:
+    """Wait for a registry; a gateway that remembers what it served does not depend on one.
+
+    Raises:
+        StartupError: no registry answers, and there is nothing to serve.
+    """
+    try:
+        await client.start()
+    except StartupError as error:
+        if not remembers(settings.data):
+            raise
+        _log.warning("the gateway serves what it remembers", reason=str(error))
 
 
 async def _tell(gateway: Gateway, client: DiscoveryClient) -> None:
@@ -168,9 +194,5 @@ async def _tell(gateway: Gateway, client: DiscoveryClient) -> None:
 
 @contextlib.asynccontextmanager
 async def _until_told() -> AsyncIterator[asyncio.Event]:
-    """Give an event that SIGTERM and SIGINT set."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    yield stop
+    """Give an event that SIGTERM, SIGINT and SIGHUP set."""
+    yield stop_on_signals()

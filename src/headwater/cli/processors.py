@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from cyclopts import App
@@ -133,7 +134,8 @@ async def _show(file: Path, service: str) -> None:
     from rich.table import Table
 
     columns = ("service", "processor", "generation", "segment", "owner", "position", "lag")
-    table = Table(*columns, "dead letters")
+    table = Table(*columns, "dead letters", "waiting", "commands")
+    late: list[str] = []
     async with open_admins(file, service) as opened:
         for entry in opened.processors:
             status = await entry.admin.status()
@@ -144,23 +146,52 @@ async def _show(file: Path, service: str) -> None:
                 table.add_row(
                     entry.service if first else "",
                     status.name if first else "",
-                    str(status.generation) if first else "",
+                    _generation(status) if first else "",
                     f"{segment.index} of {len(status.segments)}",
                     segment.owner or "[red]nobody[/]",
                     f"{segment.position} of {segment.head}",
                     f"[yellow]{segment.lag}[/]" if segment.lag else "0",
-                    _count(status) if first else "",
+                    *(_counts(status) if first else ()),
                 )
+            for other in status.generations:
+                if other.number != status.generation and other.code:
+                    state = "of other code" if other.complete else "being filled"
+                    owners = ", ".join(other.owners) or "nobody"
+                    place = f"{other.position} of {other.head}"
+                    name = f"{other.number} ({other.code})"
+                    table.add_row("", "", name, state, owners, place, "")
+            if status.outbox.reason:
+                late.append(_late(entry, status))
         for owner, relay in opened.relays:
             relayed = await relay.status()
             place = f"{relayed.position} of {relayed.head}"
             lag = max(0, relayed.head - relayed.position)
             table.add_row(owner, relayed.name, "", "to the bus", "", place, str(lag), "")
     console().print(table)
+    for line in late:
+        console().print(line, markup=False, highlight=False)
 
 
-def _count(status: ProcessorStatus) -> str:
-    return f"[red]{status.dead_letters}[/]" if status.dead_letters else "0"
+def _counts(status: ProcessorStatus) -> tuple[str, str, str]:
+    """Return the letters, the sequences that wait for their next try, and a saga's commands."""
+    return (
+        f"[red]{status.dead_letters}[/]" if status.dead_letters else "0",
+        f"[yellow]{status.waiting}[/]" if status.waiting else "0",
+        str(status.outbox.commands) if status.outbox.commands else "",
+    )
+
+
+def _late(entry: Found, status: ProcessorStatus) -> str:
+    outbox = status.outbox
+    return (
+        f"{entry.service}/{entry.name}: {outbox.commands} commands wait, the oldest for "
+        f"{max(0.0, time.time() - outbox.since):.0f} s: {outbox.reason}"
+    )
+
+
+def _generation(status: ProcessorStatus) -> str:
+    codes = [g.code for g in status.generations if g.number == status.generation and g.code]
+    return f"{status.generation} ({codes[0]})" if codes else str(status.generation)
 
 
 async def _replay(

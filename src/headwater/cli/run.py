@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from headwater._machine import raise_descriptors
 from headwater.cli.documents import unknown_fields
 from headwater.errors import ConfigurationError
 
@@ -63,6 +64,7 @@ def run(
 
 def run_target(target: str, flags: Mapping[str, Any]) -> None:
     """Run a service or a platform service with these flags."""
+    raise_descriptors()
     if target in PLATFORM:
         from headwater.cli.platform import run_platform
 
@@ -81,6 +83,7 @@ def run_service(app: str, flags: Mapping[str, Any]) -> None:
 
     from headwater.cli.loading import load_service
     from headwater.cli.logs import configure_logs
+    from headwater.cli.supervised import report
     from headwater.service.runtime import Runtime, serve
     from headwater.service.settings import ServiceSettings
 
@@ -98,6 +101,7 @@ def run_service(app: str, flags: Mapping[str, Any]) -> None:
 
     def ready(runtime: Runtime) -> None:  # by now it knows what the configuration service says
         configure_logs(runtime.settings.log_level, runtime.settings.log_format)
+        report(url=runtime.url)
 
     uvloop.run(serve(service, values, ready=ready))
 

@@ -14,11 +14,14 @@ from headwater.cli.output import console
 from headwater.cli.stores import DEFAULT_FILE
 from headwater.cli.times import show_since
 
+_GATEWAY_S = 3.0
 _COLORS = {"UP": "green", "STARTING": "yellow", "DRAINING": "yellow"}
 
 
-def services(*, watch: bool = False, discovery: str = "", file: Path = DEFAULT_FILE) -> None:
-    """List the instances that are registered.
+def services(
+    *, watch: bool = False, discovery: str = "", gateway: str = "", file: Path = DEFAULT_FILE
+) -> None:
+    """List the instances that are registered, and what the gateway does not serve of them.
 
     Parameters
     ----------
@@ -26,11 +29,23 @@ def services(*, watch: bool = False, discovery: str = "", file: Path = DEFAULT_F
         Keep the table up to date until Ctrl-C.
     discovery
         URL of the discovery service; default: the one of the system.
+    gateway
+        URL of the gateway; default: the one of the system, none with ``--discovery``.
     file
         The description of the system.
     """
     configure_logs("error")
-    asyncio.run(_services(discovery or discovery_url(file), watch=watch))
+    front = gateway or ("" if discovery else _gateway_url(file))
+    asyncio.run(_services(discovery or discovery_url(file), front, watch=watch))
+
+
+def _gateway_url(file: Path) -> str:
+    """Return where the gateway of the running system listens; empty without one."""
+    if not file.exists():
+        return ""
+    from headwater.cli.system import load_system
+
+    return str(running_system(load_system(file).data).get("gateway", ""))
 
 
 def discovery_url(file: Path) -> str:
@@ -55,7 +70,7 @@ def running_system(data: Path) -> dict[str, Any]:
     return {}
 
 
-async def _services(url: str, *, watch: bool) -> None:
+async def _services(url: str, gateway: str, *, watch: bool) -> None:
     from headwater.discovery import DiscoveryClient
 
     client = DiscoveryClient([url], start_timeout_s=3.0)
@@ -63,14 +78,39 @@ async def _services(url: str, *, watch: bool) -> None:
         await client.start()
         if not watch:
             console().print(table(client.services()))
+            for line in await gateway_lines(gateway):
+                console().print(line)
             return
+        from rich.console import Group
         from rich.live import Live
 
         with Live(table(client.services()), auto_refresh=False) as live:
             async for found in client.changes():
-                live.update(table(found), refresh=True)
+                live.update(Group(table(found), *await gateway_lines(gateway)), refresh=True)
     finally:
         await client.close()
+
+
+async def gateway_lines(url: str) -> list[str]:
+    """Return in lines what a gateway says that is not as it should be."""
+    if not url:
+        return []
+    import aiohttp
+    from rich.markup import escape
+
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_GATEWAY_S)) as session,
+            session.get(f"{url}/health/ready") as answer,
+        ):
+            told = msgspec.json.decode(await answer.read())
+    except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError) as error:
+        reason = str(error) or type(error).__name__
+        return [f"[red]gateway {escape(url)} does not answer[/]: {escape(reason)}"]
+    problems = told.get("problems") or {}
+    word = escape(str(told.get("status", answer.status)))
+    head = f"gateway {escape(url)} is [{'yellow' if problems else 'green'}]{word}[/]"
+    return [head, *(f"  {escape(f'{what}: {why}')}" for what, why in problems.items())]
 
 
 def table(found: Mapping[str, Any]) -> Any:

@@ -4,17 +4,18 @@ import asyncio
 import contextlib
 import os
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from headwater.cli.app import ERROR, WRONG
 from headwater.cli.child import Child
 from headwater.cli.output import Output
 from headwater.cli.plan import Part, Ports
 from headwater.cli.spawner import Spawner
 from headwater.cli.system import System
-from headwater.errors import HeadwaterError
 
 _EXTRA_S = 5.0  # beyond its own drain time, before a process is killed
 _STILL_WAITING_S = 10.0
@@ -51,8 +52,10 @@ class Supervisor:
         self._status_file = system.data / "up.json"
         self._began = time.monotonic()
         self._changed = asyncio.Event()
+        self._hopeless = asyncio.Event()
+        self._given_up: set[str] = set()
+        self._told: set[str] = set()  # errors of a start: those of several instances are one
         self._was_ready = False
-        self._urls: dict[str, str] = {}
         self._parts = {part.name: part for part in parts}
         self._children = {part.name: self._child(part) for part in parts}
 
@@ -68,39 +71,58 @@ class Supervisor:
             part.arguments,
             environment,
             spawner=self._spawner,
-            print_line=self._output.printer(part.name),
+            print_line=self._printer(part.name),
             note=self._output.noter(part.name),
             changed=self._changed.set,
         )
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Run everything until ``stop`` is set, then stop everything in order."""
+    def _printer(self, name: str) -> Callable[[str], None]:
+        """Return what prints the lines of a process, but no error that has just been printed."""
+        print_line = self._output.printer(name)
+
+        def line(text: str) -> None:
+            if text.startswith(ERROR):
+                if text in self._told:
+                    return
+                self._told.add(text)
+            print_line(text)
+
+        return line
+
+    async def run(self, stop: asyncio.Event, pauses_s: Mapping[str, float]) -> int:
+        """Run everything until ``stop`` is set, then stop everything in order.
+
+        It ends by itself when a part cannot start as it is, and nothing works yet or nothing can
+        work without that part.
+
+        Args:
+            stop: when it is time to end.
+            pauses_s: how long parts wait before they are started for the first time.
+
+        Returns:
+            The exit code: 0, or that of a part that could not start as it is.
+        """
         if self._ready_file is not None:
             self._ready_file.unlink(missing_ok=True)  # of one that was killed
         running = [
-            asyncio.create_task(child.keep_running(), name=f"keep {name}")
+            asyncio.create_task(child.keep_running(pauses_s.get(name, 0.0)), name=f"keep {name}")
             for name, child in self._children.items()
         ]
-        watching = [
-            asyncio.create_task(self._watch(), name="watch discovery"),
-            asyncio.create_task(self._track(), name="track readiness"),
-        ]
+        running.append(asyncio.create_task(self._track(), name="track readiness"))
         reminding = asyncio.create_task(self._remind(), name="remind")  # ends when all is ready
-        stopping = asyncio.create_task(stop.wait())
+        ends = [asyncio.create_task(event.wait()) for event in (stop, self._hopeless)]
         try:
-            done, _ = await asyncio.wait(
-                [stopping, *running, *watching], return_when=asyncio.FIRST_COMPLETED
-            )
+            await _first(ends, running)
         finally:
-            for task in (stopping, reminding, *watching):
+            for task in (*ends, reminding, running[-1]):
                 task.cancel()
             self._status_file.unlink(missing_ok=True)
             if self._ready_file is not None:
                 self._ready_file.unlink(missing_ok=True)
             await self._stop()
-            await asyncio.gather(*running, *watching, reminding, stopping, return_exceptions=True)
-        for task in done - {stopping}:
-            task.result()  # only a fault of ours ends one of them early
+            await asyncio.gather(*running, *ends, reminding, return_exceptions=True)
+        failed = any(child.state == "failed" for child in self._children.values())
+        return WRONG if failed else 0
 
     def kill(self) -> None:
         """End everything at once."""
@@ -115,46 +137,36 @@ class Supervisor:
                 *(self._children[p.name].stop(p.drain_s + _EXTRA_S) for p in parts)
             )
 
-    async def _watch(self) -> None:
-        """Learn from discovery which instances take traffic, and where."""
-        from headwater.discovery import DiscoveryClient
-
-        while True:
-            client = DiscoveryClient([self._ports.url("discovery")], start_timeout_s=60.0)
-            try:
-                await client.start()
-                async for services in client.changes():
-                    for instances in services.values():
-                        for instance in instances:
-                            self._registered(instance)
-            except HeadwaterError:
-                await asyncio.sleep(1.0)
-            finally:
-                await client.close()
-
-    def _registered(self, instance: Any) -> None:
-        child = self._children.get(instance.id)
-        if child is None or instance.status != "UP" or instance.started < child.started_us:
-            return
-        self._urls[instance.id] = instance.url
-        child.ready()
-
     async def _track(self) -> None:
         """Follow the state of everything; print the banner when all is ready for the first time."""
         while True:
             await self._changed.wait()
             self._changed.clear()
-            for name in ("config", "discovery", "gateway"):
-                if self._children[name].report:
-                    self._children[name].ready()
+            for name, child in self._children.items():
+                if child.report:
+                    child.ready()
+                elif child.state == "failed":
+                    self._failed(name)
             ready = self._is_ready()
             if ready and not self._was_ready:
                 self._was_ready = True
+                self._told.clear()
                 self._banner()
             status = self._status(ready=ready)
             _write(self._status_file, status)
             if self._was_ready and self._ready_file is not None:
                 _write(self._ready_file, status)
+
+    def _failed(self, name: str) -> None:
+        """End everything that cannot work without a part that cannot start."""
+        if name in self._given_up:
+            return
+        self._given_up.add(name)
+        if self._was_ready and self._parts[name].kind == "instance":
+            self._output.say(f"the others go on without {name}")
+        else:
+            self._output.say(f"stopping, as {name} cannot start")
+            self._hopeless.set()
 
     def _is_ready(self) -> bool:
         if any(child.state != "ready" for child in self._children.values()):
@@ -185,7 +197,7 @@ class Supervisor:
                     "service": part.service,
                     "role": part.role,
                     "pid": child.pid or None,
-                    "url": self._urls.get(part.name, child.report.get("url", "")),
+                    "url": child.report.get("url", ""),
                     "state": child.state,
                     "restarts": child.restarts,
                 }
@@ -216,6 +228,15 @@ class Supervisor:
             ]
             if not self._was_ready:
                 self._output.say(f"still waiting for {', '.join(late) or 'the gateway'}")
+
+
+async def _first(ends: Sequence[asyncio.Task[Any]], running: Sequence[asyncio.Task[None]]) -> None:
+    """Return when one of ``ends`` is done; raise what ends one of the others, a fault of ours."""
+    waiting = {*ends, *running}
+    while not any(task.done() for task in ends):
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
 
 
 def _write(path: Path, content: Any) -> None:

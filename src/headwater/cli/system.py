@@ -63,6 +63,17 @@ class BusSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     partitions: int = 4
 
 
+class ProcessorsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[processors]``: how often an event that fails is tried, in all services.
+
+    They are the settings ``retry_...`` of `ServiceSettings`, which a service may have of its own.
+    """
+
+    attempts: int | None = None
+    pause_s: float | None = None
+    pause_max_s: float | None = None
+
+
 class ServiceSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[services.<name>]``.
 
@@ -90,6 +101,7 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
     config: ConfigSection
     config_directory: Path
     bus: BusSection
+    processors: ProcessorsSection
     services: dict[str, ServiceSection]
     database: str = ""
 
@@ -112,6 +124,8 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
             "partitions": self.bus.partitions,
             "profiles": self.config.profile,
         }
+        retry = msgspec.structs.asdict(self.processors)
+        values |= {f"retry_{name}": value for name, value in retry.items() if value is not None}
         if self.database:
             values |= {"store": self.database, "views": self.database}
             if self.bus.url.startswith("sqlite:"):
@@ -131,7 +145,7 @@ def load_system(file: Path) -> System:
     from headwater.service.settings import ServiceSettings
 
     document = Document(file)
-    sections = ("system", "gateway", "discovery", "config", "bus", "services")
+    sections = ("system", "gateway", "discovery", "config", "bus", "processors", "services")
     document.check_keys((), sections)
     head = document.section(("system",), SystemSection)
     folder = file.resolve().parent
@@ -159,6 +173,7 @@ def load_system(file: Path) -> System:
         config=config,
         config_directory=folder / config.directory,
         bus=document.section(("bus",), BusSection),
+        processors=document.section(("processors",), ProcessorsSection),
         services=services,
         database=os.environ.get("HEADWATER_DATABASE") or head.database,
     )

@@ -3,17 +3,23 @@
 import asyncio
 import contextlib
 import fcntl
+import random
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from headwater._machine import raise_descriptors
 from headwater.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from headwater.cli.plan import Part
     from headwater.cli.spawner import Spawner
+
+_SHUFFLE_S_MAX = 3.0
 
 
 def up(
@@ -23,6 +29,7 @@ def up(
     discovery_port: int | None = None,
     config_port: int | None = None,
     ready_file: Path | None = None,
+    shuffle: int | None = None,
 ) -> None:
     """Run a whole system on this machine until Ctrl-C or SIGTERM.
 
@@ -38,6 +45,9 @@ def up(
         Port of the configuration service.
     ready_file
         Write addresses and process ids there as JSON when everything is ready.
+    shuffle
+        Start the processes in another order, with pauses, as this number says: a system must not
+        depend on who comes first.
     """
     from headwater.cli.spawner import Spawner
 
@@ -45,24 +55,32 @@ def up(
         from headwater.cli.documents import Document
 
         Document(file)  # raises the right error before anything is started
+    raise_descriptors()
     given = {"gateway": port, "discovery": discovery_port, "config": config_port}
     with asyncio.Runner() as runner:
         # The nursery imports what the instances need while we read the file.
         spawner = Spawner(file.resolve().parent)
         try:
-            runner.run(_up(spawner, file, given, ready_file))
+            code = runner.run(_up(spawner, file, given, ready_file, shuffle))
         finally:
             runner.run(spawner.close())
+    if code:
+        sys.exit(code)
 
 
 async def _up(
-    spawner: "Spawner", file: Path, given: dict[str, int | None], ready_file: Path | None
-) -> None:
+    spawner: "Spawner",
+    file: Path,
+    given: dict[str, int | None],
+    ready_file: Path | None,
+    shuffle: int | None,
+) -> int:
     from headwater.cli.logs import configure_logs
     from headwater.cli.output import Output
     from headwater.cli.plan import choose_ports, plan
     from headwater.cli.supervisor import Supervisor
     from headwater.cli.system import load_system
+    from headwater.service.signals import stop_signals
 
     configure_logs("error")
     system = load_system(file)
@@ -70,25 +88,42 @@ async def _up(
         ports = choose_ports(system, given, held=held)
         held.enter_context(_only_one(system.data))
         parts = plan(system, ports)
-        output = Output([part.name for part in parts])
+        stop = asyncio.Event()
+        output = Output([part.name for part in parts], lost=stop.set)
         supervisor = Supervisor(
             system, parts, ports, spawner=spawner, output=output, ready_file=ready_file
         )
-        stop = asyncio.Event()
+        pauses_s = _pauses(parts, shuffle)
 
-        def told() -> None:
-            if stop.is_set():
-                output.say("killing everything")
-                supervisor.kill()
-            else:
-                output.say("stopping (once more to kill)")
+        asked: list[int] = []
+
+        def told(number: int) -> None:
             stop.set()
+            if number == signal.SIGHUP:  # a closed terminal may send several
+                output.say("stopping, as the terminal was closed")
+                return
+            asked.append(number)
+            if len(asked) > 1:
+                supervisor.kill()
+            output.say("stopping (once more to kill)" if len(asked) == 1 else "killing everything")
 
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.add_signal_handler(number, told)
-        await supervisor.run(stop)
-        output.say(f"{system.name} has stopped")
+        for number in stop_signals():
+            loop.add_signal_handler(number, told, number)
+        try:
+            code = await supervisor.run(stop, pauses_s)
+            output.say(f"{system.name} has stopped")
+        finally:
+            await output.close()
+        return code
+
+
+def _pauses(parts: "Sequence[Part]", shuffle: int | None) -> dict[str, float]:
+    """Return how long each process waits before it is started for the first time, seconds."""
+    if shuffle is None:
+        return {}
+    draw = random.Random(shuffle)  # noqa: S311  # nothing secret
+    return {part.name: draw.uniform(0.0, _SHUFFLE_S_MAX) for part in parts}
 
 
 @contextlib.contextmanager

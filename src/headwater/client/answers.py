@@ -91,7 +91,7 @@ def decode(decoder: Decode, body: bytes, status: int, source: str) -> Any:
     """
     try:
         return decoder(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         start = body[:200].decode(errors="replace")
         detail = f"something unexpected, {error}: {start!r}"
         raise RemoteError(source=source, remote_status=status, detail=detail) from error
@@ -110,7 +110,7 @@ def error_of(reply: Reply, source: str) -> HeadwaterError:
     else:
         try:
             problem = msgspec.json.decode(reply.body)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             problem = reply.body[:500].decode(errors="replace")
     error = from_problem(problem, status=reply.status, source=source)
     error.outcome = reply.outcome or error.outcome

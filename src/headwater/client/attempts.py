@@ -25,6 +25,7 @@ from headwater.errors import (
     NoInstance,
     Outcome,
     Overloaded,
+    WrongService,
 )
 from headwater.messages.headers import TIMEOUT_MS
 
@@ -217,6 +218,8 @@ class Run(Generic[A]):
         try:
             async with asyncio.timeout(share):
                 answer = await self._send(target.url, target.id, self._request, headers)
+            if answer.status == WrongService.status:
+                raise self._misdirected(answer)
         except TimeoutError:
             if share >= min(SLOW_S_MIN, self._own_share_s() / 2):
                 target.failed(time.monotonic(), eject_after=policy.eject_after)
@@ -238,6 +241,15 @@ class Run(Generic[A]):
             target.succeeded()
         return answer
 
+    def _misdirected(self, answer: A) -> Failure:
+        """Return what it is that an instance of another service did nothing."""
+        _drop(answer)
+        expected = self._request.service or self._request.url
+        error: HeadwaterError = WrongService(expected=expected, actual="another service")
+        if isinstance(answer, Reply):
+            error = error_of(answer, self.at)
+        return Failure(error, sent=False)
+
     def _own_share_s(self) -> float:
         """Return how long an attempt may take when the call has all the time that it asked for."""
         return self._request.timeout_s / (self._request.retries + 1)
@@ -251,7 +263,7 @@ class Run(Generic[A]):
             target.rest(now + min(asked, REST_S_MAX))
 
     async def _elsewhere(self, target: Target) -> bool:
-        """After a connection that could not be made: go on at once, or after a pause, or not."""
+        """After nothing was done: go on at once with another one, or after a pause, or not."""
         self._tried.add(target.id)
         if self._group.pick(tried=self._tried) is not None:
             return True

@@ -17,7 +17,7 @@ from headwater.client.messages import Reply, Request
 from headwater.discovery import Discovery, Instance
 from headwater.errors import ConfigurationError, Overloaded
 from headwater.messages import current, remaining_s
-from headwater.messages.headers import TIMEOUT_MS, to_headers
+from headwater.messages.headers import SERVICE, TIMEOUT_MS, to_header, to_headers
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -158,6 +158,8 @@ class HttpCaller:
         timeout_s = remaining_s(default=request.timeout_s, action=request.action)
         headers = to_headers(current())
         headers.update(request.headers)
+        if request.service:
+            headers[SERVICE] = to_header(request.service)
         if endless:
             headers.pop(TIMEOUT_MS, None)
         return Run(

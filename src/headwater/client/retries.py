@@ -1,6 +1,5 @@
 """When a call may be repeated, and after how long."""
 
-import time
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 
@@ -33,7 +32,8 @@ def backoff_s(attempt: int, random: Callable[[], float]) -> float:
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Return the seconds that Retry-After asks for; None without one that can be understood.
 
-    Source: RFC 9110, section 10.2.3: seconds or an HTTP date.
+    Source: RFC 9110, section 10.2.3: seconds or an HTTP date. A date is compared with that of the
+    answer, by the same clock, as ours may be another.
     """
     text = headers.get("Retry-After")
     if text is None:
@@ -43,6 +43,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     except ValueError:
         pass
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
+        then = parsedate_to_datetime(text)
+        return max(0.0, (then - parsedate_to_datetime(headers["Date"])).total_seconds())
+    except (KeyError, TypeError, ValueError):  # TypeError: one of the two has no zone
         return None

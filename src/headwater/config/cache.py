@@ -40,7 +40,7 @@ def read(path: Path) -> tuple[ConfigDocument | None, str]:
         return _decode(path.read_bytes()), ""
     except FileNotFoundError:
         return None, f"{path} does not exist yet"
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return None, f"{path} cannot be used ({error})"
 
 

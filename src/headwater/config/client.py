@@ -162,7 +162,7 @@ class ConfigClient:
                     async for event in events:
                         if event.name == "config":
                             await self._take(_decode(event.data))
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, RecursionError) as error:
                 _log.error("the server sent something unknown", url=source.url, reason=str(error))
                 await sleep_backoff(5)
 

@@ -15,6 +15,7 @@ from headwater.discovery.api import (
     Records,
     RegistryStore,
     RouteInfo,
+    Standing,
     Status,
 )
 from headwater.discovery.local import LocalDiscovery, StaticDiscovery
@@ -48,6 +49,7 @@ __all__ = [
     "Records",
     "RegistryStore",
     "RouteInfo",
+    "Standing",
     "StaticDiscovery",
     "Status",
 ]

@@ -38,8 +38,10 @@ class Instance(msgspec.Struct, frozen=True):
         routes: what it serves.
         metadata: anything else.
         lease_s: it expires when not renewed for this many seconds.
-        started: when it registered, microseconds UTC.
+        started: when it registered, microseconds UTC by its own clock: for people to read.
         revision: the registry's revision of its last change; set by the registry.
+        since: the registry's revision when it was first listed; set by the registry. It says which
+            of two instances registered first, which no clock can.
     """
 
     service: str
@@ -57,12 +59,39 @@ class Instance(msgspec.Struct, frozen=True):
     lease_s: float = 10.0
     started: int = 0
     revision: int = 0
+    since: int = 0
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens: no two instances of a registry have the same, whatever their service.
+
+        Who registers later holds it, since only one process can; the other is gone.
+        """
+        return self.host, self.port
 
     @property
     def url(self) -> str:
         """Base URL without a trailing slash."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """How much of the truth a view of the registry can be.
+
+    Attributes:
+        settling_s: a registry that came up without memory may not have heard of everyone for so
+            many seconds more; 0 when it has had the time.
+        unheard_s: for how many seconds no registry has been heard of; 0 while one is followed.
+    """
+
+    settling_s: float = 0.0
+    unheard_s: float = 0.0
+
+    @property
+    def complete(self) -> bool:
+        """Whether who is not listed is not there."""
+        return not self.settling_s and not self.unheard_s
 
 
 class Discovery(Protocol):
@@ -91,6 +120,9 @@ class Discovery(Protocol):
 
     def services(self) -> Mapping[str, tuple[Instance, ...]]:
         """Return all known instances by service, of any status."""
+
+    def standing(self) -> Standing:
+        """Return how far the view can be relied on: absence counts only while it is complete."""
 
     def changes(self) -> AsyncIterator[Mapping[str, tuple[Instance, ...]]]:
         """Yield `services` at once, and again soon after each change, for ever."""
@@ -129,12 +161,20 @@ class Entry(msgspec.Struct, frozen=True):
     stored whatever is there, except when that says the same already. The stored override stays
     unless ``overrides``, and everything else stays unless ``registers``; the override of an
     instance goes when it is removed, and none is set on one that was removed.
+
+    Who asks to register at an address, and is not registered there already, removes all others of
+    that address.
     """
 
     record: Record
     expected: int | None = None
     registers: bool = True
     overrides: bool = False
+
+    @property
+    def asks_for(self) -> Instance | None:
+        """The instance that somebody asks to register; None for anything else."""
+        return self.record.instance if self.registers and self.expected is None else None
 
 
 class Mark(NamedTuple):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Self
@@ -13,7 +14,7 @@ import structlog
 from headwater._http.follow import EventSource, base_urls, sleep_backoff
 from headwater._http.pulse import Pulse
 from headwater._http.sse import ServerSentEvent
-from headwater.discovery.api import Instance
+from headwater.discovery.api import Instance, Standing
 from headwater.discovery.feed import Delta, Snapshot
 from headwater.discovery.registration import Registration
 from headwater.discovery.table import InstanceTable
@@ -22,6 +23,8 @@ from headwater.errors import ConfigurationError, StartupError
 _log = structlog.get_logger("headwater.discovery")
 _snapshot = msgspec.json.Decoder(Snapshot).decode
 _delta = msgspec.json.Decoder(Delta).decode
+_UNKNOWN_S = 1.0  # before the first word of a registry: look again soon
+_INSTANT_S = 0.001
 
 
 class ClientStatus(msgspec.Struct, frozen=True):
@@ -79,6 +82,8 @@ class DiscoveryClient:
         self._carried: dict[str, float] = {}  # known from another registry: until when
         self._epoch = ""
         self._revision = 0
+        self._settled = math.inf
+        self._began = time.monotonic()
         self._pulse = Pulse()
         self._first = asyncio.Event()
         self._registrations: dict[str, Registration] = {}
@@ -160,6 +165,15 @@ class DiscoveryClient:
         """Return all known instances by service, of any status."""
         return self._table.services()
 
+    def standing(self) -> Standing:
+        """Return how far the view can be relied on."""
+        now, source = time.monotonic(), self._source
+        left_s = max(0.0, self._settled - now) if self._epoch else _UNKNOWN_S
+        if source is not None and source.url:
+            return Standing(left_s)
+        since = source.seen if source is not None and source.seen else self._began
+        return Standing(left_s, max(now - since, _INSTANT_S))
+
     async def changes(self) -> AsyncIterator[Mapping[str, tuple[Instance, ...]]]:
         """Yield `services` at once, and again soon after each change, until `close`.
 
@@ -234,7 +248,7 @@ class DiscoveryClient:
                 async with contextlib.aclosing(source.events()) as events:  # type: ignore[type-var] # an async generator
                     async for event in events:
                         self._take(event)
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, RecursionError) as error:
                 _log.error("the registry sent something unknown", url=source.url, reason=str(error))
                 self._epoch = ""  # begin with a snapshot
                 await sleep_backoff(5)
@@ -244,11 +258,13 @@ class DiscoveryClient:
             snapshot = _snapshot(event.data)
             self._replace(snapshot)
             self._epoch, self._revision = snapshot.epoch, snapshot.revision
+            self._settled = time.monotonic() + snapshot.settling_s
         elif event.name == "changes":
             delta = _delta(event.data)
             for change in delta.changes:
                 self._carried.pop(change.instance.id, None)
                 if change.kind == "put":
+                    self._evict(change.instance)
                     self._table.put(change.instance)
                 else:
                     self._table.remove(change.instance.id)
@@ -262,7 +278,10 @@ class DiscoveryClient:
         listed = {instance.id: instance for instance in snapshot.instances}
         if self._epoch and snapshot.epoch != self._epoch:
             loop = asyncio.get_running_loop()
+            taken = {instance.address for instance in snapshot.instances}
             for instance in self._table.all():
+                if instance.address in taken:
+                    continue
                 if instance.id not in listed and instance.status != "DOWN":
                     listed[instance.id] = instance
                     self._carried[instance.id] = loop.time() + instance.lease_s
@@ -272,6 +291,13 @@ class DiscoveryClient:
         else:
             self._carried.clear()
         self._table.replace(listed.values())
+
+    def _evict(self, instance: Instance) -> None:
+        """Forget who was known from another registry at the address of a new instance."""
+        for other in self._table.at(instance.address):
+            if other.id != instance.id:
+                self._carried.pop(other.id, None)
+                self._table.remove(other.id)
 
     def _drop_carried(self) -> None:
         loop = asyncio.get_running_loop()

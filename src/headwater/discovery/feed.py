@@ -1,6 +1,7 @@
 """What the registry tells its watchers, encoded once for all of them."""
 
 from collections.abc import AsyncIterator
+from typing import Self
 
 import msgspec
 
@@ -13,11 +14,17 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """Everything the registry knows at a revision."""
+    """Everything the registry knows at a revision; see `Standing.settling_s`."""
 
     epoch: str
     revision: int
     instances: list[Instance]
+    settling_s: float = 0.0
+
+    @classmethod
+    def of(cls, registry: Registry) -> Self:
+        """Return what a registry knows now."""
+        return cls(registry.epoch, registry.revision, registry.all(), registry.settling_s)
 
 
 class Delta(msgspec.Struct, frozen=True):
@@ -62,7 +69,7 @@ class Feed:
             known = registry.changes_since(revision) if epoch == registry.epoch else None
             if known is None:
                 revision = registry.revision
-                snapshot = Snapshot(registry.epoch, revision, registry.all())
+                snapshot = Snapshot.of(registry)
                 yield encode_event("snapshot", _encode(snapshot), id=f"{registry.epoch}.{revision}")
             else:
                 yield HEARTBEAT
@@ -89,7 +96,7 @@ class Feed:
             changes = registry.changes_since(revision)
             id = f"{registry.epoch}.{registry.revision}"
             if changes is None:  # the watcher was slower than the log is long
-                content = _encode(Snapshot(registry.epoch, registry.revision, registry.all()))
+                content = _encode(Snapshot.of(registry))
                 event = encode_event("snapshot", content, id=id)
             else:
                 content = _encode(Delta(registry.epoch, registry.revision, changes))

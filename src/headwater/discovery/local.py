@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from headwater._http.pulse import Pulse
-from headwater.discovery.api import Instance
+from headwater.discovery.api import Instance, Standing
 from headwater.discovery.registry import Change, Registry
 from headwater.discovery.table import InstanceTable
 from headwater.errors import ConfigurationError, InstanceNotFound
@@ -55,6 +55,10 @@ class LocalDiscovery:
     def services(self) -> Mapping[str, tuple[Instance, ...]]:
         """Return all known instances by service, of any status."""
         return self.registry.services()
+
+    def standing(self) -> Standing:
+        """Return that it is complete: nobody else can register."""
+        return Standing()
 
     async def changes(self) -> AsyncIterator[Mapping[str, tuple[Instance, ...]]]:
         """Yield `services` at once, and again after each change, for ever."""
@@ -108,6 +112,10 @@ class StaticDiscovery:
     def services(self) -> Mapping[str, tuple[Instance, ...]]:
         """Return all instances by service."""
         return self._table.services()
+
+    def standing(self) -> Standing:
+        """Return that it is complete: nobody else can register."""
+        return Standing()
 
     async def changes(self) -> AsyncIterator[Mapping[str, tuple[Instance, ...]]]:
         """Yield `services` once, then wait for ever."""

@@ -12,6 +12,7 @@ from headwater.discovery.api import Entry, Mark, Record, Records
 from headwater.errors import StoreUnavailable
 
 _LOOK_S = 1.0
+_REMOVED = Record("", None, "")
 
 
 class _Shared:
@@ -60,15 +61,34 @@ class MemoryRegistryStore:
         for entry in sorted(entries, key=lambda entry: entry.record.id):
             record = _resulting(entry, self._shared.records.get(entry.record.id))
             if record is not None:
-                mark = self._shared.mark
-                self._shared.mark = mark._replace(revision=mark.revision + 1)
-                stored[record.id] = mark.revision + 1
-                self._shared.records[record.id] = msgspec.structs.replace(
-                    record, revision=mark.revision + 1
-                )
+                gone = self._losing_to(entry)
+                stored[record.id] = self._put(record)
+                for other in gone:
+                    self._put(msgspec.structs.replace(_REMOVED, id=other.id, holder=other.holder))
         if stored:
             self._shared.pulse.beat()
         return stored
+
+    def _put(self, record: Record) -> int:
+        revision = self._shared.mark.revision + 1
+        self._shared.mark = self._shared.mark._replace(revision=revision)
+        self._shared.records[record.id] = msgspec.structs.replace(record, revision=revision)
+        return revision
+
+    def _losing_to(self, entry: Entry) -> list[Record]:
+        """Return the records that an entry removes, since it registers at their address."""
+        instance, old = entry.asks_for, self._shared.records.get(entry.record.id)
+        if instance is None:
+            return []
+        if old is not None and old.instance and old.instance.address == instance.address:
+            return []
+        return [
+            record
+            for record in self._shared.records.values()
+            if record.id != instance.id
+            and record.instance is not None
+            and record.instance.address == instance.address
+        ]
 
     async def beat(self, server: str) -> Mapping[str, int]:
         """See `RegistryStore.beat`."""

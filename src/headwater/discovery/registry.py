@@ -20,9 +20,9 @@ from typing import Literal
 import msgspec
 
 from headwater.discovery.api import Instance, Record, Status
-from headwater.discovery.checks import check
+from headwater.discovery.checks import check, normal_host
 from headwater.discovery.table import InstanceTable
-from headwater.errors import InstanceNotFound
+from headwater.errors import AddressTaken, InstanceNotFound
 
 _LOG_LENGTH = 4096
 _DOUBT = 2 / 3  # of a lease: what is healthy was renewed twice by then
@@ -110,11 +110,22 @@ class Registry:
         self._leases: dict[str, Lease] = {}
         self._log: deque[Change] = deque(maxlen=_LOG_LENGTH)
         self._watched = clock()
+        self._settled = -math.inf
+        self._evicted: dict[str, str] = {}  # who lost its address: to whom
         self.epoch = uuid.uuid4().hex[:12]
         self.revision = int(wall())
         self._oldest = self.revision  # changes after this revision are in the log
         self._tell: Tell | None = None
         self.apart = False  # whether the other registries are out of reach at the moment
+
+    def expect(self, settle_s: float) -> None:
+        """Begin without memory: for so long there may be instances that are not listed."""
+        self._settled = self._clock() + settle_s
+
+    @property
+    def settling_s(self) -> float:
+        """How many seconds are left until all instances have had the time to register."""
+        return max(0.0, self._settled - self._clock())
 
     def listen(self, listener: Callable[[Change], None]) -> None:
         """Call this at once with each change from now on; it must not raise."""
@@ -128,21 +139,27 @@ class Registry:
         """Add an instance, or replace the one of the same id; return it as it is listed now.
 
         An identical registration of a live instance is a renewal only. An operator's override
-        of the same id stays.
+        of the same id stays. Another instance of the same address is removed, whatever its service:
+        it is gone, since only one process can listen there.
 
         Raises:
             MalformedMessage: a field has no sensible value.
+            AddressTaken: it was removed itself, since who registered later has its address.
         """
         check(instance)
+        instance = msgspec.structs.replace(instance, host=normal_host(instance.host))
+        self._check_address(instance)
         known, lease = self._table.get(instance.id), self._leases.get(instance.id)
         started = instance.started or (known.started if known else 0) or self._now_us()
-        listed = msgspec.structs.replace(instance, started=started)
+        since = known.since if known else 0
+        listed = msgspec.structs.replace(instance, started=started, since=since)
         if known is None or lease is None:
             self._leases[instance.id] = lease = Lease(0.0, instance.status)
         elif self._is_renewal(listed, known, lease):
             return self.renew(instance.id)
         lease.own, lease.expired, lease.holder = instance.status, False, ""
         self._heard(listed, lease)
+        self._evict(listed)
         self._told(instance.id, "request")
         return self._list(listed, lease)
 
@@ -240,7 +257,7 @@ class Registry:
         instance, lease = self._table.get(id), self._leases.get(id)
         if instance is None or lease is None:
             return Record(id, None, server)
-        own = msgspec.structs.replace(instance, status=lease.own, revision=0)
+        own = msgspec.structs.replace(instance, status=lease.own, revision=0, since=0)
         holder = lease.holder or server
         return Record(id, own, holder, lease.override, lease.expired, lease.doubted, lease.known)
 
@@ -282,6 +299,29 @@ class Registry:
         instance = self._table.get(id)
         if instance is not None:
             self._drop(instance)
+            for other in self._table.at(instance.address):
+                self._evicted[id] = other.id
+
+    def _check_address(self, instance: Instance) -> None:
+        """Let nobody take an address back from who registered it later and still lives."""
+        holder = self._table.get(self._evicted.get(instance.id, ""))
+        if holder is None or holder.status == "DOWN" or holder.address != instance.address:
+            self._evicted.pop(instance.id, None)
+            return
+        raise AddressTaken(
+            id=instance.id,
+            address=f"{instance.host}:{instance.port}",
+            holder=f"{holder.service} ({holder.id})",
+        )
+
+    def _evict(self, instance: Instance) -> None:
+        """Remove who had the address of a newly registered instance before."""
+        self._evicted = {id: to for id, to in self._evicted.items() if to in self._table}
+        for other in self._table.at(instance.address):
+            if other.id != instance.id:
+                self._told(other.id, "request")
+                self._drop(other)
+                self._evicted[other.id] = instance.id
 
     def holders(self) -> set[str]:
         """Return the other registries that decide about instances."""
@@ -379,12 +419,18 @@ class Registry:
         """List an instance with its lease's status; nothing changes when it is listed so."""
         known = self._table.get(instance.id)
         shown = msgspec.structs.replace(
-            instance, status=lease.status, revision=known.revision if known else 0
+            instance,
+            status=lease.status,
+            revision=known.revision if known else 0,
+            since=known.since if known else 0,
         )
         return known if known is not None and shown == known else self._put(shown)
 
     def _put(self, instance: Instance) -> Instance:
-        listed = msgspec.structs.replace(instance, revision=self.revision + 1)
+        revision = self.revision + 1
+        listed = msgspec.structs.replace(
+            instance, revision=revision, since=instance.since or revision
+        )
         self._table.put(listed)
         self._note("put", listed)
         return listed

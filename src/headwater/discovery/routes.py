@@ -16,7 +16,13 @@ from headwater.discovery.feed import Feed, Snapshot
 from headwater.discovery.page import render
 from headwater.discovery.registry import Registry
 from headwater.discovery.sharing import Sharing
-from headwater.errors import InvalidInput, MalformedMessage, ServiceNotFound
+from headwater.errors import (
+    InstanceNotFound,
+    InvalidInput,
+    MalformedMessage,
+    NotKnownYet,
+    ServiceNotFound,
+)
 
 LIMIT_BYTES = 1_000_000
 WAIT_S_MAX = 600.0
@@ -83,7 +89,11 @@ def _instances(registry: Registry, stored: Stored) -> list[ControllerRouterHandl
 
     @get("/v1/instances/{id:str}")
     async def read(request: AnyRequest) -> Response[bytes]:
-        return _json(registry.get(_id(request)))
+        try:
+            return _json(registry.get(_id(request)))
+        except InstanceNotFound:
+            _check_settled(registry, f"instance {_id(request)!r}")
+            raise
 
     @put("/v1/instances/{id:str}")
     async def update(request: AnyRequest) -> Response[bytes]:
@@ -121,6 +131,11 @@ def _instances(registry: Registry, stored: Stored) -> list[ControllerRouterHandl
     return [register, read, update, deregister, renew, override, restore]
 
 
+def _check_settled(registry: Registry, what: str) -> None:
+    if registry.settling_s:
+        raise NotKnownYet(what=what, retry_after_s=registry.settling_s)
+
+
 def _services(registry: Registry, feed: Feed) -> list[ControllerRouterHandler]:
     @get("/v1/services")
     async def services(request: AnyRequest) -> Response[bytes]:
@@ -130,6 +145,7 @@ def _services(registry: Registry, feed: Feed) -> list[ControllerRouterHandler]:
         content = {
             "epoch": registry.epoch,
             "revision": registry.revision,
+            "settling_s": registry.settling_s,
             "services": dict(registry.services()),
         }
         return _json(content, headers={INDEX_HEADER: str(registry.revision)})
@@ -139,13 +155,14 @@ def _services(registry: Registry, feed: Feed) -> list[ControllerRouterHandler]:
         known = registry.services()
         name = request.path_params["name"]
         if name not in known:
+            _check_settled(registry, f"service {name!r}")
             raise ServiceNotFound(service=name, known=list(known))
         content = {"name": name, "revision": registry.revision, "instances": known[name]}
         return _json(content, headers={INDEX_HEADER: str(registry.revision)})
 
     @get("/v1/snapshot")
     async def snapshot() -> Response[bytes]:
-        return _json(Snapshot(registry.epoch, registry.revision, registry.all()))
+        return _json(Snapshot.of(registry))
 
     @get("/v1/watch")
     async def watch(request: AnyRequest) -> Stream:
@@ -177,6 +194,7 @@ def _pages(
                 "status": "ready",
                 "epoch": registry.epoch,
                 "revision": registry.revision,
+                "settling_s": registry.settling_s,
                 "instances": len(registry.all()),
                 "watchers": feed.watchers,
                 "store": sharing.status if sharing is not None else None,

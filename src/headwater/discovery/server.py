@@ -17,6 +17,10 @@ from headwater.discovery.sharing import Sharing
 
 _log = structlog.get_logger("headwater.discovery")
 
+SETTLE_S = 5.0
+"""A service renews each third of its lease, 5 s by default; a registry that is away it asks more
+often."""
+
 
 class DiscoveryServer:
     """Serves one registry on one port of the running event loop.
@@ -46,6 +50,7 @@ class DiscoveryServer:
         registry: Registry | None = None,
         store: RegistryStore | None = None,
         heartbeat_s: float = 5.0,
+        settle_s: float = SETTLE_S,
     ) -> None:
         """Describe the server; nothing is bound yet.
 
@@ -55,8 +60,11 @@ class DiscoveryServer:
             registry: what it serves; a new, empty one when not given.
             store: what it shares with other servers; closed when the server stops.
             heartbeat_s: a watch stream is never silent for longer than this.
+            settle_s: so long after a start without memory, what is not listed may be there all the
+                same, and is said to be unknown; as long as the longest usual lease.
         """
         self.registry = registry or Registry()
+        self._settle_s = settle_s
         self._feed = Feed(self.registry, heartbeat_s=heartbeat_s)
         self.sharing = Sharing(self.registry, store) if store is not None else None
         self._server = AsgiServer(
@@ -80,12 +88,14 @@ class DiscoveryServer:
     async def start(self) -> None:
         """Serve; requests are answered when this returns.
 
-        With a store, what it knows is listed by then, unless it is away.
+        With a store, what it knows is listed by then, unless it is away. Without what a store knows
+        it is settling at first: who is not listed may only not have renewed yet.
 
         Raises:
             AddressInUse: another process listens on the port.
             ConfigurationError: the address cannot be used.
         """
+        self.registry.expect(self._settle_s)
         try:
             if self.sharing is not None:
                 await self.sharing.start()
@@ -130,6 +140,7 @@ async def serve(
     port: int = 8761,
     *,
     store: RegistryStore | None = None,
+    settle_s: float = SETTLE_S,
     started: Callable[[str], None] | None = None,
 ) -> None:
     """Run the discovery service until the task is cancelled; then drain.
@@ -138,13 +149,14 @@ async def serve(
         host: address to listen on.
         port: port to listen on.
         store: what it shares with other servers; closed at the end.
+        settle_s: see `DiscoveryServer`.
         started: called with the base URL once it answers.
 
     Raises:
         AddressInUse: another process listens on the port.
         ConfigurationError: the address cannot be used.
     """
-    async with DiscoveryServer(host, port, store=store) as server:
+    async with DiscoveryServer(host, port, store=store, settle_s=settle_s) as server:
         if started is not None:
             started(server.url)
         await asyncio.Event().wait()

@@ -213,6 +213,8 @@ class Sharing:
             _log.warning("the store is another one, or an older one: it is told everything again")
             self._registry.store_again()
         self._mark = self._take(page)
+        if before is None:
+            self._registry.expect(0.0)  # what was registered before is known
         if page.complete:
             present = {record.id for record in page.records} | self._waiting.keys()
             for instance in self._registry.all():

@@ -11,9 +11,13 @@ class InstanceTable:
 
     def __init__(self, instances: Iterable[Instance] = ()) -> None:
         """Hold these instances."""
-        self._by_id = {instance.id: instance for instance in instances}
+        self._by_id: dict[str, Instance] = {}
+        self._at: dict[tuple[str, int], set[str]] = {}
+        self._members: dict[str, dict[str, Instance]] = {}
+        self._groups: dict[str, tuple[Instance, ...]] = {}  # of services that did not change
         self._live: dict[tuple[str, str], tuple[Instance, ...]] = {}
         self._services: Mapping[str, tuple[Instance, ...]] | None = None
+        self.replace(instances)
 
     def __len__(self) -> int:
         """Return how many instances there are, of any status."""
@@ -29,33 +33,53 @@ class InstanceTable:
 
     def put(self, instance: Instance) -> None:
         """Add or replace one."""
+        self.remove(instance.id)
         self._by_id[instance.id] = instance
-        self._forget()
+        self._add(instance)
+        self._forget(instance.service)
+
+    def at(self, address: tuple[str, int]) -> list[Instance]:
+        """Return the instances of an address."""
+        return [self._by_id[id] for id in sorted(self._at.get(address, ()))]
 
     def remove(self, id: str) -> Instance | None:
         """Remove and return one; None when absent."""
         removed = self._by_id.pop(id, None)
         if removed is not None:
-            self._forget()
+            ids = self._at[removed.address]
+            ids.discard(id)
+            if not ids:
+                del self._at[removed.address]
+            members = self._members[removed.service]
+            del members[id]
+            if not members:
+                del self._members[removed.service]
+            self._forget(removed.service)
         return removed
 
     def replace(self, instances: Iterable[Instance]) -> None:
         """Hold exactly these."""
         self._by_id = {instance.id: instance for instance in instances}
-        self._forget()
+        self._at, self._members, self._groups = {}, {}, {}
+        for instance in self._by_id.values():
+            self._add(instance)
+        self._forget("")
 
     def all(self) -> list[Instance]:
         """Return all instances, by id."""
         return sorted(self._by_id.values(), key=lambda instance: instance.id)
 
     def services(self) -> Mapping[str, tuple[Instance, ...]]:
-        """Return all instances by service; the mapping never changes after it was returned."""
+        """Return all instances by service; the mapping never changes after it was returned.
+
+        The instances of a service that has not changed are the same tuple as before.
+        """
         if self._services is None:
-            groups: dict[str, list[Instance]] = {}
-            for instance in self.all():
-                groups.setdefault(instance.service, []).append(instance)
+            for name in self._members.keys() - self._groups.keys():
+                members = self._members[name]
+                self._groups[name] = tuple([members[id] for id in sorted(members)])
             self._services = MappingProxyType(
-                {name: tuple(groups[name]) for name in sorted(groups)}
+                {name: self._groups[name] for name in sorted(self._groups)}
             )
         return self._services
 
@@ -70,7 +94,12 @@ class InstanceTable:
             )
         return found
 
-    def _forget(self) -> None:
+    def _add(self, instance: Instance) -> None:
+        self._at.setdefault(instance.address, set()).add(instance.id)
+        self._members.setdefault(instance.service, {})[instance.id] = instance
+
+    def _forget(self, service: str) -> None:
+        self._groups.pop(service, None)
         self._services = None
         self._live = {}
 

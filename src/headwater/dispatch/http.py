@@ -219,7 +219,7 @@ class HttpForm:
         assert field.text is not None
         try:
             return field.text.read(texts)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, RecursionError) as error:
             given = f"={texts[0]!r}" if len(texts) == 1 else f" is given {len(texts)} times"
             raise self._malformed(f"{name}{given}: {error}") from error
 

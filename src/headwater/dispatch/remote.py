@@ -10,7 +10,7 @@ from headwater.discovery import Discovery, Instance
 from headwater.dispatch.api import CommandResult
 from headwater.dispatch.http import HttpForm
 from headwater.dispatch.local import LocalCommandBus, LocalQueryBus
-from headwater.errors import ConfigurationError, RemoteError, UnknownMessage
+from headwater.errors import ConfigurationError, NotKnownYet, RemoteError, UnknownMessage
 from headwater.messages import Command, ConsistencyToken, Query, check_key, new_id
 from headwater.messages.headers import CONSISTENCY_TOKEN, IDEMPOTENCY_KEY, IF_MATCH, to_header
 
@@ -34,6 +34,7 @@ class MessageDirectory:
 
         Raises:
             UnknownMessage: no registered instance, of any status, declares it.
+            NotKnownYet: likewise, but the registry has not heard from everyone, or is away.
             ConfigurationError: several services do, and nobody can tell which one is meant.
         """
         services = self._discovery.services()
@@ -49,6 +50,10 @@ class MessageDirectory:
             self._services.update({name: frozenset(found) for name, found in current.items()})
         found = self._services.get(name)
         if found is None:
+            standing = self._discovery.standing()
+            if not standing.complete:
+                left_s = max(standing.settling_s, 1.0)
+                raise NotKnownYet(what=f"who handles {name!r}", retry_after_s=left_s)
             raise UnknownMessage(name=name)
         if len(found) > 1:
             owners = " and ".join(map(repr, sorted(found)))
@@ -121,7 +126,7 @@ class RemoteCommandBus:
             raise error_of(reply, service)
         try:
             return _decode_result(reply.body)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise _unreadable(reply, service, error) from error
 
 
@@ -170,7 +175,7 @@ class RemoteQueryBus:
             raise error_of(reply, service)
         try:
             answer: R = msgspec.json.decode(reply.body, type=form.kind.answer)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise _unreadable(reply, service, error) from error
         return answer
 

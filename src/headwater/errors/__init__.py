@@ -25,6 +25,7 @@
     │   ├── AggregateExists
     │   ├── ImportRefused             the events are not those that come next in the store
     │   ├── StoresDiffer              a copy is not what was copied
+    │   ├── AddressTaken              a later instance listens at that address
     │   ├── SettingsConflict          somebody else has changed the settings meanwhile
     │   └── IdempotencyKeyReused      the same key with another content
     ├── Unauthenticated, Forbidden    401, 403
@@ -34,6 +35,8 @@
     │   ├── Overloaded
     │   ├── Draining
     │   ├── NoInstance                nobody offers the service at the moment
+    │   ├── NotKnownYet               the registry has not heard from everyone yet
+    │   ├── WrongService              421: an instance of another service; nothing was done
     │   ├── CircuitOpen
     │   ├── Unreachable               no connection, so nothing was sent
     │   ├── ConnectionLost            the connection broke before the answer came
@@ -46,12 +49,13 @@
     ├── ConfigurationError            a file or setting is wrong (raised at start)
     │   ├── AddressInUse
     │   └── StartupError              something needed at start cannot be reached
-    ├── StoreError                    500: the stored data cannot be used
+    ├── StoreError                    503: the stored data cannot be used
     │   ├── StoreCorrupt
     │   ├── SchemaTooNew
+    │   ├── AheadOfLog            a processor is further than its log, which was cut or replaced
     │   ├── ShardMismatch         not the shard that it should be
-    │   ├── EventUnreadable       a stored event does not fit its class
-    │   └── ViewUnreadable        a stored document does not fit its view class
+    │   ├── EventUnreadable       500: a stored event does not fit its class
+    │   └── ViewUnreadable        500: a stored document does not fit its view class
     ├── Unstorable                    500: the program made what could not be read again
     ├── ClaimLost                     another process owns this segment now
     └── Unexpected                    500: a fault of ours, its details stay in the log
@@ -63,6 +67,7 @@ problem document (RFC 9457), and the same class comes out on the other side. Eac
 
 from headwater.errors.base import HeadwaterError, Outcome, from_problem
 from headwater.errors.conflicts import (
+    AddressTaken,
     AggregateExists,
     ConcurrencyConflict,
     ConditionFailed,
@@ -76,6 +81,7 @@ from headwater.errors.conflicts import (
 )
 from headwater.errors.faults import (
     AddressInUse,
+    AheadOfLog,
     ClaimLost,
     ConfigurationError,
     DeclarationError,
@@ -117,17 +123,21 @@ from headwater.errors.unavailable import (
     Draining,
     NoInstance,
     NotCaughtUp,
+    NotKnownYet,
     Overloaded,
     RemoteError,
     StoreUnavailable,
     Unavailable,
     Unreachable,
+    WrongService,
 )
 
 __all__ = [
     "AddressInUse",
+    "AddressTaken",
     "AggregateExists",
     "AggregateNotFound",
+    "AheadOfLog",
     "ChangeNotFound",
     "CircuitOpen",
     "ClaimLost",
@@ -153,6 +163,7 @@ __all__ = [
     "NoInstance",
     "NotCaughtUp",
     "NotFound",
+    "NotKnownYet",
     "Outcome",
     "Overloaded",
     "PipelineBroken",
@@ -180,5 +191,6 @@ __all__ = [
     "UnsupportedMediaType",
     "ViewNotFound",
     "ViewUnreadable",
+    "WrongService",
     "from_problem",
 ]

@@ -20,6 +20,18 @@ class ConcurrencyConflict(Conflict):
     )
 
 
+class AddressTaken(Conflict):
+    """An instance cannot register again: who registered later listens at its address."""
+
+    id: str
+    address: str
+    holder: str
+    template = (
+        "instance {id!r} says that it listens at {address}, where {holder} registered later: let "
+        "each advertise an address of its own"
+    )
+
+
 class ConditionFailed(Conflict):
     """An event matching the append's condition was stored after the decision's position."""
 

@@ -34,9 +34,10 @@ class StartupError(ConfigurationError):
 
 
 class StoreError(HeadwaterError):
-    """What is stored cannot be used."""
+    """What is stored cannot be used: the fault of a machine, or of whoever runs it."""
 
     outcome: Outcome = "unknown"
+    status = 503
     store: str
     reason: str
     template = "store {store!r}: {reason}"
@@ -69,6 +70,7 @@ class EventUnreadable(StoreError):
     """A stored event does not fit its class: the program is at fault, or it is an older one."""
 
     outcome: Outcome = "not stored"
+    status = 500
     store: str = "events"
     type: str
     stream: str = ""
@@ -91,11 +93,26 @@ class ViewUnreadable(StoreError):
     """A stored document does not fit its view class any more."""
 
     outcome: Outcome = "not stored"
+    status = 500
     store: str = "views"
     view: str
     key: str
     remedy: str = "give new fields a default, or rebuild the projection"
     template = "the stored {view} {key!r} does not fit the class ({reason}): {remedy}"
+
+
+class AheadOfLog(StoreError):
+    """What a processor has handled is not in its log, which was cut or replaced."""
+
+    outcome: Outcome = "not stored"
+    store: str
+    processor: str
+    reason: str
+    remedy: str = (
+        "bring back the log that it has followed, or let it handle what is there now: "
+        "`headwater processors replay`"
+    )
+    template = "{processor!r} has handled what {store!r} does not hold ({reason}): {remedy}"
 
 
 class Unstorable(HeadwaterError):

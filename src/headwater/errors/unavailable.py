@@ -35,6 +35,28 @@ class NoInstance(Unavailable):
     template = "no live instance of {service!r} is registered: start one, or retry later"
 
 
+class NotKnownYet(Unavailable):
+    """A registry that has just come up, or is away, cannot tell whether something is there."""
+
+    what: str
+    template = (
+        "whether {what} is there is not known yet: not everyone had the time to register since the "
+        "registry came up: retry later"
+    )
+
+
+class WrongService(Unavailable):
+    """A request for one service reached an instance of another, which did nothing with it."""
+
+    status = 421
+    expected: str
+    actual: str
+    template = (
+        "this is an instance of {actual!r}, the request is for {expected!r}: retry on an instance "
+        "of that"
+    )
+
+
 class CircuitOpen(Unavailable):
     """Calls are suspended after repeated failures."""
 
@@ -90,7 +112,6 @@ class StoreUnavailable(Unavailable):
 class DiskFull(Unavailable):
     """The disk that holds a database is full; nothing of the write was stored."""
 
-    status = 507
     store: str
     template = "the disk of store {store!r} is full: free space; nothing was stored"
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from headwater.eventbus.retention import Retention
 from headwater.eventbus.types import EventType
 from headwater.messages import stable_hash
 
@@ -84,7 +85,8 @@ class EventBus(Protocol):
         No partition starves while others are busy.
 
         Raises:
-            InvalidInput: there is no such partition, none is named, or ``page_size`` is below 1.
+            InvalidInput: there is no such partition, none is named, ``page_size`` is below 1, or
+                events after an offset (other than -1) were forgotten.
             StoreUnavailable: the bus is away or was closed; subscribe again later.
             MalformedMessage: another program has published something that is no CloudEvent.
         """
@@ -107,6 +109,26 @@ class EventBus(Protocol):
 
     async def end(self) -> dict[int, int]:
         """Return the offset of the last event of every partition (-1: it is empty)."""
+
+    async def note_reader(self, reader: str, offsets: Mapping[int, int]) -> None:
+        """Note how far somebody has read for good, by partition; what comes later is kept for it.
+
+        Raises:
+            StoreUnavailable: the bus cannot be reached or was closed.
+        """
+
+    async def forget(self, retention: Retention) -> int:
+        """Forget events that need not be kept, by the clock of the bus; return how many.
+
+        The age of an event counts from the first call of this after it was published. Of each
+        partition at least the last event stays. What is published again after it was forgotten
+        is delivered again.
+
+        Cancellation: some may have been forgotten.
+
+        Raises:
+            StoreUnavailable: the bus cannot be reached or was closed.
+        """
 
     async def close(self) -> None:
         """Release everything. Twice is fine."""

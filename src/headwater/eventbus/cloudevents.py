@@ -105,7 +105,7 @@ def encode(event: BusEvent) -> bytes:
                 data=msgspec.Raw(event.data) if event.data else msgspec.UNSET,
             )
         )
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         name = f"metadata of {event.type!r} at {event.source}/{event.position}"
         raise MalformedMessage(name=name, reason=str(error)) from error
 
@@ -128,7 +128,7 @@ def decode(document: bytes | str, *, place: int = 1) -> BusEvent:
         tags = () if wire.tags == "[]" else _decode_tags(wire.tags)
         if wire.metadata:
             _decode_object(wire.metadata)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise _malformed(str(error)) from error
     return BusEvent(
         source=wire.source,

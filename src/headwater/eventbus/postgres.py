@@ -12,9 +12,15 @@ from headwater.errors import ConfigurationError, MalformedMessage, StoreUnavaila
 from headwater.eventbus import cloudevents
 from headwater.eventbus.api import BusEvent, Delivery, partition_of
 from headwater.eventbus.checks import check_count, check_subscription
+from headwater.eventbus.retention import AT_ONCE, Mark, Retention, check_kept, forgettable
 from headwater.eventbus.types import EventType, clashes
 
-_MIGRATIONS = ("postgres_1.sql", "postgres_append_2.sql", "postgres_types_3.sql")
+_MIGRATIONS = (
+    "postgres_1.sql",
+    "postgres_append_2.sql",
+    "postgres_types_3.sql",
+    "postgres_forget_4.sql",
+)
 _SQL = statements("headwater.eventbus", "postgres_log.sql")
 _COMMIT_EVENTS_MAX = 10_000
 _encode = msgspec.json.Encoder().encode
@@ -152,6 +158,38 @@ class PostgresEventBus:
         rows = await self._database.read(lambda c: c.fetch(_SQL["ends"], self._partitions))
         return dict(map(tuple, rows))
 
+    async def note_reader(self, reader: str, offsets: Mapping[int, int]) -> None:
+        """See `EventBus.note_reader`."""
+        self._check_open()
+        values = (reader, list(offsets), list(offsets.values()), await self._database.now())
+        await self._database.repeat(lambda c: c.execute(_SQL["note_reader"], *values))
+
+    async def forget(self, retention: Retention) -> int:
+        """See `EventBus.forget`."""
+        self._check_open()
+        now, ends = await self._database.now(), await self.end()
+        async with self._database.transaction() as connection:
+            await connection.execute(_SQL["lock_marks"])
+            for partition, until in ends.items():
+                if until >= 0:
+                    await connection.execute(_SQL["mark"], partition, until, now)
+            marks = [Mark(*row) for row in await connection.fetch(_SQL["marks"])]
+            rows = await connection.fetch(_SQL["readers"], now - retention.silent_s)
+        readers = dict(map(tuple, rows))
+        found = forgettable(marks, readers, ends, now=now, retention=retention)
+        return sum([await self._forget(partition, until) for partition, until in found.items()])
+
+    async def _forget(self, partition: int, until: int) -> int:
+        forgotten, count = 0, AT_ONCE
+        while count == AT_ONCE:
+            status = await self._database.repeat(
+                lambda c: c.execute(_SQL["forget"], partition, until, AT_ONCE)
+            )
+            count = int(status.rpartition(" ")[2])
+            forgotten += count
+        await self._database.repeat(lambda c: c.execute(_SQL["forget_marks"], partition, until))
+        return forgotten
+
     async def close(self) -> None:
         """See `EventBus.close`. What was being published is finished first."""
         self._closed = True
@@ -162,6 +200,11 @@ class PostgresEventBus:
     async def _page(self, offsets: Mapping[int, int], page_size: int) -> list[Delivery]:
         wanted = (list(offsets), list(offsets.values()))
         rows = await self._database.read(lambda c: c.fetch(_SQL["page"], *wanted, page_size))
+        seen: set[int] = set()
+        for partition, offset, _ in rows:
+            if partition not in seen:
+                check_kept(partition, offsets[partition], offset)
+                seen.add(partition)
         return [Delivery(p, offset, _event(p, offset, document)) for p, offset, document in rows]
 
     def _entry(self, event: BusEvent) -> _Entry:

@@ -44,3 +44,38 @@ DELETE FROM bus_types WHERE source = $1
 -- name: add_types
 INSERT INTO bus_types (source, name, document)
 SELECT $1, given.name, given.document FROM unnest($2::text[], $3::text[]) AS given (name, document)
+
+-- name: lock_marks
+-- One at a time; who only publishes or reads is not in the way.
+LOCK TABLE bus_marks IN EXCLUSIVE MODE
+
+-- name: mark
+INSERT INTO bus_marks
+SELECT $1, $2, $3, coalesce(sum(octet_length(document)), 0)
+FROM bus_events
+WHERE partition = $1 AND partition_offset <= $2 AND partition_offset > coalesce(
+    (SELECT max(partition_offset) FROM bus_marks WHERE partition = $1), -1
+)
+ON CONFLICT DO NOTHING
+
+-- name: marks
+SELECT partition, partition_offset, at, bytes FROM bus_marks
+
+-- name: readers
+SELECT partition, min(partition_offset) FROM bus_readers WHERE seen > $1 GROUP BY partition
+
+-- name: note_reader
+INSERT INTO bus_readers
+SELECT $1, given.*, $4 FROM unnest($2::integer[], $3::bigint[]) AS given ORDER BY 2
+ON CONFLICT (reader, partition) DO UPDATE SET
+    partition_offset = excluded.partition_offset, seen = excluded.seen
+
+-- name: forget
+DELETE FROM bus_events
+WHERE partition = $1 AND partition_offset IN (
+    SELECT partition_offset FROM bus_events
+    WHERE partition = $1 AND partition_offset <= $2 ORDER BY partition_offset LIMIT $3
+)
+
+-- name: forget_marks
+DELETE FROM bus_marks WHERE partition = $1 AND partition_offset <= $2

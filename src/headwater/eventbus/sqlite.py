@@ -1,11 +1,12 @@
 """An event bus in a SQLite file that the processes of one machine share."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Self
 
+from headwater._sql import sqlite_clock
 from headwater._sql.resources import script
 from headwater._sql.sqlite import Database
 from headwater._sql.wake import Pace
@@ -13,10 +14,11 @@ from headwater.errors import StoreUnavailable
 from headwater.eventbus import cloudevents, sqlite_log
 from headwater.eventbus.api import BusEvent, Delivery, partition_of
 from headwater.eventbus.checks import check_count, check_subscription
+from headwater.eventbus.retention import Retention
 from headwater.eventbus.sqlite_log import Entry
 from headwater.eventbus.types import EventType
 
-_MIGRATIONS = ("sqlite_1.sql", "sqlite_types_2.sql")
+_MIGRATIONS = ("sqlite_1.sql", "sqlite_types_2.sql", "sqlite_forget_3.sql")
 _COMMIT_EVENTS_MAX = 10_000
 _LIVE_MAX = 64
 
@@ -24,10 +26,11 @@ _LIVE_MAX = 64
 class SQLiteEventBus:
     """An `EventBus` in one file; use `open`. Publishing what is stored already stores nothing."""
 
-    def __init__(self, database: Database, partitions: int) -> None:
+    def __init__(self, database: Database, partitions: int, clock: Callable[[], float]) -> None:
         """Take over an open database; use `open`."""
         self._database = database
         self._partitions = partitions
+        self._clock = clock
         self._waiting: list[tuple[list[Entry], asyncio.Future[None]]] = []
         self._committing: asyncio.Task[None] | None = None
         self._closed = False
@@ -56,10 +59,11 @@ class SQLiteEventBus:
         )
         try:
             await database.write(lambda w: sqlite_log.settle_partitions(w, partitions))
+            clock = await database.write(sqlite_clock.settled)
         except BaseException:
             await database.close()
             raise
-        return cls(database, partitions)
+        return cls(database, partitions, clock)
 
     @property
     def partitions(self) -> int:
@@ -127,6 +131,27 @@ class SQLiteEventBus:
         return await self._database.read_transaction(
             lambda reader: {p: sqlite_log.end(reader, p) for p in range(self._partitions)}
         )
+
+    async def note_reader(self, reader: str, offsets: Mapping[int, int]) -> None:
+        """See `EventBus.note_reader`."""
+        self._check_open()
+        now = self._clock()
+        await self._database.write(lambda w: sqlite_log.note_reader(w, reader, offsets, now))
+
+    async def forget(self, retention: Retention) -> int:
+        """See `EventBus.forget`."""
+        self._check_open()
+        found = await self._database.write(
+            lambda w: sqlite_log.forgettable(
+                w, range(self._partitions), now=self._clock(), retention=retention
+            )
+        )
+        forgotten = 0
+        for partition, until in found.items():
+            work = partial(sqlite_log.forget, partition=partition, until=until)
+            while count := await self._database.write(work):
+                forgotten += count
+        return forgotten
 
     async def close(self) -> None:
         """See `EventBus.close`. What was being published is finished first."""

@@ -1,6 +1,6 @@
 """The log of the SQLite event bus: what runs on the threads of the database."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import apsw
@@ -10,6 +10,8 @@ from headwater._sql.resources import statements
 from headwater.errors import ConfigurationError, MalformedMessage
 from headwater.eventbus.api import Delivery
 from headwater.eventbus.cloudevents import decode
+from headwater.eventbus.retention import AT_ONCE, Mark, Retention, check_kept
+from headwater.eventbus.retention import forgettable as _forgettable
 from headwater.eventbus.types import EventType, clashes
 
 _SQL = statements("headwater.eventbus", "sqlite_log.sql")
@@ -83,7 +85,11 @@ def read(reader: apsw.Connection, offsets: Mapping[int, int], page_size: int) ->
         if len(page) == page_size:
             break
         rows: Any = reader.execute(_SQL["page"], (partition, after, page_size - len(page)))
+        expected = after + 1
         for offset, document in rows:
+            if expected >= 0:
+                check_kept(partition, expected - 1, offset)
+                expected = -1
             page.append(Delivery(partition, offset, _event(partition, offset, document)))
     return page
 
@@ -99,6 +105,40 @@ def announce(
         documents = [(source, one.name, _json(one).decode()) for one in types]
         writer.executemany(_SQL["add_type"], documents)
     return found
+
+
+def note_reader(
+    writer: apsw.Connection, reader: str, offsets: Mapping[int, int], now: float
+) -> None:
+    """Store how far somebody has read."""
+    rows = [
+        {"reader": reader, "partition": p, "offset": offset, "now": now}
+        for p, offset in offsets.items()
+    ]
+    writer.executemany(_SQL["note_reader"], rows)
+
+
+def forgettable(
+    writer: apsw.Connection, partitions: Iterable[int], *, now: float, retention: Retention
+) -> dict[int, int]:
+    """Note how far the partitions are; return up to where each may be forgotten."""
+    ends = {partition: end(writer, partition) for partition in partitions}
+    for partition, until in ends.items():
+        if until >= 0:
+            writer.execute(_SQL["mark"], {"partition": partition, "until": until, "now": now})
+    marks: Any = writer.execute(_SQL["marks"])
+    readers: Any = writer.execute(_SQL["readers"], (now - retention.silent_s,)).fetchall()
+    found = map(Mark._make, marks)
+    return _forgettable(found, dict(readers), ends, now=now, retention=retention)
+
+
+def forget(writer: apsw.Connection, *, partition: int, until: int) -> int:
+    """Remove some of the events of a partition up to an offset, the first ones; return how many."""
+    writer.execute(_SQL["forget"], (partition, until, AT_ONCE))
+    count = writer.changes()
+    if count < AT_ONCE:
+        writer.execute(_SQL["forget_marks"], (partition, until))
+    return count
 
 
 def _event(partition: int, offset: int, document: str | bytes) -> Any:

@@ -35,3 +35,32 @@ DELETE FROM bus_types WHERE source = ?
 
 -- name: add_type
 INSERT INTO bus_types (source, name, document) VALUES (?, ?, ?)
+
+-- name: mark
+INSERT OR IGNORE INTO bus_marks
+SELECT :partition, :until, :now, coalesce(sum(length(CAST(document AS BLOB))), 0)
+FROM bus_events
+WHERE partition = :partition AND partition_offset > coalesce(
+    (SELECT max(partition_offset) FROM bus_marks WHERE partition = :partition), -1
+)
+
+-- name: marks
+SELECT partition, partition_offset, at, bytes FROM bus_marks
+
+-- name: readers
+SELECT partition, min(partition_offset) FROM bus_readers WHERE seen > ? GROUP BY partition
+
+-- name: note_reader
+INSERT INTO bus_readers VALUES (:reader, :partition, :offset, :now)
+ON CONFLICT (reader, partition) DO UPDATE SET
+    partition_offset = excluded.partition_offset, seen = excluded.seen
+
+-- name: forget
+DELETE FROM bus_events
+WHERE partition = ?1 AND partition_offset IN (
+    SELECT partition_offset FROM bus_events
+    WHERE partition = ?1 AND partition_offset <= ?2 ORDER BY partition_offset LIMIT ?3
+)
+
+-- name: forget_marks
+DELETE FROM bus_marks WHERE partition = ? AND partition_offset <= ?

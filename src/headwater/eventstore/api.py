@@ -2,7 +2,9 @@
 
 An `EventStore` is one log. Positions are dense from 1 over the whole log and become visible in
 order: who has read up to position p has seen everything up to p, for ever. Versions are dense from
-1 per stream. Recorded time never runs backwards along positions.
+1 per stream. Recorded time is that of the store's clock. It never runs backwards along positions,
+except after events that a wrong clock has stamped by more than `AHEAD_US_MAX` too late: positions
+order, time informs.
 
 A `StreamStore` is what those need who ask about streams only: an `EventStore`, or a
 `ShardedEventStore` over several of them, each stream in one.
@@ -15,6 +17,9 @@ import msgspec
 
 from headwater.errors import HeadwaterError
 from headwater.messages import Event, Metadata, encode_metadata, stored_event
+
+AHEAD_US_MAX = 5_000_000
+"""How far recorded time may be ahead of the store's clock, so that it does not run backwards."""
 
 # Below, ``gc=False``: none of these can be part of a cycle, so the collector need not look at them.
 
@@ -299,6 +304,13 @@ class StreamStore(Protocol):
     async def drop_snapshots(self, prefix: str = "") -> int:
         """Remove the snapshots of all streams whose names begin with a prefix; return how many."""
 
+    async def forget_keys(self, age_s: float) -> int:
+        """Forget the idempotency keys of appends that are older; return how many.
+
+        By the store's clock; those of younger appends all stay. An append under a key that was
+        forgotten is a new one.
+        """
+
     async def close(self) -> None:
         """Finish accepted appends, then release everything. Twice is fine."""
 
@@ -339,7 +351,10 @@ class EventStore(StreamStore, Protocol):
         """Return the position of the last event; 0 for an empty store."""
 
     async def position_at(self, time: int) -> int:
-        """Return the position of the last event recorded at or before ``time`` (µs UTC); else 0."""
+        """Return the position of the last event recorded at or before ``time`` (µs UTC); else 0.
+
+        All before it was recorded before, whatever a clock that was wrong has stamped it with.
+        """
 
     def read_keys(
         self, *, since: int = 0, page_size: int = 1000
@@ -363,7 +378,7 @@ class EventStore(StreamStore, Protocol):
         events end, and readers are woken as by an append.
 
         Ordering: the positions must be those that come next, and each event's version the next
-        of its stream; time must not run backwards.
+        of its stream; time must not run backwards by `AHEAD_US_MAX` or less.
 
         Atomicity: all events and keys, or nothing, in one step that no append and no other
         import can come between.
@@ -400,6 +415,18 @@ class EventStore(StreamStore, Protocol):
         Raises:
             InvalidInput: there is no event at a position, or a tag cannot be stored.
             DiskFull: nothing was changed.
+        """
+
+    async def probe(self) -> None:
+        """Find out whether events can be stored now: do what an append does, and take it back.
+
+        Then something of no meaning is stored, as that alone shows a full disk. Nobody sees
+        anything of it, and nobody is woken.
+
+        Cancellation: nothing is left of it.
+
+        Raises:
+            DiskFull, StoreUnavailable, StoreCorrupt: an append would fail, too.
         """
 
     async def shard(self) -> Shard | None:

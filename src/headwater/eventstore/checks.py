@@ -1,11 +1,12 @@
 """What every backend refuses, in the same words."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
 from headwater.errors import HeadwaterError, ImportRefused, InvalidInput, PipelineBroken
 from headwater.eventstore.api import (
+    AHEAD_US_MAX,
     AppendCondition,
     Appended,
     EventFilter,
@@ -16,15 +17,18 @@ from headwater.eventstore.api import (
     StreamWrite,
 )
 from headwater.messages.characters import check_text
+from headwater.messages.idempotency import LENGTH_MAX as KEY_LENGTH_MAX
+from headwater.messages.indexed_text import SURELY, check_length
 from headwater.messages.whole_numbers import INT_MAX
 
 
-def check_writes(writes: Sequence[StreamWrite]) -> None:
-    """Refuse a stream that occurs twice in one append.
+def check_writes(writes: Sequence[StreamWrite], idempotency: Idempotency | None = None) -> None:
+    """Refuse a stream that occurs twice in one append, and names that no index takes.
 
     Raises:
-        InvalidInput: naming the stream.
+        InvalidInput: naming the stream, tag, type or key.
     """
+    _check_lengths(writes, idempotency)
     if len(writes) < 2:
         return
     seen: set[str] = set()
@@ -33,6 +37,28 @@ def check_writes(writes: Sequence[StreamWrite]) -> None:
             reason = f"stream {write.stream!r} occurs twice in one append: join its events"
             raise InvalidInput(reason=reason)
         seen.add(write.stream)
+
+
+def _check_lengths(writes: Sequence[StreamWrite], idempotency: Idempotency | None) -> None:
+    try:
+        for write in writes:
+            if len(write.stream) > SURELY:
+                check_length((write.stream,), what="stream")
+            for event in write.events:
+                if len(event.type) > SURELY:
+                    check_length((event.type,), what="event type")
+                for tag in event.tags:
+                    if len(tag) > SURELY:
+                        check_length((tag,), what="tag")
+        key = "" if idempotency is None else idempotency.key
+        if len(key) > KEY_LENGTH_MAX:
+            reason = (
+                f"idempotency key {key[:50]!r}... has {len(key)} characters, at most "
+                f"{KEY_LENGTH_MAX} are taken: shorten it"
+            )
+            raise InvalidInput(reason=reason)
+    except (TypeError, AttributeError):
+        return  # what is no text is refused by others
 
 
 def check_names(
@@ -126,7 +152,7 @@ def check_import(
                 f"{stream!r}, expected {version}: check both stores"
             )
         present[stream] = version
-        if event.time < time:
+        if time - AHEAD_US_MAX <= event.time < time:
             raise ImportRefused(
                 reason=f"the event at position {head} was recorded at {event.time}, expected "
                 f"{time} or later, as the one before it: check both stores"
@@ -171,13 +197,14 @@ def check_range(*, after: int, until: int | None, limit: int | None, page_size: 
             raise InvalidInput(reason=f"{name} is {actual}, expected {least_and_most}")
 
 
-def check_retag(wanted: Iterable[int], found: Collection[int]) -> None:
-    """Refuse tags for events that are not there.
+def check_retag(wanted: Mapping[int, Sequence[str]], found: Collection[int]) -> None:
+    """Refuse tags for events that are not there, and those that no index takes.
 
     Raises:
-        InvalidInput: naming the first position without an event.
+        InvalidInput: naming the first position without an event, or the tag.
     """
-    for position in wanted:
+    for position, tags in wanted.items():
+        check_length(tags, what="tag")
         if position not in found:
             reason = f"there is no event at position {position} that could be given tags"
             raise InvalidInput(reason=reason)

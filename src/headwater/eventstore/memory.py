@@ -45,7 +45,8 @@ from headwater.eventstore.checks import (
     new_keys,
     stored_before,
 )
-from headwater.messages import new_id, now_us
+from headwater.eventstore.times import machine_us, recorded, runs_of
+from headwater.messages import new_id
 from headwater.messages.characters import check_text
 
 _POSITION: Callable[[StoredEvent], int] = attrgetter("position")
@@ -55,11 +56,12 @@ _VERSION: Callable[[StoredEvent], int] = attrgetter("version")
 class MemoryEventStore:
     """An `EventStore` that lasts as long as the object. Nothing is copied to disk."""
 
-    def __init__(self, *, clock: Callable[[], int] = now_us) -> None:
+    def __init__(self, *, clock: Callable[[], int] = machine_us) -> None:
         """Start empty, with an epoch of its own; ``clock`` gives microseconds UTC."""
         self._clock = clock
         self._epoch = new_id()
         self._log: list[StoredEvent] = []
+        self._runs: list[tuple[int, int]] = []  # position and time of events where time fell
         self._streams: dict[str, list[StoredEvent]] = {}
         self._outcomes: dict[str, tuple[Appended, str]] = {}
         self._snapshots: dict[str, Snapshot] = {}
@@ -93,7 +95,7 @@ class MemoryEventStore:
         """See `EventStore.append`."""
         with _breaking(pipeline):
             self._check_open()
-            check_writes(writes)
+            check_writes(writes, idempotency)
             check_names(writes, condition, idempotency)
             if pipeline is not None and pipeline.broken is not None:
                 raise broken_by(pipeline.broken)
@@ -184,7 +186,16 @@ class MemoryEventStore:
     async def position_at(self, time: int) -> int:
         """See `EventStore.position_at`."""
         self._check_open()
-        return bisect.bisect_right(self._log, time, key=lambda event: event.time)
+        ending = len(self._log)
+        for position, began in reversed(self._runs):
+            if began <= time:
+                break
+            ending = position - 1
+        else:
+            position = 1
+        return bisect.bisect_right(
+            self._log, time, position - 1, ending, key=lambda event: event.time
+        )
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:
         """See `EventStore.save_snapshot`."""
@@ -234,6 +245,14 @@ class MemoryEventStore:
                 self._streams[event.stream][event.version - 1] = event
         return changed
 
+    async def forget_keys(self, age_s: float) -> int:
+        """See `StreamStore.forget_keys`."""
+        until = await self.position_at(self._clock() - int(age_s * 1_000_000))
+        old = [key for key, (outcome, _) in self._outcomes.items() if outcome.last <= until]
+        for key in old:
+            del self._outcomes[key]
+        return len(old)
+
     def read_keys(
         self, *, since: int = 0, page_size: int = 1000
     ) -> AsyncIterator[tuple[StoredKey, ...]]:
@@ -253,11 +272,16 @@ class MemoryEventStore:
         outcomes = self._outcomes
         new = new_keys(keys, {k.key: outcomes[k.key] for k in keys if k.key in outcomes})
         self._epoch = epoch
+        self._runs += runs_of(events, time)
         for event in events:
             self._streams.setdefault(event.stream, []).append(event)
             self._log.append(event)
         self._outcomes.update({key.key: (key.outcome, key.fingerprint) for key in new})
         self._wake()
+
+    async def probe(self) -> None:
+        """See `EventStore.probe`."""
+        self._check_open()
 
     async def shard(self) -> Shard | None:
         """See `EventStore.shard`."""
@@ -381,7 +405,10 @@ class MemoryEventStore:
 
     def _store(self, writes: Sequence[StreamWrite], idempotency: Idempotency | None) -> Appended:
         first = len(self._log) + 1
-        time = max(self._clock(), self._log[-1].time if self._log else 0)
+        last = self._log[-1].time if self._log else 0
+        time = recorded(self._clock(), last)
+        if time < last and any(write.events for write in writes):
+            self._runs.append((first, time))
         for write in writes:
             for new in write.events:
                 stream = self._streams.setdefault(write.stream, [])

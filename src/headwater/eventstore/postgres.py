@@ -36,11 +36,12 @@ from headwater.eventstore.postgres_read import SQL, PageQuery
 from headwater.eventstore.postgres_upkeep import (
     drop_snapshot,
     drop_snapshots,
+    forget_keys,
     read_snapshots,
     retag,
 )
 from headwater.eventstore.postgres_writer import Writer, stored_outcomes
-from headwater.messages import new_id, now_us
+from headwater.messages import new_id
 
 _BATCH_MAX = 1024
 _EVENTS_MAX = 4096
@@ -54,6 +55,7 @@ _MIGRATIONS = (
     "postgres_resolve_3.sql",
     "postgres_matching_4.sql",
     "postgres_append_5.sql",
+    "postgres_append_6.sql",
 )
 _ROOM = "eventstore"
 _encode_shard = msgspec.json.Encoder().encode
@@ -71,7 +73,7 @@ class PostgresEventStore:
         epoch: str,
         *,
         pending_max: int,
-        clock: Callable[[], int],
+        clock: Callable[[], int] | None,
         resolve_timeout_s: float,
     ) -> None:
         """Use `open`."""
@@ -81,6 +83,7 @@ class PostgresEventStore:
         self._pending: deque[Request] = deque()
         self._accepted = 0
         self._closed = False
+        self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._draining: asyncio.Task[None] | None = None
         self._writer = Writer(database, clock, resolve_timeout_s=resolve_timeout_s)
@@ -97,7 +100,7 @@ class PostgresEventStore:
         command_timeout_s: float = 30.0,
         lock_timeout_s: float = 5.0,
         resolve_timeout_s: float = 4.0,
-        clock: Callable[[], int] = now_us,
+        clock: Callable[[], int] | None = None,
     ) -> Self:
         """Open or make the store in a schema.
 
@@ -112,7 +115,7 @@ class PostgresEventStore:
             lock_timeout_s: how long to wait while another transaction holds the log locked.
             resolve_timeout_s: how long to find out what became of a commit whose connection broke;
                 less than a request may take, so that its caller hears 503 and not a time-out.
-            clock: gives microseconds UTC.
+            clock: gives microseconds UTC, in the place of the server's clock.
 
         Raises:
             ConfigurationError: the URL is wrong.
@@ -172,7 +175,7 @@ class PostgresEventStore:
         """
         self._check_open()
         try:
-            check_writes(writes)
+            check_writes(writes, idempotency)
             events, size = _extent_of(writes)
             if self._accepted >= self._pending_max:
                 raise Overloaded(limit=self._pending_max)
@@ -283,6 +286,12 @@ class PostgresEventStore:
         async with self._database.transaction() as connection:
             return await drop_snapshots(connection, prefix)
 
+    async def forget_keys(self, age_s: float) -> int:
+        """See `StreamStore.forget_keys`."""
+        now = await self._database.now() * 1_000_000 if self._clock is None else self._clock()
+        until = await self.position_at(int(now - age_s * 1_000_000))
+        return await forget_keys(self._database, until)
+
     async def retag(self, tags: Mapping[int, Sequence[str]]) -> int:
         """See `EventStore.retag`."""
         async with self._database.transaction() as connection:
@@ -304,6 +313,12 @@ class PostgresEventStore:
         await import_events(self._database, events, keys, epoch)
         self._epoch = epoch
         self._database.notify()
+
+    async def probe(self) -> None:
+        """See `EventStore.probe`."""
+        self._check_open()
+        async with self._database.transaction() as connection:
+            await connection.execute(SQL["probe"])
 
     async def shard(self) -> Shard | None:
         """See `EventStore.shard`."""

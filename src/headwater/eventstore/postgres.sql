@@ -61,22 +61,45 @@ WHERE t.tag = n.tag AND t.position = n.position;
 INSERT INTO event_tags (tag, position) SELECT * FROM unnest($1::text[], $2::bigint[]);
 
 -- name: position_at
--- Times never fall along positions, which are dense: build the position bit by bit, keeping each
--- bit that leads to an event recorded early enough (one that does not exist is not).
-WITH RECURSIVE search (position, bit) AS (
-    SELECT 0::bigint, 1::bigint << 47
+-- The last event that was recorded early enough is in the last run that began early enough. Within
+-- a run times never fall along positions, which are dense: build the position bit by bit, keeping
+-- each bit that leads to an event recorded early enough (one that does not exist is not).
+WITH RECURSIVE run AS (
+    SELECT
+        first.position,
+        (SELECT min(r.position) FROM event_runs AS r WHERE r.position > first.position) AS ending
+    FROM (
+        SELECT coalesce((
+            SELECT r.position FROM event_runs AS r
+            WHERE r.time <= $1 ORDER BY r.position DESC LIMIT 1
+        ), 1) AS position
+    ) AS first
+),
+search (position, ending, bit) AS (
+    SELECT run.position - 1, run.ending, 1::bigint << 47 FROM run
     UNION ALL
     SELECT
         s.position + CASE
-            WHEN (SELECT e.time FROM events AS e WHERE e.position = s.position + s.bit) <= $1
+            WHEN s.position + s.bit < coalesce(s.ending, s.position + s.bit + 1)
+                AND (SELECT e.time FROM events AS e WHERE e.position = s.position + s.bit) <= $1
             THEN s.bit
             ELSE 0
         END,
+        s.ending,
         s.bit >> 1
     FROM search AS s
     WHERE s.bit > 0
 )
 SELECT position FROM search WHERE bit = 0;
+
+-- name: forget_keys
+-- Some of those whose outcome is not later than a position, the oldest first.
+DELETE FROM event_keys WHERE key IN (
+    SELECT key FROM event_keys WHERE last <= $1 ORDER BY last LIMIT $2 FOR UPDATE SKIP LOCKED
+);
+
+-- name: add_runs
+INSERT INTO event_runs (position, time) SELECT * FROM unnest($1::bigint[], $2::bigint[]);
 
 -- name: epoch
 SELECT value FROM event_store WHERE name = 'epoch';
@@ -132,3 +155,15 @@ SELECT value FROM event_store WHERE name = 'shard';
 INSERT INTO event_store (name, value)
 SELECT 'shard', $1 WHERE $2 OR NOT EXISTS (SELECT FROM events)
 ON CONFLICT DO NOTHING;
+
+-- name: probe
+-- What an append does, taken back; then something of no meaning.
+SAVEPOINT probe;
+INSERT INTO events (position, version, time, type_version, stream, type, tags, data, metadata)
+VALUES (-1 - (random() * 9e18)::bigint, -1, 0, 0, gen_random_uuid()::text, '', '', '', '');
+INSERT INTO event_tags (tag, position) VALUES (gen_random_uuid()::text, -1);
+INSERT INTO event_keys (key, fingerprint, first, last, time, streams, versions)
+VALUES (gen_random_uuid()::text, '', 0, 0, 0, '{}', '{}');
+ROLLBACK TO SAVEPOINT probe;
+INSERT INTO event_store (name, value) VALUES ('probe', '1')
+ON CONFLICT (name) DO UPDATE SET value = (1 - event_store.value::integer)::text;

@@ -11,6 +11,7 @@ from headwater.errors import (
     ConditionFailed,
     HeadwaterError,
     IdempotencyKeyReused,
+    StoreUnavailable,
 )
 from headwater.eventstore.api import (
     AppendCondition,
@@ -87,6 +88,11 @@ class Answer(msgspec.Struct, frozen=True):
         return cls(head, time, *(array or [] for array in arrays))
 
 
+FORGOTTEN = StoreUnavailable(
+    store="events",
+    reason="the idempotency key was forgotten at this moment, as its time is over: send it again",
+    outcome="not stored",
+)
 NOTHING_SENT = Answer(0, 0, [], [], [], [], [])
 """Of a batch of which every request was refused before."""
 
@@ -175,7 +181,7 @@ class Batch:
         """The streams in stored form, as numbered."""
         return to_texts(tuple(self._streams))
 
-    def arguments(self, now: int) -> tuple[Any, ...]:
+    def arguments(self, now: int | None) -> tuple[Any, ...]:
         """Return the arguments of ``append_events`` from the third on."""
         conditions = self._conditions.arguments() if self._conditions else (None,) * 6
         everything, *others = conditions
@@ -297,7 +303,7 @@ class Batch:
         assert append.idempotency is not None
         if code == _REUSED:
             return IdempotencyKeyReused(key=append.idempotency.key)
-        found = known[append.idempotency.key]
+        found = known.get(append.idempotency.key, FORGOTTEN)
         if isinstance(found, HeadwaterError):
             return found.replaced()
         return msgspec.structs.replace(found[0], duplicate=True)

@@ -14,6 +14,7 @@ from headwater.eventstore.checks import check_epoch, check_import, new_keys
 from headwater.eventstore.postgres_names import from_text, to_text, to_texts
 from headwater.eventstore.postgres_read import SQL
 from headwater.eventstore.postgres_writer import outcome_of, stored_outcomes
+from headwater.eventstore.times import runs_of
 
 _encode = msgspec.json.Encoder().encode
 _EVENT = (
@@ -68,6 +69,8 @@ async def _store_as_is(
         numbers = await connection.fetchval(SQL["versions"], to_texts(streams))
         versions = dict(zip(streams, numbers, strict=True))
         check_import(events, head=head, time=time, versions=versions)
+        if runs := runs_of(events, time):
+            await connection.execute(SQL["add_runs"], *map(list, zip(*runs, strict=True)))
         await _copy(connection, "events", _EVENT, _rows(events))
         await _copy(connection, "event_tags", ("tag", "position"), _tags(events))
     if keys:

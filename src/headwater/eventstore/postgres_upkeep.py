@@ -12,6 +12,7 @@ from headwater.eventstore.checks import check_retag, end_of_prefix
 from headwater.eventstore.postgres_names import from_text, to_text, to_texts
 from headwater.eventstore.postgres_read import SQL
 
+_KEYS_AT_ONCE = 1000
 _encode = msgspec.json.Encoder().encode
 _texts = msgspec.json.Decoder(tuple[str, ...]).decode
 
@@ -44,6 +45,16 @@ async def drop_snapshot(connection: Any, stream: str) -> bool:
 async def drop_snapshots(connection: Any, prefix: str) -> int:
     """Remove the snapshots of streams with a prefix; return how many there were."""
     return _count(await connection.execute(SQL["drop_snapshots"], to_text(prefix), _end(prefix)))
+
+
+async def forget_keys(database: Database, until: int) -> int:
+    """Forget the keys of outcomes up to a position, some at a time; return how many."""
+    forgotten, count = 0, _KEYS_AT_ONCE
+    while count == _KEYS_AT_ONCE:
+        values = (until, _KEYS_AT_ONCE)
+        count = _count(await database.repeat(lambda c: c.execute(SQL["forget_keys"], *values)))  # noqa: B023  # run at once
+        forgotten += count
+    return forgotten
 
 
 async def retag(connection: Any, tags: Mapping[int, Sequence[str]]) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 
+from headwater._sql import clock_watch
 from headwater._sql.postgres import (
     LOST,
     Database,
@@ -35,7 +36,7 @@ from headwater.eventstore.postgres_batch import (
 )
 from headwater.eventstore.postgres_names import from_text, to_texts
 from headwater.eventstore.postgres_read import SQL
-from headwater.messages import new_id
+from headwater.messages import new_id, now_us
 
 _LOOK_AGAIN_S = 0.05
 _NOT_EXPECTED = "HW001"
@@ -55,7 +56,11 @@ class Writer:
     """One connection that appends, for one event loop; one batch at a time."""
 
     def __init__(
-        self, database: Database, clock: Callable[[], int], *, resolve_timeout_s: float
+        self,
+        database: Database,
+        clock: Callable[[], int] | None,
+        *,
+        resolve_timeout_s: float,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -107,20 +112,23 @@ class Writer:
 
     async def _send(self, batch: Batch) -> Answer:
         """Have a batch stored, again if need be, until it is known what became of it."""
-        arguments = batch.arguments(self._clock())
+        arguments = batch.arguments(None if self._clock is None else self._clock())
         deadline = time.monotonic() + self._resolve_timeout_s
+        began_us = now_us()
         while True:
             await self._connected()
             self._number += 1
             try:
-                return Answer.of(
-                    await self._append.fetchrow(self._writer, self._number, *arguments)
+                return self._checked(
+                    await self._append.fetchrow(self._writer, self._number, *arguments), began_us
                 )
             except Exception as error:  # nothing may be sent twice, whatever it is
                 if getattr(error, "sqlstate", "") == _NOT_EXPECTED:
                     self._start_anew()  # our row was deleted: the batch was rolled back
                     continue
                 if not self._is_lost(error):
+                    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+                        self._drop()  # the server is no primary any more
                     raise
                 lost = error
             self._drop()
@@ -129,6 +137,12 @@ class Writer:
                 return answer
             if time.monotonic() > deadline:
                 raise translate(lost, self._database.name, outcome="not stored") from lost
+
+    def _checked(self, row: Any, began_us: int) -> Answer:
+        answer = Answer.of(row)
+        if self._clock is None:
+            clock_watch.compare(self._database.name, answer.time, began_us=began_us)
+        return answer
 
     async def _resolve(self, batch: Batch, lost: Exception, deadline: float) -> Answer | None:
         """Return the answer of the batch sent last if it was stored; else it never will be.

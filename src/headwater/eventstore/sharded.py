@@ -181,6 +181,10 @@ class ShardedEventStore:
         """See `StreamStore.drop_snapshots`."""
         return sum([await log.drop_snapshots(prefix) for log in self._logs])
 
+    async def forget_keys(self, age_s: float) -> int:
+        """See `StreamStore.forget_keys`."""
+        return sum([await log.forget_keys(age_s) for log in self._logs])
+
     async def close(self) -> None:
         """See `StreamStore.close`."""
         outcomes = await asyncio.gather(

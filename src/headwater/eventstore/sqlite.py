@@ -46,14 +46,21 @@ from headwater.eventstore.sqlite_batch import (
 from headwater.eventstore.sqlite_import import keys_page
 from headwater.eventstore.sqlite_known import SQL
 from headwater.eventstore.sqlite_read import Found, PageQuery
-from headwater.eventstore.sqlite_upkeep import drop_snapshot, drop_snapshots, read_snapshots
-from headwater.messages import new_id, now_us
+from headwater.eventstore.sqlite_upkeep import (
+    drop_snapshot,
+    drop_snapshots,
+    forget_keys,
+    probe,
+    read_snapshots,
+)
+from headwater.eventstore.times import machine_us
+from headwater.messages import new_id
 
 _BATCH_MAX = 1024
 _HALVED_MIN = 64
 _END = 2**63 - 1
 _LIVE_MAX = 64
-_MIGRATIONS = ("sqlite_schema_1.sql",)
+_MIGRATIONS = ("sqlite_schema_1.sql", "sqlite_clock_2.sql")
 _ROOM = "eventstore"
 _encode_shard = msgspec.json.Encoder().encode
 _decode_shard = msgspec.json.Decoder(Shard).decode
@@ -81,6 +88,7 @@ class SQLiteEventStore:
         self._done: list[tuple[Sequence[Request], Sequence[Verdict]]] = []
         self._closed = False
         self._loop = asyncio.get_running_loop()
+        self._clock = clock
         self._appender = Appender(database.path, clock)
         self._patience = patience(busy_timeout_s)
 
@@ -92,7 +100,7 @@ class SQLiteEventStore:
         readers: int = 2,
         busy_timeout_s: float = 5.0,
         pending_max: int = 10_000,
-        clock: Callable[[], int] = now_us,
+        clock: Callable[[], int] = machine_us,
     ) -> Self:
         """Open or make the store in a file.
 
@@ -161,7 +169,7 @@ class SQLiteEventStore:
         """
         self._check_open()
         try:
-            check_writes(writes)
+            check_writes(writes, idempotency)
             self._check_room()
         except HeadwaterError as error:
             if pipeline is not None:
@@ -270,6 +278,12 @@ class SQLiteEventStore:
         self._check_open()
         return await self._database.write(lambda writer: drop_snapshots(writer, prefix))
 
+    async def forget_keys(self, age_s: float) -> int:
+        """See `StreamStore.forget_keys`."""
+        self._check_open()
+        until = await self.position_at(self._clock() - int(age_s * 1_000_000))
+        return await forget_keys(self._database, until)
+
     async def retag(self, tags: Mapping[int, Sequence[str]]) -> int:
         """See `EventStore.retag`."""
         self._check_open()
@@ -294,6 +308,11 @@ class SQLiteEventStore:
             self._database.notify()
 
         await self._database.submit(job)
+
+    async def probe(self) -> None:
+        """See `EventStore.probe`."""
+        self._check_open()
+        await self._database.submit(probe)
 
     async def shard(self) -> Shard | None:
         """See `EventStore.shard`."""

@@ -72,21 +72,45 @@ DELETE FROM event_tags WHERE tag = ? AND position = ?;
 INSERT INTO event_tags (tag, position) VALUES (?, ?);
 
 -- name: position_at
--- Times never fall along positions, which are dense: build the position bit by bit, keeping each
--- bit that leads to an event recorded early enough (one that does not exist is not).
-WITH RECURSIVE search (position, bit) AS (
-    SELECT 0, 1 << 47
+-- The last event that was recorded early enough is in the last run that began early enough. Within
+-- a run times never fall along positions, which are dense: build the position bit by bit, keeping
+-- each bit that leads to an event recorded early enough (one that does not exist is not).
+WITH RECURSIVE first (position) AS (
+    SELECT coalesce(
+        (SELECT position FROM event_runs WHERE time <= :time ORDER BY position DESC LIMIT 1), 1
+    )
+),
+run (position, ending) AS (
+    SELECT position, coalesce(
+        (SELECT min(position) FROM event_runs WHERE position > first.position), 1 << 62
+    )
+    FROM first
+),
+search (position, ending, bit) AS (
+    SELECT position - 1, ending, 1 << 47 FROM run
     UNION ALL
     SELECT
         position + CASE
-            WHEN (SELECT time FROM events WHERE position = search.position + bit) <= :time THEN bit
+            WHEN position + bit < ending
+                AND (SELECT time FROM events WHERE position = search.position + bit) <= :time
+            THEN bit
             ELSE 0
         END,
+        ending,
         bit >> 1
     FROM search
     WHERE bit > 0
 )
 SELECT position FROM search WHERE bit = 0;
+
+-- name: add_run
+INSERT INTO event_runs (position, time) VALUES (?, ?);
+
+-- name: forget_keys
+-- Some of those whose outcome is not later than a position, the oldest first.
+DELETE FROM event_keys WHERE key IN (
+    SELECT key FROM event_keys WHERE last <= :position ORDER BY last LIMIT :limit
+);
 
 -- name: page
 -- A page as one row, so that a reading thread takes the interpreter lock once and not per event:
@@ -127,3 +151,15 @@ SELECT value FROM event_store WHERE name = 'shard';
 -- The first one stays; a log with events can only be a store by itself.
 INSERT OR IGNORE INTO event_store
 SELECT 'shard', :shard WHERE :whole OR NOT EXISTS (SELECT 1 FROM events);
+
+-- name: probe
+-- What an append does, taken back; then something of no meaning.
+SAVEPOINT probe;
+INSERT INTO events (position, version, time, type_version, stream, type, tags, data, metadata)
+VALUES ((SELECT coalesce(max(position), 0) + 1 FROM events), -1, 0, 0, hex(randomblob(8)), '', '', X'', X'');
+INSERT INTO event_tags (tag, position) VALUES (hex(randomblob(8)), -1);
+INSERT INTO event_keys (key, fingerprint, first, last, time, streams, versions)
+VALUES (hex(randomblob(8)), '', 0, 0, 0, '[]', '[]');
+ROLLBACK TO SAVEPOINT probe;
+INSERT INTO event_store (name, value) VALUES ('probe', '1')
+ON CONFLICT (name) DO UPDATE SET value = 1 - value;

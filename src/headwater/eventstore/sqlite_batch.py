@@ -27,6 +27,7 @@ from headwater.eventstore.api import (
 from headwater.eventstore.checks import broken_by, stored_before
 from headwater.eventstore.sqlite_filter import find_tagged
 from headwater.eventstore.sqlite_known import ROWS_MAX, SQL, Known, fitting, insert, many
+from headwater.eventstore.times import recorded
 
 _encode = msgspec.json.Encoder().encode
 _texts = msgspec.json.Decoder(tuple[str, ...]).decode
@@ -101,7 +102,8 @@ class Batch:
         connection.execute("BEGIN IMMEDIATE")
         known = self._known
         known.refresh(connection)
-        self._time = max(self._time, known.time)
+        last, self._time = known.time, recorded(self._time, known.time)
+        first = known.head + 1
         self._learn(connection, requests)
         verdicts = [self._carry_out(connection, request) for request in requests]
         insert(connection, "insert_events", 9, self._events)
@@ -109,6 +111,8 @@ class Batch:
         insert(connection, "insert_keys", 7, self._keys)
         if self._events:
             known.time = self._time
+            if self._time < last:
+                connection.execute(SQL["add_run"], (first, self._time))
         elif not self._keys and not any(type(request) is Save for request in requests):
             roll_back(connection)  # nothing to store, so nothing to wait for
             return verdicts

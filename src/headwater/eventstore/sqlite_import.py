@@ -10,6 +10,7 @@ from headwater.eventstore.api import Appended, StoredEvent, StoredKey
 from headwater.eventstore.checks import check_epoch, check_import, new_keys
 from headwater.eventstore.sqlite_batch import stored_outcomes
 from headwater.eventstore.sqlite_known import ROWS_MAX, SQL, Known, insert
+from headwater.eventstore.times import runs_of
 
 _encode = msgspec.json.Encoder().encode
 _texts = msgspec.json.Decoder(tuple[str, ...]).decode
@@ -46,6 +47,7 @@ def store_as_is(
         rows += _row(event)
         for tag in dict.fromkeys(event.tags):
             tags += (tag, event.position)
+    connection.executemany(SQL["add_run"], runs_of(events, known.time))
     insert(connection, "insert_events", 9, rows)
     insert(connection, "insert_tags", 2, tags)
     insert(connection, "insert_keys", 7, [v for key in new_keys(keys, stored) for v in _key(key)])

@@ -6,10 +6,12 @@ from functools import partial
 import apsw
 import msgspec
 
-from headwater._sql.sqlite import Database
+from headwater._sql.sqlite import Database, transact
 from headwater.eventstore.api import Snapshot
 from headwater.eventstore.checks import check_retag, end_of_prefix
 from headwater.eventstore.sqlite_known import SQL
+
+_KEYS_AT_ONCE = 1000  # so that appends come in between
 
 _encode = msgspec.json.Encoder().encode
 _texts = msgspec.json.Decoder(tuple[str, ...]).decode
@@ -37,6 +39,11 @@ def _snapshots(
     return tuple([Snapshot(*row) for row in connection.execute(SQL["snapshots"], values)])
 
 
+def probe(connection: apsw.Connection) -> None:
+    """Do what an append does, take it back, and store something of no meaning."""
+    transact(connection, lambda inside: inside.execute(SQL["probe"]).fetchall())
+
+
 def drop_snapshot(connection: apsw.Connection, stream: str) -> bool:
     """Remove the snapshot of a stream; return whether there was one."""
     connection.execute(SQL["drop_snapshot"], (stream,)).fetchall()
@@ -50,6 +57,20 @@ def drop_snapshots(connection: apsw.Connection, prefix: str) -> int:
     return connection.changes()
 
 
+async def forget_keys(database: Database, until: int) -> int:
+    """Forget the keys of outcomes up to a position, some at a time; return how many."""
+
+    def some(connection: apsw.Connection) -> int:
+        values = {"position": until, "limit": _KEYS_AT_ONCE}
+        connection.execute(SQL["forget_keys"], values).fetchall()
+        return connection.changes()
+
+    forgotten = 0
+    while count := await database.write(some):
+        forgotten += count
+    return forgotten
+
+
 def retag(connection: apsw.Connection, tags: Mapping[int, Sequence[str]]) -> int:
     """Give events other tags, inside a transaction; return how many had others.
 
@@ -59,7 +80,7 @@ def retag(connection: apsw.Connection, tags: Mapping[int, Sequence[str]]) -> int
     changed = 0
     for position in sorted(tags):
         stored = connection.execute(SQL["tags"], (position,)).get
-        check_retag((position,), () if stored is None else (position,))
+        check_retag({position: tags[position]}, () if stored is None else (position,))
         before, after = _texts(stored) if stored else (), tuple(tags[position])
         if before == after:
             continue

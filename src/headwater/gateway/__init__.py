@@ -6,7 +6,12 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from headwater.gateway.model import GatewaySettings, GatewayStatus, RouteProblem
+from headwater.gateway.model import (
+    GatewaySettings,
+    GatewayStatus,
+    InstanceProblem,
+    RouteProblem,
+)
 
 if TYPE_CHECKING:
     from headwater.gateway.server import Gateway
@@ -19,4 +24,4 @@ def __getattr__(name: str) -> Any:
     return import_module("headwater.gateway.server").Gateway
 
 
-__all__ = ["Gateway", "GatewaySettings", "GatewayStatus", "RouteProblem"]
+__all__ = ["Gateway", "GatewaySettings", "GatewayStatus", "InstanceProblem", "RouteProblem"]

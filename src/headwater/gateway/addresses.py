@@ -67,23 +67,24 @@ class Resolver:
 
         Names are asked for again after ``RESOLVE_AGAIN_S``; if that fails the last address stays.
         """
-        wanted = sorted(set(hosts))
-        self._known = {host: self._known[host] for host in wanted if host in self._known}
-        await asyncio.gather(*(self._one(host) for host in wanted))
-        return {host: self._known[host][0] for host in wanted if host in self._known}
+        wanted, stale = set(hosts), time.monotonic() - RESOLVE_AGAIN_S
+        self._known = {host: known for host, known in self._known.items() if host in wanted}
+        due = [h for h in wanted if h not in self._known or self._known[h][1] < stale]
+        await asyncio.gather(*(self._one(host) for host in due))
+        return {host: known[0] for host, known in self._known.items()}
 
     async def _one(self, host: str) -> None:
         with contextlib.suppress(ValueError):
             ipaddress.ip_address(host)
             self._known[host] = (host, float("inf"))
             return
-        if host in self._known and time.monotonic() - self._known[host][1] < RESOLVE_AGAIN_S:
-            return
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             _log.warning("host name not resolved", host=host, reason=str(error))
             return
-        addresses = sorted({str(entry[4][0]) for entry in found}, key=lambda a: (":" in a, a))
+        addresses = sorted(
+            {str(entry[4][0]).partition("%")[0] for entry in found}, key=lambda a: (":" in a, a)
+        )
         self._known[host] = (addresses[0], time.monotonic())

@@ -1,15 +1,8 @@
-"""Envoy's admin interface: readiness, statistics, drain; and whether a change was accepted."""
+"""Envoy's admin interface: readiness, statistics, drain."""
 
-import asyncio
 import re
-import time
-from collections.abc import Mapping
 
-from headwater.errors import ConfigurationError, DeadlineExceeded, Unavailable
-
-_REFUSALS = r"update_(rejected|failure)$"
-_WATCHED = r"(version_text|update_rejected|update_failure|warming_clusters)$"
-_POLL_S = 0.005
+from headwater.errors import Unavailable
 
 
 class Admin:
@@ -23,7 +16,6 @@ class Admin:
         self._session = aiohttp.ClientSession(
             f"http://{address}", timeout=aiohttp.ClientTimeout(total=timeout_s)
         )
-        self._refused: dict[str, int] = {}
 
     async def close(self) -> None:
         """Close the connections."""
@@ -76,32 +68,3 @@ class Admin:
         name = f"http.{prefix}.downstream_rq_active"
         found = await self.statistics(f"^{re.escape(name)}$")
         return int(found.get(name, "0"))
-
-    async def confirm(self, versions: Mapping[str, str], *, timeout_s: float) -> None:
-        """Wait until Envoy serves these versions, and every cluster is ready.
-
-        Raises:
-            ConfigurationError: Envoy refused a file since the last call.
-            DeadlineExceeded: Envoy did not take it over within ``timeout_s``.
-            Unavailable: Envoy cannot be reached.
-        """
-        deadline = time.monotonic() + timeout_s
-        while True:
-            found = await self.statistics(_WATCHED)
-            refused = {n: int(v) for n, v in found.items() if re.search(_REFUSALS, n)}
-            worse = [n for n, count in refused.items() if count > self._refused.get(n, 0)]
-            self._refused = refused
-            if worse:
-                raise ConfigurationError(
-                    subject="gateway", reason=f"Envoy refused the change ({', '.join(worse)})"
-                )
-            behind = [name for name, value in versions.items() if found.get(name) != value]
-            if not behind and found.get("cluster_manager.warming_clusters") == "0":
-                return
-            if time.monotonic() > deadline:
-                what = ", ".join(behind) or "a cluster is still warming"
-                raise DeadlineExceeded(
-                    action=f"taking over the changed configuration in Envoy ({what})",
-                    timeout_s=timeout_s,
-                )
-            await asyncio.sleep(_POLL_S)

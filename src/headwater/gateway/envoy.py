@@ -1,6 +1,5 @@
-"""From a routing table to the files that Envoy reads. Pure: the same input gives the same bytes."""
+"""From a routing table to what Envoy is told. Pure: the same input gives the same documents."""
 
-import hashlib
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,12 +7,19 @@ from typing import Any
 
 import msgspec
 
-from headwater.gateway.envoy_listener import LISTENER, listener
-from headwater.gateway.envoy_routes import duration, route_configuration
-from headwater.gateway.model import Cluster, Endpoint, GatewaySettings, RoutingTable
+from headwater.gateway.envoy_listener import listener
+from headwater.gateway.envoy_routes import CONTROL, ROUTES, STATUS, duration
+from headwater.gateway.memory import STATE
+from headwater.gateway.model import Cluster, Endpoint, GatewaySettings
 
 _TYPE = "type.googleapis.com/envoy."
 _SYSTEM_CA = ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
+_ADS = {"resource_api_version": "V3", "ads": {}}
+EDS = {"type": "EDS", "eds_cluster_config": {"eds_config": _ADS}}
+"""What a cluster has besides whose endpoints are told on the stream."""
+_WEIGHTS_MAX = 2**32 - 1
+_REGEX_PROGRAM_SIZE = 1_000_000
+"""Far above what a path of any permitted length needs: it is memory, and no longer a limit."""
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -23,85 +29,82 @@ class Layout(msgspec.Struct, frozen=True):
 
     @property
     def bootstrap(self) -> Path:
-        """The file that Envoy is started with."""
+        """The file that Envoy is started with: it asks the gateway for all else."""
         return self.data / "bootstrap.json"
 
     @property
-    def listeners(self) -> Path:
-        """The listener discovery file (LDS)."""
-        return self.data / "lds.json"
-
-    @property
-    def clusters(self) -> Path:
-        """The cluster discovery file (CDS)."""
-        return self.data / "cds.json"
+    def standalone(self) -> Path:
+        """With it an Envoy starts and serves by itself, by `routes` and `clusters`."""
+        return self.data / "standalone.json"
 
     @property
     def routes(self) -> Path:
-        """The route discovery file (RDS)."""
-        return self.data / "rds.json"
+        """The last routes, as Envoy reads them."""
+        return self.data / "routes.pb"
 
     @property
-    def endpoints(self) -> Path:
-        """The folder of endpoint files (EDS), one for each cluster."""
-        return self.data / "eds"
+    def clusters(self) -> Path:
+        """The last clusters and their endpoints, as Envoy reads them."""
+        return self.data / "clusters.pb"
 
-    def endpoint(self, cluster: str) -> Path:
-        """The endpoint file of one cluster."""
-        return self.endpoints / f"{cluster}.json"
-
-
-class Documents(msgspec.Struct, frozen=True):
-    """One whole configuration: resources by name for each kind."""
-
-    listeners: dict[str, dict[str, Any]]
-    routes: dict[str, dict[str, Any]]
-    clusters: dict[str, dict[str, Any]]
-    endpoints: dict[str, dict[str, Any]]
+    @property
+    def state(self) -> Path:
+        """What the gateway remembers of services and routes."""
+        return self.data / STATE
 
 
-def documents(
-    table: RoutingTable,
-    settings: GatewaySettings,
-    *,
-    host: str = "",
-    port: int,
-    addresses: Mapping[str, str] | None = None,
-) -> Documents:
-    """Return Envoy's configuration for a routing table.
+def bootstrap(settings: GatewaySettings, *, host: str, port: int, sockets: Path) -> bytes:
+    """Return the file that Envoy is started with.
 
     Args:
-        table: the routes and clusters.
         settings: of the gateway.
-        host: the IP address to listen on; empty takes that of the settings.
+        host: the IP address to listen on.
         port: the port to listen on (that of the settings may be 0).
-        addresses: the IP address of each host name; an endpoint without one is left out.
+        sockets: where the gateway's own Unix sockets lie: on ``control`` it tells routes, clusters
+            and endpoints, on ``status`` how it is.
+    """
+    document = _base(settings, host, port, _ADS)
+    document["static_resources"]["clusters"] = [
+        _own(CONTROL, sockets / "control", "http2_protocol_options"),
+        _own(STATUS, sockets / "status", "http_protocol_options"),
+    ]
+    service = {"envoy_grpc": {"cluster_name": CONTROL}}
+    document["dynamic_resources"] = {
+        "ads_config": {
+            "api_type": "DELTA_GRPC",
+            "transport_api_version": "V3",
+            "grpc_services": [service],
+        },
+        "cds_config": _ADS,
+    }
+    return _pretty(document)
+
+
+def standalone(settings: GatewaySettings, *, host: str, port: int) -> bytes:
+    """Return the file that an Envoy is started with which has no gateway.
+
+    It finds the last routes, and clusters with their endpoints, in two files beside it.
     """
     layout = Layout(settings.data.absolute())
-    known = addresses or {}
-    routes = route_configuration(table, settings)
-    entry = listener(settings, host=host or settings.host, port=port, route_file=layout.routes)
-    return Documents(
-        listeners={LISTENER: entry},
-        routes={routes["name"]: routes},
-        clusters={c.name: _cluster(c, settings, layout) for c in table.clusters},
-        endpoints={c.name: _load_assignment(c, settings, known) for c in table.clusters},
-    )
+    document = _base(settings, host, port, _file(layout.routes))
+    document["dynamic_resources"] = {"cds_config": _file(layout.clusters)}
+    return _pretty(document)
 
 
-def encode(resources: Mapping[str, dict[str, Any]]) -> tuple[str, bytes]:
-    """Return a discovery response for a file, and its version: the digest of its content."""
-    ordered = [resources[name] for name in sorted(resources)]
-    body = msgspec.json.encode(ordered, order="sorted")
-    version = hashlib.blake2b(body, digest_size=8).hexdigest()
-    response = {"version_info": version, "resources": msgspec.Raw(body)}
-    return version, msgspec.json.format(msgspec.json.encode(response), indent=1) + b"\n"
+def _file(path: Path) -> dict[str, Any]:
+    return {"resource_api_version": "V3", "path_config_source": {"path": str(path)}}
 
 
-def bootstrap(settings: GatewaySettings) -> bytes:
-    """Return the file that Envoy is started with: where everything else is found."""
-    layout = Layout(settings.data.absolute())
-    document = {
+def _pretty(document: dict[str, Any]) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
+
+
+def _base(
+    settings: GatewaySettings, host: str, port: int, source: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what does not change as long as the gateway runs; routes come from a source."""
+    routes = {"rds": {"route_config_name": ROUTES, "config_source": source}}
+    return {
         "node": {
             "id": "headwater-gateway",
             "cluster": "headwater-gateway",
@@ -112,9 +115,21 @@ def bootstrap(settings: GatewaySettings) -> bytes:
                 "socket_address": {"address": "127.0.0.1", "port_value": settings.admin_port}
             }
         },
-        "dynamic_resources": {
-            "lds_config": _source(layout.listeners),
-            "cds_config": _source(layout.clusters),
+        "static_resources": {
+            "listeners": [listener(settings, host=host, port=port, routes=routes)]
+        },
+        # A cluster has its hundred figures once it is used: most of a large system is idle.
+        "deferred_stat_options": {"enable_deferred_creation_stats": True},
+        "layered_runtime": {
+            "layers": [
+                {
+                    "name": "headwater",
+                    "static_layer": {
+                        "re2.max_program_size.error_level": _REGEX_PROGRAM_SIZE,
+                        "re2.max_program_size.warn_level": _REGEX_PROGRAM_SIZE,
+                    },
+                }
+            ]
         },
         "overload_manager": {
             "resource_monitors": [
@@ -129,31 +144,44 @@ def bootstrap(settings: GatewaySettings) -> bytes:
             ]
         },
     }
-    return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
 
 
-def _source(path: Path) -> dict[str, Any]:
-    return {"resource_api_version": "V3", "path_config_source": {"path": str(path)}}
+def _own(cluster_name: str, socket: Path, protocol: str) -> dict[str, Any]:
+    """Return a cluster that is the gateway itself."""
+    name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    endpoint = {"endpoint": {"address": {"pipe": {"path": str(socket)}}}}
+    return {
+        "name": cluster_name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {
+            "cluster_name": cluster_name,
+            "endpoints": [{"lb_endpoints": [endpoint]}],
+        },
+        "typed_extension_protocol_options": {
+            name: {
+                "@type": f"type.googleapis.com/{name}",
+                "explicit_http_config": {protocol: {}},
+            }
+        },
+    }
 
 
-def _cluster(cluster: Cluster, settings: GatewaySettings, layout: Layout) -> dict[str, Any]:
-    """Return one cluster (CDS). The registry judges health, and Envoy what it sees itself."""
+def cluster(entry: Cluster, settings: GatewaySettings) -> dict[str, Any]:
+    """Return one cluster (CDS), without where its endpoints come from: `EDS`, or beside it.
+
+    The registry judges health, and Envoy what it sees itself.
+    """
     limits = {
         "max_connections": 4096,
         "max_pending_requests": 4096,
         "max_requests": 8192,
         "max_retries": 1024,  # the default of 3 would turn a dying instance into errors
     }
-    found = {
-        "@type": _TYPE + "config.cluster.v3.Cluster",
-        "name": cluster.name,
-        "type": "EDS",
-        "eds_cluster_config": {
-            "service_name": cluster.name,
-            "eds_config": _source(layout.endpoint(cluster.name)),
-        },
+    found: dict[str, Any] = {
+        "name": entry.name,
         "connect_timeout": duration(settings.connect_timeout_s),
-        "lb_policy": "RING_HASH" if cluster.side == "command" else "LEAST_REQUEST",
+        "lb_policy": "RING_HASH" if entry.side == "command" else "LEAST_REQUEST",
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
         "ignore_health_on_host_removal": True,
         "outlier_detection": _outlier_detection(),
@@ -161,7 +189,7 @@ def _cluster(cluster: Cluster, settings: GatewaySettings, layout: Layout) -> dic
         "per_connection_buffer_limit_bytes": 1024 * 1024,
         "typed_extension_protocol_options": _protocol(settings),
     }
-    if any(endpoint.tls for endpoint in cluster.endpoints):
+    if any(endpoint.tls for endpoint in entry.endpoints):
         found["transport_socket_matches"] = _transports(settings)
     return found
 
@@ -228,8 +256,8 @@ def _transports(settings: GatewaySettings) -> list[dict[str, Any]]:
     ]
 
 
-def _load_assignment(
-    cluster: Cluster, settings: GatewaySettings, addresses: Mapping[str, str]
+def load_assignment(
+    entry: Cluster, settings: GatewaySettings, addresses: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return the endpoints of one cluster (EDS), by zone.
 
@@ -237,33 +265,34 @@ def _load_assignment(
     different zones must agree which instance a target belongs to.
     """
     by_zone: dict[str, list[Endpoint]] = {}
-    for endpoint in cluster.endpoints:
+    for endpoint in entry.endpoints:
         if endpoint.host in addresses:
             by_zone.setdefault(endpoint.zone, []).append(endpoint)
-    near = settings.zone if cluster.side != "command" and settings.zone in by_zone else None
+    # Envoy adds them up in 32 bits.
+    weight_max = _WEIGHTS_MAX // max(1, len(entry.endpoints))
+    near = settings.zone if entry.side != "command" and settings.zone in by_zone else None
     localities = [
         {
             "locality": {"zone": zone},
             "priority": 0 if near is None or zone == near else 1,
-            "lb_endpoints": [_endpoint(e, addresses[e.host]) for e in by_zone[zone]],
+            "lb_endpoints": [_endpoint(e, addresses[e.host], weight_max) for e in by_zone[zone]],
         }
         for zone in sorted(by_zone)
     ]
     return {
-        "@type": _TYPE + "config.endpoint.v3.ClusterLoadAssignment",
-        "cluster_name": cluster.name,
+        "cluster_name": entry.name,
         "endpoints": localities,
     }
 
 
-def _endpoint(endpoint: Endpoint, address: str) -> dict[str, Any]:
+def _endpoint(endpoint: Endpoint, address: str, weight_max: int) -> dict[str, Any]:
     found: dict[str, Any] = {
         "endpoint": {
             "address": {"socket_address": {"address": address, "port_value": endpoint.port}},
             "hostname": endpoint.host,
         },
         "health_status": "HEALTHY",
-        "load_balancing_weight": endpoint.weight,
+        "load_balancing_weight": min(endpoint.weight, weight_max),
     }
     if endpoint.tls:
         match = {"envoy.transport_socket_match": {"tls": True}}

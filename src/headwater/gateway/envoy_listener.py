@@ -1,4 +1,4 @@
-"""The listener (LDS): it depends on settings only, so a change of instances never touches it.
+"""The listener: it depends on settings only, and is the same as long as the gateway runs.
 
 Changing a listener closes its connections; changing routes, clusters or endpoints does not.
 """
@@ -6,9 +6,9 @@ Changing a listener closes its connections; changing routes, clusters or endpoin
 from pathlib import Path
 from typing import Any
 
-from headwater.gateway.envoy_routes import BUFFER, ROUTES, duration
+from headwater.gateway.envoy_routes import BUFFER, READY, duration
 from headwater.gateway.model import GatewaySettings
-from headwater.gateway.problems import READY, local_replies
+from headwater.gateway.problems import local_replies
 
 LISTENER = "headwater"
 STAT_PREFIX = "ingress"
@@ -41,12 +41,14 @@ _LOG_FORMAT = {
 
 
 def listener(
-    settings: GatewaySettings, *, host: str, port: int, route_file: Path
+    settings: GatewaySettings, *, host: str, port: int, routes: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the one listener, on an address that is known by now."""
-    manager = _connection_manager(settings, route_file)
+    """Return the one listener, on an address that is known by now.
+
+    ``routes`` says where its routes come from: ``rds``, or ``route_config``.
+    """
+    manager = _connection_manager(settings) | routes
     return {
-        "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
         "name": LISTENER,
         "address": {"socket_address": {"address": host, "port_value": port}},
         "filter_chains": [
@@ -56,13 +58,11 @@ def listener(
     }
 
 
-def _connection_manager(settings: GatewaySettings, route_file: Path) -> dict[str, Any]:
-    source = {"resource_api_version": "V3", "path_config_source": {"path": str(route_file)}}
+def _connection_manager(settings: GatewaySettings) -> dict[str, Any]:
     return {
         "@type": _TYPE + "filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": STAT_PREFIX,
         "server_name": "headwater",
-        "rds": {"route_config_name": ROUTES, "config_source": source},
         "http_filters": [_readiness(), _buffer(settings), _ROUTER],
         # A WebSocket has no end of its request, so the size limit's buffer would hold it back.
         "upgrade_configs": [{"upgrade_type": "websocket", "enabled": False, "filters": [_ROUTER]}],
@@ -89,12 +89,12 @@ def _connection_manager(settings: GatewaySettings, route_file: Path) -> dict[str
 
 
 def _readiness() -> dict[str, Any]:
-    """Answer ``/health/ready``: 200, and 503 as soon as the gateway drains."""
+    """Answer ``/health/ready`` with 503 as soon as the gateway drains; before, it says itself."""
     return {
         "name": "envoy.filters.http.health_check",
         "typed_config": {
             "@type": _TYPE + "filters.http.health_check.v3.HealthCheck",
-            "pass_through_mode": False,
+            "pass_through_mode": True,
             "headers": [{"name": ":path", "string_match": {"exact": READY}}],
         },
     }

@@ -134,18 +134,29 @@ class RouteProblem(msgspec.Struct, frozen=True):
     reason: str
 
 
+class InstanceProblem(msgspec.Struct, frozen=True):
+    """An instance that receives no traffic though it is registered as ``UP``, and why."""
+
+    service: str
+    instance: str
+    reason: str
+
+
 class RoutingTable(msgspec.Struct, frozen=True):
     """What the gateway serves: routes in matching order, clusters by name.
 
     ``owners`` names the service that serves each method and path shape, so that the next table
     keeps it. ``prefixes`` gives for each service the clusters of its reads and its writes.
+    While ``settling``, a path without a route may get one any moment.
     """
 
     routes: tuple[Route, ...] = ()
     clusters: tuple[Cluster, ...] = ()
     problems: tuple[RouteProblem, ...] = ()
+    faulty: tuple[InstanceProblem, ...] = ()
     owners: dict[str, str] = {}
     prefixes: dict[str, tuple[str, str]] = {}
+    settling: bool = False
 
 
 class GatewayStatus(msgspec.Struct, frozen=True):
@@ -159,7 +170,10 @@ class GatewayStatus(msgspec.Struct, frozen=True):
         instances: the number of instances that receive traffic, by service.
         routes: how many routes are served.
         problems: declared routes that are not served as declared.
+        faulty: instances that receive no traffic though they are registered as ``UP``.
         rejected: why the last change was not taken over; empty when it was.
+        settling: whether services may be there that are not known yet.
+        unheard_s: for how long the registry has been away; 0 while it is there.
     """
 
     state: Literal["stopped", "starting", "serving", "restarting", "draining"]
@@ -171,4 +185,7 @@ class GatewayStatus(msgspec.Struct, frozen=True):
     instances: dict[str, int] = {}
     routes: int = 0
     problems: tuple[RouteProblem, ...] = ()
+    faulty: tuple[InstanceProblem, ...] = ()
     rejected: str = ""
+    settling: bool = False
+    unheard_s: float = 0.0

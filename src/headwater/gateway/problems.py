@@ -9,9 +9,7 @@ from typing import Any
 
 from headwater import errors
 from headwater.errors import Outcome
-from headwater.gateway.envoy_routes import KEYED
-
-READY = "/health/ready"
+from headwater.gateway.envoy_routes import KEYED, READY
 
 _METHOD = "%REQ(:METHOD)%"
 _PATH = "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%"
@@ -30,13 +28,17 @@ def local_replies() -> dict[str, Any]:
     have been sent before what failed in the end.
     """
     own = {"text_format_source": {"inline_string": _BODY}}
-    absent, late, failed = _flags("UH", "NC"), _flags("UT", "SI", "DT", "UMSDR"), _status("GE", 500)
+    absent, late, failed = _flags("UH"), _flags("UT", "SI", "DT", "UMSDR"), _status("GE", 500)
     lost, unsent = _flags("UC", "UR", "UPE"), _flags("UF", "UO")
     return {
         "mappers": [
             _mapper(_status("LE", 399), own),
             _mapper(_all(_status("EQ", 404), _flags("NR")), _not_found()),
-            _mapper(_header(":path", READY), _draining()),
+            _mapper(_all(_header(":path", READY), _flags("LH")), _draining()),
+            _mapper(_header(":path", READY), _stalled(), status=200),
+            _mapper(_all(_status("EQ", 405), _OPTIONS), own, status=204),
+            _mapper(_status("EQ", 405), _other_method()),
+            _mapper(_flags("NC"), _unsure(), retry=True),
             _mapper(_all(absent, _WRITE, _KEYED), _no_instance("unknown"), retry=True),
             _mapper(absent, _no_instance("not stored"), retry=True),
             _mapper(_all(late, _WRITE), _late("unknown"), status=504),
@@ -59,6 +61,37 @@ def _not_found() -> dict[str, Any]:
 def _draining() -> dict[str, Any]:
     detail = "the gateway is stopping and accepts no more work: retry on another instance"
     return _document(errors.Draining, 503, detail, {"service": "the gateway"})
+
+
+def _stalled() -> dict[str, Any]:
+    """Envoy serves what it was told last; who would tell it more does not answer."""
+    problems = {"gateway": "its control plane does not answer; the last configuration is served"}
+    return {
+        "content_type": "application/json",
+        "json_format": {"status": "degraded", "problems": problems},
+    }
+
+
+def _other_method() -> dict[str, Any]:
+    """As an instance answers it."""
+    detail = f"{_REQUEST}: Method Not Allowed: allowed are %METADATA(ROUTE:headwater:allow)%"
+    return {
+        "content_type": "application/problem+json",
+        "json_format": {
+            "type": "about:blank",
+            "title": "Method Not Allowed",
+            "status": 405,
+            "detail": detail,
+            "code": "method-not-allowed",
+        },
+    }
+
+
+def _unsure() -> dict[str, Any]:
+    what = f"a route for {_REQUEST}"
+    fields: dict[str, str | int] = {"what": what, "retry_after_s": _RETRY_AFTER_S}
+    detail = errors.NotKnownYet.template.format(what=what)
+    return _document(errors.NotKnownYet, 503, detail, fields)
 
 
 def _no_instance(outcome: Outcome) -> dict[str, Any]:
@@ -155,6 +188,7 @@ def _all(*conditions: dict[str, Any]) -> dict[str, Any]:
     return {"and_filter": {"filters": list(conditions)}}
 
 
+_OPTIONS = _header(":method", "OPTIONS")
 _READ = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
 _WRITE: dict[str, Any] = {"header_filter": {"header": _READ | {"invert_match": True}}}
 _KEYED: dict[str, Any] = {"header_filter": {"header": KEYED}}

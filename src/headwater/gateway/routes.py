@@ -12,8 +12,11 @@ down answers "unavailable" and not "not found".
 """
 
 import hashlib
+import operator
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
 
 from headwater.discovery import Instance, RouteInfo
 from headwater.gateway import templates
@@ -30,43 +33,137 @@ def build_table(
     previous: RoutingTable | None = None,
     prefixes: bool = False,
 ) -> RoutingTable:
-    """Return the routing table of the registered instances.
+    """Return the routing table of the registered instances (see `TableBuilder`).
 
     Args:
         services: all known instances by service, of any status.
         previous: the table before; a service keeps the routes it owned there for as long as it
             declares them, so that restarting its instances does not hand them to a rival.
         prefixes: whether services are also reachable under ``/services/<service>/``.
-
-    When two services declare one method and path, the one that registered first gets it (the
-    lower name decides a tie), and a problem is reported for the other.
     """
-    claims, problems = _claims(services)
+    builder = TableBuilder(prefixes=prefixes)
+    builder.owners = dict(previous.owners) if previous is not None else {}
+    return builder.build(services)
+
+
+class _Declared(msgspec.Struct, frozen=True):
+    """What the instances of one service declare: who, for each method and path shape."""
+
+    instances: tuple[Instance, ...]
+    claims: dict[str, list[tuple[Instance, RouteInfo]]]
+    problems: tuple[RouteProblem, ...]
+
+
+class _Part(msgspec.Struct, frozen=True):
+    """What a table has of one service, which owns all that it declares but ``lost``."""
+
+    declared: _Declared
+    lost: frozenset[str]
+    routes: tuple[Route, ...]
+    clusters: dict[str, Cluster]
+    prefix: tuple[str, str] | None
+
+
+class TableBuilder:
+    """Builds one table after the other; a service whose instances have not changed costs little.
+
+    When two services declare one method and path, the one that registered first gets it, by the
+    order of the registry (the lower name decides a tie), and keeps it for as long as it declares
+    it; a problem is reported for the other.
+
+    Attributes:
+        owners: the service that got each method and path shape in the last table.
+    """
+
+    def __init__(self, *, prefixes: bool = False) -> None:
+        """Know no service yet."""
+        self.owners: dict[str, str] = {}
+        self._prefixes = prefixes
+        self._declared: dict[str, _Declared] = {}
+        self._parts: dict[str, _Part] = {}
+        self._routes: tuple[list[tuple[Route, ...]], tuple[Route, ...]] = ([], ())
+
+    def build(
+        self, services: Mapping[str, tuple[Instance, ...]], *, settling: bool = False
+    ) -> RoutingTable:
+        """Return the routing table of the registered instances."""
+        old, self._declared = self._declared, {}
+        for name in sorted(services):
+            known = old.get(name)
+            if known is None or known.instances != services[name]:
+                known = _declare(name, services[name])
+            self._declared[name] = known
+        problems = [problem for found in self._declared.values() for problem in found.problems]
+        lost = self._decide(problems)
+        before, self._parts = self._parts, {}
+        for name, found in self._declared.items():
+            part, gone = before.get(name), frozenset(lost.get(name, ()))
+            if part is None or part.declared is not found or part.lost != gone:
+                part = _part(name, found, gone, prefixes=self._prefixes)
+                if (was := before.get(name)) is not None:
+                    part = _kept(part, was)
+            self._parts[name] = part
+        clusters = {n: c for part in self._parts.values() for n, c in part.clusters.items()}
+        return RoutingTable(
+            routes=self._ordered(),
+            clusters=tuple([clusters[name] for name in sorted(clusters)]),
+            problems=tuple(sorted(problems, key=lambda p: (p.path, p.method, p.service))),
+            owners=self.owners,
+            prefixes={n: part.prefix for n, part in self._parts.items() if part.prefix},
+            settling=settling,
+        )
+
+    def _decide(self, problems: list[RouteProblem]) -> dict[str, set[str]]:
+        """Choose the owners; return what each service lost to another, and tell the problems."""
+        owners: dict[str, str] = {}
+        rivals: dict[str, list[str]] = {}
+        for name, found in self._declared.items():
+            for identity in found.claims:
+                if owners.setdefault(identity, name) != name:
+                    rivals.setdefault(identity, [owners[identity]]).append(name)
+        lost: dict[str, set[str]] = {}
+        for identity, names in sorted(rivals.items()):
+            claims = {name: self._declared[name].claims[identity] for name in names}
+            kept = self.owners.get(identity)
+            owner = kept if kept in claims else min(names, key=lambda n: (_first(claims[n]), n))
+            owners[identity] = owner
+            for name in names:
+                if name != owner:
+                    lost.setdefault(name, set()).add(identity)
+                    reason = f"{owner!r} registered the same method and path first"
+                    problems.append(_problem(name, claims[name][0][1], reason))
+        self.owners = owners
+        return lost
+
+    def _ordered(self) -> tuple[Route, ...]:
+        parts = [part.routes for part in self._parts.values()]
+        if len(parts) != len(self._routes[0]) or any(map(operator.is_not, parts, self._routes[0])):
+            routes = sorted((route for part in parts for route in part), key=_order)
+            self._routes = parts, tuple(routes)
+        return self._routes[1]
+
+
+def _kept(part: _Part, before: _Part) -> _Part:
+    """Return a part that shares with the one before what is equal."""
+    known = before.clusters
+    return msgspec.structs.replace(
+        part,
+        routes=before.routes if part.routes == before.routes else part.routes,
+        clusters={n: known[n] if known.get(n) == c else c for n, c in part.clusters.items()},
+    )
+
+
+def _part(name: str, found: _Declared, lost: frozenset[str], *, prefixes: bool) -> _Part:
     clusters: dict[str, Cluster] = {}
     routes: list[Route] = []
-    owners: dict[str, str] = {}
-    for identity, rivals in sorted(claims.items()):
-        before = previous.owners.get(identity) if previous is not None else None
-        owner = before if before in rivals else min(rivals, key=lambda s: (_first(rivals[s]), s))
-        owners[identity] = owner
-        problems.extend(
-            _problem(rival, pairs[0][1], f"{owner!r} registered the same method and path first")
-            for rival, pairs in rivals.items()
-            if rival != owner
-        )
-        declared = rivals[owner]
-        info = max(declared, key=lambda pair: (pair[0].started, pair[0].id))[1]
-        cluster = _cluster(services[owner], declared, info, identity)
-        clusters[cluster.name] = cluster
-        routes.append(_route(info, cluster))
-    offered = _prefixes(services, clusters) if prefixes else {}
-    return RoutingTable(
-        routes=tuple(sorted(routes, key=_order)),
-        clusters=tuple(clusters[name] for name in sorted(clusters)),
-        problems=tuple(sorted(problems, key=lambda p: (p.path, p.method, p.service))),
-        owners=owners,
-        prefixes=offered,
-    )
+    for identity, declared in found.claims.items():
+        if identity not in lost:
+            info = declared[-1][1]  # as the newest declares it
+            cluster = _cluster(found.instances, declared, info, identity)
+            clusters[cluster.name] = cluster
+            routes.append(_route(info, cluster))
+    prefix = _prefix(name, found.instances, clusters) if prefixes else None
+    return _Part(found, lost, tuple(routes), clusters, prefix)
 
 
 def _route(info: RouteInfo, cluster: Cluster) -> Route:
@@ -85,28 +182,20 @@ def _order(route: Route) -> tuple[object, ...]:
     return templates.rank(route.path), route.method == "*", route.method
 
 
-_Declared = list[tuple[Instance, RouteInfo]]
-
-
-def _claims(
-    services: Mapping[str, tuple[Instance, ...]],
-) -> tuple[dict[str, dict[str, _Declared]], list[RouteProblem]]:
-    """Return who declares what, by method and path shape, then by service."""
-    claims: dict[str, dict[str, _Declared]] = defaultdict(lambda: defaultdict(list))
+def _declare(service: str, instances: tuple[Instance, ...]) -> _Declared:
+    claims: dict[str, list[tuple[Instance, RouteInfo]]] = defaultdict(list)
     problems: dict[RouteProblem, None] = {}
-    for service in sorted(services):
-        for instance in sorted(services[service], key=lambda i: (i.started, i.id)):
-            for info in instance.routes:
-                wrong = _fault(info)
-                if wrong:
-                    problems[_problem(service, info, wrong)] = None
-                    continue
-                side = _SIDES.get(info.kind, "any")
-                if not _serves(instance, side):
-                    continue  # a query route that a command-only process happens to list
-                identity = f"{info.method.upper()} {templates.shape(info.path)}"
-                claims[identity][service].append((instance, info))
-    return claims, list(problems)
+    for instance in sorted(instances, key=lambda i: (i.since, i.id)):
+        for info in instance.routes:
+            wrong = _fault(info)
+            if wrong:
+                problems[_problem(service, info, wrong)] = None
+                continue
+            side = _SIDES.get(info.kind, "any")
+            if not _serves(instance, side):
+                continue  # a query route that a command-only process happens to list
+            claims[f"{info.method.upper()} {templates.shape(info.path)}"].append((instance, info))
+    return _Declared(instances, dict(claims), tuple(problems))
 
 
 def _fault(info: RouteInfo) -> str:
@@ -121,8 +210,8 @@ def _problem(service: str, info: RouteInfo, reason: str) -> RouteProblem:
     return RouteProblem(method=info.method.upper(), path=info.path, service=service, reason=reason)
 
 
-def _first(declared: _Declared) -> int:
-    return min(instance.started for instance, _ in declared)
+def _first(declared: Sequence[tuple[Instance, RouteInfo]]) -> int:
+    return min(instance.since for instance, _ in declared)
 
 
 def _serves(instance: Instance, side: Side) -> bool:
@@ -130,7 +219,10 @@ def _serves(instance: Instance, side: Side) -> bool:
 
 
 def _cluster(
-    instances: Iterable[Instance], declared: _Declared, info: RouteInfo, identity: str
+    instances: Iterable[Instance],
+    declared: Sequence[tuple[Instance, RouteInfo]],
+    info: RouteInfo,
+    identity: str,
 ) -> Cluster:
     """Return the cluster of one route: the service's shared one, or its own.
 
@@ -147,10 +239,7 @@ def _cluster(
 
 
 def _endpoints(members: Iterable[Instance]) -> tuple[Endpoint, ...]:
-    """Return one endpoint per address; the newest registration of an address counts."""
-    newest: dict[tuple[str, int], Instance] = {}
-    for member in sorted(members, key=lambda i: (i.started, i.id)):
-        newest[member.host, member.port] = member
+    """Return the endpoints in an order of their own; an address has one instance."""
     return tuple(
         sorted(
             Endpoint(
@@ -161,31 +250,25 @@ def _endpoints(members: Iterable[Instance]) -> tuple[Endpoint, ...]:
                 tls=i.scheme == "https",
                 instance=i.id,
             )
-            for i in newest.values()
+            for i in members
         )
     )
 
 
-def _prefixes(
-    services: Mapping[str, tuple[Instance, ...]], clusters: dict[str, Cluster]
-) -> dict[str, tuple[str, str]]:
+def _prefix(
+    service: str, instances: tuple[Instance, ...], clusters: dict[str, Cluster]
+) -> tuple[str, str]:
     """Add the clusters for ``/services/<service>/`` and return those of reads and writes."""
-    offered: dict[str, tuple[str, str]] = {}
-    for service in sorted(services):
-        names: list[str] = []
-        sides: tuple[Side, ...] = ("query", "command")
-        for wanted in sides:
-            known = any(_serves(i, wanted) for i in services[service])
-            side: Side = wanted if known else "any"
-            live = [i for i in services[service] if i.status == "UP" and _serves(i, side)]
-            name = cluster_name(service, side)
-            clusters.setdefault(
-                name,
-                Cluster(name=name, service=service, side=side, endpoints=_endpoints(live)),
-            )
-            names.append(name)
-        offered[service] = (names[0], names[1])
-    return offered
+    names: list[str] = []
+    sides: tuple[Side, ...] = ("query", "command")
+    for wanted in sides:
+        side: Side = wanted if any(_serves(i, wanted) for i in instances) else "any"
+        live = [i for i in instances if i.status == "UP" and _serves(i, side)]
+        name = cluster_name(service, side)
+        made = Cluster(name=name, service=service, side=side, endpoints=_endpoints(live))
+        clusters.setdefault(name, made)
+        names.append(name)
+    return names[0], names[1]
 
 
 def cluster_name(service: str, side: Side) -> str:

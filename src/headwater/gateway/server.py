@@ -10,26 +10,37 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import msgspec
 import structlog
 
 from headwater._http.pulse import Pulse, wait_for
 from headwater.discovery import Discovery, Instance
+from headwater.discovery.advertise import advertised
 from headwater.errors import (
     ConfigurationError,
     DeadlineExceeded,
-    StartupError,
     Unavailable,
 )
 from headwater.gateway.addresses import RESOLVE_AGAIN_S, Resolver, reserve
-from headwater.gateway.envoy import Layout, bootstrap, documents
-from headwater.gateway.files import ConfigFiles, Confirm, write_atomically
-from headwater.gateway.memory import Memory
-from headwater.gateway.model import GatewaySettings, GatewayStatus, RouteProblem, RoutingTable
-from headwater.gateway.routes import build_table
+from headwater.gateway.ads import Control
+from headwater.gateway.envoy import Layout, bootstrap, standalone
+from headwater.gateway.files import sockets_in, write_atomically
+from headwater.gateway.memory import Memory, State, load
+from headwater.gateway.model import (
+    GatewaySettings,
+    GatewayStatus,
+    InstanceProblem,
+    RoutingTable,
+)
+from headwater.gateway.publish import Publisher, as_files
+from headwater.gateway.readiness import Readiness
+from headwater.gateway.routes import TableBuilder
 from headwater.gateway.supervisor import Supervisor, find_envoy
 
 _log = structlog.get_logger("headwater.gateway")
 _AGAIN_S = 1.0
+_SAVE_S = 2.0  # the files follow at most so often
+_LATER_S = 0.05
 
 
 class Gateway:
@@ -44,16 +55,20 @@ class Gateway:
         self._settings = settings
         self._discovery = discovery
         self._layout = Layout(settings.data.absolute())
-        self._files = ConfigFiles(self._layout)
+        self._control = Control()
+        self._publisher = Publisher(settings, self._control)
+        self._readiness = Readiness(self.status)
         self._supervisor = Supervisor(settings, on_change=self._wake)
         self._resolver = Resolver()
         self._memory = Memory(remember_s=settings.remember_s)
-        self._table = RoutingTable()
+        self._builder = TableBuilder(prefixes=settings.service_prefix)
         self._services: Mapping[str, tuple[Instance, ...]] = {}
         self._changed = asyncio.Event()
         self._pulse = Pulse()
         self._tasks: list[asyncio.Task[None]] = []
         self._resources = contextlib.ExitStack()
+        self._saved: RoutingTable | None = None
+        self._counted: tuple[RoutingTable | None, dict[str, int]] = (None, {})
         self._host = ""
         self._port = 0
         self._updates = 0
@@ -71,7 +86,7 @@ class Gateway:
         """
         find_envoy(self._settings)
         try:
-            self._open()
+            await self._open()
             await self._first()
         except BaseException:
             await self.stop()
@@ -79,6 +94,7 @@ class Gateway:
         self._tasks = [
             asyncio.create_task(self._follow(), name="gateway-follow"),
             asyncio.create_task(self._work(), name="gateway-work"),
+            asyncio.create_task(self._keep_saving(), name="gateway-save"),
         ]
         self._pulse.beat()
         _log.info("gateway serves", url=self.url, routes=len(self._table.routes))
@@ -91,7 +107,11 @@ class Gateway:
         await asyncio.gather(*tasks, return_exceptions=True)
         try:
             await self._supervisor.stop()
+            if tasks:
+                await self._save()
         finally:
+            await self._control.close()
+            await self._readiness.close()
             self._resources.close()
             self._port = 0
             self._pulse.beat()
@@ -118,12 +138,12 @@ class Gateway:
     @property
     def url(self) -> str:
         """The base URL for clients, without a trailing slash."""
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{self._port}"
+        host = advertised(self._host) if self._host else ""
+        return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
 
     def status(self) -> GatewayStatus:
         """Return what the gateway is doing; never blocks."""
-        supervisor = self._supervisor
+        supervisor, table, standing = self._supervisor, self._table, self._discovery.standing()
         admin = supervisor.admin
         state = GatewayStatus(state="stopped").state
         if supervisor.draining:
@@ -131,10 +151,6 @@ class Gateway:
         elif self._port:
             state = "serving" if supervisor.serving else "restarting"
             state = state if self._tasks else "starting"
-        live: dict[str, set[str]] = {}
-        for cluster in self._table.clusters:
-            names = live.setdefault(cluster.service, set())
-            names.update(endpoint.instance for endpoint in cluster.endpoints)
         return GatewayStatus(
             state=state,
             port=self._port,
@@ -142,11 +158,30 @@ class Gateway:
             pid=supervisor.pid,
             restarts=supervisor.restarts,
             updates=self._updates,
-            instances={service: len(names) for service, names in sorted(live.items())},
-            routes=len(self._table.routes),
-            problems=self._table.problems,
+            instances=self._instances(),
+            routes=len(table.routes),
+            problems=table.problems,
+            faulty=table.faulty,
             rejected=self._rejected,
+            settling=table.settling,
+            unheard_s=standing.unheard_s,
         )
+
+    def _instances(self) -> dict[str, int]:
+        """Return the number of instances that receive traffic, by service."""
+        if self._counted[0] is not self._table:
+            live: dict[str, set[str]] = {}
+            for cluster in self._table.clusters:
+                names = live.setdefault(cluster.service, set())
+                names.update([endpoint.instance for endpoint in cluster.endpoints])
+            counts = {service: len(names) for service, names in sorted(live.items())}
+            self._counted = self._table, counts
+        return self._counted[1]
+
+    @property
+    def _table(self) -> RoutingTable:
+        """What Envoy serves."""
+        return self._publisher.accepted
 
     async def changes(self) -> AsyncIterator[GatewayStatus]:
         """Yield `status` at once, and again soon after each change, for ever.
@@ -158,10 +193,10 @@ class Gateway:
             yield self.status()
             await following.wait()
 
-    def _open(self) -> None:
-        """Take the data directory and the port."""
+    async def _open(self) -> None:
+        """Take the data directory and the port, remember, and listen for Envoy."""
         try:
-            self._layout.endpoints.mkdir(parents=True, exist_ok=True)
+            self._layout.data.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(
                 subject="gateway.data",
@@ -173,25 +208,38 @@ class Gateway:
         self._host, self._port = reserved.getsockname()[:2]
         if sys.platform != "linux":
             reserved.close()
+        state = await asyncio.to_thread(load, self._layout.state)
+        self._memory = Memory(remember_s=self._settings.remember_s, instances=state.instances)
+        self._builder.owners = state.owners
+        sockets = self._resources.enter_context(sockets_in(self._layout.data))
+        await self._control.start(sockets / "control")
+        await self._readiness.start(sockets / "status")
+        start = bootstrap(self._settings, host=self._host, port=self._port, sockets=sockets)
+        write_atomically(self._layout.bootstrap, start)
 
     async def _first(self) -> None:
-        """Write the first configuration, start Envoy on it, and see that it accepted all."""
-        write_atomically(self._layout.bootstrap, bootstrap(self._settings))
+        """Start Envoy and tell it the first configuration; it listens when it has that."""
         self._services = self._discovery.services()
-        expected: dict[str, str] = {}
-
-        async def later(versions: Mapping[str, str]) -> None:
-            expected.update(versions)
-
-        await self._apply(later)
-        since = self._supervisor.log_size()
-        await self._supervisor.start()
+        tasks = {
+            asyncio.create_task(self._supervisor.start(), name="gateway-envoy"),
+            asyncio.create_task(self._tell_first(), name="gateway-first"),
+        }
         try:
-            await self._confirm(expected)
-        except (ConfigurationError, DeadlineExceeded, Unavailable) as error:
-            raise StartupError(
-                subject="gateway", reason=f"{error}: {self._supervisor.log_tail(since)}"
-            ) from error
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _tell_first(self) -> None:
+        """Tell Envoy what is known now, however long it takes to start."""
+        while True:
+            try:
+                return await self._apply()
+            except (DeadlineExceeded, Unavailable):  # its start is bounded elsewhere
+                continue
 
     async def _follow(self) -> None:
         """Note what discovery says; whatever it does, the last state stays."""
@@ -210,58 +258,90 @@ class Gateway:
 
     async def _work(self) -> None:
         """Bring Envoy up to date after each change, and now and then for names and memory."""
-        pause = RESOLVE_AGAIN_S
+        pause = self._pause()
         while True:
             await wait_for(self._changed, pause)
             self._changed.clear()
             since = self._supervisor.log_size()
             try:
-                await self._apply(self._confirm)
-                pause = RESOLVE_AGAIN_S
-                self._pulse.beat()
+                await self._apply()
+                pause = self._pause()
             except Unavailable:
                 pause = _AGAIN_S  # Envoy is being started again; the supervisor wakes us, too
             except Exception as error:  # noqa: BLE001  # whatever it is, the next change is tried
-                told = self._supervisor.log_tail(since)
-                if not told and self._rejected:
-                    continue  # the same refused configuration: it was reported
-                self._rejected = f"{error} {told}".strip()
-                _log.error("configuration refused, the last stays", reason=self._rejected)
-                self._pulse.beat()
+                pause = _AGAIN_S if isinstance(error, DeadlineExceeded) else RESOLVE_AGAIN_S
+                told = f"{error} {self._supervisor.log_tail(since)}".strip()
+                if told != self._rejected:
+                    self._rejected = told
+                    _log.error("configuration refused, the last stays", reason=told)
+            self._pulse.beat()
 
-    async def _apply(self, confirm: Confirm) -> None:
+    def _pause(self) -> float:
+        """Return how long nothing needs to be done unless something changes."""
+        left_s = self._discovery.standing().settling_s
+        return min(RESOLVE_AGAIN_S, left_s + _LATER_S) if left_s else RESOLVE_AGAIN_S
+
+    async def _apply(self) -> None:
         """Build the configuration for the instances known now and publish it."""
-        services = self._memory.merge(self._services, now=time.monotonic())
-        table = build_table(services, previous=self._table, prefixes=self._settings.service_prefix)
-        hosts = [endpoint.host for cluster in table.clusters for endpoint in cluster.endpoints]
+        settling = bool(self._discovery.standing().settling_s)
+        services = self._memory.merge(self._services, now=time.monotonic(), settling=settling)
+        table = self._builder.build(services, settling=settling)
+        hosts = {endpoint.host for cluster in table.clusters for endpoint in cluster.endpoints}
         addresses = await self._resolver.resolve(hosts)
-        new = documents(
-            table, self._settings, host=self._host, port=self._port, addresses=addresses
-        )
-        changed = await self._files.publish(new, confirm)
+        table = _without_address(table, addresses)
+        known = self._table.problems
+        self._updates += await self._publisher.publish(table, addresses)
         self._rejected = ""
-        self._updates += changed
-        _report(table.problems, self._table.problems)
-        self._table = table
+        for problem in self._table.problems:
+            if problem not in known:
+                told = msgspec.structs.asdict(problem)
+                _log.warning("route not served as declared", **told)
 
-    async def _confirm(self, versions: Mapping[str, str]) -> None:
-        admin = self._supervisor.admin
-        if admin is None:
-            raise Unavailable
-        await admin.confirm(versions, timeout_s=self._settings.confirm_timeout_s)
+    async def _keep_saving(self) -> None:
+        """Let the files follow what is served."""
+        while True:
+            following = self._pulse.next
+            await self._save()
+            await asyncio.sleep(_SAVE_S)
+            await following.wait()
+
+    async def _save(self) -> None:
+        table, told = self._table, self._publisher.resources
+        if table is self._saved or not told:
+            return
+        layout = self._layout
+        state = State(self._memory.instances(), dict(self._builder.owners))
+        start = standalone(self._settings, host=self._host, port=self._port)
+
+        def write() -> None:
+            routes, clusters = as_files(told)
+            write_atomically(layout.state, msgspec.json.encode(state))
+            write_atomically(layout.clusters, clusters)
+            write_atomically(layout.routes, routes)
+            write_atomically(layout.standalone, start)
+
+        try:
+            await asyncio.to_thread(write)
+        except OSError as error:
+            _log.warning("the gateway's files cannot be written", reason=str(error))
+        else:
+            self._saved = table
 
 
-def _report(problems: tuple[RouteProblem, ...], known: tuple[RouteProblem, ...]) -> None:
-    """Log each problem once."""
-    for problem in problems:
-        if problem not in known:
-            _log.warning(
-                "route not served as declared",
-                method=problem.method,
-                path=problem.path,
-                service=problem.service,
-                reason=problem.reason,
-            )
+def _without_address(table: RoutingTable, addresses: Mapping[str, str]) -> RoutingTable:
+    """Name the instances whose host names cannot be resolved: they get no requests."""
+    faulty = {
+        InstanceProblem(
+            cluster.service,
+            endpoint.instance,
+            f"the host name {endpoint.host!r} cannot be resolved here: correct `advertise`",
+        )
+        for cluster in table.clusters
+        for endpoint in cluster.endpoints
+        if endpoint.host not in addresses
+    }
+    found = tuple(sorted(faulty, key=lambda f: (f.service, f.instance)))
+    return msgspec.structs.replace(table, faulty=found) if found else table
 
 
 @contextlib.contextmanager

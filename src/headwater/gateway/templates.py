@@ -1,5 +1,6 @@
 """Path templates such as ``/accounts/{account_id}/deposits``: their order, shape and patterns."""
 
+import functools
 import re
 from urllib.parse import quote
 
@@ -26,11 +27,13 @@ def fault(path: str) -> str:
     return ""
 
 
+@functools.lru_cache(100_000)
 def shape(path: str) -> str:
     """Return the template without parameter names: two paths of one shape match the same."""
     return _encoded(_PARAMETER.sub(lambda m: "{:path}" if m[2] == "path" else "{}", path))
 
 
+@functools.lru_cache(100_000)
 def rank(path: str) -> tuple[tuple[int, ...], str]:
     """Return a sort key: the most specific template first, literals before parameters."""
     return tuple(_segment_rank(segment) for segment in path.split("/")[1:]), shape(path)

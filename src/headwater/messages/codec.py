@@ -16,7 +16,7 @@ from headwater.messages.upcasting import check_steps, encode_content, lift, sour
 Decode = Callable[[bytes], Event]
 _METADATA = StoredForm(Metadata, "metadata")
 _read_metadata = _METADATA.read
-_NO_METADATA = (msgspec.MsgspecError, UnicodeDecodeError)
+_NO_METADATA = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class EventCodec:

@@ -16,6 +16,7 @@ TIMEOUT_MS = "headwater-timeout-ms"
 CORRELATION_ID = "headwater-correlation-id"
 CAUSATION_ID = "headwater-causation-id"
 TENANT = "headwater-tenant"
+SERVICE = "headwater-service"
 TRACEPARENT = "traceparent"
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")

@@ -49,7 +49,7 @@ class ConsistencyToken(msgspec.Struct, frozen=True):
             version, sources = msgspec.json.decode(
                 raw, type=tuple[int, dict[str, tuple[str, dict[int, int]]]]
             )
-        except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
+        except (binascii.Error, ValueError, msgspec.MsgspecError, RecursionError) as error:
             raise MalformedMessage(name="consistency token", reason=str(error)) from error
         if version != 1:
             raise MalformedMessage(name="consistency token", reason=f"unknown version {version}")

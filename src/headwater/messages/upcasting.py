@@ -80,6 +80,11 @@ def upcaster(
     return declare
 
 
+def steps_of(event: type[Event]) -> tuple[Upcaster, ...]:
+    """Return the upcasters of an event, in order of the versions."""
+    return tuple(step.function for _, step in sorted(_STEPS.get(event, {}).items()))
+
+
 def sources_of(event: type[Event]) -> tuple[type[Event], ...]:
     """Return the other classes whose stored events may become events of a class, at any remove."""
     found: dict[type, None] = {}

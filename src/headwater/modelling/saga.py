@@ -25,6 +25,7 @@ from headwater.errors import (
 from headwater.messages import Command, Event, StoredForm
 from headwater.messages.inheritance import Method, handlers_of, nearest, qualified
 from headwater.messages.keys import KeyOf, key_shape, keys_of
+from headwater.modelling.policies import Retry, Start, check_policies
 from headwater.modelling.stored_state import check_fields
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -150,13 +151,18 @@ class Saga(msgspec.Struct, metaclass=_SagaMeta):
 
     Class options: ``saga_name`` (default: the class name; it must never change),
     ``saga_segments`` (into how many shares the sagas are divided when first started),
-    ``saga_source`` (what it follows: the service's own store, or the event bus).
+    ``saga_source`` (what it follows: the service's own store, or the event bus), ``saga_start``
+    (where it begins when it is first started: ``"beginning"``, ``"now"``, or a time; to be said
+    where there is a history. What comes later for sagas that would have begun before finds none),
+    ``saga_retry`` (how often an event that fails is tried, if not as the settings say).
     """
 
     id: str = ""
     saga_name: ClassVar[str] = ""
     saga_segments: ClassVar[int] = 4
     saga_source: ClassVar[Literal["store", "bus"]] = "store"
+    saga_start: ClassVar[Start] = ""
+    saga_retry: ClassVar[Retry | None] = None
 
 
 def saga_handler(*, key: str | KeyOf, starts: bool = False) -> Callable[[F], F]:
@@ -241,6 +247,7 @@ def saga_type(cls: type[Saga]) -> SagaType:
             reason=f'saga_segments must be 1 to 1024 and saga_source "store" or "bus", got '
             f"{cls.saga_segments} and {cls.saga_source!r}",
         )
+    check_policies(cls.__name__, cls.saga_retry, cls.saga_start)
     check_fields(cls, remedy=": the state of a saga is stored after each step")
     name = cls.__dict__.get("saga_name") or cls.__name__
     return SagaType(

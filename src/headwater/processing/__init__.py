@@ -1,9 +1,16 @@
 """Processing: processors, projections, sagas, relay, dead letters, replay and rebuild."""
 
-from headwater.processing.admin import ProcessorAdmin, ProcessorStatus, Retried, SegmentStatus
-from headwater.processing.applier import Applier
+from headwater.modelling.policies import Retry
+from headwater.processing.admin import (
+    GenerationStatus,
+    ProcessorAdmin,
+    ProcessorStatus,
+    Retried,
+    SegmentStatus,
+)
+from headwater.processing.applier import Applier, Gone, Outbox
 from headwater.processing.bus_source import BusSource
-from headwater.processing.dead_letters import DeadLetter
+from headwater.processing.dead_letters import DeadLetter, processors_with_letters
 from headwater.processing.declarations import (
     EventHandlers,
     Projection,
@@ -11,23 +18,33 @@ from headwater.processing.declarations import (
     event_handler,
 )
 from headwater.processing.message import EventMessage
-from headwater.processing.processor import LaneStatus, LocalStatus, Processor
+from headwater.processing.processor import Processor
 from headwater.processing.rebuild import RebuildProgress, rebuild
 from headwater.processing.relay import Relay, RelayStatus, relays_of
 from headwater.processing.saga_processor import SagaProcessor, saga_applier
-from headwater.processing.sagas import SagaStatus
 from headwater.processing.settings import ProcessorSettings
 from headwater.processing.sources import Source, StoreSource
+from headwater.processing.status import (
+    BusyStatus,
+    LaneStatus,
+    LocalStatus,
+    SagaStatus,
+    WaitingStatus,
+)
 from headwater.processing.travel import view_at
 
 __all__ = [
     "Applier",
     "BusSource",
+    "BusyStatus",
     "DeadLetter",
     "EventHandlers",
     "EventMessage",
+    "GenerationStatus",
+    "Gone",
     "LaneStatus",
     "LocalStatus",
+    "Outbox",
     "Processor",
     "ProcessorAdmin",
     "ProcessorSettings",
@@ -37,13 +54,16 @@ __all__ = [
     "Relay",
     "RelayStatus",
     "Retried",
+    "Retry",
     "SagaProcessor",
     "SagaStatus",
     "SegmentStatus",
     "Source",
     "StoreSource",
     "ViewReader",
+    "WaitingStatus",
     "event_handler",
+    "processors_with_letters",
     "rebuild",
     "relays_of",
     "saga_applier",

@@ -7,30 +7,34 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from headwater.errors import ConfigurationError, InvalidInput
-from headwater.processing.applier import Applier, EventFailed
+from headwater.processing.applier import Applier, EventFailed, Outbox
 from headwater.processing.claims import successor_of
+from headwater.processing.clock import StoreClock
 from headwater.processing.committer import marked
 from headwater.processing.dead_letters import (
     DeadLetter,
     any_letter,
+    failed_again,
     first_letter,
+    first_letters,
     forget_former,
     forget_letters,
     forget_older,
     lane_of,
     letters,
     queue_of,
-    tried_again,
 )
 from headwater.processing.declarations import EventHandlers
+from headwater.processing.generations import Line
 from headwater.processing.projector import applier_of
-from headwater.processing.rebuild import Report, rebuild
+from headwater.processing.rebuild import Report, position_of, rebuild
+from headwater.processing.replaying import replaying
 from headwater.processing.resizing import SEGMENTS_MAX, resized
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
 from headwater.processing.sources import Source
 from headwater.processing.swap import activated
 from headwater.processing.tokens import Token, token_of
-from headwater.views import ViewStore, view_type
+from headwater.views import Generation, Segment, ViewStore, view_type
 
 _TRIES = 3
 
@@ -46,15 +50,38 @@ class SegmentStatus(msgspec.Struct, frozen=True):
     lag: int
 
 
+class GenerationStatus(msgspec.Struct, frozen=True):
+    """One generation of a processor's views, whichever program fills it.
+
+    Attributes:
+        number: its number.
+        code: of the programs that fill it and answer from it.
+        complete: it has caught up once, so that they answer from it.
+        owners: who works on it at the moment.
+        position, head: how far the segment that is furthest behind has come.
+    """
+
+    number: int
+    code: str
+    complete: bool
+    owners: tuple[str, ...]
+    position: int
+    head: int
+
+
 class ProcessorStatus(msgspec.Struct, frozen=True):
     """A processor over all processes.
 
     Attributes:
         name: its name.
-        generation: the active generation of its views.
+        generation: the active generation of its views, for the code of this program.
         segments: of that generation; all of them, or of the one that is taking over.
         lag: how many events the segment that is furthest behind has still to read.
-        dead_letters: how many letters are parked.
+        dead_letters: how many letters there are, those behind others included.
+        parked: sequences that wait for a person.
+        waiting: sequences that are tried again by themselves.
+        outbox: a saga's commands that wait to be sent or acknowledged.
+        generations: all there are, those of other code, too.
     """
 
     name: str
@@ -62,6 +89,10 @@ class ProcessorStatus(msgspec.Struct, frozen=True):
     segments: tuple[SegmentStatus, ...]
     lag: int
     dead_letters: int
+    parked: int = 0
+    waiting: int = 0
+    outbox: Outbox = Outbox()
+    generations: tuple[GenerationStatus, ...] = ()
 
 
 class Retried(msgspec.Struct, frozen=True):
@@ -95,6 +126,7 @@ class ProcessorAdmin:
         self._views = views
         self._owner = owner or f"admin-{socket.gethostname()}-{os.getpid()}"
         self._settings = settings
+        self._clock = StoreClock(views)
         self.name = self._applier.name
 
     async def status(self) -> ProcessorStatus:
@@ -105,8 +137,9 @@ class ProcessorAdmin:
         """
         await self._ensure()
         head = await self._source.head()
+        now = await self._views.now()
         segments = await self._views.segments(self.name)
-        active = await self._views.generation(self.name)  # after them: what it has is among them
+        active = await self._active()  # after them: what it has is among them
         working = successor_of(segments, active) or active
         found = []
         for segment in segments:
@@ -115,7 +148,7 @@ class ProcessorAdmin:
                 continue
             token = self._source.restrict(token, {segment.index}, segment.count)
             measure = self._source.measure(token, head)
-            alive = segment.lease_until > self._settings.clock()
+            alive = segment.is_held(now)
             found.append(
                 SegmentStatus(
                     index=segment.index,
@@ -127,12 +160,36 @@ class ProcessorAdmin:
                 )
             )
         queue = queue_of(self.name, active)
+        count = await self._views.count(DeadLetter, where={"queue": queue})
+        first = await first_letters(self._views, queue) if count else {}
+        waiting = sum(letter.due > 0 for letter in first.values())
         return ProcessorStatus(
             name=self.name,
             generation=active,
             segments=tuple(found),
             lag=max((segment.lag for segment in found), default=0),
-            dead_letters=await self._views.count(DeadLetter, where={"queue": queue}),
+            dead_letters=count,
+            parked=len(first) - waiting,
+            waiting=waiting,
+            outbox=await self._applier.outbox(self._views, len(found)),
+            generations=tuple(
+                self._generation_status(known, segments, head, now)
+                for known in await self._views.generations(self.name)
+            ),
+        )
+
+    def _generation_status(
+        self, known: Generation, segments: list[Segment], head: Token, now: float
+    ) -> GenerationStatus:
+        mine = [s for s in segments if s.generation == known.number]
+        position, end = position_of(self._source, mine, known.number, head)
+        return GenerationStatus(
+            number=known.number,
+            code=known.code,
+            complete=known.complete,
+            owners=tuple(sorted({s.owner for s in mine if s.is_held(now)})),
+            position=position if mine else 0,
+            head=end,
         )
 
     async def reset(self, *, position: int | None = None, time_us: int | None = None) -> None:
@@ -157,7 +214,8 @@ class ProcessorAdmin:
         if position is None and time_us is None:
             await self._begin_anew()
             return
-        token = await self._source.at(position=position, time_us=time_us)
+        before = await self._source.at(position=position, time_us=time_us)
+        token = await replaying(self._source, before)
 
         def again(letter: DeadLetter) -> bool:  # letters of older events stay
             event = letter.event
@@ -166,9 +224,9 @@ class ProcessorAdmin:
             )
 
         while True:
-            active = await self._views.generation(self.name)
+            active = await self._active()
             begun = await self._go_back(active, token, again)
-            if begun or await self._views.generation(self.name) == active:
+            if begun or await self._active() == active:
                 return
 
     async def _begin_anew(self) -> None:
@@ -181,19 +239,20 @@ class ProcessorAdmin:
             except ConfigurationError:  # a rebuild took it for one that was given up
                 if not left:
                     raise
-        await forget_older(self._views, self.name, following)
+        await forget_older(self._views, self.name, following, code=self._applier.code)
 
     async def _following(self) -> int:
         """Make room in a generation that nobody has used, so as to meet no rebuild; return it."""
         segments = await self._views.segments(self.name)
-        active = await self._views.generation(self.name)
-        following = 1 + max([active, *(segment.generation for segment in segments)])
+        active = await self._active()
+        latest = max([active, *(segment.generation for segment in segments)])
+        following = await Line(self._applier, self._views).following(latest)
         wanted = sum(s.generation == active for s in segments) or self._applier.segments
         await forget_former(self._views, self.name, following)
         await self._views.open_segments(
             self.name,
             count=self._source.split(wanted),
-            token=self._source.start().text,
+            token=(await replaying(self._source, self._source.start())).text,
             generation=following,
         )
         await self._views.ensure(self._applier.views, generation=following)
@@ -281,7 +340,7 @@ class ProcessorAdmin:
     async def letters(self, sequence: str = "") -> AsyncIterator[DeadLetter]:
         """Yield the dead letters, of one sequence or of all, in order within each sequence."""
         await self._ensure()
-        queue = queue_of(self.name, await self._views.generation(self.name))
+        queue = queue_of(self.name, await self._active())
         lane = lane_of(queue, sequence) if sequence else ""
         async for letter in letters(self._views, queue=queue, lane=lane):
             yield letter
@@ -295,14 +354,16 @@ class ProcessorAdmin:
         await self._ensure()
         handled = 0
         while True:
-            generation = await self._views.generation(self.name)
+            generation = await self._active()
             lane = lane_of(queue_of(self.name, generation), sequence)
             letter = await first_letter(self._views, lane)
             if letter is None:
                 return Retried(handled)
             try:
+                await self._clock.look()
+                self._applier.clock = self._clock
                 if letter.event is not None:
-                    await self._applier.outside(letter.event)
+                    await self._applier.outside(letter.event, replaying=letter.replaying)
                 async with self._views.transaction(
                     generations=self._generations(generation), synced=self._applier.synced
                 ) as transaction:
@@ -315,7 +376,7 @@ class ProcessorAdmin:
                     await transaction.delete(DeadLetter, [letter.id])
             except EventFailed as failure:
                 self._applier.rolled_back()
-                failed = tried_again(letter, failure.cause)
+                failed = failed_again(letter, failure.cause)
                 async with self._views.transaction() as transaction:
                     if await transaction.load(DeadLetter, [letter.id]):
                         await transaction.save([failed])
@@ -333,7 +394,7 @@ class ProcessorAdmin:
         """
         await self._ensure()
         dropped = 0
-        generation = await self._views.generation(self.name)
+        generation = await self._active()
         lane = lane_of(queue_of(self.name, generation), sequence)
         while True:
             async with self._views.transaction() as transaction:
@@ -347,6 +408,9 @@ class ProcessorAdmin:
 
     def _generations(self, generation: int) -> dict[str, int]:
         return {view_type(view).name: generation for view in self._applier.views}
+
+    async def _active(self) -> int:
+        return await self._views.generation(self.name, code=self._applier.code)
 
     async def _ensure(self) -> None:
         await self._views.ensure([DeadLetter, *self._applier.shared_views])

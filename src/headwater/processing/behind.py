@@ -2,10 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 
 from headwater.errors import HeadwaterError, TokenMismatch
 from headwater.messages import ConsistencyToken
+from headwater.processing.applier import Applier
 from headwater.processing.claims import successor_of
 from headwater.processing.coverage import followed
 from headwater.processing.sources import Source, StoreSource
@@ -16,23 +16,22 @@ _LOOK_S = 2.0  # who has waited in vain already does not wait long for this
 
 
 async def why_behind(
-    processor: str,
-    source: Source,
+    applier: Applier,
     views: ViewStore,
     token: ConsistencyToken,
-    clock: Callable[[], float],
 ) -> str:
     """Return what keeps a processor from reaching a token, in parentheses, as far as it shows.
 
     Nothing when that cannot be found out soon: it may just be slow.
     """
+    source = applier.source
     with contextlib.suppress(HeadwaterError, TimeoutError):
         async with asyncio.timeout(_LOOK_S):
             why = await _end_of_store(source, token)
             if not why:
-                segments = await views.segments(processor)
-                active = await views.generation(processor)
-                why = _of_segments(source, segments, active, clock())
+                segments = await views.segments(applier.name)
+                active = await views.generation(applier.name, code=applier.code)
+                why = _of_segments(source, segments, active, await views.now())
             return f" ({why})" if why else ""
     return ""
 
@@ -58,7 +57,7 @@ def _of_segments(source: Source, segments: list[Segment], active: int, now: floa
             source.check(token_of(segment.token))
     except TokenMismatch:
         return "its views are of a store that was replaced: rebuild them"
-    idle = sum(not segment.owner or segment.lease_until <= now for segment in mine)
+    idle = sum(not segment.is_held(now) for segment in mine)
     if idle or not mine:
         return f"nobody works on {idle or 'any'} of its {len(mine)} segments"
     return ""

@@ -1,14 +1,17 @@
 """The event bus as a source: at least once comes in, each position goes out once."""
 
+import contextlib
 from collections.abc import AsyncIterator, Collection, Sequence
 
 import msgspec
 
-from headwater.errors import InvalidInput
-from headwater.eventbus import Delivery, EventBus
+from headwater.errors import InvalidInput, Unavailable
+from headwater.eventbus import Delivery, EventBus, partition_of
 from headwater.messages import stable_hash
 from headwater.processing.sources import Measure, RawEvent, SourcePage, close_iterator
 from headwater.processing.tokens import Token, service_of
+
+_REPEATED_MAX = 1000  # a relay publishes once more what it did within a moment before its end
 
 
 class BusSource:
@@ -47,6 +50,19 @@ class BusSource:
         """See `Source.head`."""
         return Token(offsets=await self.bus.end())
 
+    async def now(self) -> Token:
+        """See `Source.now`; the last events are read, as those may be delivered once more."""
+        head = await self.head()
+        late = {p: max(-1, offset - _REPEATED_MAX) for p, offset in head.offsets.items()}
+        token = Token(offsets=late)
+        pages = self.towards(token, head, types=(), page_size=_REPEATED_MAX)
+        try:
+            async for page in pages:
+                token = page.token
+        finally:
+            await close_iterator(pages)
+        return token
+
     async def at(self, *, position: int | None = None, time_us: int | None = None) -> Token:
         """See `Source.at`; a bus is read from its start, skipping what is older than the time.
 
@@ -60,6 +76,16 @@ class BusSource:
 
     def check(self, token: Token) -> None:
         """See `Source.check`; epochs change within a bus, so every token fits."""
+
+    async def lost(self, token: Token) -> str:
+        """See `Source.lost`; which events there were is known by their number only."""
+        with contextlib.suppress(Unavailable):
+            ends = await self.bus.end()
+            for partition, offset in token.offsets.items():
+                if offset > ends.get(partition, -1):
+                    end = ends.get(partition, -1)
+                    return f"offset {offset} of partition {partition}, which ends at {end}"
+        return ""
 
     def restrict(self, token: Token, indices: Collection[int], count: int) -> Token:
         """See `Source.restrict`."""
@@ -113,6 +139,12 @@ class BusSource:
         if self._whole:
             return [stable_hash(event.stream) % count for event in page.events]
         return [partition % count for partition in page.partitions]
+
+    def segment_of(self, event: RawEvent, count: int) -> int:
+        """See `Source.segment_of`; who publishes puts a stream in its partition."""
+        if self._whole:
+            return stable_hash(event.stream) % count
+        return partition_of(event.stream, self.bus.partitions) % count
 
     def name_of(self, event: RawEvent) -> str:
         """See `Source.name_of`; other programs, whose events have no epoch, name as they like."""

@@ -6,10 +6,12 @@ import time
 from collections.abc import Collection, Sequence
 from typing import Annotated
 
+from headwater.processing.clock import StoreClock
 from headwater.processing.settings import ProcessorSettings
 from headwater.processing.sources import Source
-from headwater.processing.tokens import token_of
+from headwater.processing.tokens import Token, token_of
 from headwater.views import Index, Key, Segment, View, ViewStore
+from headwater.views.api import LEASE_S_MAX
 
 _log = logging.getLogger(__name__)
 
@@ -53,15 +55,17 @@ class Claims:
         self._source = source
         self._views = views
         self._settings = settings
+        self.clock = StoreClock(views)
         self._lost: dict[int, Segment] = {}  # claims that we were told are lost
         self._announced = False
+        self._ended: list[str] = []  # those who announced themselves and were not heard of again
         self._restarted = True  # until the first share: a claim of our name is from a former life
-        self._lease_ends = 0.0  # the next one of somebody else; seconds since 1970
+        self._lease_ends = 0.0  # the next one of somebody else; by the store's clock
         self._renewed_at = 0.0  # monotonic seconds
         self._announced_at = 0.0
 
-    async def open(self, generation: int, wanted: int) -> None:
-        """Begin to work on a generation, making its segments if there are none.
+    async def open(self, generation: int, wanted: int, token: Token | None = None) -> None:
+        """Begin to work on a generation, making its segments with a token if there are none.
 
         Whatever was held in another generation is given back. If segments were split or merged,
         those that were kept for us are taken with the next `share`.
@@ -70,7 +74,7 @@ class Claims:
         segments = await self._views.open_segments(
             self.processor,
             count=self._source.split(wanted),
-            token=self._source.start().text,
+            token=(token or self._source.start()).text,
             generation=generation,
         )
         self.generation, self.count = generation, len(segments)
@@ -85,12 +89,12 @@ class Claims:
         """
         self._lease_ends = 0.0
         await self._renew()
-        now = self._settings.clock()
+        now = await self.clock.look()
         mine = [s for s in segments if s.generation == self.generation]
         if len(mine) != self.count:
             return  # dropped, split or merged; the next look finds the new ones
         owners: dict[str, int] = {self.owner: len(self.held)}
-        others = [s for s in mine if s.owner not in {"", self.owner} and s.lease_until > now]
+        others = [s for s in mine if s.owner != self.owner and s.is_held(now)]
         self._lease_ends = min((s.lease_until for s in others), default=0.0)
         for segment in others:
             owners[segment.owner] = owners.get(segment.owner, 0) + 1
@@ -100,7 +104,7 @@ class Claims:
         self.surplus = frozenset(sorted(self.held)[target:])
         left = [s for s in mine if s.index not in self.held]
         kept = [s for s in left if s.owner == self.owner and self._is_former(s)]
-        free = [s for s in left if s not in kept and (not s.owner or s.lease_until <= now)]
+        free = [s for s in left if s not in kept and not s.is_held(now)]
         await self._claim(kept, restarted=True)
         await self._claim(free[: max(0, target - len(self.held))])
         self._restarted = False
@@ -113,7 +117,7 @@ class Claims:
         pause = self._settings.renew_s if self.satisfied else self._settings.renew_s / 5
         if not self._lease_ends:
             return pause
-        ends = self._lease_ends - self._settings.clock()
+        ends = self._lease_ends - self.clock()
         if ends <= 0:
             # It has ended since we looked, while we claimed others; or the store has been away
             # since then, which must not be asked without a pause.
@@ -204,7 +208,10 @@ class Claims:
 
     async def _waiting(self, now: float) -> list[ProcessorMember]:
         page = await self._views.find(ProcessorMember, where={"processor": self._scope}, limit=1000)
-        return [m for m in page.items if m.until > now and m.owner != self.owner]
+        ends = now + LEASE_S_MAX  # whatever is later was announced by a clock that was wrong
+        there = [m for m in page.items if now < m.until <= ends]
+        self._ended = [m.id for m in page.items if m not in there]
+        return [m for m in there if m.owner != self.owner]
 
     async def _announce(self, now: float) -> None:
         """Make ourselves known while we hold nothing; who holds something is known by that."""
@@ -221,6 +228,7 @@ class Claims:
             until=now + self._settings.lease_s,
         )
         async with self._views.transaction() as transaction:
+            await transaction.delete(ProcessorMember, self._ended)  # nobody else will
             await transaction.save([member])
         self._announced, self._announced_at = True, time.monotonic()
 

@@ -1,7 +1,7 @@
 """One transaction of a lane: park what is poisoned, apply the rest, move the token on."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from itertools import groupby
 
 import msgspec
@@ -13,12 +13,16 @@ from headwater.processing.claims import Claims
 from headwater.processing.dead_letters import (
     DeadLetter,
     any_letter,
+    lane_of,
+    last_us,
     letter_of,
     queue_of,
     still_parked,
+    waiting_again,
 )
-from headwater.processing.lanes import Lane, event_id
-from headwater.processing.sources import RawEvent
+from headwater.processing.lanes import Lane
+from headwater.processing.settings import ProcessorSettings
+from headwater.processing.sources import EventId, RawEvent, event_id
 from headwater.processing.tokens import Token
 from headwater.views import Segment, ViewStore, ViewTransaction, view_type
 
@@ -33,15 +37,23 @@ class _FreedError(Exception):
 
 
 class Committer:
-    """Commits batches of one processor. ``parked`` are the sequences that may have letters."""
+    """Commits batches of one processor.
 
-    def __init__(self, applier: Applier, views: ViewStore, claims: Claims) -> None:
+    ``parked`` are the sequences that may have letters, ``written`` the letters of the last batch
+    that wait for their next try or are dead.
+    """
+
+    def __init__(
+        self, applier: Applier, views: ViewStore, claims: Claims, settings: ProcessorSettings
+    ) -> None:
         """Work on a view store."""
         self._applier = applier
         self._source = applier.source
         self._views = views
         self._claims = claims
+        self._settings = settings
         self.parked: set[str] = set()
+        self.written: list[DeadLetter] = []
         self.handled = 0
         self._looked_at = 0.0  # monotonic seconds
 
@@ -52,7 +64,13 @@ class Committer:
         return {view_type(view).name: generation for view in self._applier.views}
 
     async def commit(
-        self, lane: Lane, events: Sequence[RawEvent], token: Token, *, careful: bool = False
+        self,
+        lane: Lane,
+        events: Sequence[RawEvent],
+        token: Token,
+        *,
+        careful: bool = False,
+        replayed: Container[EventId] = (),
     ) -> Token:
         """Handle events of a lane and set its token, in one transaction; return it as it is set.
 
@@ -61,6 +79,7 @@ class Committer:
             events: its events, in order.
             token: the token after them.
             careful: one event at a time, to find out which one fails.
+            replayed: those that are handled once more.
 
         Raises:
             EventFailed: an event failed; nothing was changed.
@@ -69,13 +88,15 @@ class Committer:
         """
         while True:
             if self._applier.isolated:
-                await self._outside(lane, events)
+                await self._outside(lane, events, replayed)
             try:
-                return await self._commit(lane, events, token, careful=careful)
+                return await self._commit(lane, events, token, careful, replayed)
             except _FreedError:
                 continue
 
-    async def _outside(self, lane: Lane, events: Sequence[RawEvent]) -> None:
+    async def _outside(
+        self, lane: Lane, events: Sequence[RawEvent], replayed: Container[EventId]
+    ) -> None:
         """Run the handlers that take no part in the transaction; those that have run run no more.
 
         Nobody waits for them but the segments of the lane.
@@ -92,11 +113,16 @@ class Committer:
             for segment in lane.segments.values():
                 if not self._claims.holds(segment):
                     raise ClaimLost(processor=segment.processor, segment=segment.index)
-            await self._applier.outside(event)
+            await self._applier.outside(event, replaying=event_id(event) in replayed)
             lane.done.add(event_id(event))
 
     async def _commit(
-        self, lane: Lane, events: Sequence[RawEvent], token: Token, *, careful: bool
+        self,
+        lane: Lane,
+        events: Sequence[RawEvent],
+        token: Token,
+        careful: bool,  # see `commit`
+        replayed: Container[EventId],
     ) -> Token:
         applier = self._applier
         try:
@@ -107,13 +133,13 @@ class Committer:
                 free: Sequence[RawEvent] = events
                 letters: Sequence[DeadLetter] = ()
                 if self.parked or lane.poison:
-                    free, letters = await self._sort(transaction, lane, events)
+                    free, letters = await self._sort(transaction, lane, events, replayed)
                 if applier.isolated:
                     _check_done(lane, free)
                 if careful:
-                    await self._one_by_one(transaction, free)
+                    await self._one_by_one(transaction, free, replayed)
                 elif free:
-                    await applier.apply(transaction, free)
+                    await applier.apply(transaction, free, replayed=replayed)
                 due_s = applier.due_s()
                 if due_s is not None and due_s < SOON_S:
                     await applier.do_due(transaction, list(lane.indices), synced=applier.synced)
@@ -127,6 +153,7 @@ class Committer:
             raise
         applier.committed()
         self.parked.update(lane.poison)
+        self.written = [letter for letter in letters if letter.error]
         self.handled += len(free)
         return token
 
@@ -151,17 +178,26 @@ class Committer:
             raise
         applier.committed()
 
-    async def _one_by_one(self, transaction: ViewTransaction, events: Sequence[RawEvent]) -> None:
+    async def _one_by_one(
+        self,
+        transaction: ViewTransaction,
+        events: Sequence[RawEvent],
+        replayed: Container[EventId],
+    ) -> None:
         for event in events:
             try:
-                await self._applier.apply(transaction, [event])
+                await self._applier.apply(transaction, [event], replayed=replayed)
             except (EventFailed, Unavailable, ClaimLost, ConfigurationError):
                 raise
             except Exception as error:
                 raise EventFailed(event, error) from error
 
     async def _sort(
-        self, transaction: ViewTransaction, lane: Lane, events: Sequence[RawEvent]
+        self,
+        transaction: ViewTransaction,
+        lane: Lane,
+        events: Sequence[RawEvent],
+        replayed: Container[EventId],
     ) -> tuple[Sequence[RawEvent], Sequence[DeadLetter]]:
         """Divide events into those to handle and those to park."""
         queue = queue_of(self._applier.name, self._claims.generation)
@@ -175,6 +211,7 @@ class Committer:
                 self.parked.clear()
         free: list[RawEvent] = []
         letters: list[DeadLetter] = []
+        ends: dict[str, int] = {}
         for event, sequence in zip(events, sequences, strict=True):
             poison = lane.poison.get(sequence)
             guilty = poison is not None and poison.event is event
@@ -182,17 +219,23 @@ class Committer:
                 free.append(event)
                 continue
             behind.add(sequence)
-            letters.append(
-                letter_of(
-                    event,
-                    source=self._source,
-                    queue=queue,
-                    sequence=sequence,
-                    error=poison.error if poison is not None and guilty else None,
-                    attempts=poison.attempts if poison is not None and guilty else 0,
-                    handled=self._applier.wants(event.type),
-                )
+            if sequence not in ends:
+                ends[sequence] = await last_us(transaction, lane_of(queue, sequence))
+            ends[sequence] = max(ends[sequence], event.time)
+            letter = letter_of(
+                event,
+                source=self._source,
+                queue=queue,
+                sequence=sequence,
+                handled=self._applier.wants(event.type),
+                replaying=event_id(event) in replayed,
+                behind_us=ends[sequence],
             )
+            if poison is not None and guilty:
+                letter = waiting_again(
+                    letter, poison.error, self._settings, now=self._applier.clock(), tries=1
+                )
+            letters.append(letter)
         return free, letters
 
 

@@ -9,6 +9,7 @@ import msgspec
 from headwater.errors import DeclarationError
 from headwater.messages import Event, Textual
 from headwater.messages.keys import KeyOf
+from headwater.modelling.policies import Retry, Start
 from headwater.processing.message import EventMessage
 from headwater.views import View, ViewPage
 
@@ -26,6 +27,7 @@ class Marks(msgspec.Struct, frozen=True):
     view: type[View] | None = None
     key: str | KeyOf = ""
     deletes: bool = False
+    replay: bool = True
 
 
 class ViewReader(Protocol):
@@ -90,6 +92,8 @@ class DeletingDecorator(Protocol):
 @overload
 def event_handler(view: F, /) -> F: ...
 @overload
+def event_handler(*, replay: bool) -> Callable[[F], F]: ...
+@overload
 def event_handler(
     view: type[V], /, *, key: str | KeyOf, deletes: Literal[False] = False
 ) -> KeyedDecorator[V]: ...
@@ -97,7 +101,9 @@ def event_handler(
 def event_handler(
     view: type[View], /, *, key: str | KeyOf, deletes: Literal[True]
 ) -> DeletingDecorator: ...
-def event_handler(view: Any, /, *, key: str | KeyOf = "", deletes: bool = False) -> Any:
+def event_handler(
+    view: Any = None, /, *, key: str | KeyOf = "", deletes: bool = False, replay: bool = True
+) -> Any:
     """Mark a method as the handler of the event type that its parameter is annotated with.
 
     Keyed, ``@event_handler(SomeView, key=...)``: the framework loads the views of a whole batch
@@ -116,20 +122,26 @@ def event_handler(view: Any, /, *, key: str | KeyOf = "", deletes: bool = False)
     take ``transaction: ViewTransaction``. Both may take ``message: EventMessage[...]``.
 
     Effects and progress commit together, so the effect of an event is there exactly once, and
-    the events of one stream are handled in their order. A handler that raises is tried again;
-    then its stream is parked.
+    the events of one stream are handled in their order. A handler that raises is tried again (see
+    `Retry`) while other streams go on; then its stream is parked.
+
+    What is handled once more, because the processor was made on a log with a history or was sent
+    back, is told by ``message.replaying``; a free-form ``@event_handler(replay=False)`` does not
+    see it.
 
     Args:
         view: the view type (or the method, when used without parentheses).
         key: the field of the event that names its view or views, or a function of the event.
         deletes: the event removes the view.
+        replay: whether a free-form handler is called in a replay, too.
 
     Raises:
         DeclarationError: ``view`` is no view type, or the key is missing.
     """
+    if view is None:
+        return lambda method: _marked(method, Marks(replay=replay))
     if not isinstance(view, type):
-        setattr(view, MARK, (*getattr(view, MARK, ()), Marks()))
-        return view
+        return _marked(view, Marks())
     if not issubclass(view, View) or view is View:
         raise DeclarationError(
             subject=f"@event_handler({view.__name__})",
@@ -141,11 +153,12 @@ def event_handler(view: Any, /, *, key: str | KeyOf = "", deletes: bool = False)
             reason='say which view an event belongs to: key="account_id"',
         )
 
-    def mark(method: Any) -> Any:
-        setattr(method, MARK, (*getattr(method, MARK, ()), Marks(view, key, deletes)))
-        return method
+    return lambda method: _marked(method, Marks(view, key, deletes))
 
-    return mark
+
+def _marked(method: Any, marks: Marks) -> Any:
+    setattr(method, MARK, (*getattr(method, MARK, ()), marks))
+    return method
 
 
 def kebab(name: str) -> str:
@@ -164,14 +177,22 @@ class EventHandlers:
 
     Class options: ``name`` (default: the class name in kebab case), ``segments`` (into how many
     shares the work is divided when the processor is first started; later: `ProcessorAdmin.resize`),
-    ``source`` (what it follows: the service's own store, or the event bus).
+    ``source`` (what it follows: the service's own store, or the event bus), ``retry`` (how often
+    an event that fails is tried, if not as the settings say), ``start`` (where it begins when it
+    is first started: ``"beginning"``, ``"now"``, or a time; to be said where there is a history),
+    ``timeout_s`` (how long a free-form handler may take; None: as long as it likes. Then it counts
+    as waiting for something that is away: it is cancelled, and tried again).
     """
 
     name: ClassVar[str] = ""
     segments: ClassVar[int] = 4
     source: ClassVar[Literal["store", "bus"]] = "store"
+    retry: ClassVar[Retry | None] = None
+    start: ClassVar[Start] = ""
+    timeout_s: ClassVar[float | None] = None
     keeps_views: ClassVar[bool] = False
     view_types: ClassVar[tuple[type[View], ...]] = ()
+    version: ClassVar[str] = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Check the declaration.
@@ -193,6 +214,11 @@ class Projection(EventHandlers):
     ``views`` is set before the first query or event; it reads the active generation. The class
     option ``view_types`` names views that only free-form handlers touch; those of keyed handlers
     are known.
+
+    Programs that make other views of the same events have generations of their own, so that each
+    finds what it expects. Which programs those are is read from the sources of handlers, views and
+    events, and of what they call. With the class option ``version`` it is said instead: raise it
+    with each change that makes other views. (Fields, key and indexes of views count anyway.)
     """
 
     keeps_views: ClassVar[bool] = True

@@ -11,6 +11,7 @@ from headwater.messages import Event
 from headwater.messages.hints import fields_of, shape_of
 from headwater.messages.inheritance import Method, handlers_of, nearest, qualified
 from headwater.messages.keys import Keys, key_shape, keys_of
+from headwater.modelling.policies import check_policies
 from headwater.processing.declarations import MARK, EventHandlers, Marks
 from headwater.processing.message import EventMessage
 from headwater.views import View, ViewTransaction, ViewType, view_type
@@ -38,6 +39,7 @@ class FreeHandler(msgspec.Struct, frozen=True):
     method: str
     event: type[Event]
     arguments: tuple[str, ...]
+    replay: bool
 
 
 class HandlerTable(msgspec.Struct, frozen=True):
@@ -86,6 +88,18 @@ def check_declaration(cls: type[EventHandlers]) -> None:
         raise DeclarationError(
             subject=cls.__name__, reason=f'source must be "store" or "bus", got {cls.source!r}'
         )
+    if cls.timeout_s is not None and cls.timeout_s <= 0:
+        raise DeclarationError(
+            subject=cls.__name__, reason=f"timeout_s must be above 0, or None, got {cls.timeout_s}"
+        )
+    check_policies(cls.__name__, cls.retry, cls.start)
+    if cls.keeps_views and cls.start:
+        reason = "a projection always begins at the beginning: leave start out"
+        raise DeclarationError(subject=cls.__name__, reason=reason)
+    if not isinstance(cls.version, str):
+        raise DeclarationError(
+            subject=cls.__name__, reason=f"version must be text, got {cls.version!r}"
+        )
     table = handler_table(cls)
     if table.views and not cls.keeps_views:
         raise DeclarationError(
@@ -104,7 +118,7 @@ def handler_table(cls: type[EventHandlers]) -> HandlerTable:
     for method in handlers_of(cls, MARK):
         for mark in method.mark:
             if mark.view is None:
-                handler = _free(method)
+                handler = _free(method, mark)
                 free.setdefault(handler.event, []).append(handler)
             else:
                 one = _keyed(method, mark)
@@ -179,7 +193,7 @@ def _unfit_key(function: Any, event: type[Event], mark: Marks, *, one: bool) -> 
     )
 
 
-def _free(method: Method) -> FreeHandler:
+def _free(method: Method, mark: Marks) -> FreeHandler:
     roles, event = _roles(method, view=None)
     function = method.function
     is_async: bool = inspect.iscoroutinefunction(function)
@@ -189,7 +203,7 @@ def _free(method: Method) -> FreeHandler:
             reason="a free-form handler is async; a keyed one names its view: "
             "@event_handler(SomeView, key=...)",
         )
-    return FreeHandler(method=method.name, event=event, arguments=tuple(roles))
+    return FreeHandler(method.name, event, tuple(roles), mark.replay)
 
 
 def _roles(method: Method, *, view: type[View] | None) -> tuple[list[str], type[Event]]:

@@ -6,45 +6,35 @@ from collections.abc import AsyncIterator, Callable, Collection
 
 import msgspec
 
-from headwater.processing.sources import RawEvent, SourcePage, close_iterator
+from headwater.processing.sources import EventId, RawEvent, SourcePage, close_iterator
 from headwater.processing.tokens import Token
 from headwater.views import Segment
 
 SKIPPED_S = 0.01
 """How long the token may wait for its commit when there was nothing to do but to move it."""
 
-EventId = tuple[str, str, int]
-
-
-def event_id(event: RawEvent) -> EventId:
-    """Return what identifies an event among all that a processor handles."""
-    return (getattr(event, "source", ""), event.stream, event.position)
-
 
 class Poison(msgspec.Struct, frozen=True):
     """From this event on, its sequence is to be parked."""
 
     event: RawEvent
-    error: Exception
-    attempts: int
+    error: BaseException
 
 
 class Lane:
     """Segments at one token.
 
-    ``page`` is a page that failed, already reduced to the lane's own events: it is tried again,
-    after ``not_before`` (monotonic seconds), before anything else. ``commit_at`` is when a token
-    is to be committed at the latest that has moved over events of no interest only. ``done`` are
-    the events of a page whose handlers outside of the transaction have run.
+    ``not_before`` is when it goes on after it could not (monotonic seconds). ``commit_at`` is when
+    a token is to be committed at the latest that has moved over events of no interest only.
+    ``done`` are the events of a page whose handlers outside of the transaction have run,
+    ``poison`` those that failed, by sequence: their letters are written with the page.
     """
 
     __slots__ = (
-        "attempts",
         "commit_at",
         "done",
         "error",
         "not_before",
-        "page",
         "poison",
         "segments",
         "token",
@@ -55,8 +45,6 @@ class Lane:
         """Begin at a token, with the claims under which it was read."""
         self.segments = segments
         self.token = token
-        self.page: SourcePage | None = None
-        self.attempts: dict[EventId, int] = {}
         self.poison: dict[str, Poison] = {}
         self.tries = 0
         self.not_before = 0.0
@@ -77,8 +65,6 @@ class Lane:
     def advanced(self, token: Token) -> None:
         """Note that everything up to a token is done."""
         self.token = token
-        self.page = None
-        self.attempts.clear()
         self.done.clear()
         self.poison.clear()
         self.tries = 0

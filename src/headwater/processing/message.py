@@ -25,6 +25,8 @@ class EventMessage(msgspec.Struct, Generic[E_co], frozen=True):
         time_us: when it was recorded, microseconds since 1970 UTC.
         tags: its tags.
         part: its number, from 0, among the events that an older one, at this position, has become.
+        replaying: it was recorded before the processor began, or went back: it is history, which
+            a handler with effects outside may want to leave alone.
     """
 
     payload: E_co
@@ -36,6 +38,7 @@ class EventMessage(msgspec.Struct, Generic[E_co], frozen=True):
     time_us: int
     tags: tuple[str, ...] = ()
     part: int = 0
+    replaying: bool = False
 
     @property
     def time(self) -> datetime:

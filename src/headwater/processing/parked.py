@@ -32,27 +32,38 @@ class ParkedEvents:
         self._applier = applier
         self._views = views
         self._ids: dict[tuple[str, str, int], str] = {}  # of letters, by log, epoch and position
+        self._ensured = False
         self._seen: object = None  # when that was read: the generation and what the tokens said
 
-    async def check(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> None:
-        """Return if the views show what a token names that the tracking tokens have passed.
+    async def check(
+        self, tokens: Mapping[int, Token], wanted: ConsistencyToken
+    ) -> DeadLetter | None:
+        """Return None if the views show what a token names that the tracking tokens have passed.
+
+        Else the letter that waits for its next try: of an event that it names, or of an earlier
+        one of its sequence.
 
         Raises:
-            EventParked: an event that it names is parked, or an earlier one of its sequence.
+            EventParked: such an event is parked for good.
         """
-        await self._views.ensure([DeadLetter])
-        generation = await self._views.generation(self._applier.name)
+        if not self._ensured:
+            await self._views.ensure([DeadLetter])
+            self._ensured = True
+        generation = await self._views.generation(self._applier.name, code=self._applier.code)
         queue = queue_of(self._applier.name, generation)
         source = self._applier.source
+        waiting: DeadLetter | None = None
         for place in followed(source, wanted):
             if isinstance(source, StoreSource):
-                await self._check_stored(source, queue, place.shard, place.position)
+                found = await self._check_stored(source, queue, place.shard, place.position)
             else:
-                await self._check_delivered(tokens, queue, place)
+                found = await self._check_delivered(tokens, queue, place)
+            waiting = waiting or found
+        return waiting
 
     async def _check_stored(
         self, source: StoreSource, queue: str, shard: int, position: int
-    ) -> None:
+    ) -> DeadLetter | None:
         """Look for letters of the sequences that the command's events belong to.
 
         A command's events are next to each other. The last one, which the token names, need not
@@ -60,29 +71,27 @@ class ParkedEvents:
         """
         command = ""
         checked: set[str] = set()
+        waiting: DeadLetter | None = None
         pages = source.store.shards[shard].read(until=position, backwards=True, page_size=_PAGE)
         try:
             async for page in pages:
                 for event in page.events:
                     cause = _cause_of(event)
                     if event.position < position and (not cause or cause != command):
-                        return
+                        return waiting
                     command = cause
                     sequence = self._applier.sequence_of(event)
                     if sequence not in checked:
                         checked.add(sequence)
-                        await self._check_sequence(queue, sequence, position)
+                        letter = await first_letter(self._views, lane_of(queue, sequence))
+                        waiting = waiting or self._refused(letter, position)
         finally:
             await close_iterator(pages)
-
-    async def _check_sequence(self, queue: str, sequence: str, position: int) -> None:
-        letter = await first_letter(self._views, lane_of(queue, sequence))
-        if letter is not None:
-            self._refuse(letter, position)
+        return waiting
 
     async def _check_delivered(
         self, tokens: Mapping[int, Token], queue: str, place: Followed
-    ) -> None:
+    ) -> DeadLetter | None:
         """Look for the letter of the event itself: a bus does not find events by position."""
         seen = (queue, sorted((index, token.parked) for index, token in tokens.items()))
         if self._seen != seen:
@@ -95,16 +104,21 @@ class ParkedEvents:
         key = self._ids.get((place.log, place.epoch, place.position))
         letter = None if key is None else await self._views.get(DeadLetter, key)
         if letter is not None:
-            self._refuse(await first_letter(self._views, letter.lane) or letter, place.position)
+            letter = await first_letter(self._views, letter.lane)
+        return self._refused(letter, place.position)
 
-    def _refuse(self, letter: DeadLetter, position: int) -> None:
-        if letter.event is not None and letter.event.position <= position:
+    def _refused(self, letter: DeadLetter | None, position: int) -> DeadLetter | None:
+        """Return the first letter of a sequence if it waits, and a position with it."""
+        if letter is None or letter.event is None or letter.event.position > position:
+            return None
+        if letter.state == "parked":
             raise EventParked(
                 processor=self._applier.name,
                 sequence=letter.sequence,
                 position=letter.event.position,
                 expected=position,
             )
+        return letter
 
 
 def _cause_of(event: RawEvent) -> str:

@@ -3,15 +3,15 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
 from headwater.errors import NotCaughtUp
 from headwater.messages import ConsistencyToken
 from headwater.processing.applier import Applier
 from headwater.processing.behind import why_behind
 from headwater.processing.coverage import Coverage, coverage_of
+from headwater.processing.dead_letters import DeadLetter
 from headwater.processing.parked import ParkedEvents
-from headwater.processing.settings import DEFAULTS
 from headwater.processing.sources import close_iterator
 from headwater.processing.tokens import Token, token_of
 from headwater.views import ViewStore
@@ -24,14 +24,12 @@ class Progress:
     some segments, the store is asked after each of its changes.
     """
 
-    def __init__(
-        self, applier: Applier, views: ViewStore, *, clock: Callable[[], float] = DEFAULTS.clock
-    ) -> None:
+    def __init__(self, applier: Applier, views: ViewStore) -> None:
         """Know nothing yet."""
-        self._name = applier.name
+        self._name, self._code = applier.name, applier.code
+        self._applier = applier
         self._source = source = applier.source
         self._views = views
-        self._clock = clock
         self._parked = ParkedEvents(applier, views)
         self._tokens: dict[tuple[int, int], dict[int, Token]] = {}  # by generation and count
         self._coverage: Coverage = coverage_of(source)
@@ -68,6 +66,12 @@ class Progress:
         self.generation, self.count = generation, count
         self._notify()
 
+    def forget(self) -> None:
+        """Forget how far the views are: it was in a log that is not there any more."""
+        self._tokens.clear()
+        self.all_local = False
+        self._coverage = coverage_of(self._source)
+
     def moved(self, generation: int, count: int, indices: Collection[int], token: Token) -> None:
         """Note a committed token of some of ``count`` segments."""
         tokens = self._tokens.setdefault((generation, count), {})
@@ -90,16 +94,44 @@ class Progress:
 
         Raises:
             NotCaughtUp: not within ``timeout_s``.
-            EventParked: the views have passed what the token names, but it is parked.
+            EventParked: the views have passed what the token names, but it is parked. (What waits
+                for its next try is waited for.)
             TokenMismatch: the token was issued by a store that was replaced.
             MalformedMessage: the token names a shard that there is not.
         """
+        begun = time.monotonic()
         if not self._covers(token):
             await self._reach(token, timeout_s)
-        for known in self.tokens.values():
-            if known.parked:
-                await self._parked.check(self.tokens, token)
-                break
+        if any(known.parked for known in self.tokens.values()):
+            letter = await self._parked.check(self.tokens, token)
+            if letter is not None:
+                await self._retried(token, letter, begun, timeout_s)
+
+    async def _retried(
+        self, token: ConsistencyToken, letter: DeadLetter, begun: float, timeout_s: float
+    ) -> None:
+        """Wait until nothing that a token names waits for its next try."""
+        waiting: DeadLetter | None = letter
+        changes = self._views.changes()
+        try:
+            async with asyncio.timeout(begun + timeout_s - time.monotonic()):
+                async for _ in changes:
+                    waiting = await self._parked.check(self.tokens, token)
+                    if waiting is None:
+                        return
+                    letter = waiting
+        except TimeoutError:
+            event = letter.event
+            position = 0 if event is None else event.position
+            raise NotCaughtUp(
+                processor=self._name,
+                position=position - 1,
+                expected=position,
+                waited_s=time.monotonic() - begun,
+                why=f" ({letter.sequence!r} waits for its next try: {letter.error})",
+            ) from None
+        finally:
+            await close_iterator(changes)
 
     async def _reach(self, token: ConsistencyToken, timeout_s: float) -> None:
         """Wait until a token is covered."""
@@ -120,7 +152,7 @@ class Progress:
                 position=position,
                 expected=expected,
                 waited_s=waited_s,
-                why=await why_behind(self._name, self._source, self._views, token, self._clock),
+                why=await why_behind(self._applier, self._views, token),
             ) from None
         finally:
             self._waiting.pop(reached, None)
@@ -193,7 +225,8 @@ class Progress:
     async def look(self) -> None:
         """Read the tokens of the active generation from the store."""
         found = await self._views.segments(self._name)
-        generation = await self._views.generation(self._name)  # after: what it has is among them
+        code = self._code
+        generation = await self._views.generation(self._name, code=code)  # after: see `segments`
         segments = [s for s in found if s.generation == generation]
         tokens = self._tokens.setdefault((generation, len(segments)), {})
         for segment in segments:

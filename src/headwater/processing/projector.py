@@ -1,21 +1,26 @@
 """From events to changes of views: bulk load, handlers in order, bulk save."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from headwater.errors import DeclarationError, ViewNotFound
+from headwater.errors import DeadlineExceeded, DeclarationError, ViewNotFound
 from headwater.messages import Event, Metadata, handling, metadata_of
 from headwater.messages.inheritance import known_events
 from headwater.messages.keys import Keys
 from headwater.messages.text import shown
-from headwater.processing.applier import Applier, EventFailed
+from headwater.processing.applier import Applier, Busy, EventFailed, failed
 from headwater.processing.declarations import EventHandlers, Projection
 from headwater.processing.entries import chosen, entries_of
+from headwater.processing.fingerprint import code_of
+from headwater.processing.generations import OwnViews
 from headwater.processing.inspection import FreeHandler, HandlerTable, KeyedHandler, handler_table
 from headwater.processing.message import EventMessage
-from headwater.processing.sources import RawEvent, Source
+from headwater.processing.sources import EventId, RawEvent, Source, event_id
 from headwater.views import ViewStore, ViewTransaction, ViewType
 
 
@@ -43,6 +48,14 @@ class _Plan(msgspec.Struct, frozen=True):
     free: _Free
     outside: _Free
 
+    @property
+    def tells_replays(self) -> bool:
+        """Whether some handler wants to know whether an event is replayed."""
+        return any(step.wants_message for step in self.keyed) or any(
+            "message" in handler.arguments or not handler.replay
+            for handler, _ in (*self.free, *self.outside)
+        )
+
 
 class _Item(msgspec.Struct, gc=False):
     """One event to handle; ``part`` is its number among those that the stored one has become."""
@@ -51,6 +64,7 @@ class _Item(msgspec.Struct, gc=False):
     part: int
     event: Any
     plan: _Plan
+    replaying: bool = False
 
 
 class ProjectionApplier(Applier):
@@ -73,6 +87,12 @@ class ProjectionApplier(Applier):
         self._entries = entries_of(plans, source)
         self._names = tuple(self._entries)
         self.isolated = any(plan.outside for plan in plans.values())
+        self.tells_replays = any(plan.tells_replays for plan in plans.values())
+        self.start = "beginning" if cls.keeps_views else cls.start
+        self.policy = cls.retry
+        self._timeout_s = cls.timeout_s
+        if cls.keeps_views and self.views and not self.isolated:  # else effects would come again
+            self.code = code_of(cls)
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -83,9 +103,9 @@ class ProjectionApplier(Applier):
         """See `Applier.wants`."""
         return name in self._entries
 
-    async def outside(self, event: RawEvent) -> None:
+    async def outside(self, event: RawEvent, *, replaying: bool = False) -> None:
         """See `Applier.outside`: free-form handlers that do not take the transaction."""
-        for item in self.items(event):
+        for item in self.items(event, replaying):
             if item.plan.outside:
                 await self.run_free(item, item.plan.outside, {})
 
@@ -96,29 +116,56 @@ class ProjectionApplier(Applier):
         try:
             metadata = metadata_of(raw)
             for handler, method in handlers:
+                if item.replaying and not handler.replay:
+                    continue
                 if "message" in handler.arguments:
                     given["message"] = self.message(item, metadata)
-                with handling(metadata):
-                    await method(*(given[name] for name in handler.arguments))
-        except Exception as error:
-            raise EventFailed(raw, error) from error
+                with handling(metadata), self._busy(handler, raw):
+                    async with asyncio.timeout(self._timeout_s) as limit:
+                        await method(*(given[name] for name in handler.arguments))
+        except TimeoutError as error:
+            if self._timeout_s is None or not limit.expired():
+                raise failed(raw, error) from error
+            late = DeadlineExceeded(action=handler.method, timeout_s=self._timeout_s)
+            raise EventFailed(raw, late) from error
+        except BaseException as error:
+            raise failed(raw, error) from error
 
-    async def apply(self, transaction: ViewTransaction, events: Sequence[RawEvent]) -> None:
+    @contextlib.contextmanager
+    def _busy(self, handler: FreeHandler, raw: RawEvent) -> Iterator[None]:
+        key = object()
+        self.busy[key] = Busy(handler.method, raw.type, raw.stream, raw.position, time.monotonic())
+        try:
+            yield
+        finally:
+            del self.busy[key]
+
+    async def apply(
+        self,
+        transaction: ViewTransaction,
+        events: Sequence[RawEvent],
+        *,
+        replayed: Container[EventId] = (),
+    ) -> None:
         """See `Applier.apply`.
 
         Events are decoded, and their views loaded, up to the next event with a free-form handler:
         before that one runs, everything before it is saved, so that it sees it.
         """
         batch = _Batch(self, transaction)
+        told = self.tells_replays and replayed != ()
+        replaying = False
         for raw in events:
-            for item in self.items(raw):
+            if told:
+                replaying = event_id(raw) in replayed
+            for item in self.items(raw, replaying):
                 batch.add(item)
                 if item.plan.free:
                     await batch.run()
                     await batch.run_free(item)
         await batch.run()
 
-    def items(self, raw: RawEvent) -> Sequence[_Item]:
+    def items(self, raw: RawEvent, replaying: bool = False) -> Sequence[_Item]:
         """Return what a stored event is, or has become: those events that are handled.
 
         Raises:
@@ -132,15 +179,15 @@ class ProjectionApplier(Applier):
         direct = entry.direct
         if direct is not None and raw.type_version == direct[0]:
             try:
-                return (_Item(raw, 0, direct[1](raw.data), direct[2]),)
+                return (_Item(raw, 0, direct[1](raw.data), direct[2], replaying),)
             except Exception:  # noqa: BLE001, S110  # the codec says which event it is, and why
                 pass
         try:
             parts = entry.codec.read_parts(raw)
-        except Exception as error:
-            raise EventFailed(raw, error) from error
+        except BaseException as error:
+            raise failed(raw, error) from error
         plans = entry.handlers
-        return [_Item(raw, part, event, plans[type(event)]) for part, event in parts]
+        return [_Item(raw, part, event, plans[type(event)], replaying) for part, event in parts]
 
     def message(self, item: _Item, metadata: Metadata) -> EventMessage[Any]:
         """Return the message for a handler that asks for it."""
@@ -155,6 +202,7 @@ class ProjectionApplier(Applier):
             time_us=raw.time,
             tags=raw.tags,
             part=item.part,
+            replaying=item.replaying,
         )
 
 
@@ -208,8 +256,8 @@ class _Batch:
                         self._wanted[step.slot][key] = None
                 elif keys:
                     calls.append((step, keys))
-        except Exception as error:
-            raise EventFailed(item.raw, error) from error
+        except BaseException as error:
+            raise failed(item.raw, error) from error
         if calls:
             self._work.append((item, calls))
 
@@ -234,8 +282,8 @@ class _Batch:
                         _handle(step, keys, caches[step.slot], item.event, message)
                         for key in keys:
                             changed[step.slot][key] = None
-            except Exception as error:
-                raise EventFailed(item.raw, error) from error
+            except BaseException as error:
+                raise failed(item.raw, error) from error
         for view, cache, keys_changed in zip(views, caches, changed, strict=True):
             saved = [v for k in keys_changed if (v := cache[k]) is not None]
             deleted = [k for k in keys_changed if cache[k] is None]
@@ -304,12 +352,19 @@ def _fresh(step: _Step, key: str) -> Any:
 
 
 def applier_of(
-    handlers: EventHandlers | type[EventHandlers] | Applier, *, source: Source, views: ViewStore
+    handlers: EventHandlers | type[EventHandlers] | Applier,
+    *,
+    source: Source,
+    views: ViewStore,
+    own: OwnViews | None = None,
 ) -> Applier:
-    """Return the applier of declared handlers, their views injected."""
+    """Return the applier of declared handlers, their views injected: all those of a program."""
     if isinstance(handlers, Applier):
         return handlers
     made = handlers() if isinstance(handlers, type) else handlers
+    applier = ProjectionApplier(made, source)
+    own = own or OwnViews(views)
+    own.add(applier)
     if isinstance(made, Projection):
-        made.views = views
-    return ProjectionApplier(made, source)
+        made.views = own
+    return applier

@@ -11,8 +11,10 @@ from headwater.processing.applier import Applier
 from headwater.processing.claims import successor_of
 from headwater.processing.dead_letters import DeadLetter, forget_former
 from headwater.processing.declarations import EventHandlers
+from headwater.processing.generations import Line
 from headwater.processing.processor import Processor
 from headwater.processing.projector import applier_of
+from headwater.processing.replaying import replaying
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
 from headwater.processing.sources import Source, close_iterator
 from headwater.processing.swap import Swap, reached
@@ -60,8 +62,7 @@ async def rebuild(
     Queries see the old generation all the time, and then the new one, which is at least as far.
     The work is claimed in segments as usual: any number of processes may call this at the same
     time and share it, each with an ``owner`` of its own. Processors in service go on with the new
-    generation by themselves, each with the handlers of its own program: stop those of an older
-    release first.
+    generation by themselves if they have the same code; those of other versions keep theirs.
 
     Cancellation, or a crash, before the swap changes nothing for readers; call it again to begin
     anew. Once the swap has begun, running processors finish it.
@@ -96,22 +97,23 @@ class _Rebuild:
         self._settings = settings
         self._report = report
         self._swap = Swap(applier, views)
+        self._line = Line(applier, views)
         self._began = self._reported = 0.0
         self._first = -1
 
     async def run(self, owner: str, *, join: bool, count: int) -> int:
         name, views = self._applier.name, self._views
-        active, begun = await self._begun(join=join)
-        if join and not begun:
+        active, wanted = await self._begun(join=join)
+        if join and not wanted:
             return active
-        wanted = active + 1
+        wanted = wanted or await self._line.following(active)
         if count:
             await views.ensure([DeadLetter])
             await forget_former(views, name, wanted)
             await views.open_segments(
                 name,
                 count=self._source.split(count),
-                token=self._source.start().text,
+                token=(await replaying(self._source, self._source.start())).text,
                 generation=wanted,
             )
         processor = Processor(
@@ -137,37 +139,44 @@ class _Rebuild:
         finally:
             await close_iterator(changes)
             await processor.stop()
-        return await views.generation(name)
+        return (await self._line.find()).active
 
-    async def _begun(self, *, join: bool) -> tuple[int, bool]:
-        """Return the active generation, and whether the next one has been begun.
+    async def _begun(self, *, join: bool) -> tuple[int, int]:
+        """Return the generation to be replaced, and the one that was begun; 0 for none.
 
         Unless we are to join, what somebody began and does not work on any more is dropped.
         """
         name, views = self._applier.name, self._views
         while True:
             segments = await views.segments(name)
-            active = await views.generation(name)
-            frozen = bool(successor_of(segments, active))
-            if join or frozen:
-                return active, frozen or any(s.generation == active + 1 for s in segments)
+            found = await (self._line.find() if join else self._line.settle())
+            active = found.active
+            if not found.complete and not any(s.generation == active for s in segments):
+                return 0, active  # the first one of this code, which nobody has begun to fill
+            frozen = successor_of(segments, active)
+            if not self._applier.code:
+                newest = max((s.generation for s in segments), default=active)
+                found = found._replace(newest=max(found.newest, newest))
+            begun = frozen or (found.newest if found.newest > active else 0)
+            if join or frozen or not begun:
+                return active, begun
             try:
-                return active, not await views.drop_generation(
-                    name, active + 1, self._applier.views
-                )
+                if not await views.drop_generation(name, begun, self._applier.views):
+                    return active, begun
             except InvalidInput:
-                if await views.generation(name) == active:
+                if (await self._line.find()).active == active:
                     raise
 
     async def _finished(self, active: int, wanted: int) -> bool:
         """Swap as soon as the new generation is there; tell how far it is."""
         name, views = self._applier.name, self._views
-        if await views.generation(name) >= wanted:
+        found = await self._line.find()
+        if found.complete and found.active >= wanted:
             await self._tell(wanted, [], done=True)
             return True
         segments = await views.segments(name)
         await self._tell(wanted, segments)
-        if not successor_of(segments, active):
+        if active and not successor_of(segments, active):
             head = await self._source.head()
             if not reached(self._applier, segments, wanted, head):
                 return False

@@ -2,21 +2,20 @@
 
 import asyncio
 import contextlib
-import logging
+from typing import Any
 
 import msgspec
 
-from headwater.errors import ClaimLost, HeadwaterError, Unavailable
+from headwater.errors import AheadOfLog, ClaimLost, Unavailable
 from headwater.eventbus import BusEvent, EventBus
 from headwater.eventstore import EventStore, Page, StoredEvent, StreamStore
 from headwater.processing.claims import Claims, ProcessorMember
-from headwater.processing.dead_letters import describe
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
 from headwater.processing.sources import StoreSource, close_iterator
-from headwater.processing.tokens import log_name, store_token, token_of
+from headwater.processing.tokens import Token, log_name, store_token, token_of
+from headwater.processing.trouble import Trouble
 from headwater.views import Segment, ViewStore
 
-_log = logging.getLogger(__name__)
 _STOP_S = 10.0
 _SAVE_S = 0.02  # checkpoints are this far apart; what comes between would be published again
 
@@ -78,9 +77,10 @@ class Relay:
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._position = 0
+        self._last: tuple[int, int] | None = None  # the last event that was published
         self._saved = (0, 0)  # fence and position
-        self._failure = ""
-        self._tries = 0
+        self._trouble = Trouble(self.name, settings)
+        self._unclaimed = Trouble(self.name, settings)  # what keeps it from looking after the claim
 
     async def start(self) -> None:
         """Claim the relay if nobody has it, and begin to publish.
@@ -121,8 +121,16 @@ class Relay:
             active=bool(self.claims.held),
             position=max(position, self._position if self.claims.held else 0),
             head=await self._store.head(),
-            failure=self._failure,
+            failure=self.failure,
         )
+
+    @property
+    def failure(self) -> str:
+        """What keeps it from working at the moment, empty when nothing does.
+
+        It need not work while another process has the claim.
+        """
+        return self._unclaimed.failure or (self._trouble.failure if self.claims.held else "")
 
     # the claim --------------------------------------------------------------------------------
 
@@ -131,6 +139,8 @@ class Relay:
             await self.claims.open(1, 1)
         await self.claims.share(await self._views.segments(self.name))
         if self.claims.held:
+            if self._position and await self._source.lost(self._token(self._position)):
+                await self.claims.release_all()  # who takes it anew finds out, and says so
             self._claimed.set()
 
     async def _keep_looking(self) -> None:
@@ -138,7 +148,9 @@ class Relay:
             try:
                 await self._look()
             except Exception as error:  # noqa: BLE001  # whatever it is, look again later
-                self._failed(error)
+                self._unclaimed.met(error)
+            else:
+                self._unclaimed.over()
 
     async def _pause(self, seconds: float) -> bool:
         """Wait; return whether it is time to stop."""
@@ -162,30 +174,25 @@ class Relay:
                 if self._held(claim):  # else it is claimed anew already
                     self.claims.lose([0])
             except Exception as error:  # noqa: BLE001  # publish again from the checkpoint
-                self._failed(error)
-                await self._pause(self._settings.back_off(self._tries))
+                await self._pause(self._trouble.met(error))
 
     async def _publish_all(self, claim: Segment) -> None:
         """Publish from the checkpoint on, until the claim is lost or it is time to stop."""
-        token = token_of(claim.token)
-        self._source.check(token)
-        position = max(token.position(self._service), self._position_of(claim))
-        self._position = position
+        position = await self._begin(claim)
         pages = self._store.follow(after=position, page_size=self._settings.page_size)
-        stop = asyncio.ensure_future(self._stopping.wait())
+        stop: asyncio.Future[Any] = asyncio.ensure_future(self._stopping.wait())
         fetch: asyncio.Future[Page] | None = None
         saving: asyncio.Task[None] | None = None
         try:
             while self._held(claim):
                 fetch = asyncio.ensure_future(anext(pages))
-                await asyncio.wait([fetch, stop], return_when=asyncio.FIRST_COMPLETED)
+                await self._first(fetch, stop)
                 if stop.done() or not self._held(claim):
                     break
                 page = fetch.result()
                 if page.events:
                     await self._bus.publish([self._outgoing(event) for event in page.events])
-                self._position = page.through
-                self._well()
+                self._published(page)
                 if saving is None or saving.done():
                     if saving is not None:
                         saving.result()
@@ -204,6 +211,43 @@ class Relay:
             )
             await close_iterator(pages)
 
+    async def _first(self, fetch: asyncio.Future[Page], stop: asyncio.Future[Any]) -> None:
+        """Wait for a page or the end; after a failure see whether all is there again meanwhile."""
+        look_s = self._trouble.look_s
+        both: list[asyncio.Future[Any]] = [fetch, stop]
+        done, _ = await asyncio.wait(both, timeout=look_s, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            await self._store.head()
+            await self._bus.end()
+            self._trouble.over()
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _begin(self, claim: Segment) -> int:
+        """Return from where to publish.
+
+        Raises:
+            TokenMismatch, AheadOfLog: what was published is not in the log any more.
+        """
+        token = token_of(claim.token)
+        self._source.check(token)
+        if reason := await self._source.lost(token):
+            raise AheadOfLog(
+                store=self._service,
+                processor=self.name,
+                reason=reason,
+                remedy="bring back the log that it has followed; what subscribers have of it "
+                "cannot be taken back",
+            )
+        position = max(token.position(self._service), self._position_of(claim))
+        self._position, self._last = position, token.last.get(0)
+        return position
+
+    def _published(self, page: Page) -> None:
+        self._position = page.through
+        if page.events:
+            self._last = (page.events[-1].position, page.events[-1].time)
+        self._trouble.over()
+
     def _position_of(self, claim: Segment) -> int:
         """Return what was confirmed under this very claim but not yet saved."""
         return self._saved[1] if self._saved[0] == claim.fence else 0
@@ -218,10 +262,14 @@ class Relay:
         saved = -1
         while saved != self._position:
             saved = self._position
-            token = store_token(self._service, self._store.epoch, saved)
+            token = self._token(saved)
             async with self._views.transaction() as transaction:
                 await transaction.advance([claim], token.text)
             self._saved = (claim.fence, saved)
+
+    def _token(self, position: int) -> Token:
+        last = {0: self._last} if self._last else {}
+        return store_token(self._service, self._store.epoch, position, last=last)
 
     def _outgoing(self, event: StoredEvent) -> BusEvent:
         return BusEvent(
@@ -237,19 +285,6 @@ class Relay:
             data=event.data,
             metadata=event.metadata,
         )
-
-    def _failed(self, error: Exception) -> None:
-        self._tries += 1
-        self._failure = describe(error)
-        if self._tries == 1:
-            known = isinstance(error, HeadwaterError)
-            _log.warning(
-                "%s: %s; going on as soon as possible", self.name, self._failure,
-                exc_info=None if known else error,
-            )  # fmt: skip
-
-    def _well(self) -> None:
-        self._tries, self._failure = 0, ""
 
 
 def relays_of(

@@ -47,7 +47,10 @@ def _merged(source: Source, tokens: dict[int, Token], count: int) -> Token:
     facts = [fact for token in tokens.values() for fact in token.ahead]
     facts += [Ahead(count, (n,), _bare(token)) for n, token in tokens.items()]
     parked = max(token.parked for token in tokens.values())
-    return msgspec.structs.replace(least, ahead=_left(source, least, facts), parked=parked)
+    replay = next((token.replay for token in tokens.values() if token.replay), None)
+    return msgspec.structs.replace(
+        least, ahead=_left(source, least, facts), parked=parked, replay=replay
+    )
 
 
 def joined(source: Source, left: Token, right: Token) -> Token | None:
@@ -57,6 +60,8 @@ def joined(source: Source, left: Token, right: Token) -> Token | None:
         return None
     if left.parked or right.parked:
         token = msgspec.structs.replace(token, parked=max(left.parked, right.parked))
+    if token.replay != (replay := left.replay or right.replay):
+        token = msgspec.structs.replace(token, replay=replay)
     if not (left.ahead or right.ahead):
         return token
     return msgspec.structs.replace(token, ahead=_left(source, token, left.ahead + right.ahead))
@@ -66,6 +71,9 @@ def moved(source: Source, before: Token, now: Token) -> Token:
     """Return a token that has moved on, with what is still known of letters and shares ahead."""
     if now.parked != before.parked:
         now = msgspec.structs.replace(now, parked=before.parked)
+    if before.replay or now.replay:
+        over = before.replay is None or source.reached(now, before.replay)
+        now = msgspec.structs.replace(now, replay=None if over else before.replay)
     if not (before.ahead or now.ahead):
         return now
     return msgspec.structs.replace(now, ahead=_left(source, _bare(now), before.ahead))
@@ -97,6 +105,6 @@ def _left(source: Source, token: Token, facts: Iterable[Ahead]) -> tuple[Ahead, 
 
 
 def _bare(token: Token) -> Token:
-    if not (token.ahead or token.parked):
+    if not (token.ahead or token.parked or token.replay):
         return token
-    return msgspec.structs.replace(token, ahead=(), parked=0)
+    return msgspec.structs.replace(token, ahead=(), parked=0, replay=None)

@@ -7,20 +7,25 @@ import msgspec
 
 from headwater.errors import ViewUnreadable
 from headwater.messages import Command, message_form, message_type, now_us
-from headwater.processing.dead_letters import DeadLetter, code_of, describe, lane_of, queue_of
-from headwater.processing.saga_views import PendingCommand, SagaDeadline
+from headwater.processing.applier import Outbox
+from headwater.processing.dead_letters import DeadLetter, lane_of, queue_of, within
+from headwater.processing.failures import code_of, describe, traceback_of
+from headwater.processing.saga_views import PendingCommand, SagaDeadline, saga_queue
+from headwater.views import ViewStore
 
+_SAGA_BYTES = 200  # of the saga in the id of a letter, which names it twice
+_PAGE = 1000
 COMMANDS = "#commands"  # refused commands of saga x are the sequence x#commands
 
 
 def letter_of_saga(
-    processor: str, row: PendingCommand | SagaDeadline, error: Exception
+    processor: str, row: PendingCommand | SagaDeadline, error: BaseException
 ) -> DeadLetter:
     """Return the dead letter of a refused command, or of a deadline whose handler raised."""
     sequence, queue = row.saga + COMMANDS, queue_of(processor, 1)
     is_command = isinstance(row, PendingCommand)
     return DeadLetter(
-        id=f"{lane_of(queue, sequence)}|{row.id}",
+        id=f"{lane_of(queue, sequence)}|{row.id.replace(row.saga, within(row.saga, _SAGA_BYTES))}",
         queue=queue,
         lane=lane_of(queue, sequence),
         sequence=sequence,
@@ -28,10 +33,29 @@ def letter_of_saga(
         type=row.type if isinstance(row, PendingCommand) else row.name,
         error=describe(error),
         code=code_of(error),
+        traceback=traceback_of(error),
         attempts=1,
         parked_us=now_us(),
         content=msgspec.json.encode(row).decode(),
     )
+
+
+async def outbox_of(views: ViewStore, processor: str, count: int) -> Outbox:
+    """Return what is still to be sent of all segments of a saga's processor."""
+    found, since, reason = 0, 0.0, ""
+    for index in range(count):
+        where = {"queue": saga_queue(processor, index, count)}
+        cursor = ""
+        while True:
+            page = await views.find(PendingCommand, where=where, limit=_PAGE, cursor=cursor)
+            found += len(page.items)
+            for row in page.items:
+                if row.since and (not since or row.since < since):
+                    since, reason = row.since, row.error
+            cursor = page.next
+            if not cursor:
+                break
+    return Outbox(found, since, reason)
 
 
 def decode_command(row: PendingCommand, saga: type) -> Command | Exception:

@@ -4,10 +4,13 @@ from headwater.dispatch import CommandBus
 from headwater.modelling.saga import Saga
 from headwater.processing.applier import Applier
 from headwater.processing.processor import Processor
-from headwater.processing.sagas import SagaApplier, SagaStatus
+from headwater.processing.sagas import SagaApplier
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
 from headwater.processing.sources import Source
+from headwater.processing.status import SagaStatus
 from headwater.views import ViewStore
+
+_LATE_TRIES = 8
 
 
 class SagaProcessor(Processor):
@@ -47,6 +50,14 @@ class SagaProcessor(Processor):
             saga, source, commands, concurrency=concurrency, settings=settings, service=service
         )
         super().__init__(self._sagas, source=source, views=views, owner=owner, settings=settings)
+
+    async def concerns(self) -> list[str]:
+        """See `Processor.concerns`; of commands those that are tried again and again."""
+        told = await super().concerns()
+        late = [one for one in self._sagas.status().retrying if one[1] >= _LATE_TRIES]
+        if late:
+            told.append(f"{len(late)} commands wait, such as {late[0][0]}: {late[0][2]}")
+        return told
 
     def saga_status(self) -> SagaStatus:
         """Return what is being sent from this process."""

@@ -11,10 +11,11 @@ import msgspec
 from headwater.dispatch import CommandBus
 from headwater.errors import HeadwaterError, IdempotencyKeyReused
 from headwater.messages import Command, handling
-from headwater.processing.dead_letters import describe
+from headwater.processing.failures import describe, is_of_callee
 from headwater.processing.saga_views import PendingCommand
 from headwater.processing.settings import ProcessorSettings
 
+_LATE_TRIES = 4
 _log = logging.getLogger(__name__)
 
 
@@ -39,7 +40,7 @@ class Outcome(msgspec.Struct, frozen=True):
     error: HeadwaterError | None = None
 
 
-def ends(error: Exception) -> bool:
+def ends(error: BaseException) -> bool:
     """Whether a command is not sent again after an error.
 
     It is when a handler decided about it, and when its key belongs to another command, which no
@@ -77,12 +78,17 @@ class Sender:
         concurrency: int,
         settings: ProcessorSettings,
         done: Callable[[Outcome], None],
+        late: Callable[[Outgoing], None] = lambda _: None,
     ) -> None:
-        """Nothing is sent before the first `add`; ``done`` is told every outcome."""
+        """Nothing is sent before the first `add`.
+
+        ``done`` is told every outcome, ``late`` now and then what is tried again and again.
+        """
         self._bus = commands
         self._concurrency = concurrency
         self._settings = settings
         self._done = done
+        self._late = late
         self._lanes: dict[str, _Lane] = {}
         self._ready: asyncio.Queue[_Lane] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
@@ -160,21 +166,25 @@ class Sender:
                 self._end(lane)
             self._done(Outcome(outgoing, error if isinstance(error, HeadwaterError) else None))
 
-    async def _send(self, outgoing: Outgoing) -> Exception | None:
+    async def _send(self, outgoing: Outgoing) -> BaseException | None:
         row = outgoing.row
         if isinstance(outgoing.command, Exception):
             return outgoing.command
         try:
             with handling(row.cause):
                 await self._bus.send(outgoing.command, idempotency_key=row.idempotency_key)
-        except Exception as error:  # noqa: BLE001  # each kind has its consequence
-            return error
+        except BaseException as error:
+            if not is_of_callee(error):
+                raise
+            return error  # each kind has its consequence
         return None
 
-    def _again_later(self, lane: _Lane, outgoing: Outgoing, error: Exception) -> None:
+    def _again_later(self, lane: _Lane, outgoing: Outgoing, error: BaseException) -> None:
         outgoing.tries += 1
         outgoing.error = describe(error)
         if outgoing.tries == 1:
             _log.warning("%s: %s; trying again", outgoing.row.id, outgoing.error)
+        if outgoing.tries >= _LATE_TRIES and not outgoing.tries & (outgoing.tries - 1):
+            self._late(outgoing)  # at the 4th try, the 8th, the 16th, ...
         delay_s = self._settings.back_off(outgoing.tries)
         lane.timer = asyncio.get_running_loop().call_later(delay_s, self._ready.put_nowait, lane)

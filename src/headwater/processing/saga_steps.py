@@ -12,6 +12,7 @@ from headwater.processing.saga_views import (
     PendingCommand,
     SagaDeadline,
     SagaState,
+    queued,
     saga_queue,
     segment_of_saga,
 )
@@ -176,16 +177,18 @@ class SagaWork:
             content=content.decode(),
             idempotency_key=key_for(self._keys + number),
             cause=cause,
+            since=self._clock(),
         )
         self.commands.append((row, back))
 
     def _deadline(self, saga: str, effect: Deadline, cause: Metadata) -> SagaDeadline:
+        due = self._clock() + effect.after.total_seconds()
         return SagaDeadline(
             id=f"{self._id(saga)}/{effect.name}",
-            queue=self._queue(saga),
+            queue=queued(self._queue(saga), due),
             saga=saga,
             name=effect.name,
-            due=self._clock() + effect.after.total_seconds(),
+            due=due,
             cause=cause,
         )
 

@@ -1,9 +1,9 @@
 """Runs a saga: events in, commands out, deadlines, everything durable."""
 
 import asyncio
-import heapq
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -12,11 +12,12 @@ from headwater.dispatch import CommandBus
 from headwater.messages import Command, metadata_of
 from headwater.messages.inheritance import known_events
 from headwater.modelling.saga import Saga, SagaHandler, SagaType, saga_type
-from headwater.processing.applier import Applier, EventFailed
+from headwater.processing.applier import Applier, EventFailed, Outbox, failed
 from headwater.processing.dead_letters import DeadLetter
 from headwater.processing.declarations import kebab
 from headwater.processing.entries import Entry, chosen, entries_of
-from headwater.processing.saga_commands import decode_command, letter_of_saga
+from headwater.processing.failures import is_of_callee
+from headwater.processing.saga_commands import decode_command, letter_of_saga, outbox_of
 from headwater.processing.saga_sender import Outcome, Outgoing, Sender
 from headwater.processing.saga_shares import divided, saga_of, share_of
 from headwater.processing.saga_steps import SagaWork, refusal_step
@@ -24,31 +25,18 @@ from headwater.processing.saga_views import (
     PendingCommand,
     SagaDeadline,
     SagaState,
+    deadlines_of,
+    queued,
     saga_queue,
     segment_of_saga,
 )
 from headwater.processing.settings import ProcessorSettings
-from headwater.processing.sources import RawEvent, Source, SourcePage
-from headwater.views import Segment, View, ViewStore, ViewTransaction
+from headwater.processing.sources import EventId, RawEvent, Source, SourcePage
+from headwater.processing.status import SagaStatus
+from headwater.views import Range, Segment, View, ViewStore, ViewTransaction
 
 _PAGE = 1000
 _OUTCOMES_S = 0.015  # acknowledged commands are removed together; if not, they are sent once more
-
-
-class SagaStatus(msgspec.Struct, frozen=True):
-    """What a saga processor sends from this process.
-
-    Attributes:
-        waiting: commands that are not acknowledged yet.
-        in_flight: those being sent right now.
-        deadlines: deadlines that are running.
-        retrying: for each command that is being retried: its id, tries, and the last error.
-    """
-
-    waiting: int
-    in_flight: int
-    deadlines: int
-    retrying: tuple[tuple[str, int, str], ...]
 
 
 class _Step(NamedTuple):
@@ -86,7 +74,7 @@ class SagaApplier(Applier):
         self._kind: SagaType = saga_type(saga)
         self.name = kebab(self._kind.name)
         self.segments = saga.saga_segments
-        self._clock = settings.clock
+        self.start, self.policy = saga.saga_start, saga.saga_retry
         handlers = {
             event: handler
             for event in known_events(self._kind.events)
@@ -102,18 +90,23 @@ class SagaApplier(Applier):
         self._sender: Sender | None = None
         if commands is not None:
             self._sender = Sender(
-                commands, concurrency=concurrency, settings=settings, done=self._sent
+                commands,
+                concurrency=concurrency,
+                settings=settings,
+                done=self._sent,
+                late=self._late,
             )
         self._owned: set[int] = set()
-        self._known: dict[str, int] = {}  # ids of stored commands and deadlines → segment
+        self._known: dict[str, int] = {}  # ids of stored commands → segment
         self._scanning = asyncio.Lock()
         self._gone: set[str] | None = None  # ids removed while a scan is under way
         self._outcomes: list[Outcome] = []
         self._outcomes_due = 0.0  # monotonic seconds
-        self._heap: list[tuple[float, str, int]] = []  # due, id, segment
+        self._due: dict[int, float] = {}  # by segment: when the next deadline is due
+        self._due_then: dict[int, float] = {}  # so it is after the commit
+        self._lates: dict[str, Outgoing] = {}  # by id: what is still to be noted of them
         self._tentative: list[SagaWork] = []
         self._taken: list[Outcome] = []
-        self._fired: list[tuple[float, str, int]] = []
         self._removed: list[str] = []
 
     @property
@@ -152,7 +145,17 @@ class SagaApplier(Applier):
         except EventFailed:  # it will fail again where it is counted
             return (raw.stream,)
 
-    async def apply(self, transaction: ViewTransaction, events: Sequence[RawEvent]) -> None:
+    def segment_of(self, event: RawEvent, sequence: str, count: int) -> int:  # noqa: ARG002
+        """See `Applier.segment_of`."""
+        return segment_of_saga(sequence, count)
+
+    async def apply(
+        self,
+        transaction: ViewTransaction,
+        events: Sequence[RawEvent],
+        *,
+        replayed: Container[EventId] = (),  # noqa: ARG002  # sagas go on where they were
+    ) -> None:
         """See `Applier.apply`."""
         steps = list(self._steps(events))
         if not steps:
@@ -168,8 +171,8 @@ class SagaApplier(Applier):
                 work.begin(saga, f"{origin}.{step.part}" if step.part else origin)
             try:
                 work.step(saga, metadata_of(raw), handler.function, step.event)
-            except Exception as error:
-                raise EventFailed(raw, error) from error
+            except BaseException as error:
+                raise failed(raw, error) from error
         await work.save(transaction)
         self._tentative.append(work)
 
@@ -187,26 +190,32 @@ class SagaApplier(Applier):
                     for saga in handler.keys(event)
                     if only in {"", saga}
                 ]
-            except Exception as error:
-                raise EventFailed(raw, error) from error
+            except BaseException as error:
+                raise failed(raw, error) from error
             yield from steps
 
     def _work(self) -> SagaWork:
-        return SagaWork(self._kind, self.name, self.count, self._clock, service=self._service)
+        return SagaWork(self._kind, self.name, self.count, self.clock, service=self._service)
 
     # what is due: outcomes and deadlines ------------------------------------------------------
 
     def due_s(self) -> float | None:
         """See `Applier.due_s`."""
-        due = [entry[0] - self._clock() for entry in self._heap[:1]]
+        due = [] if self._due_at == math.inf else [self._due_at - self.clock()]
         if self._outcomes:
             due.append(self._outcomes_due - time.monotonic())
+        if self._lates:
+            due.append(0.0)
         return max(0.0, min(due)) if due else None
 
     def due_synced(self) -> bool:
         """See `Applier.due_synced`: acknowledgements may be forgotten, what is decided may not."""
         refused = any(outcome.error is not None for outcome in self._outcomes)
-        return refused or bool(self._heap and self._heap[0][0] <= self._clock())
+        return refused or self._due_at <= self.clock()
+
+    @property
+    def _due_at(self) -> float:
+        return min(self._due.values(), default=math.inf)
 
     async def do_due(
         self, transaction: ViewTransaction, indices: Sequence[int], *, synced: bool
@@ -216,21 +225,14 @@ class SagaApplier(Applier):
         In a transaction that is not synced only the former; the others wait for the next one.
         """
         mine = set(indices)
+        await self._note_lates(transaction, mine)
         taken: list[Outcome] = []
         left: list[Outcome] = []
         for outcome in self._outcomes:
-            now = outcome.sent.segment in mine and (synced or outcome.error is None)
-            (taken if now else left).append(outcome)
+            handled = outcome.sent.segment in mine and (synced or outcome.error is None)
+            (taken if handled else left).append(outcome)
         self._outcomes = left
         self._taken += taken
-        due: list[tuple[float, str, int]] = []
-        kept: list[tuple[float, str, int]] = []
-        while synced and self._heap and self._heap[0][0] <= self._clock():
-            entry = heapq.heappop(self._heap)
-            (due if entry[2] in mine else kept).append(entry)
-        for entry in kept:
-            heapq.heappush(self._heap, entry)
-        self._fired += due
         acknowledged = [o.sent.row.id for o in taken if o.error is None]
         if acknowledged:
             await transaction.delete(PendingCommand, acknowledged)
@@ -238,8 +240,24 @@ class SagaApplier(Applier):
         refused = [o for o in taken if o.error is not None]
         if refused:
             await self._refused(transaction, refused)
-        if due:
-            await self._deadlines(transaction, [key for _, key, _ in due])
+        now = self.clock() if synced else -math.inf
+        for index in mine:
+            if self._due.get(index, math.inf) <= now:
+                await self._deadlines(transaction, index, now)
+
+    async def _note_lates(self, transaction: ViewTransaction, mine: set[int]) -> None:
+        """Note for a person why commands are still here; should it be lost, the next time will."""
+        lates = [late for late in self._lates.values() if late.segment in mine]
+        for late in lates:
+            del self._lates[late.row.id]
+        there = await transaction.load(PendingCommand, [late.row.id for late in lates])
+        noted = [
+            msgspec.structs.replace(there[late.row.id], error=late.error, tries=late.tries)
+            for late in lates
+            if late.row.id in there
+        ]
+        if noted:
+            await transaction.save(noted)
 
     async def _refused(self, transaction: ViewTransaction, refused: Sequence[Outcome]) -> None:
         ids = [outcome.sent.row.id for outcome in refused]
@@ -254,12 +272,14 @@ class SagaApplier(Applier):
             found = refusal_step(self._kind, command, error) if error.decided else None
             work = self._work()
             await work.load(transaction, [row.saga])
-            cause: Exception = error
+            cause: BaseException = error
             if found is not None and work.exists(row.saga):
                 try:
                     work.step(row.saga, row.cause, found[0], command, found[1])
-                except Exception as raised:  # noqa: BLE001  # it is pure: it would always raise
-                    cause, found = raised, None
+                except BaseException as raised:
+                    if not is_of_callee(raised):
+                        raise
+                    cause, found = raised, None  # it is pure: it would always raise
             if found is None or (not work.exists(row.saga) and not work.touched(row.saga)):
                 await transaction.save([letter_of_saga(self.name, row, cause)])
             else:
@@ -268,14 +288,12 @@ class SagaApplier(Applier):
         await transaction.delete(PendingCommand, ids)
         self._removed += ids
 
-    async def _deadlines(self, transaction: ViewTransaction, ids: Sequence[str]) -> None:
-        there = await transaction.load(SagaDeadline, ids)
-        now = self._clock()
-        for row in there.values():
-            if row.due > now:
-                continue  # it was set anew meanwhile
-            await transaction.delete(SagaDeadline, [row.id])
-            self._removed.append(row.id)
+    async def _deadlines(self, transaction: ViewTransaction, index: int, now: float) -> None:
+        """Handle the deadlines of a segment that are due, some at a time."""
+        where = {"queue": deadlines_of(saga_queue(self.name, index, self.count), until=now)}
+        page = await transaction.find(SagaDeadline, where=where, order_by="queue", limit=_PAGE)
+        await transaction.delete(SagaDeadline, [row.id for row in page.items])
+        for row in page.items:
             work = self._work()
             await work.load(transaction, [row.saga])
             handler = self._kind.deadlines.get(row.name)
@@ -283,11 +301,19 @@ class SagaApplier(Applier):
                 continue
             try:
                 work.step(row.saga, row.cause, handler)
-            except Exception as raised:  # noqa: BLE001  # it is pure: it would always raise
+            except BaseException as raised:
+                if not is_of_callee(raised):
+                    raise  # else: it is pure, so it would always raise
                 await transaction.save([letter_of_saga(self.name, row, raised)])
             else:
                 await work.save(transaction)
                 self._tentative.append(work)
+        self._due_then[index] = await self._next_due(transaction, index)
+
+    async def _next_due(self, views: ViewStore | ViewTransaction, index: int) -> float:
+        where = {"queue": deadlines_of(saga_queue(self.name, index, self.count))}
+        page = await views.find(SagaDeadline, where=where, order_by="queue", limit=1)
+        return page.items[0].due if page.items else math.inf
 
     def committed(self) -> None:
         """See `Applier.committed`: now commands are sent and deadlines run."""
@@ -295,9 +321,10 @@ class SagaApplier(Applier):
             self._known.pop(key, None)
             if self._gone is not None:
                 self._gone.add(key)
+        for index, due in self._due_then.items():
+            self._due.pop(index, None)
+            self._runs(index, due)
         for work in self._tentative:
-            for key in work.called_off:
-                self._known.pop(key, None)
             for row, command in work.commands:
                 self._send(row, command)
             for deadline in work.deadlines:
@@ -307,9 +334,6 @@ class SagaApplier(Applier):
     def rolled_back(self) -> None:
         """See `Applier.rolled_back`."""
         self._outcomes = [o for o in self._taken if self._is_current(o)] + self._outcomes
-        for entry in self._fired:
-            if self._known.get(entry[1]) == entry[2]:
-                heapq.heappush(self._heap, entry)
         self._clear()
 
     def _is_current(self, outcome: Outcome) -> bool:
@@ -317,7 +341,7 @@ class SagaApplier(Applier):
         return outcome.sent.segment in self._owned and outcome.sent.row.id in self._known
 
     def _clear(self) -> None:
-        self._tentative, self._taken, self._fired, self._removed = [], [], [], []
+        self._tentative, self._taken, self._removed, self._due_then = [], [], [], {}
 
     # sending ----------------------------------------------------------------------------------
 
@@ -338,11 +362,17 @@ class SagaApplier(Applier):
         if first or outcome.error is not None:
             self.wake()
 
+    def _late(self, outgoing: Outgoing) -> None:
+        if outgoing.segment in self._owned:
+            self._lates[outgoing.row.id] = outgoing
+            self.wake()
+
     def _run(self, row: SagaDeadline) -> None:
-        segment = segment_of_saga(row.saga, self.count)
-        if segment in self._owned:
-            self._known[row.id] = segment
-            heapq.heappush(self._heap, (row.due, row.id, segment))
+        self._runs(segment_of_saga(row.saga, self.count), row.due)
+
+    def _runs(self, index: int, due: float) -> None:
+        if index in self._owned:
+            self._due[index] = min(due, self._due.get(index, math.inf))
 
     # claims -----------------------------------------------------------------------------------
 
@@ -350,6 +380,8 @@ class SagaApplier(Applier):
         """See `Applier.claimed`: go on with the commands and deadlines that are stored."""
         for segment in segments:
             self._owned.add(segment.index)
+            await self._requeue_former(views, segment)
+            self._runs(segment.index, await self._next_due(views, segment.index))
             await self._scan(views, segment)
 
     async def refresh(self, views: ViewStore, segments: Sequence[Segment]) -> None:
@@ -359,9 +391,18 @@ class SagaApplier(Applier):
                 continue
             where = {"queue": saga_queue(self.name, segment.index, segment.count)}
             stored = await views.count(PendingCommand, where=where)
-            stored += await views.count(SagaDeadline, where=where)
+            self._runs(segment.index, await self._next_due(views, segment.index))
             if stored > sum(index == segment.index for index in self._known.values()):
                 await self._scan(views, segment)
+
+    async def _requeue_former(self, views: ViewStore, segment: Segment) -> None:
+        """Queue the deadlines that an earlier release has stored, without their time."""
+        where = {"queue": saga_queue(self.name, segment.index, segment.count)}
+        while rows := (await views.find(SagaDeadline, where=where, limit=_PAGE)).items:
+            async with views.transaction(synced=True) as transaction:
+                there = await transaction.load(SagaDeadline, [row.id for row in rows])
+                former = [row for row in there.values() if row.queue == where["queue"]]
+                await transaction.save([_requeued(self.name, row, self.count) for row in former])
 
     async def _scan(self, views: ViewStore, segment: Segment) -> None:
         async with self._scanning:  # one at a time, as they share `_gone`
@@ -372,28 +413,29 @@ class SagaApplier(Applier):
         gone: set[str] = set()
         self._gone = gone
         try:
-            for kind in (PendingCommand, SagaDeadline):
-                cursor = ""
-                while True:
-                    page = await views.find(kind, where=where, limit=_PAGE, cursor=cursor)
-                    for row in page.items:
-                        if row.id in gone or row.id in self._known:
-                            continue
-                        if isinstance(row, PendingCommand):
-                            self._send(row, decode_command(row, self._kind.cls))
-                        else:
-                            self._run(row)
-                    cursor = page.next
-                    if not cursor:
-                        break
+            cursor = ""
+            while True:
+                page = await views.find(PendingCommand, where=where, limit=_PAGE, cursor=cursor)
+                for row in page.items:
+                    if row.id not in gone and row.id not in self._known:
+                        self._send(row, decode_command(row, self._kind.cls))
+                cursor = page.next
+                if not cursor:
+                    break
         finally:
             self._gone = None
 
     async def resized(self, transaction: ViewTransaction, before: int, count: int) -> None:
         """See `Applier.resized`: commands and deadlines go to the new segments of their sagas."""
         for index in range(before):
-            where = {"queue": saga_queue(self.name, index, before)}
-            for kind in (PendingCommand, SagaDeadline):
+            queue = saga_queue(self.name, index, before)
+            moved: list[tuple[type[View], str | Range]] = [
+                (PendingCommand, queue),
+                (SagaDeadline, queue),
+                (SagaDeadline, deadlines_of(queue)),
+            ]
+            for kind, which in moved:
+                where = {"queue": which}
                 while rows := (await transaction.find(kind, where=where, limit=_PAGE)).items:
                     await transaction.save([_requeued(self.name, row, count) for row in rows])
 
@@ -402,9 +444,9 @@ class SagaApplier(Applier):
         gone = set(indices)
         self._owned -= gone
         self._outcomes = [o for o in self._outcomes if o.sent.segment not in gone]
+        self._lates = {k: late for k, late in self._lates.items() if late.segment not in gone}
         self._known = {key: index for key, index in self._known.items() if index not in gone}
-        self._heap = [entry for entry in self._heap if entry[2] not in gone]
-        heapq.heapify(self._heap)
+        self._due = {index: due for index, due in self._due.items() if index not in gone}
         if self._sender is not None:
             self._sender.drop(gone)
 
@@ -413,13 +455,17 @@ class SagaApplier(Applier):
         if self._sender is not None:
             await self._sender.close()
 
+    async def outbox(self, views: ViewStore, count: int) -> Outbox:
+        """See `Applier.outbox`."""
+        return await outbox_of(views, self.name, count)
+
     def status(self) -> SagaStatus:
         """Return what is being sent."""
         waiting = self._sender.waiting if self._sender is not None else []
         return SagaStatus(
             waiting=len(waiting),
             in_flight=self._sender.in_flight if self._sender is not None else 0,
-            deadlines=len(self._heap),
+            due_s=None if self._due_at == math.inf else max(0.0, self._due_at - self.clock()),
             retrying=tuple((o.row.id, o.tries, o.error) for o in waiting if o.tries),
         )
 
@@ -444,4 +490,6 @@ class SagaApplier(Applier):
 def _requeued(processor: str, row: PendingCommand | SagaDeadline, count: int) -> View:
     """Return a row where the segment of its saga finds it."""
     queue = saga_queue(processor, segment_of_saga(row.saga, count), count)
+    if isinstance(row, SagaDeadline):
+        queue = queued(queue, row.due)
     return msgspec.structs.replace(row, queue=queue)

@@ -1,9 +1,8 @@
 """What can be set about a processor."""
 
-import time
-from collections.abc import Callable
-
 import msgspec
+
+from headwater.modelling.policies import Retry
 
 
 class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -11,22 +10,25 @@ class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         page_size: how many events at most are handled in one transaction.
-        lease_s: a claim ends when it was not renewed for this long.
+        lease_s: a claim ends when it was not renewed for this long, by the view store's clock.
         renew_s: how often claims are renewed, and the work shared out anew.
-        attempts: how often an event is tried before its sequence is parked.
-        back_off_s, back_off_max_s: the pause after the first failure; it doubles up to the
-            largest.
-        clock: wall clock, seconds since 1970 UTC, for leases and deadlines; the view store must
-            use the same.
+        retry: how often an event is tried before its sequence is parked; handlers and sagas may
+            say otherwise.
+        waiting_max: so many sequences of a segment may wait for their next try; if more fail, the
+            segment itself waits.
+        back_off_s, back_off_max_s: what is away is tried again after the first pause, which
+            doubles up to the largest.
+        unused_s: a generation of views that nobody's code has used for this long is dropped.
     """
 
     page_size: int = 2000
     lease_s: float = 3.0
     renew_s: float = 1.0
-    attempts: int = 5
+    retry: Retry = Retry()
+    waiting_max: int = 1000
     back_off_s: float = 0.05
     back_off_max_s: float = 5.0
-    clock: Callable[[], float] = time.time
+    unused_s: float = 300.0
 
     def back_off(self, tries: int) -> float:
         """Return the pause after so many failed tries, seconds."""

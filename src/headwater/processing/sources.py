@@ -1,5 +1,6 @@
 """What a processor can follow: the local event store, or the event bus."""
 
+import contextlib
 from asyncio import gather
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Protocol
@@ -8,14 +9,37 @@ import msgspec
 
 from headwater.errors import InvalidInput, TokenMismatch, Unavailable
 from headwater.eventbus import BusEvent
-from headwater.eventstore import EVERYTHING, EventFilter, FilterItem, StoredEvent, StreamStore
+from headwater.eventstore import (
+    EVERYTHING,
+    EventFilter,
+    EventStore,
+    FilterItem,
+    Page,
+    StoredEvent,
+    StreamStore,
+)
 from headwater.messages import stable_hash
 from headwater.processing.merging import close_iterator, following
 from headwater.processing.tokens import Token, log_name, store_token
 
-__all__ = ["Measure", "RawEvent", "Source", "SourcePage", "StoreSource", "close_iterator"]
+__all__ = [
+    "EventId",
+    "Measure",
+    "RawEvent",
+    "Source",
+    "SourcePage",
+    "StoreSource",
+    "close_iterator",
+    "event_id",
+]
 
 RawEvent = StoredEvent | BusEvent
+EventId = tuple[str, str, int]
+
+
+def event_id(event: RawEvent) -> EventId:
+    """Return what identifies an event among all that a processor handles."""
+    return (getattr(event, "source", ""), event.stream, event.position)
 
 
 class SourcePage(msgspec.Struct, frozen=True):
@@ -65,6 +89,9 @@ class Source(Protocol):
     async def head(self) -> Token:
         """Return the token of the last event."""
 
+    async def now(self) -> Token:
+        """Return the token for whoever wants to see nothing of what is there by now."""
+
     async def at(self, *, position: int | None = None, time_us: int | None = None) -> Token:
         """Return the token from which events after a position, or from a time, are read again.
 
@@ -77,6 +104,12 @@ class Source(Protocol):
 
         Raises:
             TokenMismatch: the source was replaced.
+        """
+
+    async def lost(self, token: Token) -> str:
+        """Return why what a stored token has seen is not in the source; empty when it is.
+
+        A source that is away is not blamed.
         """
 
     def restrict(self, token: Token, indices: Collection[int], count: int) -> Token:
@@ -96,6 +129,9 @@ class Source(Protocol):
 
     def segments_of(self, page: SourcePage, count: int) -> Sequence[int]:
         """Return the segment of each event."""
+
+    def segment_of(self, event: RawEvent, count: int) -> int:
+        """Return the segment of one event."""
 
     def name_of(self, event: RawEvent) -> str:
         """Return the service that owns an event."""
@@ -153,6 +189,10 @@ class StoreSource:
         """See `Source.head`."""
         return self._token(await gather(*(log.head() for log in self.store.shards)))
 
+    async def now(self) -> Token:
+        """See `Source.now`."""
+        return await self.head()
+
     async def at(self, *, position: int | None = None, time_us: int | None = None) -> Token:
         """See `Source.at`.
 
@@ -176,6 +216,22 @@ class StoreSource:
         for epoch, _ in token.positions.get(self.name, {}).values():
             if epoch != self.store.epoch:
                 raise TokenMismatch(source=self.name, expected=self.store.epoch, actual=epoch)
+
+    async def lost(self, token: Token) -> str:
+        """See `Source.lost`."""
+        for shard, (epoch, position) in token.positions.get(self.name, {}).items():
+            if epoch != self.store.epoch:
+                return (
+                    f"position {position} of the log {epoch!r}, which is {self.store.epoch!r} now"
+                )
+            with contextlib.suppress(Unavailable):
+                log = self.store.shards[shard]
+                head = await log.head()
+                if position > head:
+                    return f"position {position}, and the log ends at {head}"
+                if shard in token.last and not await _holds(log, *token.last[shard]):
+                    return f"another event than the one at position {token.last[shard][0]} now"
+        return ""
 
     def restrict(
         self,
@@ -204,6 +260,10 @@ class StoreSource:
         """See `Source.segments_of`."""
         return [stable_hash(event.stream) % count for event in page.events]
 
+    def segment_of(self, event: RawEvent, count: int) -> int:
+        """See `Source.segment_of`."""
+        return stable_hash(event.stream) % count
+
     def name_of(self, event: RawEvent) -> str:  # noqa: ARG002  # see Source
         """See `Source.name_of`."""
         return self.name
@@ -220,12 +280,12 @@ class StoreSource:
         self, token: Token, *, types: Collection[str], page_size: int
     ) -> AsyncIterator[SourcePage]:
         """See `Source.follow`; a shard that is away holds up none of the others."""
-        positions = self._positions(token)
+        positions, last = self._positions(token), token.last
         pages = following(self.store.shards, positions, filter=_filter(types), page_size=page_size)
         try:
             async for shard, page in pages:
-                positions[shard] = page.through
-                yield SourcePage(page.events, self._token(positions))
+                positions[shard], last = page.through, _noted(last, shard, page)
+                yield SourcePage(page.events, self._token(positions, last))
         finally:
             await close_iterator(pages)
 
@@ -237,7 +297,7 @@ class StoreSource:
         Raises:
             StoreUnavailable: all is read but what is in shards that are away.
         """
-        positions = self._positions(token)
+        positions, last = self._positions(token), token.last
         away: Unavailable | None = None
         for shard, until in enumerate(self._positions(goal)):
             if self._count > 1 and positions[shard] >= until:
@@ -247,8 +307,8 @@ class StoreSource:
             )
             try:
                 async for page in pages:
-                    positions[shard] = page.through
-                    yield SourcePage(page.events, self._token(positions))
+                    positions[shard], last = page.through, _noted(last, shard, page)
+                    yield SourcePage(page.events, self._token(positions, last))
             except Unavailable as error:
                 away = error
             finally:
@@ -269,11 +329,33 @@ class StoreSource:
         heads = map(max, positions, self._positions(head))  # a head may be older than a token
         return Measure(sum(positions), sum(heads))
 
-    def _token(self, positions: Sequence[int]) -> Token:
-        return store_token(self.name, self.store.epoch, *positions)
+    def _token(
+        self, positions: Sequence[int], last: dict[int, tuple[int, int]] | None = None
+    ) -> Token:
+        return store_token(self.name, self.store.epoch, *positions, last=last)
 
     def _positions(self, token: Token) -> list[int]:
         return [token.shard_position(self.name, shard) for shard in range(self._count)]
+
+
+def _noted(last: dict[int, tuple[int, int]], shard: int, page: Page) -> dict[int, tuple[int, int]]:
+    """Return the last events of shards, with that of a page."""
+    if not page.events:
+        return last
+    event = page.events[-1]
+    return {**last, shard: (event.position, event.time)}
+
+
+async def _holds(log: EventStore, position: int, time_us: int) -> bool:
+    """Whether the event at a position is the one that was recorded at a time."""
+    pages = log.read(after=position - 1, until=position, page_size=1)
+    try:
+        async for page in pages:
+            for event in page.events:
+                return event.time == time_us
+    finally:
+        await close_iterator(pages)
+    return False
 
 
 def _filter(types: Collection[str]) -> EventFilter:

@@ -45,7 +45,8 @@ class Swap:
             self._goal = (successor, await self._source.head())
         if not reached(self._applier, segments, successor, self._goal[1]):
             return False
-        await forget_older(self._views, self._applier.name, successor)
+        name, code = self._applier.name, self._applier.code
+        await forget_older(self._views, name, successor, code=code)
         return await activated(self._applier, self._views, successor)
 
 
@@ -58,7 +59,7 @@ async def activated(applier: Applier, views: ViewStore, generation: int) -> bool
     try:
         await views.activate(applier.name, generation, applier.views)
     except InvalidInput:
-        if await views.generation(applier.name) <= generation:
+        if await views.generation(applier.name, code=applier.code) <= generation:
             raise
         return False
     return True

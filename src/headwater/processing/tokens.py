@@ -28,7 +28,11 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
         offsets: for each partition of a bus the last offset read.
         since: events recorded before this time (µs UTC) are skipped; set by a replay of a bus.
         ahead: shares that were further when the segments were split or merged; see `resizing`.
+        last: for each shard of a store position and time of the last event that was handled, by
+            which it is found out when another one stands there.
         successor: when not 0, nobody works on this generation any more: that one takes over.
+        replay: what comes up to there was recorded before the processor was made, or sent back:
+            it is handled once more.
         parked: when events were last parked (µs UTC), 0 when there are no letters for sure. Who
             sees a token that has passed an event sees by this whether to look for a letter of it.
     """
@@ -37,8 +41,10 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
     offsets: dict[int, int] = {}
     since: int = 0
     ahead: tuple[Ahead, ...] = ()
+    last: dict[int, tuple[int, int]] = {}
     successor: int = 0
     parked: int = 0
+    replay: "Token | None" = None
 
     @property
     def text(self) -> str:
@@ -70,11 +76,12 @@ def token_of(text: str) -> Token:
     return _decode(text)
 
 
-def store_token(source: str, epoch: str, *positions: int) -> Token:
+def store_token(
+    source: str, epoch: str, *positions: int, last: dict[int, tuple[int, int]] | None = None
+) -> Token:
     """Return the token of a position in an event store, or of one in each of its shards."""
-    if len(positions) == 1:
-        return Token({source: {0: (epoch, positions[0])}})
-    return Token({source: {shard: (epoch, p) for shard, p in enumerate(positions)}})
+    marks = {shard: (epoch, position) for shard, position in enumerate(positions)}
+    return Token({source: marks}, last=last or {})
 
 
 def log_name(service: str, shard: int) -> str:

@@ -1,42 +1,13 @@
-"""What happens after failures: back-off, and parking an event that keeps failing."""
+"""What happens when something other than an event fails: back-off, told once."""
 
 import logging
 import time
 
-from headwater.errors import ConfigurationError, Unavailable
-from headwater.processing.applier import Applier, EventFailed
-from headwater.processing.dead_letters import describe
-from headwater.processing.lanes import EventId, Lane, Poison
+from headwater.errors import ConfigurationError, StoreError, Unavailable
+from headwater.processing.failures import describe
 from headwater.processing.settings import ProcessorSettings
 
 _log = logging.getLogger(__name__)
-
-
-def again_later(
-    lane: Lane, failure: EventFailed, applier: Applier, settings: ProcessorSettings
-) -> None:
-    """Let a lane wait before its failed page is tried again.
-
-    After enough attempts the event's sequence is to be parked with the next try. What is merely
-    away is tried for ever.
-    """
-    event, cause = failure.event, failure.cause
-    lane.error = describe(cause)
-    lane.tries += 1
-    delay = settings.back_off(lane.tries)
-    if not failure.transient:
-        sequence = applier.sequence_of(event)
-        key: EventId = (applier.source.log_of(event), sequence, event.position)
-        attempts = lane.attempts[key] = lane.attempts.get(key, 0) + 1
-        delay = settings.back_off(attempts)
-        if attempts >= settings.attempts:
-            lane.poison[sequence] = Poison(event, cause, attempts)
-            _log.warning(
-                "%s: %s is parked at position %d after %d attempts: %s",
-                applier.name, sequence, event.position, attempts, lane.error,
-            )  # fmt: skip
-            delay = 0.0
-    lane.not_before = time.monotonic() + delay
 
 
 class Trouble:
@@ -47,6 +18,7 @@ class Trouble:
         self._name = name
         self._settings = settings
         self._tries = 0
+        self._look_at = 0.0  # monotonic seconds
         self.failure = ""
 
     def met(self, error: Exception) -> float:
@@ -54,13 +26,23 @@ class Trouble:
         self._tries += 1
         self.failure = describe(error)
         level = logging.WARNING if isinstance(error, Unavailable) else logging.ERROR
-        expected = isinstance(error, Unavailable | ConfigurationError)
+        expected = isinstance(error, Unavailable | ConfigurationError | StoreError)
         if self._tries == 1 or not expected:
             _log.log(
                 level, "%s: %s; going on as soon as possible", self._name, self.failure,
                 exc_info=None if expected else error,
             )  # fmt: skip
-        return self._settings.back_off(self._tries)
+        pause = self._settings.back_off(self._tries)
+        self._look_at = time.monotonic() + 2 * pause
+        return pause
+
+    @property
+    def look_s(self) -> float | None:
+        """In how many seconds it is time to see whether it works again; None: all is well.
+
+        Not at once: what was begun anew after the pause gets as long again to fail.
+        """
+        return max(0.0, self._look_at - time.monotonic()) if self.failure else None
 
     def over(self) -> None:
         """Note that it works again."""

@@ -3,22 +3,27 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
 from headwater.errors import ClaimLost, ConfigurationError, Unavailable
 from headwater.processing.applier import Applier, EventFailed
 from headwater.processing.claims import Claims
 from headwater.processing.committer import Committer, marked
-from headwater.processing.dead_letters import describe, parked_sequences, queue_of
-from headwater.processing.lanes import Lane, Reader
+from headwater.processing.dead_letters import first_letters, queue_of
+from headwater.processing.failures import describe
+from headwater.processing.lanes import Lane, Poison, Reader
 from headwater.processing.progress import Progress
+from headwater.processing.replaying import replayed
 from headwater.processing.resizing import joined, moved, passed
+from headwater.processing.retries import Retries
 from headwater.processing.settings import ProcessorSettings
 from headwater.processing.sources import RawEvent, SourcePage, close_iterator
 from headwater.processing.tokens import Token, token_of
-from headwater.processing.trouble import Trouble, again_later
+from headwater.processing.trouble import Trouble
 from headwater.views import Segment, ViewStore
 
+_RETRIES_MAX = 50  # between two pages
+_RETRIES_S = 0.2  # no further one is begun after that
 _SKIPPED_EVENTS_MAX = 64  # what is read twice to find out whether there is something to do
 
 
@@ -26,8 +31,8 @@ class Worker:
     """Works on the segments that `Claims` holds, one transaction at a time.
 
     Segments that are equally far form a lane, which is read once. The lane that is furthest on
-    follows the source; the others catch up with it, a page in turn, and then join it. A segment
-    whose event fails leaves its lane and holds up nobody.
+    follows the source; the others catch up with it, a page in turn, and then join it. An event
+    that fails waits among the letters, and holds up its own sequence only.
     """
 
     def __init__(
@@ -39,8 +44,12 @@ class Worker:
         progress: Progress,
         settings: ProcessorSettings,
         only: int | None = None,
+        follow: Callable[[Token], AsyncIterator[SourcePage]] | None = None,
     ) -> None:
-        """Wire up; `run` does the work: on what is held, or ``only`` on the segment of a number."""
+        """Wire up; `run` does the work: on what is held, or ``only`` on the segment of a number.
+
+        ``follow`` reads the source, if others read it, too.
+        """
         self._applier = applier
         self._source = applier.source
         self._views = views
@@ -48,7 +57,9 @@ class Worker:
         self._progress = progress
         self._settings = settings
         self._only = only
-        self.committer = Committer(applier, views, claims)
+        self._follow = follow or self._follow_alone
+        self.committer = Committer(applier, views, claims, settings)
+        self.retries = Retries(applier, views, committer=self.committer, settings=settings)
         self.lanes: list[Lane] = []
         self.stopping = False
         self._main: Lane | None = None
@@ -84,8 +95,8 @@ class Worker:
     async def _round(self) -> None:
         self._wake.clear()
         await self._adopt()
+        worked = await self._retry()
         await self._choose_main()
-        worked = False
         for lane in [lane for lane in self.lanes if lane is not self._main and lane.due]:
             await self._catch_up(lane)
             worked = True
@@ -109,14 +120,27 @@ class Worker:
             await self._wait()
 
     async def _wait(self) -> None:
-        """Wait for a page, for new claims, or until the next thing is due."""
+        """Wait for a page, for new claims, or until the next thing is due.
+
+        What was away, and has nothing new when it is back, is asked: no event tells that it is.
+        """
         loop = asyncio.get_running_loop()
+        look_s = self._trouble.look_s
+        if look_s == 0:
+            await self._source.head()
+            await self._views.segments(self._applier.name)
+            self._trouble.over()
+            look_s = None
         now = time.monotonic()
         delays = [lane.not_before - now for lane in self.lanes if lane is not self._main]
+        if (retry_s := self.retries.due_s()) is not None:
+            delays.append(retry_s)
         delays += [lane.commit_at - now for lane in self.lanes if lane.commit_at is not None]
         extra = self._applier.due_s()
         if extra is not None and self.lanes:
             delays.append(extra)
+        if look_s is not None:
+            delays.append(look_s)
         timer = loop.call_later(max(0.0, min(delays)), self._wake.set) if delays else None
         await self._wake.wait()
         if timer is not None:
@@ -138,6 +162,7 @@ class Worker:
         if self._seen[:2] != seen[:2]:
             self._applier.dropped([i for lane in self.lanes for i in lane.indices])
             self.lanes = []
+            self.retries.keep(())
             await self._close_reader()
             self._generation, self._count = seen[:2]
         self._prune()
@@ -163,6 +188,7 @@ class Worker:
         self.lanes = [lane for lane in self.lanes if lane.segments]
         if self._main not in self.lanes:
             self._main = None
+        self.retries.keep({index for lane in self.lanes for index in lane.indices})
 
     def _lost(self, lane: Lane, index: int) -> None:
         """Drop a segment that somebody else has taken."""
@@ -186,7 +212,9 @@ class Worker:
             return
         self._applier.count = self._count
         queue = queue_of(self._applier.name, self._generation)
-        self.committer.parked |= await parked_sequences(self._views, queue)
+        first = await first_letters(self._views, queue)
+        self.committer.parked |= first.keys()
+        self.retries.claimed(first, {segment.index for segment in segments})
         await self._applier.claimed(self._views, segments)
         for segment in segments:
             token = token_of(segment.token)
@@ -197,7 +225,7 @@ class Worker:
                 token = marked(token, parked=True)
             self._moved({segment.index}, token)
             for lane in self.lanes:
-                both = None if lane.page else joined(self._source, lane.token, token)
+                both = joined(self._source, lane.token, token) if lane.due else None
                 if both is not None and lane is not self._main:
                     lane.segments[segment.index] = segment
                     lane.token = both
@@ -213,9 +241,9 @@ class Worker:
     async def _choose_main(self) -> None:
         """Let the lane that is furthest on follow the source."""
         reached = self._source.reached
-        best = self._main
+        best = self._main if self._main is not None and self._main.due else None
         for lane in self.lanes:
-            if lane.page is None and (
+            if lane.due and (
                 best is None
                 or (reached(lane.token, best.token) and not reached(best.token, lane.token))
             ):
@@ -224,10 +252,11 @@ class Worker:
         if best is not self._read_by:
             await self._close_reader()
         if best is not None and self._reader is None:
-            pages = self._source.follow(
-                best.token, types=self._applier.types, page_size=self._settings.page_size
-            )
-            self._reader, self._read_by = Reader(pages, self._wake.set), best
+            self._reader, self._read_by = Reader(self._follow(best.token), self._wake.set), best
+
+    def _follow_alone(self, token: Token) -> AsyncIterator[SourcePage]:
+        types, page_size = self._applier.types, self._settings.page_size
+        return self._source.follow(token, types=types, page_size=page_size)
 
     async def _close_reader(self) -> None:
         if self._reader is not None:
@@ -235,10 +264,7 @@ class Worker:
             await reader.close()
 
     async def _catch_up(self, lane: Lane) -> None:
-        """Do one step for a lane that is not the main one: retry, read on, or join."""
-        if lane.page is not None:
-            await self._handle(lane, lane.page, reduced=True)
-            return
+        """Do one step for a lane that is not the main one: read on, or join."""
         main = self._main
         if main is None:
             return
@@ -259,9 +285,7 @@ class Worker:
         try:
             page = await anext(pages, None)
         except Unavailable as error:  # perhaps only of one shard: the other lanes go on
-            lane.error = describe(error)
-            lane.tries += 1
-            lane.not_before = time.monotonic() + self._settings.back_off(lane.tries)
+            self._again_later(lane, error)
             return
         finally:
             await close_iterator(pages)
@@ -270,8 +294,8 @@ class Worker:
 
     # pages ------------------------------------------------------------------------------------
 
-    async def _handle(self, lane: Lane, page: SourcePage, *, reduced: bool = False) -> None:
-        """Commit a page of a lane, whatever it takes; sets aside segments that fail.
+    async def _handle(self, lane: Lane, page: SourcePage) -> None:
+        """Commit a page of a lane, whatever it takes; events that fail become letters.
 
         When it ends without success (everything was lost, or stopping), the lane is where it was.
         """
@@ -279,14 +303,15 @@ class Worker:
         done = False
         try:
             while not self.stopping and lane.segments:
-                events = list(page.events) if reduced else self._own(lane, page)
+                events = self._own(lane, page)
                 token = self._after(lane, page)
+                known = replayed(self._applier, lane.token, page)
                 try:
-                    token = await self.committer.commit(lane, events, token, careful=careful)
+                    token = await self.committer.commit(
+                        lane, events, token, careful=careful, replayed=known
+                    )
                 except EventFailed as failure:
-                    if self._set_aside(lane, page, failure, reduced=reduced):
-                        done = True
-                        return
+                    self._blame(lane, failure)
                 except ClaimLost as lost:
                     self._lost(lane, lost.segment)
                 except (Unavailable, ConfigurationError) as error:
@@ -298,6 +323,7 @@ class Worker:
                     careful = True
                 else:
                     lane.advanced(token)
+                    self.retries.written(self.committer.written)
                     self._moved(lane.indices, token)
                     self._trouble.over()
                     done = True
@@ -337,20 +363,20 @@ class Worker:
         token = self._source.restrict(page.token, lane.indices, self._count)
         return moved(self._source, lane.token, token)
 
-    def _own(self, lane: Lane, page: SourcePage, parking: str = "") -> list[RawEvent]:
+    def _own(self, lane: Lane, page: SourcePage) -> list[RawEvent]:
         """Return the events of a page that a lane has still to handle.
 
-        Of a sequence that is parked, or is about to be (``parking``), these are all that were
+        Of a sequence that is parked, or is about to be (``poison``), these are all that were
         delivered: whether an event that the handlers ignore is behind a letter is known by its
         own letter.
         """
-        wants, parked = self._applier.wants, self.committer.parked
+        wants, parked, poison = self._applier.wants, self.committer.parked, lane.poison
         events = page.events
         wanted = [wants(event.type) for event in events]
-        if parked or parking:
+        if parked or poison:
             for n, event in enumerate(events):
                 if not wanted[n] and (sequence := self._applier.sequence_of(event)):
-                    wanted[n] = sequence == parking or sequence in parked
+                    wanted[n] = sequence in poison or sequence in parked
         if lane.token.ahead:
             done = passed(self._applier, page, lane.token)
             wanted = [w and not over for w, over in zip(wanted, done, strict=True)]
@@ -359,29 +385,43 @@ class Worker:
             wanted = [w and o in lane.indices for w, o in zip(wanted, owners, strict=True)]
         return [event for event, take in zip(events, wanted, strict=True) if take]
 
-    def _set_aside(
-        self, lane: Lane, page: SourcePage, failure: EventFailed, *, reduced: bool
-    ) -> bool:
-        """Let the segment of a failed event wait by itself; return whether that is the lane."""
-        if reduced:
-            again_later(lane, failure, self._applier, self._settings)
-            return True
-        owners = self._applier.segments_of(page, self._count)
-        guilty = next(
-            owner
-            for event, owner in zip(page.events, owners, strict=True)
-            if event is failure.event
-        )
-        token = self._source.restrict(lane.token, {guilty}, self._count)
-        alone = Lane({guilty: lane.segments[guilty]}, token)
-        alone.done = set(lane.done)
-        sequence = self._applier.sequence_of(failure.event)
-        alone.page = SourcePage(self._own(alone, page, sequence), self._after(alone, page))
-        again_later(alone, failure, self._applier, self._settings)
-        self._leave(lane, [guilty])
+    def _blame(self, lane: Lane, failure: EventFailed) -> None:
+        """Let an event become a letter; or its segment wait, if too many letters wait already."""
+        event = failure.event
+        sequence = self._applier.sequence_of(event)
+        segment = self._applier.segment_of(event, sequence, self._count)
+        if not self.retries.full(segment) or segment not in lane.segments:
+            self.retries.failed(event, sequence, failure.cause)
+            lane.poison[sequence] = Poison(event, failure.cause)
+            return
+        token = self._source.restrict(lane.token, {segment}, self._count)
+        alone = Lane({segment: lane.segments[segment]}, token)
+        alone.done, alone.tries = set(lane.done), lane.tries
+        self._again_later(alone, failure.cause)
+        self._leave(lane, [segment])
         self.lanes.append(alone)
         self._tidy()
-        return not lane.segments
+
+    def _again_later(self, lane: Lane, error: BaseException) -> None:
+        lane.error = describe(error)
+        lane.tries += 1
+        lane.not_before = time.monotonic() + self._settings.back_off(lane.tries)
+
+    async def _retry(self) -> bool:
+        """Try again what is due; return whether there was something."""
+        ends = time.monotonic() + _RETRIES_S
+        for n in range(_RETRIES_MAX):
+            over = self.stopping or time.monotonic() > ends
+            one = None if over else self.retries.due()
+            lanes = [lane for lane in self.lanes if one and one.segment in lane.segments]
+            if one is None or not lanes:
+                return n > 0
+            lane = lanes[0]
+            try:
+                await self.retries.again(one, lane.segments[one.segment], lane.token)
+            except ClaimLost as lost:
+                self._lost(lane, lost.segment)
+        return True
 
     # trouble ----------------------------------------------------------------------------------
 

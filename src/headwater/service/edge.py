@@ -1,26 +1,38 @@
 """The HTTP edge: JSON to commands and queries, answers and errors back, health and metrics."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
-from litestar import Litestar, Request, Response, get
+from litestar import Request, Response, get
 from litestar.exceptions import MethodNotAllowedException
-from litestar.handlers import HTTPRouteHandler, WebsocketRouteHandler
+from litestar.handlers import HTTPRouteHandler
 
-from headwater._http import problem_handlers, problem_of
+from headwater._http import problem_of
+from headwater._http.head import without_content
 from headwater._http.problems import MEDIA_TYPE
 from headwater.discovery import RouteInfo
 from headwater.dispatch.http import HttpForm
 from headwater.dispatch.local import LocalCommandBus, LocalQueryBus
+from headwater.errors import WrongService
+from headwater.messages.headers import SERVICE
 from headwater.service.endpoints import Endpoints, respond
-from headwater.service.metrics import Metrics
+from headwater.service.metrics import Figures, Metrics
 from headwater.service.openapi import openapi_page, swagger_assets
-from headwater.service.router import Match, Router, allowed
+from headwater.service.own_routes import (
+    application,
+    endpoint_of,
+    in_context,
+    own_endpoints,
+    own_routes,
+)
+from headwater.service.router import Endpoint, Match, Router, allowed
 from headwater.service.settings import ServiceSettings
 
 _encode = msgspec.json.Encoder().encode
 _JSON = "application/json"
+_SERVICE = SERVICE.encode()
 
 
 class Edge:
@@ -38,7 +50,8 @@ class Edge:
         *,
         metrics: Metrics,
         problems: Callable[[], Awaitable[Mapping[str, str]]],
-        lags: Callable[[], Awaitable[Iterable[tuple[str, int]]]],
+        concerns: Callable[[], Awaitable[Mapping[str, str]]],
+        figures: Callable[[], Awaitable[Iterable[Figures]]],
         document: Mapping[str, Any],
         routes: Iterable[Any] = (),
     ) -> None:
@@ -50,14 +63,17 @@ class Edge:
             queries: the queries that are served.
             metrics: where requests are counted.
             problems: what keeps components from working, by name; ready when empty.
-            lags: for each processor how many events it has still to read.
+            concerns: what somebody should look at, by name, though all goes on.
+            figures: what is counted of each processor.
             document: the OpenAPI document of the whole service.
             routes: further Litestar handlers.
         """
         self._settings = settings
+        self._service = settings.service.encode()
         self._metrics = metrics
         self._problems = problems
-        self._lags = lags
+        self._concerns = concerns
+        self._figures = figures
         self._document = document
         self._extra = tuple(routes)
         self._endpoints = Endpoints(settings, commands, queries, metrics)
@@ -65,9 +81,13 @@ class Edge:
             *(HttpForm(command) for command in commands.commands),
             *(HttpForm(query) for query in queries.queries),
         ]
-        self._handlers = (*self._own_handlers(), *self._extra)
-        self.app = self._application()
-        self._router = self._routes()
+        limit = self._settings.max_body_bytes
+        own = self._own_handlers()
+        self.app = application((*own, *self._extra), limit_bytes=limit)
+        self._router = self._routes(own)
+        # What is no HTTP handler (WebSockets, mounted apps) is found by Litestar alone.
+        mounted = not all(isinstance(handler, HTTPRouteHandler) for handler in self._extra)
+        self._others = in_context(self.app) if mounted else self.app
 
     @property
     def draining(self) -> bool:
@@ -80,24 +100,25 @@ class Edge:
 
     def __call__(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
         """Answer one ASGI connection."""
+        if (wanted := _meant(scope)) is not None and wanted != self._service:
+            return _refuse(wanted, self._service.decode(), scope, send)
         match = self._router.find(scope) if scope["type"] == "http" else None
         if match is None:
-            return self.app(scope, receive, send)
-        entry = match.entries.get(scope["method"])
+            unmatched: Awaitable[None] = self._others(scope, receive, send)
+            return unmatched
+        entry = match.entry
         if entry is None:
-            return self._other_method(match, scope, receive, send)
-        if entry.endpoint is None:
-            return self.app(scope, receive, send)
+            return self._other_method(match, scope, send)
         values = dict(zip(entry.parameters, match.values, strict=True))
+        if scope["method"] == "HEAD" and not entry.head:
+            app = partial(_called, entry.endpoint, values)
+            return without_content(app, scope, receive, send)
         answering: Awaitable[None] = entry.endpoint(scope, receive, send, values)
         return answering
 
-    async def _other_method(self, match: Match, scope: Any, receive: Any, send: Any) -> None:
+    async def _other_method(self, match: Match, scope: Any, send: Any) -> None:
         """Answer a method that is not declared for a path: OPTIONS, or an error."""
-        if all(entry.endpoint is None for entry in match.entries.values()):
-            await self.app(scope, receive, send)
-            return
-        allow = allowed(match.entries)
+        allow = allowed(match.methods)
         if scope["method"] == "OPTIONS":
             headers = [(b"allow", allow.encode())]
             await send({"type": "http.response.start", "status": 204, "headers": headers})
@@ -120,24 +141,16 @@ class Edge:
             )
             for form in self._forms
         ]
-        return (*own, *_extra_routes(self._extra))
+        return (*own, *own_routes(self._extra))
 
-    def _application(self) -> Litestar:
-        return Litestar(
-            route_handlers=self._handlers,
-            exception_handlers=problem_handlers(limit_bytes=self._settings.max_body_bytes),
-            request_max_body_size=self._settings.max_body_bytes,
-            openapi_config=None,
-            logging_config=None,
-        )
-
-    def _routes(self) -> Router:
+    def _routes(self, own: Iterable[HTTPRouteHandler]) -> Router:
         router = Router()
-        for handler in self._handlers:
-            if isinstance(handler, HTTPRouteHandler):
-                for path in handler.paths:
-                    for method in handler.http_methods:
-                        router.add(method, path, None)
+        for handler in own:
+            for path in handler.paths:
+                router.add("GET", path, endpoint_of(self.app))
+        limit = self._settings.max_body_bytes
+        for method, path, endpoint in own_endpoints(self._extra, limit_bytes=limit):
+            router.add(method, path, endpoint)
         for form in self._forms:
             router.add(form.route.method, form.route.path, self._endpoints.endpoint(form))
         return router
@@ -172,35 +185,48 @@ class Edge:
             problems = dict(await self._problems())
             if self.draining:
                 problems["instance"] = "is draining"
-            content = {"status": "not ready" if problems else "ready", "problems": problems}
+            concerns = dict(await self._concerns())
+            status = "not ready" if problems else "degraded" if concerns else "ready"
+            content = {"status": status, "problems": problems, "concerns": concerns}
             return Response(content, status_code=503 if problems else 200)
 
         @get("/metrics", include_in_schema=False)
         async def metrics() -> Response[bytes]:
             kind = "text/plain; version=0.0.4; charset=utf-8"
             text = self._metrics.exposition(
-                in_progress=self._endpoints.in_progress, lags=await self._lags()
+                in_progress=self._endpoints.in_progress, processors=await self._figures()
             )
             return Response(text, media_type=kind)
 
         return [openapi, docs, asset, live, ready, metrics]
 
 
-def _extra_routes(handlers: Iterable[Any]) -> list[RouteInfo]:
-    found = []
-    for handler in handlers:
-        for path in sorted(handler.paths):
-            plain = "/" + "/".join(
-                f"{{{part[1:-1].partition(':')[0]}}}" if part.startswith("{") else part
-                for part in path.strip("/").split("/")
-            )
-            if isinstance(handler, WebsocketRouteHandler):
-                found.append(RouteInfo("GET", plain, "stream"))
-                continue
-            kind = "stream" if handler.opt.get("stream") else "http"
-            found.extend(
-                RouteInfo(str(getattr(method, "value", method)), plain, kind)  # type: ignore[arg-type]  # of Literal
-                for method in sorted(handler.http_methods)
-                if method not in ("OPTIONS", "HEAD")
-            )
-    return found
+async def _called(
+    endpoint: Endpoint, values: dict[str, str], scope: Any, receive: Any, send: Any
+) -> None:
+    await endpoint(scope, receive, send, values)
+
+
+def _meant(scope: Any) -> bytes | None:
+    """Return the service that a request is meant for; None when it does not say."""
+    for name, value in scope.get("headers", ()):
+        if name == _SERVICE:
+            found: bytes = value
+            return found
+    return None
+
+
+async def _refuse(wanted: bytes, actual: str, scope: Any, send: Any) -> None:
+    """Answer a request that was meant for another service, without looking at it."""
+    error = WrongService(expected=wanted.decode("latin-1"), actual=actual)
+    status, headers, body = problem_of(error, scope)
+    told = [(name.encode(), value.encode()) for name, value in headers.items()]
+    told.append((b"content-type", MEDIA_TYPE.encode()))
+    if scope["type"] == "http":
+        await respond(send, status, told, body)
+    elif "websocket.http.response" in scope.get("extensions", {}):
+        start = {"status": status, "headers": told}
+        await send({"type": "websocket.http.response.start", **start})
+        await send({"type": "websocket.http.response.body", "body": body})
+    else:
+        await send({"type": "websocket.close", "code": 1008})

@@ -182,7 +182,7 @@ class Endpoints:
     async def _in_time(
         self, form: HttpForm, answer: Answer, scope: Any, receive: Any, values: dict[str, str]
     ) -> tuple[Fields, bytes]:
-        headers = _headers(scope)
+        headers = request_headers(scope)
         metadata, deadline = from_headers(headers)
         allowed_s = self._settings.request_timeout_s
         if deadline is not None:
@@ -214,8 +214,8 @@ async def respond(send: Any, status: int, headers: Fields, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def _headers(scope: Any) -> Headers:
-    """Return the first header of each name that means something here.
+def request_headers(scope: Any) -> Headers:
+    """Return the first header of each name that means something here; names are lower-case.
 
     Raises:
         MalformedMessage: the host is not one (RFC 3986, section 3.2.2), or a header of which there
@@ -271,4 +271,4 @@ def _parameters(query_string: bytes) -> dict[str, list[str]]:
     return found
 
 
-__all__ = ["Endpoints", "respond"]
+__all__ = ["Endpoints", "request_headers", "respond"]

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
+from litestar import Litestar
+from litestar.openapi import OpenAPIConfig
 
 from headwater.dispatch import CommandResult
 from headwater.dispatch.http import HttpForm
@@ -35,9 +37,16 @@ _PROBLEM: dict[str, Any] = {
 
 
 def openapi_document(
-    title: str, version: str, commands: Sequence[type], queries: Sequence[type]
+    title: str,
+    version: str,
+    commands: Sequence[type],
+    queries: Sequence[type],
+    *,
+    routes: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """Return the document; message classes' docstrings are the descriptions.
+
+    ``routes`` are the service's own Litestar handlers, described as Litestar does.
 
     Source: OpenAPI Specification 3.1.0; schemas are JSON Schema 2020-12 as msgspec states them.
     """
@@ -53,6 +62,8 @@ def openapi_document(
         content = components[own["$ref"].removeprefix(_REF.format(name=""))]
         operation = _operation(form, content, answer)
         paths.setdefault(form.route.path, {})[form.route.method.lower()] = operation
+    for path, operations in _own_paths(routes, components).items():
+        paths[path] = operations | paths.get(path, {})
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": version or "0"},
@@ -92,13 +103,41 @@ def _operation(form: HttpForm, own: dict[str, Any], answer: dict[str, Any]) -> d
             parameters.append(
                 {"name": name, "in": "query", "required": name in required, "schema": schema}
             )
+    done = {"description": "done", "content": {"application/json": {"schema": answer}}}
+    operation["responses"] = {"200": done, **_failures()}
+    return operation
+
+
+def _failures() -> dict[str, Any]:
     problem = {"application/problem+json": {"schema": {"$ref": _REF.format(name="Problem")}}}
-    operation["responses"] = {
-        "200": {"description": "done", "content": {"application/json": {"schema": answer}}},
+    return {
         "4XX": {"description": "refused", "content": problem},
         "5XX": {"description": "failed", "content": problem},
     }
-    return operation
+
+
+def _own_paths(routes: Sequence[Any], components: dict[str, Any]) -> dict[str, Any]:
+    """Return the paths of Litestar handlers, and add their schemas to the components."""
+    if not routes:
+        return {}
+    config = OpenAPIConfig(title="", version="")
+    app = Litestar(route_handlers=list(routes), openapi_config=config, logging_config=None)
+    text = msgspec.json.encode(app.openapi_schema.to_schema(), enc_hook=str).decode()
+    schemas = msgspec.json.decode(text)["components"].get("schemas", {})
+    for name in sorted(schemas.keys() & components.keys()):  # of another class, or said otherwise
+        own = f"{name}InRoutes"
+        text = text.replace(f'"{_REF.format(name=name)}"', f'"{_REF.format(name=own)}"')
+    document = msgspec.json.decode(text)
+    for name, schema in document["components"].get("schemas", {}).items():
+        components[f"{name}InRoutes" if name in components else name] = schema
+    paths: dict[str, Any] = document.get("paths") or {}
+    for operation in (each for operations in paths.values() for each in operations.values()):
+        operation["tags"] = operation.get("tags") or ["routes"]
+        responses = operation["responses"]
+        for status in [status for status in responses if status[0] in "45"]:
+            del responses[status]  # errors have one form here, and it is not Litestar's
+        responses.update(_failures())
+    return paths
 
 
 def _content(form: HttpForm, own: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

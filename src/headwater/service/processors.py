@@ -1,6 +1,7 @@
 """All that runs behind the edge of one instance: projections, event handlers, sagas, the relay."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Literal, Protocol
 
@@ -15,12 +16,16 @@ from headwater.processing import (
     BusSource,
     LocalStatus,
     Processor,
+    ProcessorSettings,
     RelayStatus,
     SagaProcessor,
     Source,
     StoreSource,
     relays_of,
 )
+from headwater.processing.dead_letters import forget_dropped
+from headwater.processing.generations import OwnViews
+from headwater.service.metrics import Figures
 from headwater.service.service import Service
 from headwater.service.settings import ServiceSettings
 from headwater.views import ViewStore
@@ -31,6 +36,8 @@ _log = structlog.get_logger("headwater.service")
 class _Running(Protocol):
     name: str
 
+    @property
+    def failure(self) -> str: ...
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
     async def status(self) -> LocalStatus | RelayStatus: ...
@@ -66,10 +73,20 @@ class Processors:
         self._running: list[_Running] = []
         self._by_query: dict[type[Query[Any]], Processor] = {}
         self._handlers: list[Mapping[type[Query[Any]], Callable[[Any], Awaitable[Any]]]] = []
-        owner = settings.instance
+        self._views = views
+        self._cleaning: asyncio.Task[None] | None = None
+        owner, own = settings.instance, OwnViews(views)
+        how = ProcessorSettings(retry=settings.retry, unused_s=settings.views_unused_s)
         if settings.queries:
             for one in handlers:
-                processor = Processor(one, source=self._source(one), views=views, owner=owner)
+                processor = Processor(
+                    one,
+                    source=self._source(one),
+                    views=views,
+                    owner=owner,
+                    settings=how,
+                    own=own,
+                )
                 self._add(processor)
                 found = query_handlers_of(one)
                 self._handlers.append(found)
@@ -84,6 +101,7 @@ class Processors:
                         views=views,
                         commands=commands,
                         owner=owner,
+                        settings=how,
                         service=service.name,
                     )
                 )
@@ -124,12 +142,14 @@ class Processors:
         """Let a query wait until its projection shows the caller's token (an interceptor).
 
         Raises:
-            NotCaughtUp: it did not in time.
+            NotCaughtUp: it did not in time, or its views are still being filled.
             EventParked, TokenMismatch, MalformedMessage: it never will, as things are.
         """
         token: ConsistencyToken | None = message.token
+        processor = self._by_query[type(message.query)]
+        if not processor.is_filled:
+            raise await processor.unfilled()
         if token is not None:
-            processor = self._by_query[type(message.query)]
             await processor.wait_for(token, timeout_s=self._settings.consistency_timeout_s)
         return await proceed(message)
 
@@ -141,9 +161,37 @@ class Processors:
             StoreUnavailable: a database is away.
         """
         await asyncio.gather(*(processor.start() for processor in self._running))
+        if self._by_query:
+            self._cleaning = asyncio.create_task(self._clean(), name="views that are not used")
+
+    async def filled(self) -> None:
+        """Return when all views show what there is.
+
+        Those that programs of the same code have filled once do so at once. Others are filled from
+        the first event on, shared among all instances of that code.
+        """
+        waiting = [p for p in self._running if isinstance(p, Processor) and not p.is_filled]
+        for processor in waiting:
+            _log.info("views are being filled", processor=processor.name)
+        await asyncio.gather(*(processor.filled() for processor in waiting))
+
+    async def _clean(self) -> None:
+        """Drop now and then the views of projections that no program has any more."""
+        service, idle_s = self._service, self._settings.views_unused_s
+        known = {one.name for one in (*service.projections, *service.handlers)}
+        while True:
+            await asyncio.sleep(max(1.0, idle_s / 5))
+            with contextlib.suppress(HeadwaterError):  # then next time
+                found = await self._views.generations()
+                for name in {g.processor for g in found if g.code} - known:
+                    dropped = await self._views.drop_unused(name, code="", idle_s=idle_s)
+                    await forget_dropped(self._views, name, dropped)
 
     async def stop(self) -> None:
         """Finish the batches at hand and give the claims back."""
+        if self._cleaning is not None:
+            self._cleaning.cancel()
+            await asyncio.gather(self._cleaning, return_exceptions=True)
         stopped = await asyncio.gather(
             *(processor.stop() for processor in reversed(self._running)), return_exceptions=True
         )
@@ -151,27 +199,52 @@ class Processors:
             if isinstance(error, BaseException):
                 _log.warning("a processor did not stop cleanly", error=repr(error))
 
+    @property
+    def readers(self) -> list[Processor]:
+        """Those that handle events, without the relay."""
+        return [one for one in self._running if isinstance(one, Processor)]
+
     async def statuses(self) -> list[LocalStatus | RelayStatus]:
         """Return what each processor does in this process."""
         return [await processor.status() for processor in self._running]
 
-    async def problems(self) -> dict[str, str]:
+    def problems(self) -> dict[str, str]:
         """Return what keeps processors from working, by name; empty when nothing does."""
-        try:
-            return {s.name: s.failure for s in await self.statuses() if s.failure}
-        except HeadwaterError as error:
-            return {"processors": str(error)}
+        found = {one.name: one.failure for one in self._running if one.failure}
+        for one in self._running:
+            if isinstance(one, Processor) and not one.is_filled:
+                found.setdefault(
+                    one.name, "its views are being filled for this version of the program"
+                )
+        return found
 
-    async def lags(self) -> Iterable[tuple[str, int]]:
-        """Return for each processor how many events its segments here have still to read."""
+    async def concerns(self) -> dict[str, str]:
+        """Return what waits for its next try or for a person, by processor; all else goes on."""
+        found: dict[str, str] = {}
+        for one in self._running:
+            if isinstance(one, Processor):
+                with contextlib.suppress(HeadwaterError):  # that is a problem, told as such
+                    if told := await one.concerns():
+                        found[one.name] = "; ".join(told)
+        return found
+
+    async def figures(self) -> list[Figures]:
+        """Return for each processor what is counted of it here."""
         try:
-            statuses = await self.statuses()
+            return [_figures(status) for status in await self.statuses()]
         except HeadwaterError:
             return []
-        return [(status.name, _lag(status)) for status in statuses]
 
 
-def _lag(status: LocalStatus | RelayStatus) -> int:
+def _figures(status: LocalStatus | RelayStatus) -> Figures:
     if isinstance(status, RelayStatus):
-        return max(0, status.head - status.position) if status.active else 0
-    return max((lane.lag for lane in status.lanes), default=0)
+        return Figures(status.name, max(0, status.head - status.position) if status.active else 0)
+    return Figures(
+        status.name,
+        lag=max((lane.lag for lane in status.lanes), default=0),
+        letters=status.letters,
+        parked=status.parked,
+        waiting=len(status.waiting),
+        failures=status.failures,
+        retries=status.retries,
+    )

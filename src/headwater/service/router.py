@@ -1,11 +1,12 @@
-"""Which message a request is for: a tree over the segments of paths, built once at the start.
+"""Which endpoint a request is for: a tree over the segments of paths, built once at the start.
 
 A path is matched as it was sent, segment by segment, each decoded by itself, so that an id may
-hold an encoded slash. A literal segment goes before a parameter, without a way back: beside
-``/items/special``, ``/items/{id}`` never sees ``special``. Empty segments do not count.
+hold an encoded slash. Empty segments do not count. Of all templates that match a path and have the
+method, the most specific one decides: segment by segment, from the left, a literal goes before a
+parameter, and that before one for the rest of the path. (The gateway goes by the same rule.)
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -30,15 +31,23 @@ class Entry(NamedTuple):
     """What is served at a path by one method."""
 
     parameters: tuple[str, ...]
-    endpoint: Endpoint | None
-    """None: whatever stands behind the router."""
+    endpoint: Endpoint
+    head: bool
+    """Whether it is for HEAD alone; else GET's answers that, too."""
 
 
 class Match(NamedTuple):
-    """What a path leads to."""
+    """What a request leads to.
 
-    entries: dict[str, Entry]
+    Attributes:
+        entry: what is to answer; None: no template that matches the path has the method.
+        values: of the parameters.
+        methods: without an entry: those that the path has.
+    """
+
+    entry: Entry | None
     values: list[str]
+    methods: Collection[str]
 
 
 class _Node:
@@ -48,7 +57,7 @@ class _Node:
         self.entries: dict[str, Entry] = {}
         self.literals: dict[str, _Node] = {}
         self.parameter: _Node | None = None
-        self.rest = False
+        self.rest: _Node | None = None
 
 
 class Router:
@@ -58,7 +67,7 @@ class Router:
         """Know no route yet."""
         self._root = _Node()
 
-    def add(self, method: str, template: str, endpoint: Endpoint | None) -> None:
+    def add(self, method: str, template: str, endpoint: Endpoint) -> None:
         """Add a route; ``{name}`` stands for one segment, ``{name:path}`` for all that follow.
 
         Raises:
@@ -76,40 +85,73 @@ class Router:
             if not part.endswith("}") or name in names:
                 raise _wrong(method, template, f"segment {part!r} must be {{name}}, each name once")
             names.append(name)
-            node.parameter = node = node.parameter or _Node()
-            node.rest = node.rest or kind == "path"
+            if kind == "path":
+                node.rest = node = node.rest or _Node()
+            else:
+                node.parameter = node = node.parameter or _Node()
         if method in node.entries:
             raise _wrong(method, template, "is declared twice: change one of the two")
-        node.entries[method] = Entry(tuple(names), endpoint)
+        node.entries[method] = Entry(tuple(names), endpoint, method == "HEAD")
 
     def find(self, scope: Any) -> Match | None:
-        """Return what the path of an ASGI scope leads to; None: nothing that is known here."""
+        """Return what an ASGI scope leads to; None: no template matches its path."""
         path = scope["path"]
         raw = scope.get("raw_path")
         encoded = raw is not None and b"%" in raw
-        parts = (raw.decode("latin-1") if encoded else path).split("/")
-        node, values = self._root, list[str]()
-        for part in parts:
-            if not part:
-                continue
-            if encoded:
-                part = unquote(part)  # noqa: PLW2901  # the segment as it is meant
-            child = node.literals.get(part)
-            if child is None:
-                child = node.parameter
-                if child is None:
-                    return None
-                values.append(part)
-                if child.rest:
-                    node = child
-                    break
-            node = child
-        return Match(node.entries, values) if node.entries else None
+        parts = [part for part in (raw.decode("latin-1") if encoded else path).split("/") if part]
+        if encoded:
+            parts = [unquote(part) for part in parts]  # each segment as it is meant
+        search = _Search(parts, scope["method"])
+        entry = search.below(self._root, 0)
+        if entry is None and not search.methods:
+            return None
+        return Match(entry, search.values, search.methods)
 
 
-def allowed(entries: dict[str, Entry]) -> str:
-    """Return the value of ``Allow`` for a path."""
-    return ", ".join(sorted({*entries, "OPTIONS"}))
+class _Search:
+    """Looks for the most specific template that matches a path and has a method."""
+
+    __slots__ = ("_method", "_parts", "methods", "values")
+
+    def __init__(self, parts: list[str], method: str) -> None:
+        self._parts = parts
+        self._method = method
+        self.values: list[str] = []
+        self.methods: set[str] = set()
+        """Of templates that match and do not have the method."""
+
+    def below(self, node: _Node, at: int) -> Entry | None:
+        """Return the entry for the parts from a number on; the parameters are in ``values``."""
+        if at == len(self._parts):
+            return self._of(node)
+        part = self._parts[at]
+        literal = node.literals.get(part)
+        entry = None if literal is None else self.below(literal, at + 1)
+        if entry is None and node.parameter is not None:
+            self.values.append(part)
+            entry = self.below(node.parameter, at + 1)
+            if entry is None:
+                self.values.pop()
+        if entry is None and node.rest is not None:
+            self.values.append("/".join(self._parts[at:]))
+            entry = self._of(node.rest)
+            if entry is None:
+                self.values.pop()
+        return entry
+
+    def _of(self, node: _Node) -> Entry | None:
+        entry = node.entries.get(self._method)
+        if entry is None and self._method == "HEAD":  # RFC 9110, section 9.3.2
+            entry = node.entries.get("GET")
+        if entry is None:
+            self.methods.update(node.entries)
+        return entry
+
+
+def allowed(methods: Iterable[str]) -> str:
+    """Return the value of ``Allow`` for a path that has these methods."""
+    found = {*methods, "OPTIONS"}
+    return ", ".join(sorted(found | {"HEAD"} if "GET" in found else found))
 
 
 def _wrong(method: str, template: str, reason: str) -> DeclarationError:

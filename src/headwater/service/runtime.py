@@ -3,17 +3,19 @@
 import asyncio
 import contextlib
 import gc
-import signal
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Self
 
 import msgspec
 import structlog
 
 from headwater._http import AsgiServer
+from headwater._sql import clock_watch
 from headwater.client import HttpCaller
 from headwater.config import Config, ConfigClient, Settings, StaticConfig
 from headwater.discovery import Discovery, DiscoveryClient, Instance, StaticDiscovery
+from headwater.discovery.advertise import advertised
 from headwater.dispatch import CommandBus, CommandInterceptor, QueryBus, QueryInterceptor
 from headwater.dispatch.interceptors import (
     Validating,
@@ -39,6 +41,7 @@ from headwater.service.engines import (
     open_view_store,
     settle_owner,
 )
+from headwater.service.health import Ask, Health
 from headwater.service.late import LateSettings
 from headwater.service.metrics import Metrics
 from headwater.service.names import check_names
@@ -46,6 +49,8 @@ from headwater.service.openapi import openapi_document
 from headwater.service.processors import Processors
 from headwater.service.service import Service
 from headwater.service.settings import ServiceSettings, service_settings
+from headwater.service.signals import stop_on_signals
+from headwater.service.upkeep import Upkeep
 from headwater.views import ViewStore
 
 _log = structlog.get_logger("headwater.service")
@@ -55,9 +60,9 @@ _SECTION = "headwater"
 class Runtime:
     """One running instance of a service.
 
-    Start: configuration, stores, processors, edge, registration. A failing step closes what the
-    steps before it opened, and its error is raised: an instance never runs by half. Stop goes the
-    other way and lets requests in progress finish.
+    Start: configuration, stores, processors, edge, views, registration. A failing step closes what
+    the steps before it opened, and its error is raised: an instance never runs by half. Stop goes
+    the other way and lets requests in progress finish.
     """
 
     def __init__(self, service: Service, given: Mapping[str, Any]) -> None:
@@ -105,6 +110,7 @@ class Runtime:
                 undo.enter_context(self.service.running(self))
                 await self._start_processors()
                 await self._open_edge()
+                await self.processors.filled()  # until then it is live, but not ready
                 await self._register()
             self._exit = undo.pop_all()
 
@@ -132,7 +138,9 @@ class Runtime:
         """Check the service as it is by now: more may have been defined since it was declared."""
         service = self.service
         self._events = check_names(service)
-        self._document = openapi_document(service.name, service.version, *service.contract())
+        self._document = openapi_document(
+            service.name, service.version, *service.contract(), routes=service.routes
+        )
 
     async def _configure(self) -> None:
         settings = self.settings
@@ -273,16 +281,33 @@ class Runtime:
         """Start what handles events; everything that its handlers may call is there by now."""
         self._exit.push_async_callback(self.processors.stop)
         await self.processors.start()
+        assert self.views is not None
+        self.upkeep = Upkeep(
+            self.settings,
+            store=self.store,
+            bus=self.bus,
+            views=self.views,
+            processors=self.processors.readers,
+        )
+        self._forgetting = asyncio.create_task(self.upkeep.run(), name="upkeep")
+        self._exit.push_async_callback(self._end_upkeep)
+
+    async def _end_upkeep(self) -> None:
+        self._forgetting.cancel()
+        await asyncio.gather(self._forgetting, return_exceptions=True)
 
     async def _open_edge(self) -> None:
         settings = self.settings
+        self.health = Health(self._parts(), folders=self._folders())
+        self._exit.push_async_callback(self.health.stop)
         self.edge = Edge(
             settings,
             self.local_commands,
             self.local_queries,
             metrics=self.metrics,
             problems=self._problems,
-            lags=self.processors.lags,
+            concerns=self._concerns,
+            figures=self.processors.figures,
             document=self._document,
             routes=self.service.routes,
         )
@@ -290,17 +315,33 @@ class Runtime:
         await self._server.start()
         self._exit.push_async_callback(self._drain)
 
+    def _parts(self) -> dict[str, Ask]:
+        """Return how each engine is asked whether this instance can do its work with it."""
+        assert self.views is not None
+        parts: dict[str, Ask] = {"view store": self.views.segments}
+        logs = self.store.shards if self.store is not None else ()
+        for log, url in zip(logs, self.settings.stores, strict=False):
+            name = "event store" if len(logs) == 1 else f"event store {name_of(url)}"
+            parts[name] = log.probe if self.settings.commands else log.head
+        if self.bus is not None:
+            parts["event bus"] = self.bus.end
+        return parts
+
+    def _folders(self) -> list[Path]:
+        """Return where this instance keeps data on disks of this machine."""
+        settings = self.settings
+        urls = [*(settings.stores if self.store is not None else ()), settings.url("views")]
+        urls += [settings.url("bus")] if settings.bus else []
+        return [Path(u.removeprefix("sqlite:")).parent for u in urls if u.startswith("sqlite:")]
+
     async def _problems(self) -> dict[str, str]:
-        """Ask every engine something small."""
-        found = await self.processors.problems()
-        try:
-            if self.store is not None:
-                await asyncio.gather(*(log.head() for log in self.store.shards))
-            if self.views is not None:
-                await self.views.segments()
-        except HeadwaterError as error:
-            found["engines"] = str(error)
-        return found
+        """Return what keeps this instance from its work at the moment, by name."""
+        return await self.health.problems() | self.processors.problems()
+
+    async def _concerns(self) -> dict[str, str]:
+        """Return what somebody should look at, by name, though all goes on."""
+        machine = {**self.health.degraded(), **clock_watch.troubles()}
+        return machine | await self.processors.concerns()
 
     async def _drain(self) -> None:
         self.edge.draining = True
@@ -308,10 +349,16 @@ class Runtime:
 
     async def _register(self) -> None:
         settings = self.settings
+        host = await asyncio.to_thread(
+            advertised,
+            settings.host,
+            advertise=settings.advertise,
+            registries=settings.discovery,
+        )
         instance = Instance(
             service=settings.service,
             id=settings.instance,
-            host=settings.advertise or settings.host,
+            host=host,
             port=self._server.port,
             role=settings.role,
             zone=settings.zone,
@@ -344,13 +391,27 @@ _SPREAD_S = 0.2
 """How long clients and the gateway get to hear of a draining instance."""
 
 
+async def _started(runtime: Runtime, stop: asyncio.Event) -> bool:
+    """Start an instance; return whether it runs: not if it was told to stop before."""
+    starting, stopped = asyncio.ensure_future(runtime.start()), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopped.cancel()
+        if not starting.done():
+            starting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await starting
+    return not starting.cancelled()
+
+
 async def serve(
     service: Service,
     given: Mapping[str, Any],
     *,
     ready: Callable[[Runtime], None] | None = None,
 ) -> None:
-    """Run one instance until SIGTERM or SIGINT, then drain.
+    """Run one instance until SIGTERM, SIGINT or SIGHUP, then drain.
 
     Args:
         service: what to run.
@@ -360,11 +421,12 @@ async def serve(
     Raises:
         HeadwaterError: the start failed; see `Runtime.start`.
     """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with Runtime(service, given) as runtime:
+    stop = stop_on_signals()
+    async with contextlib.AsyncExitStack() as running:
+        runtime = Runtime(service, given)
+        if not await _started(runtime, stop):
+            return
+        running.push_async_callback(runtime.stop)
         if ready is not None:
             ready(runtime)
         gc.collect()

@@ -9,6 +9,7 @@ import msgspec
 from headwater._sql.postgres_url import SCHEMES, schema_for
 from headwater.errors import ConfigurationError
 from headwater.messages import new_id
+from headwater.processing import Retry
 
 Role = Literal["command", "query", "all"]
 _BETWEEN_URLS = re.compile(r"\s*,\s*(?=(?:sqlite|memory|postgres|postgresql):)")
@@ -28,7 +29,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         role: which side to run.
         zone, version: told to discovery.
         host, port: where to listen; port 0 chooses a free one.
-        advertise: the host name told to others; empty for ``host``.
+        advertise: the host name told to others; empty for ``host``, or, where that is every
+            address of the machine, for the address from which it reaches the registry.
         data: directory for files of embedded engines.
         store, views, bus: engines, as URLs: ``sqlite:<path>``, ``postgresql://...`` or
             ``memory:``; an empty bus means that the service neither publishes nor subscribes.
@@ -42,9 +44,19 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         consistency_timeout_s: how long a query waits for its token.
         drain_s: how long a stop waits for requests in progress.
         lease_s: how long the registry keeps a silent instance.
+        views_unused_s: how long views that a program of another version has made are kept when no
+            instance of it runs any more.
         cache_size: aggregates kept in memory per class.
+        keys_kept_s: how long idempotency keys are known; 0: for ever.
+        bus_kept_s: how long the bus keeps events that all have read; 0: for ever.
+        bus_bytes_max: the oldest of those go while there are more bytes; 0: any number.
+        bus_silent_s: who reads the bus, and was silent for this long, is not waited for; 0: always.
         segments: into how many shares the work of a processor that is yet to be made is divided;
             0: as its class says.
+        retry_attempts: how often an event that fails is tried before its sequence is parked,
+            unless its handlers say otherwise.
+        retry_pause_s, retry_pause_max_s: the pause after the first failure, which doubles up to
+            the largest.
         log_level, log_format: ``console`` or ``json`` lines on standard error.
     """
 
@@ -72,8 +84,16 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     start_timeout_s: float = 15.0
     drain_s: float = 10.0
     lease_s: float = 5.0
+    views_unused_s: float = 300.0
     cache_size: int = 10_000
+    keys_kept_s: float = 604_800.0
+    bus_kept_s: float = 2_592_000.0
+    bus_bytes_max: int = 0
+    bus_silent_s: float = 0.0
     segments: int = 0
+    retry_attempts: int = 10
+    retry_pause_s: float = 0.25
+    retry_pause_max_s: float = 15.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 
@@ -92,6 +112,15 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         """The URLs of the event store's shards, in order; one URL when it is not sharded."""
         texts = (self.store,) if isinstance(self.store, str) else self.store
         return tuple([self._complete(url, "store") for text in texts for url in split_urls(text)])
+
+    @property
+    def retry(self) -> Retry:
+        """How often an event that fails is tried."""
+        return Retry(
+            attempts=self.retry_attempts,
+            pause_s=self.retry_pause_s,
+            pause_max_s=self.retry_pause_max_s,
+        )
 
     def url(self, engine: Literal["views", "bus"]) -> str:
         """Return the URL of ``views`` or ``bus`` with its placeholders replaced.
@@ -123,6 +152,13 @@ def service_settings(values: dict[str, Any], *, origin: str) -> ServiceSettings:
         raise ConfigurationError(
             subject=f"settings from {origin}", reason=f"{error}; known settings are {known}"
         ) from error
+    if not settings.retry.possible:
+        raise ConfigurationError(
+            subject=f"settings from {origin}",
+            reason="retry_attempts must be 1 or more, and retry_pause_s from 0 to "
+            f"retry_pause_max_s; got {settings.retry_attempts}, {settings.retry_pause_s} and "
+            f"{settings.retry_pause_max_s}",
+        )
     if not settings.instance:
         name = f"{settings.service}-{settings.role}-{new_id()[-12:]}"
         settings = msgspec.structs.replace(settings, instance=name)

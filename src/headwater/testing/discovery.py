@@ -10,6 +10,7 @@ A test module::
 """
 
 import asyncio
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, cast
@@ -18,7 +19,7 @@ import pytest
 import pytest_asyncio
 
 from headwater.discovery import Discovery, Instance, RouteInfo
-from headwater.errors import MalformedMessage
+from headwater.errors import AddressTaken, MalformedMessage
 
 WAIT_S_MAX = 30.0
 
@@ -26,11 +27,11 @@ Services = Mapping[str, tuple[Instance, ...]]
 
 
 def instance(id: str = "accounts-1", **fields: Any) -> Instance:
-    """Return an instance with all its parts in use."""
+    """Return an instance with all its parts in use, at an address of its own."""
     values: dict[str, Any] = {
         "service": "accounts",
         "host": "127.0.0.1",
-        "port": 8001,
+        "port": 1024 + zlib.crc32(id.encode()) % 60_000,
         "zone": "north",
         "version": "1.2",
         "weight": 3,
@@ -82,7 +83,8 @@ class DiscoveryConformance:
         services = await reach(other, lambda services: _ids(services) == ["accounts-1"])
         (found,) = services["accounts"]
         assert found.revision > 0
-        assert found == instance(revision=found.revision)
+        assert found == instance(revision=found.revision, since=found.since)
+        assert 0 < found.since <= found.revision
         assert other.instances("accounts") == (found,)
         assert other.services() == {"accounts": (found,)}
 
@@ -103,6 +105,37 @@ class DiscoveryConformance:
         await mine.register(instance(port=1))
         await mine.register(instance(port=2))
         await reach(other, lambda s: [i.port for i in s.get("accounts", ())] == [2])
+
+    async def test_an_address_has_one_instance(self, pair: tuple[Discovery, Discovery]) -> None:
+        """Who registers at an address removes who was there, whatever their services."""
+        mine, other = pair
+        await mine.register(instance("old", port=1))
+        await mine.register(instance("neighbour", port=2))
+        await reach(other, lambda services: len(_ids(services)) == 2)
+        await other.register(instance("new", service="cards", port=1))
+        for view in pair:
+            services = await reach(view, lambda s: "cards" in s and _ids(s) == ["neighbour"])
+            assert [i.id for i in services["cards"]] == ["new"]
+        assert mine.instances("cards")[0].since > mine.instances("accounts")[0].since
+
+    async def test_a_lost_address_is_not_taken_back(
+        self, pair: tuple[Discovery, Discovery]
+    ) -> None:
+        """Who lost its address gets it again only when the later one is gone: nothing flaps."""
+        mine, other = pair
+        await mine.register(instance("old", port=1))
+        await reach(other, lambda services: _ids(services) == ["old"])
+        await other.register(instance("new", port=1))
+        for view in pair:
+            await reach(view, lambda services: _ids(services) == ["new"])
+        with pytest.raises(
+            AddressTaken, match=r"'old' says .* 127.0.0.1:1, where accounts \(new\)"
+        ):
+            await mine.register(instance("old", port=1, version="again"))
+        await other.deregister("new")
+        await reach(mine, lambda services: "new" not in _ids(services))
+        await mine.register(instance("old", port=1, version="again"))
+        await reach(other, lambda services: _ids(services) == ["old"])
 
     async def test_deregistration(self, pair: tuple[Discovery, Discovery]) -> None:
         """A removed instance is gone everywhere; removing it again, or an unknown one, is fine."""

@@ -102,6 +102,22 @@ class RegistryStoreConformance:
         assert [r.revision for r in page.records] == [mark.revision + 2, mark.revision + 3]
         assert await other.read(page.mark) == msgspec.structs.replace(page, records=[])
 
+    async def test_an_address_has_one_instance(self, two: Two) -> None:
+        """Who registers at an address removes the others there; the later write counts."""
+        one, other = two
+        await one.write([asked("a", port=1), asked("b", port=2), asked("c", port=3)])
+        mark = (await other.read(None)).mark
+        await other.write([asked("d", port=1, service="cards")])
+        page = await one.read(mark)
+        assert {r.id: r.instance is None for r in page.records} == {"a": True, "d": False}
+        # What was decided before, about who is not there any more, is not stored.
+        assert await one.write([decided(mark.revision, "a", port=1, doubted=True)]) == {}
+        # Who says something new of itself where it is already takes nothing away; who moves does.
+        await one.write([asked("b", port=2, version="2"), asked("c", port=1)])
+        found = (await other.read(None)).records
+        assert sorted(r.id for r in found) == ["b", "c"]
+        assert [r.revision for r in found] == sorted({r.revision for r in found})
+
     async def test_removals(self, two: Two) -> None:
         """A removal is told to those who have read before, and not to those who read anew."""
         one, other = two

@@ -26,6 +26,7 @@ from headwater.errors import (
     StoreUnavailable,
 )
 from headwater.eventbus import BusEvent, Delivery, EventBus, EventType, partition_of
+from headwater.eventbus.retention import Retention
 
 WAIT_S_MAX = 30.0
 PARTITIONS = 4
@@ -324,3 +325,47 @@ class EventBusConformance:
             assert other.partitions == 5
             await other.close()
         assert bus.partitions == PARTITIONS
+
+    async def test_what_all_have_read_is_forgotten(self, bus: EventBus) -> None:
+        """Events go when they are old and everybody known has read them; offsets go on."""
+        await bus.publish([bus_event(n) for n in range(1, 61)])
+        ends = await bus.end()
+        old = Retention(age_s=0.0)
+        assert await bus.forget(Retention(age_s=3600.0)) == 0
+        await bus.note_reader("slow", dict.fromkeys(ends, 2))
+        await bus.note_reader("fast", ends)
+        assert await bus.forget(old) == 3 * PARTITIONS
+        assert await bus.forget(old) == 0
+        assert {d.offset for d in await collect(bus, 60 - 3 * PARTITIONS)} == set(
+            range(3, max(ends.values()) + 1)
+        )
+        await bus.note_reader("slow", ends)
+        assert await bus.forget(old) == 60 - 4 * PARTITIONS
+        assert await bus.end() == ends
+        await bus.publish([bus_event(n) for n in range(61, 65)])
+        found = await collect(bus, 4, after=ends)
+        assert sorted(d.event.position for d in found) == [61, 62, 63, 64]
+        assert all(d.offset > ends[d.partition] for d in found)
+
+    async def test_who_is_told_keeps_nobody_waiting(self, bus: EventBus) -> None:
+        """A reader that was silent for as long as was said does not count any more."""
+        await bus.publish([bus_event(n) for n in range(1, 21)])
+        await bus.note_reader("gone", dict.fromkeys(range(PARTITIONS), -1))
+        assert await bus.forget(Retention(age_s=0.0)) == 0
+        assert await bus.forget(Retention(age_s=0.0, silent_s=0.0)) == 20 - PARTITIONS
+
+    async def test_a_reader_that_comes_too_late_is_told(self, bus: EventBus) -> None:
+        """Who would go on behind what was forgotten is refused; who begins gets what is kept."""
+        await bus.publish([bus_event(n) for n in range(1, 41)])
+        await bus.forget(Retention(age_s=0.0))
+        assert len(await collect(bus, PARTITIONS)) == PARTITIONS
+        with pytest.raises(InvalidInput, match="were forgotten before they were read"):
+            await collect(bus, 1, after=dict.fromkeys(range(PARTITIONS), 0))
+
+    async def test_too_much_is_forgotten(self, bus: EventBus) -> None:
+        """While there are more bytes than allowed the oldest go, and no more than that."""
+        for first in (1, 41, 81):
+            await bus.publish([bus_event(n) for n in range(first, first + 40)])
+            await bus.forget(Retention())
+        assert await bus.forget(Retention(bytes_max=1 << 40)) == 0
+        assert await bus.forget(Retention(bytes_max=1)) == 120 - PARTITIONS

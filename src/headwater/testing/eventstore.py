@@ -22,6 +22,7 @@ from headwater.testing.eventstore_keys import KeyConformance
 from headwater.testing.eventstore_owner import OwnerConformance
 from headwater.testing.eventstore_read import ReadConformance
 from headwater.testing.eventstore_shards import ShardConformance
+from headwater.testing.eventstore_times import TimeConformance
 from headwater.testing.eventstore_upkeep import UpkeepConformance
 from headwater.testing.eventstore_values import ValueConformance
 
@@ -38,6 +39,7 @@ class EventStoreConformance(
     ValueConformance,
     HistoryConformance,
     OwnerConformance,
+    TimeConformance,
 ):
     """Subclass it, say how to open a store, and whether stores at one place share their log."""
 

@@ -131,3 +131,40 @@ class KeyConformance(EventStoreBase):
         again = [result for result in await settled(*work) if isinstance(result, Appended)]
         assert again == [msgspec.structs.replace(outcome, duplicate=True) for outcome in first]
         assert await store.outcome(keys[9].key) == (first[9], "f9")
+
+    async def test_keys_are_forgotten_by_their_age(
+        self, store: EventStore, clock: ManualClock
+    ) -> None:
+        """Older ones act as new, younger ones not, whatever a wrong clock has stamped between."""
+        start, day = clock.now, 86_400 * 1_000_000
+        ages = (0, 365 * day, day, 2 * day)
+        outcomes = []
+        for number, moved in enumerate(ages):
+            clock.now = start + moved
+            key = Idempotency(f"k{number}", "print")
+            outcomes.append(await store.append([write("a")], idempotency=key))
+        assert await store.forget_keys(2 * 86_400 + 1) == 0
+        assert await store.forget_keys(86_400) == 3
+        assert [await store.outcome(f"k{n}") is None for n in range(4)] == [True, True, True, False]
+        assert [await store.forget_keys(age_s) for age_s in (86_400, 0.0)] == [0, 1]
+        again = await store.append([write("a")], idempotency=Idempotency("k0", "other"))
+        assert (again.duplicate, again.last) == (False, 5)
+        await put(store, write("b"))
+        assert (await store.outcome("k0") or ("", ""))[1] == "other"
+
+    async def test_many_keys_are_forgotten_beside_appends(
+        self, store: EventStore, clock: ManualClock
+    ) -> None:
+        """Appends under the keys that are being forgotten end as repetitions, or as new ones."""
+        keys = [Idempotency(f"k{number}", "print") for number in range(2500)]
+        await settled(*(store.append([write("a")], idempotency=key) for key in keys))
+        clock.now += 10_000_000
+        results = await settled(
+            store.forget_keys(5.0),
+            *(store.append([write("a")], idempotency=key) for key in keys[::50]),
+        )
+        fresh = [one for one in results[1:] if isinstance(one, Appended) and not one.duplicate]
+        refused = [one for one in results[1:] if isinstance(one, BaseException)]
+        assert all("send it again" in str(error) for error in refused)
+        assert await store.head() == len(keys) + len(fresh)
+        assert await store.forget_keys(5.0) == 0

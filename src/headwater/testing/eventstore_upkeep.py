@@ -220,6 +220,18 @@ class UpkeepConformance(EventStoreBase):
         assert await soon(store.retag(dict.fromkeys(range(1, 3001), ("new", "old")))) == 3000
         assert len(await log_of(store, matching("new", "old"))) == 3000
 
+    # --- probing ---
+
+    async def test_a_probe_leaves_nothing(self, store: EventStore) -> None:
+        """To ask whether events can be stored, at any time and by many, changes nothing."""
+        await store.probe()
+        outcome = await put(store, write("a", event("A", "t")))
+        await settled(*(store.probe() for _ in range(5)), put(store, write("b")))
+        await store.probe()
+        assert [each.position for each in await log_of(store)] == [1, 2]
+        assert (outcome.first, await store.head()) == (1, 2)
+        assert [keys async for keys in store.read_keys()] == []
+
     async def test_a_closed_store_is_left_alone(self, store: EventStore) -> None:
         """In a closed store nothing is read, dropped or retagged."""
         await put(store, write("a"))

@@ -1,5 +1,6 @@
 """Part of the event store suite: odd names and numbers, answered alike by every store."""
 
+import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -19,6 +20,12 @@ from headwater.testing.eventstore_base import (
 
 NO_TEXT = "a\ud800"
 """A lone surrogate, which has no bytes in UTF-8."""
+
+
+def random_text(length: int, *, seed: int) -> str:
+    """Return text that does not become shorter when it is compressed, four bytes a character."""
+    chosen = random.Random(seed)  # noqa: S311  # no secret
+    return "".join(chr(chosen.randrange(0x10000, 0x110000)) for _ in range(length))
 
 
 class ValueConformance(EventStoreBase):
@@ -48,6 +55,28 @@ class ValueConformance(EventStoreBase):
             assert await store.head() == 0, name
         await put(store, write("a"))
         assert len(await log_of(store)) == 1
+
+    async def test_names_that_no_index_takes_are_refused(self, store: EventStore) -> None:
+        """A stream, tag or type of more than 1,000 bytes is refused before anything is stored."""
+        fits = random_text(250, seed=1)  # 1,000 bytes that cannot be compressed
+        await put(store, write(fits, event(fits, fits, random_text(250, seed=2))))
+        await store.retag({1: (random_text(250, seed=3),)})
+        key = random_text(500, seed=4)
+        await store.append((write("k"),), idempotency=Idempotency(key))
+        assert await store.outcome(key) is not None
+        refused: dict[str, Callable[[], Awaitable[object]]] = {
+            "stream": lambda: put(store, write(fits + "x")),
+            "event type": lambda: put(store, write("a", event(fits + "x"))),
+            "tag": lambda: put(store, write("a", event("Happened", "t", fits + "x"))),
+            "tag ": lambda: store.retag({1: (fits + "x",)}),
+            "idempotency key": lambda: store.append(
+                (write("a"),), idempotency=Idempotency(key + "x")
+            ),
+        }
+        for name, use in refused.items():
+            with pytest.raises(InvalidInput, match=rf"{name}.* has [0-9]+ .*, at most"):
+                await use()
+            assert await store.head() == 2, name
 
     async def test_numbers_beyond_64_bits_are_refused(self, store: EventStore) -> None:
         """No position, version or limit has more than 64 bits."""

@@ -30,6 +30,7 @@ from headwater.testing.views_claims import ViewClaims, ViewGenerations
 from headwater.testing.views_documents import ViewDocuments, ViewFinding
 from headwater.testing.views_segments import ViewSegments
 from headwater.testing.views_values import ViewValues
+from headwater.testing.views_versions import ViewVersions
 from headwater.views import Index, Key, View, ViewStore, view_type
 
 _FIELD = "field_" * 12
@@ -42,7 +43,13 @@ def _long(letter: str) -> Any:
 
 
 class ViewStoreConformance(
-    ViewDocuments, ViewFinding, ViewValues, ViewGenerations, ViewClaims, ViewSegments
+    ViewDocuments,
+    ViewFinding,
+    ViewValues,
+    ViewGenerations,
+    ViewVersions,
+    ViewClaims,
+    ViewSegments,
 ):
     """Subclass it, say how to open a store, and whether stores at one place share their data."""
 

@@ -17,6 +17,7 @@ from headwater.testing.views_base import (
     save,
 )
 from headwater.views import Index, Key, Segment, ViewStore
+from headwater.views.api import LEASE_S_MAX
 
 
 class ViewGenerations(ViewStoreSuite):
@@ -279,6 +280,23 @@ class ViewClaims(ViewStoreSuite):
         renewed = await store.renew([claimed], lease_s=7)
         assert [(s.token, s.lease_until) for s in renewed] == [("1", clock.now + 7)]
         assert await store.claim(claimed, owner="b", lease_s=1) is None
+
+    async def test_a_lease_of_a_wrong_clock_holds_up_nobody(
+        self, store: ViewStore, clock: Clock
+    ) -> None:
+        """A lease that ends later than any can was given by a clock that was wrong, and is over."""
+        segment = await one_segment(store)
+        ahead = clock.now
+        clock.now += 365 * 86_400
+        claimed = await claim(store, segment, owner="a")
+        assert await store.now() == clock.now
+        clock.now = ahead
+        assert not claimed.is_held(await store.now())
+        assert (await claim(store, segment, owner="b")).owner == "b"
+        longest = await store.claim(claimed, owner="b", lease_s=LEASE_S_MAX, restarted=True)
+        assert longest is not None
+        assert longest.is_held(clock.now)
+        assert await store.claim(claimed, owner="c", lease_s=1) is None
 
     async def test_several_segments_advance_together(self, store: ViewStore) -> None:
         """One lost claim among several stops all of them."""

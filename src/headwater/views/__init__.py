@@ -1,9 +1,10 @@
 """Views: read models and tracking tokens, in one transaction."""
 
-from headwater.views.api import Range, Segment, ViewPage, ViewStore, ViewTransaction
+from headwater.views.api import Generation, Range, Segment, ViewPage, ViewStore, ViewTransaction
 from headwater.views.model import Index, Key, View, ViewType, view_type
 
 __all__ = [
+    "Generation",
     "Index",
     "Key",
     "Range",

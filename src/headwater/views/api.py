@@ -4,8 +4,9 @@ Views are keyed documents with declared indexes. Everything a processor does to 
 token happens in one transaction, so an event's effect is there exactly once. Whoever shares a
 view store shares the work on it; whoever has its own has its own full copy.
 
-Each view type has generations. Readers see the active one; a rebuild fills the next one beside
-it and then makes it active.
+The views of a processor have generations. Each belongs to the code that fills it: programs of
+several versions each have their own, side by side. Of one code readers see the active generation;
+a rebuild fills the next one beside it and then makes it active.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -30,6 +31,10 @@ class Range(msgspec.Struct, frozen=True):
     most: Any = None
 
 
+LEASE_S_MAX = 3600.0
+"""The longest lease; one that ends later than that was given by a clock that was wrong."""
+
+
 class ViewPage(msgspec.Struct, frozen=True):
     """Some views in order; ``next`` is the cursor of the following page, empty at the end."""
 
@@ -46,7 +51,7 @@ class Segment(msgspec.Struct, frozen=True):
         index, count: this is share ``index`` of ``count``.
         token: how far it has come; opaque to the store (the processor's own JSON text).
         owner: who holds the claim, empty when nobody does.
-        lease_until: when the claim ends, seconds since 1970 UTC.
+        lease_until: when the claim ends by the store's clock, seconds since 1970 UTC.
         fence: rises with every change of owner, also over a `ViewStore.drop_generation`.
     """
 
@@ -58,6 +63,29 @@ class Segment(msgspec.Struct, frozen=True):
     owner: str = ""
     lease_until: float = 0.0
     fence: int = 0
+
+    def is_held(self, now: float) -> bool:
+        """Whether somebody holds it at a time of the store's clock."""
+        return self.owner != "" and now < self.lease_until <= now + LEASE_S_MAX
+
+
+class Generation(msgspec.Struct, frozen=True):
+    """One generation of a processor's views.
+
+    Attributes:
+        processor: the processor's name.
+        number: from 1; among those of the processor, and of its views, no other has it.
+        code: whose it is: a text that tells programs apart which make other views of the same
+            events. Empty for who does not say, and for what an earlier release has left.
+        complete: it has been made active, so it shows what its readers may rely on.
+        used: when somebody last said that they use it, seconds since 1970 UTC.
+    """
+
+    processor: str
+    number: int
+    code: str = ""
+    complete: bool = False
+    used: float = 0.0
 
 
 class ViewTransaction(Protocol):
@@ -153,7 +181,7 @@ class ViewStore(Protocol):
         """Make room for view types (tables, indexes).
 
         What is there already stays. All of the types or none. No room is made in a generation that
-        is older than the active one: it was dropped, and stays so.
+        was dropped, because a later one was activated or nobody used it.
 
         Args:
             views: the types.
@@ -166,15 +194,17 @@ class ViewStore(Protocol):
                 rebuild the projection into a new generation.
         """
 
-    async def get(self, view: type[V], key: Textual) -> V | None:
-        """Return one document of the active generation.
+    async def get(self, view: type[V], key: Textual, *, generation: int = 0) -> V | None:
+        """Return one document of a generation; 0: of the active one, whoever's code filled it.
 
         Raises:
-            ConfigurationError: nobody ensured the view type.
+            ConfigurationError: nobody ensured the view type, or the generation is not there.
             ViewUnreadable: the stored document does not fit the class any more: rebuild it.
         """
 
-    async def get_many(self, view: type[V], keys: Sequence[Textual]) -> dict[str, V]:
+    async def get_many(
+        self, view: type[V], keys: Sequence[Textual], *, generation: int = 0
+    ) -> dict[str, V]:
         """Return those of the keys that exist (see `get`)."""
 
     async def find(
@@ -186,6 +216,7 @@ class ViewStore(Protocol):
         descending: bool = False,
         limit: int = 100,
         cursor: str = "",
+        generation: int = 0,
     ) -> ViewPage:
         """Find documents by index.
 
@@ -199,13 +230,16 @@ class ViewStore(Protocol):
             descending: from the largest; also among ties.
             limit: how many at most, 1 to 10,000.
             cursor: ``next`` of the page before.
+            generation: see `get`.
 
         Raises:
             InvalidInput: a field is not indexed, a value is no text, number, truth value or
                 None, the limit is out of range, or the cursor is not from this query.
         """
 
-    async def count(self, view: type[View], *, where: Mapping[str, Any] | None = None) -> int:
+    async def count(
+        self, view: type[View], *, where: Mapping[str, Any] | None = None, generation: int = 0
+    ) -> int:
         """Return how many documents match (see `find`)."""
 
     def transaction(
@@ -237,18 +271,51 @@ class ViewStore(Protocol):
                 segments anew reads the tokens anew.
         """
 
-    async def generation(self, processor: str) -> int:
-        """Return the active generation of a processor's views, from 1."""
+    async def generation(self, processor: str, *, code: str = "") -> int:
+        """Return the active generation of a processor's views: the newest that is complete.
+
+        Of a code, if that has any, else of all. While none is complete it is the oldest one; 1 if
+        there is none at all.
+        """
+
+    async def generations(self, processor: str = "") -> list[Generation]:
+        """Return what is known of the generations of a processor, or of all; in order."""
+
+    async def settle_generation(
+        self, processor: str, code: str, views: Sequence[type[View]]
+    ) -> int:
+        """Return the generation that programs of a code begin with, the same one to all.
+
+        The active one of the code, if it has any. Else one without a code, which an earlier
+        release has left, becomes that of this code, if it has room for all these views as they
+        are declared. Else it is a new one; nobody has had its number.
+        """
+
+    async def next_generation(
+        self, processor: str, code: str, views: Sequence[type[View]], *, after: int
+    ) -> int:
+        """Return the generation of a code that follows another one, a new one if there is none."""
+
+    async def use_generation(self, processor: str, generation: int) -> None:
+        """Say that a generation is used; see `drop_unused`. Ignored if it is not there."""
+
+    async def drop_unused(self, processor: str, *, code: str, idle_s: float) -> list[int]:
+        """Remove the generations of other codes that nobody uses any more; return which.
+
+        Those that nobody has said to use for ``idle_s``, by the clock of leases, and of which
+        nobody holds a segment. None as long as no generation of ``code`` is complete; an empty code
+        is none, so all of a processor can go that is not there any more.
+        """
 
     async def activate(self, processor: str, generation: int, views: Sequence[type[View]]) -> None:
-        """Make a generation active for a processor and its views in one step; drop older ones.
+        """Make a generation the active one of its code in one step; drop the older ones of it.
 
-        Documents of older generations of these views and the processor's older segments are
-        removed, so that whoever still works on them fails.
+        Their documents and segments are removed, so that whoever still works on them fails. Those
+        of other codes stay: see `drop_unused`.
 
         Raises:
             ConfigurationError: the generation of a view type is not there: `ensure` it first.
-            InvalidInput: a later generation is active; active generations only rise.
+            InvalidInput: a later one of the code is active; active generations only rise.
         """
 
     async def drop_generation(
@@ -260,7 +327,7 @@ class ViewStore(Protocol):
         What is not there is ignored.
 
         Raises:
-            InvalidInput: it is active for the processor or for one of the views.
+            InvalidInput: it is the active one of its code.
         """
 
     async def open_segments(
@@ -270,8 +337,8 @@ class ViewStore(Protocol):
 
         They are made with this token if there are none yet; else they are returned as they are,
         even if they are more or fewer than ``count``. All of a generation are of one count, at
-        any time (see `ViewTransaction.replace_segments`). None are made for a generation that is
-        older than the active one.
+        any time (see `ViewTransaction.replace_segments`). None are made for a generation that was
+        dropped (see `ensure`).
         """
 
     async def segments(self, processor: str = "") -> list[Segment]:
@@ -280,10 +347,18 @@ class ViewStore(Protocol):
         Of all generations; ordered by processor, generation and index.
         """
 
+    async def now(self) -> float:
+        """Return the time of the store's clock, by which leases end: seconds since 1970 UTC.
+
+        It is one for all who share the store, and no clock of theirs that is set anew moves it.
+        """
+
     async def claim(
         self, segment: Segment, *, owner: str, lease_s: float, restarted: bool = False
     ) -> Segment | None:
         """Take a segment that nobody holds (or whose lease has ended), with a risen fence.
+
+        ``lease_s`` is at most `LEASE_S_MAX`; a lease that is longer counts as ended.
 
         ``restarted`` also takes one that somebody of the same name holds, whatever its lease: for
         a process that has just started, so that a claim of this name is left from its former

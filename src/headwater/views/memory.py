@@ -14,15 +14,15 @@ import msgspec
 
 from headwater.errors import ClaimLost, StoreUnavailable
 from headwater.messages import Textual
-from headwater.views.api import Segment, ViewPage
-from headwater.views.checks import check_active, check_droppable, check_shape, check_whole, missing
+from headwater.views.api import Generation, Segment, ViewPage
+from headwater.views.catalog import Catalog, Changes
+from headwater.views.checks import check_whole, missing
 from headwater.views.exclusive import Exclusive
+from headwater.views.memory_find import Row, Table, matching, page_of
 from headwater.views.model import View, ViewType, key_text, key_texts, view_type
-from headwater.views.selection import Selection, cursor_after, order_key, select
+from headwater.views.selection import select
 
 V = TypeVar("V", bound=View)
-Row = tuple[tuple[Any, ...], bytes]  # the key and the indexed values, the document
-Table = dict[str, Row]
 TableId = tuple[str, int]
 SegmentId = tuple[str, int, int, int]
 
@@ -32,13 +32,12 @@ _NAME = "memory"
 class MemoryViewStore:
     """A `ViewStore` of one process that is gone with it."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
-        """Start empty; leases end by this clock (seconds since 1970 UTC)."""
-        self._clock = clock
+    def __init__(self, *, clock: Callable[[], float] | None = None) -> None:
+        """Start empty; leases end by this clock (seconds since 1970 UTC), or one never set."""
+        began = time.time() - time.monotonic()
+        self._clock = clock or (lambda: began + time.monotonic())
         self._tables: dict[TableId, Table] = {}
-        self._shapes: dict[tuple[str, int], tuple[str, tuple[str, ...]]] = {}
-        self._active_views: dict[str, int] = {}
-        self._active_processors: dict[str, int] = {}
+        self._catalog = Catalog(last={})
         self._segments: dict[SegmentId, Segment] = {}
         self._fences: dict[str, int] = {}  # of processors: the highest one of dropped segments
         self._writing = Exclusive(_NAME)
@@ -55,32 +54,20 @@ class MemoryViewStore:
     ) -> None:
         """See `ViewStore.ensure`."""
         async with self._write():
-            fresh = self._active_processors.get(processor, 1)
-            wanted = []
-            for kind in map(view_type, views):
-                now = self._active_views.get(kind.name, 0)
-                chosen = generation or now or fresh
-                if chosen >= now:  # an older one was dropped: stays so
-                    shape = self._shapes.get((kind.name.casefold(), chosen))
-                    check_shape(kind, shape, generation=chosen)
-                    wanted.append((kind, chosen, generation is None and chosen > max(now, 1)))
-            for kind, chosen, activated in wanted:
-                if activated:
-                    self._activate(kind.name, chosen)
-                shape = (kind.name, (kind.key, *kind.indexes))
-                self._shapes[kind.name.casefold(), chosen] = shape
-                self._tables.setdefault((kind.name, chosen), {})
+            self._change(processor, self._known().ensure(views, generation, processor))
 
-    async def get(self, view: type[V], key: Textual) -> V | None:
+    async def get(self, view: type[V], key: Textual, *, generation: int = 0) -> V | None:
         """See `ViewStore.get`."""
-        kind, table = self._reading(view)
+        kind, table = self._reading(view, generation)
         text = key_text(key)
         found = None if text is None else table.get(text)
         return None if found is None else kind.decode(found[1])
 
-    async def get_many(self, view: type[V], keys: Sequence[Textual]) -> dict[str, V]:
+    async def get_many(
+        self, view: type[V], keys: Sequence[Textual], *, generation: int = 0
+    ) -> dict[str, V]:
         """See `ViewStore.get_many`."""
-        kind, table = self._reading(view)
+        kind, table = self._reading(view, generation)
         return {key: kind.decode(table[key][1]) for key in key_texts(keys) if key in table}
 
     async def find(
@@ -92,6 +79,7 @@ class MemoryViewStore:
         descending: bool = False,
         limit: int = 100,
         cursor: str = "",
+        generation: int = 0,
     ) -> ViewPage:
         """See `ViewStore.find`."""
         selection = select(
@@ -102,12 +90,14 @@ class MemoryViewStore:
             limit=limit,
             cursor=cursor,
         )
-        return _page(selection, self._reading(view)[1])
+        return page_of(selection, self._reading(view, generation)[1])
 
-    async def count(self, view: type[View], *, where: Mapping[str, Any] | None = None) -> int:
+    async def count(
+        self, view: type[View], *, where: Mapping[str, Any] | None = None, generation: int = 0
+    ) -> int:
         """See `ViewStore.count`."""
         selection = select(view, where=where)
-        return len(_matching(selection, self._reading(view)[1]))
+        return len(matching(selection, self._reading(view, generation)[1]))
 
     @asynccontextmanager
     async def transaction(
@@ -122,41 +112,68 @@ class MemoryViewStore:
             yield work
             work.commit()
 
-    async def generation(self, processor: str) -> int:
+    async def generation(self, processor: str, *, code: str = "") -> int:
         """See `ViewStore.generation`."""
         self._check_open()
-        return self._active_processors.get(processor, 1)
+        return self._catalog.active(processor, code)
+
+    async def generations(self, processor: str = "") -> list[Generation]:
+        """See `ViewStore.generations`."""
+        self._check_open()
+        every = sorted(self._catalog.generations.items())
+        return [g for (name, _), g in every if processor in {"", name}]
+
+    async def settle_generation(
+        self, processor: str, code: str, views: Sequence[type[View]]
+    ) -> int:
+        """See `ViewStore.settle_generation`."""
+        async with self._write():
+            found = self._known().settle(processor, code, views, now=self._clock())
+            return self._change(processor, *found)
+
+    async def next_generation(
+        self, processor: str, code: str, views: Sequence[type[View]], *, after: int
+    ) -> int:
+        """See `ViewStore.next_generation`."""
+        async with self._write():
+            known, now = self._known(), self._clock()
+            changes, number = known.next(processor, code, views, after=after, now=now)
+            return self._change(processor, changes, number)
+
+    async def use_generation(self, processor: str, generation: int) -> None:
+        """See `ViewStore.use_generation`."""
+        async with self._write():
+            known = self._catalog.generations.get((processor, generation))
+            if known is not None:
+                used = msgspec.structs.replace(known, used=self._clock())
+                self._catalog.generations[processor, generation] = used
+
+    async def drop_unused(self, processor: str, *, code: str, idle_s: float) -> list[int]:
+        """See `ViewStore.drop_unused`."""
+        async with self._write():
+            before = self._clock() - idle_s
+            idle = self._catalog.unused(processor, code, before=before)
+            gone = [number for number in idle if not self._is_held(processor, number)]
+            for number in gone:
+                self._change(processor, self._known().drop_for_good(processor, number))
+            return gone
 
     async def activate(self, processor: str, generation: int, views: Sequence[type[View]]) -> None:
         """See `ViewStore.activate`."""
-        names = [view_type(view).name for view in views]
         async with self._write():
-            check_active(processor, generation, self._actives(processor, names))
-            for name in names:
-                self.table(name, generation)
-            for segment in [s for s in self._segments if s[0] == processor and s[1] < generation]:
-                del self._segments[segment]
-            for name in names:
-                self._activate(name, generation)
-            self._active_processors[processor] = generation
+            now = self._clock()
+            self._change(processor, self._known().activate(processor, generation, views, now=now))
 
     async def drop_generation(
         self, processor: str, generation: int, views: Sequence[type[View]]
     ) -> bool:
         """See `ViewStore.drop_generation`."""
-        names = [view_type(view).name for view in views]
         async with self._write():
-            check_droppable(processor, generation, self._actives(processor, names))
-            former, now = self.segments_of(processor, generation), self._clock()
-            if any(segment.owner and segment.lease_until > now for segment in former):
-                return False
-            for name in names:
-                self._drop((name, generation))
-            for segment in former:
-                del self._segments[_id(segment)]
-            fences = [segment.fence for segment in former]
-            self._fences[processor] = max(self._fences.get(processor, 0), *fences, 0)
-            return True
+            changes = self._known().drop(processor, generation, views)
+            gone = not self._is_held(processor, generation)
+            if gone:
+                self._change(processor, changes)
+            return gone
 
     async def open_segments(
         self, processor: str, *, count: int, token: str, generation: int
@@ -164,7 +181,7 @@ class MemoryViewStore:
         """See `ViewStore.open_segments`."""
         async with self._write():
             found = self.segments_of(processor, generation)
-            if not found and generation >= self._active_processors.get(processor, 1):
+            if not found and not self._catalog.is_dropped(processor, generation):
                 fence = self._fences.get(processor, 0)
                 found = [
                     Segment(processor, generation, i, count, token, fence=fence)
@@ -180,6 +197,11 @@ class MemoryViewStore:
             (s for s in self._segments.values() if processor in {"", s.processor}), key=_id
         )
 
+    async def now(self) -> float:
+        """See `ViewStore.now`."""
+        self._check_open()
+        return self._clock()
+
     async def claim(
         self, segment: Segment, *, owner: str, lease_s: float, restarted: bool = False
     ) -> Segment | None:
@@ -190,7 +212,7 @@ class MemoryViewStore:
             if found is None:
                 return None
             mine = restarted and found.owner == owner
-            if found.owner and found.lease_until > now and not mine:
+            if found.is_held(now) and not mine:
                 return None
             return self._put(found, owner=owner, lease_until=now + lease_s, fence=found.fence + 1)
 
@@ -243,8 +265,8 @@ class MemoryViewStore:
         self._closed = True
         self._notify()
 
-    def table(self, name: str, generation: int | None = None) -> Table:
-        """Return the documents of a view type in a generation (None: the active one)."""
+    def table(self, name: str, generation: int = 0) -> Table:
+        """Return the documents of a view type in a generation (0: the active one)."""
         generation = generation or self.active(name)
         found = self._tables.get((name, generation))
         if found is None:
@@ -262,17 +284,33 @@ class MemoryViewStore:
             and (found.fence, found.owner) == (claim.fence, claim.owner)
         ]
 
-    def _actives(self, processor: str, names: Sequence[str]) -> set[int]:
-        return {self._active_processors.get(processor, 1), *map(self.active, names)}
+    def _known(self) -> Catalog:
+        self._catalog.segments = {key[:2] for key in self._segments}
+        return self._catalog
 
-    def _activate(self, name: str, generation: int) -> None:
-        for table in [t for t in self._tables if t[0] == name and t[1] < generation]:
-            self._drop(table)
-        self._active_views[name] = generation
+    def _is_held(self, processor: str, generation: int) -> bool:
+        now = self._clock()
+        of = self.segments_of(processor, generation)
+        return any(segment.is_held(now) for segment in of)
 
-    def _drop(self, table: TableId) -> None:
-        self._tables.pop(table, None)
-        self._shapes.pop((table[0].casefold(), table[1]), None)
+    def _change(self, processor: str, changes: Changes, result: int = 0) -> int:
+        known = self._catalog
+        for shape in changes.drop:
+            self._tables.pop((shape.name, shape.generation), None)
+            known.shapes.pop((shape.name.casefold(), shape.generation), None)
+        made = [shape for _, shape in changes.create]
+        for shape in (*made, *changes.own):
+            known.shapes[shape.name.casefold(), shape.generation] = shape
+            self._tables.setdefault((shape.name, shape.generation), {})
+        for number in changes.ended:
+            for segment in self.segments_of(processor, number):
+                del self._segments[_id(segment)]
+                self._fences[processor] = max(self._fences.get(processor, 0), segment.fence)
+            known.generations.pop((processor, number), None)
+        known.generations.update({(processor, g.number): g for g in changes.put})
+        if changes.last:
+            known.last = {**known.last, processor: changes.last}
+        return result
 
     def _put(self, segment: Segment, **changes: Any) -> Segment:
         changed = msgspec.structs.replace(segment, **changes)
@@ -281,7 +319,7 @@ class MemoryViewStore:
 
     def active(self, name: str) -> int:
         """Return the active generation of a view type."""
-        return self._active_views.get(name, 1)
+        return self._catalog.active_view(name)
 
     def segments_of(self, processor: str, generation: int) -> list[Segment]:
         """Return the segments of a generation, by index."""
@@ -309,10 +347,10 @@ class MemoryViewStore:
         for segment_id, token in tokens.items():
             self._put(self._segments[segment_id], token=token)
 
-    def _reading(self, view: type[View]) -> tuple[ViewType, Table]:
+    def _reading(self, view: type[View], generation: int) -> tuple[ViewType, Table]:
         self._check_open()
         kind = view_type(view)
-        return kind, self.table(kind.name)
+        return kind, self.table(kind.name, generation)
 
     @asynccontextmanager
     async def _write(self) -> AsyncIterator[None]:
@@ -384,7 +422,7 @@ class MemoryViewTransaction:
         )
         table, changes = self._table(selection.kind)
         merged = {**table, **changes}
-        return _page(selection, {key: row for key, row in merged.items() if row is not None})
+        return page_of(selection, {key: row for key, row in merged.items() if row is not None})
 
     async def advance(self, segments: Sequence[Segment], token: str) -> None:
         """See `ViewTransaction.advance`."""
@@ -444,44 +482,3 @@ class MemoryViewTransaction:
 
 def _id(segment: Segment) -> SegmentId:
     return (segment.processor, segment.generation, segment.index, segment.count)
-
-
-def _matching(selection: Selection, table: Table) -> list[tuple[Any, str, bytes]]:
-    columns = {name: n for n, name in enumerate((selection.kind.key, *selection.kind.indexes))}
-    order = columns[selection.order_by]
-    equal = [(columns[field], order_key(value)) for field, value in selection.equal]
-    ranges = [
-        (
-            columns[field],
-            None if least is None else order_key(least),
-            None if most is None else order_key(most),
-        )
-        for field, least, most in selection.ranges
-    ]
-    return [
-        (row[order], key, document)
-        for key, (row, document) in table.items()
-        if all(order_key(row[n]) == value for n, value in equal)
-        and all(
-            row[n] is not None
-            and (least is None or order_key(row[n]) >= least)
-            and (most is None or order_key(row[n]) <= most)
-            for n, least, most in ranges
-        )
-    ]
-
-
-def _page(selection: Selection, table: Table) -> ViewPage:
-    found = [
-        ((order_key(value), key), value, doc) for value, key, doc in _matching(selection, table)
-    ]
-    if selection.after is not None:
-        last = (order_key(selection.after[0]), selection.after[1])
-        found = [f for f in found if (f[0] < last if selection.descending else f[0] > last)]
-    found.sort(key=lambda f: f[0], reverse=selection.descending)
-    page = found[: selection.limit]
-    items = [selection.kind.decode(document) for _, _, document in page]
-    if len(found) <= selection.limit:
-        return ViewPage(items)
-    (_, key), value, _ = page[-1]
-    return ViewPage(items, cursor_after(selection, value, key))

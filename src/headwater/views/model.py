@@ -9,10 +9,11 @@ from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from headwater.errors import DeclarationError, ViewUnreadable
+from headwater.errors import DeclarationError, Unstorable, ViewUnreadable
 from headwater.messages import StoredForm, Textual, canonical_text
 from headwater.messages.characters import check_text
 from headwater.messages.hints import alternatives, marks_on
+from headwater.messages.indexed_text import BYTES_MAX, bytes_of, is_too_long
 from headwater.messages.kinds import kind_of
 from headwater.messages.whole_numbers import is_big
 
@@ -32,6 +33,8 @@ class View(msgspec.Struct):
     """
 
     view_name: ClassVar[str] = ""
+    index_bytes_max: ClassVar[int] = BYTES_MAX
+    """How long its key and indexed texts may be; two of them fit into an index of any store."""
 
 
 class ViewType(msgspec.Struct, frozen=True):
@@ -70,10 +73,21 @@ class ViewType(msgspec.Struct, frozen=True):
         The row is of the document as it is read back, so that all stores hold the same values.
 
         Raises:
-            Unstorable: it would not come back as the same document.
+            Unstorable: it would not come back as the same document, or its key or an indexed text
+                is too long to be found again.
         """
         document, back = self.write(view)
-        return self.row(back), document
+        row = self.row(back)
+        for text in row:
+            if type(text) is str and is_too_long(text, bytes_max=self.cls.index_bytes_max):
+                raise self._too_long(row, text)
+        return row, document
+
+    def _too_long(self, row: tuple[Any, ...], text: str) -> Unstorable:
+        field = (self.key, *self.indexes)[row.index(text)]
+        reason = f"which has {bytes_of(text)} bytes, and an index takes {self.cls.index_bytes_max}"
+        name = f"view {self.cls.__name__!r}"
+        return Unstorable(name=name, field=field, value=f"{text[:50]!r}...", reason=reason)
 
 
 @functools.cache

@@ -17,7 +17,8 @@ from headwater._sql.resources import script
 from headwater.errors import StoreUnavailable
 from headwater.messages import Textual
 from headwater.views import postgres_generations, postgres_segments
-from headwater.views.api import Segment, ViewPage
+from headwater.views.api import Generation, Segment, ViewPage
+from headwater.views.catalog import Catalog, Changes, active_of
 from headwater.views.doubts import Claim, Doubts
 from headwater.views.exclusive import Exclusive
 from headwater.views.model import View, key_text, key_texts
@@ -31,7 +32,12 @@ V = TypeVar("V", bound=View)
 T = TypeVar("T")
 
 _ROOM = "views"
-_MIGRATIONS = ("postgres_1.sql", "postgres_steps_2.sql", "postgres_fences_3.sql")
+_MIGRATIONS = (
+    "postgres_1.sql",
+    "postgres_steps_2.sql",
+    "postgres_fences_3.sql",
+    "postgres_codes_4.sql",
+)
 _STEPS_MAX = 4096
 
 
@@ -43,7 +49,7 @@ class PostgresViewStore:
         self._database = database
         self._clock = clock
         self._known = Generations()
-        self._points: dict[type[View], Points] = {}
+        self._points: dict[tuple[type[View], int], Points] = {}
         self._writing = Exclusive(database.name)
         self._doubts = Doubts()
         self._steps: dict[Claim, int] = {}
@@ -91,32 +97,36 @@ class PostgresViewStore:
         processor: str = "",
     ) -> None:
         """See `ViewStore.ensure`."""
-        if not await self._database.read_transaction(
-            lambda c: postgres_generations.is_ensured(c, views, generation, processor)
-        ):
-            await self._write(
-                lambda c: postgres_generations.ensure(c, views, generation, processor)
-            )
 
-    async def get(self, view: type[V], key: Textual) -> V | None:
+        def wanted(catalog: Catalog, _: float) -> tuple[Changes, None]:
+            return catalog.ensure(views, generation, processor), None
+
+        known = await self._database.read_transaction(postgres_generations.catalog_of)
+        if wanted(known, 0.0)[0]:
+            await self._change(processor, wanted)
+
+    async def get(self, view: type[V], key: Textual, *, generation: int = 0) -> V | None:
         """See `ViewStore.get`."""
         text = key_text(key)
         if text is None:
             return None
-        points = self._points.get(view)
+        points = self._points.get((view, generation))
         if points is None:
-            points = self._points[view] = Points(functools.partial(self._on_table, view))
+            fetch = functools.partial(self._on_table, view, generation)
+            points = self._points[view, generation] = Points(fetch)
         found: V | None = await points.get(text)
         return found
 
-    async def get_many(self, view: type[V], keys: Sequence[Textual]) -> dict[str, V]:
+    async def get_many(
+        self, view: type[V], keys: Sequence[Textual], *, generation: int = 0
+    ) -> dict[str, V]:
         """See `ViewStore.get_many`."""
         stored = escape_all(key_texts(keys))
 
         async def points(connection: Any, target: Table) -> dict[str, V]:
             return target.documents(await connection.fetch(target.load, stored))
 
-        return await self._on_table(view, points)
+        return await self._on_table(view, generation, points)
 
     async def find(
         self,
@@ -127,6 +137,7 @@ class PostgresViewStore:
         descending: bool = False,
         limit: int = 100,
         cursor: str = "",
+        generation: int = 0,
     ) -> ViewPage:
         """See `ViewStore.find`."""
         selection = select(
@@ -142,9 +153,11 @@ class PostgresViewStore:
             sql, values = target.find(selection)
             return target.page(selection, await connection.fetch(sql, *values))
 
-        return await self._on_table(view, page)
+        return await self._on_table(view, generation, page)
 
-    async def count(self, view: type[View], *, where: Mapping[str, Any] | None = None) -> int:
+    async def count(
+        self, view: type[View], *, where: Mapping[str, Any] | None = None, generation: int = 0
+    ) -> int:
         """See `ViewStore.count`."""
         selection = select(view, where=where)
 
@@ -152,7 +165,7 @@ class PostgresViewStore:
             sql, values = target.count(selection)
             return int(await connection.fetchval(sql, *values))
 
-        return await self._on_table(view, number)
+        return await self._on_table(view, generation, number)
 
     @contextlib.asynccontextmanager
     async def transaction(
@@ -181,25 +194,78 @@ class PostgresViewStore:
                 await roll_back(connection)
                 raise
 
-    async def generation(self, processor: str) -> int:
+    async def generation(self, processor: str, *, code: str = "") -> int:
         """See `ViewStore.generation`."""
-        return await self._database.read(
-            lambda c: postgres_generations.active(c, "processor", processor)
+        found = await self.generations(processor)
+        return active_of([g for g in found if code and g.code == code] or found)
+
+    async def generations(self, processor: str = "") -> list[Generation]:
+        """See `ViewStore.generations`."""
+        return await self._database.read(lambda c: postgres_generations.generations(c, processor))
+
+    async def settle_generation(
+        self, processor: str, code: str, views: Sequence[type[View]]
+    ) -> int:
+        """See `ViewStore.settle_generation`."""
+        return await self._change(
+            processor, lambda known, now: known.settle(processor, code, views, now=now)
         )
+
+    async def next_generation(
+        self, processor: str, code: str, views: Sequence[type[View]], *, after: int
+    ) -> int:
+        """See `ViewStore.next_generation`."""
+        return await self._change(
+            processor, lambda known, now: known.next(processor, code, views, after=after, now=now)
+        )
+
+    async def use_generation(self, processor: str, generation: int) -> None:
+        """See `ViewStore.use_generation`."""
+        await self._write(
+            lambda c: postgres_generations.use(c, processor, generation, now=self._now())
+        )
+
+    async def drop_unused(self, processor: str, *, code: str, idle_s: float) -> list[int]:
+        """See `ViewStore.drop_unused`."""
+
+        async def work(connection: Any) -> list[int]:
+            await postgres_generations.lock(connection)
+            catalog = await postgres_generations.catalog_of(connection)
+            now = await postgres_generations.time_of(connection, self._now())
+            gone = []
+            for number in catalog.unused(processor, code, before=now - idle_s):
+                if not await postgres_segments.is_held(connection, processor, number, now=now):
+                    changes = catalog.drop_for_good(processor, number)
+                    await postgres_generations.change(connection, processor, changes)
+                    gone.append(number)
+            return gone
+
+        return await self._write(work)
 
     async def activate(self, processor: str, generation: int, views: Sequence[type[View]]) -> None:
         """See `ViewStore.activate`."""
-        await self._write(lambda c: postgres_generations.activate(c, processor, generation, views))
+        await self._change(
+            processor,
+            lambda known, now: (known.activate(processor, generation, views, now=now), None),
+        )
 
     async def drop_generation(
         self, processor: str, generation: int, views: Sequence[type[View]]
     ) -> bool:
         """See `ViewStore.drop_generation`."""
-        return await self._write(
-            lambda c: postgres_generations.drop_generation(
-                c, processor, generation, views, now=self._now()
+
+        async def work(connection: Any) -> bool:
+            await postgres_generations.lock(connection)
+            catalog = await postgres_generations.catalog_of(connection)
+            changes = catalog.drop(processor, generation, views)
+            held = await postgres_segments.is_held(
+                connection, processor, generation, now=self._now()
             )
-        )
+            if not held:
+                await postgres_generations.change(connection, processor, changes)
+            return not held
+
+        return await self._write(work)
 
     async def open_segments(
         self, processor: str, *, count: int, token: str, generation: int
@@ -208,7 +274,11 @@ class PostgresViewStore:
 
         async def work(connection: Any) -> list[Segment]:
             await postgres_generations.lock(connection)
-            return await postgres_segments.open_segments(
+            found = await postgres_segments.of_generation(connection, processor, generation)
+            catalog = await postgres_generations.catalog_of(connection)
+            if found or catalog.is_dropped(processor, generation):
+                return found
+            return await postgres_segments.make(
                 connection, processor, count=count, token=token, generation=generation
             )
 
@@ -217,6 +287,10 @@ class PostgresViewStore:
     async def segments(self, processor: str = "") -> list[Segment]:
         """See `ViewStore.segments`."""
         return await self._database.read(lambda c: postgres_segments.list_segments(c, processor))
+
+    async def now(self) -> float:
+        """See `ViewStore.now`."""
+        return await self._database.now() if self._clock is None else self._clock()
 
     async def claim(
         self, segment: Segment, *, owner: str, lease_s: float, restarted: bool = False
@@ -272,13 +346,32 @@ class PostgresViewStore:
     def _now(self) -> float | None:
         return None if self._clock is None else self._clock()
 
-    async def _on_table(self, view: type[View], work: Callable[[Any, Table], Awaitable[T]]) -> T:
-        """Read from the table of the active generation."""
+    async def _on_table(
+        self, view: type[View], generation: int, work: Callable[[Any, Table], Awaitable[T]]
+    ) -> T:
+        """Read from the table of a generation."""
         return await self._database.read(
             lambda connection: self._known.with_table(
-                connection, view, lambda target: work(connection, target)
+                connection,
+                view,
+                lambda target: work(connection, target),
+                generation=generation,
             )
         )
+
+    async def _change(
+        self, processor: str, decide: Callable[[Catalog, float], tuple[Changes, T]]
+    ) -> T:
+        """Decide about generations, and carry that out, in one transaction."""
+
+        async def work(connection: Any) -> T:
+            await postgres_generations.lock(connection)
+            now = await postgres_generations.time_of(connection, self._now())
+            changes, result = decide(await postgres_generations.catalog_of(connection), now)
+            await postgres_generations.change(connection, processor, changes)
+            return result
+
+        return await self._write(work)
 
     async def _write(self, work: Callable[[Any], Awaitable[T]]) -> T:
         """Run work in a transaction of its own, after the one that is open now."""

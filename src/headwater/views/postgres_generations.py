@@ -1,15 +1,17 @@
 """Generations in PostgreSQL: which are active, which tables there are, finding the right one."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import asyncpg
 import msgspec
 
 from headwater._sql.resources import statements
-from headwater.views.checks import check_active, check_droppable, check_shape, missing
-from headwater.views.model import View, ViewType, view_type
-from headwater.views.postgres_segments import drop_idle, drop_older
+from headwater.views.api import Generation
+from headwater.views.catalog import Catalog, Changes, Shape
+from headwater.views.checks import missing
+from headwater.views.model import View, view_type
+from headwater.views.postgres_segments import drop_segments
 from headwater.views.postgres_tables import Table, table, table_name
 
 T = TypeVar("T")
@@ -19,44 +21,58 @@ _columns = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
 class Generations:
-    """Knows the active generations, without asking the database for every read.
+    """Finds the table that a reader sees who does not say which generation.
 
-    That is safe because active generations only rise, and whoever raises one drops the older
-    tables in the same transaction: a generation that we know is the active one, or its table is
-    gone. So a missing table means: look again.
+    Of views that are no processor's it is remembered. Else it is looked for each time, as programs
+    of other versions make other generations active, whose tables are there side by side.
     """
 
     def __init__(self) -> None:
         """Know nothing yet."""
-        self._active: dict[str, int] = {}
+        self._nobodys: dict[str, int] = {}
 
-    def known(self, view: type[View]) -> Table:
-        """Return the table of the generation that is active as far as we know."""
-        return table(view, self._active.get(view_type(view).name, 1))
+    async def find(
+        self, connection: Any, view: type[View], generation: int = 0, *, anew: bool = False
+    ) -> Table:
+        """Return the table of a generation; 0: of the active one, if wanted looked for ``anew``."""
+        name = view_type(view).name
+        known = None if anew else self._nobodys.get(name)
+        return table(view, generation or known or await self._look(connection, name))
 
     async def with_table(
-        self, connection: Any, view: type[View], work: Callable[[Table], Awaitable[T]]
+        self,
+        connection: Any,
+        view: type[View],
+        work: Callable[[Table], Awaitable[T]],
+        *,
+        generation: int = 0,
     ) -> T:
-        """Run work on the table of the active generation, outside a transaction.
+        """Run work on the table of a generation (0: the active one), outside a transaction.
 
         Raises:
             ConfigurationError: there is no such table.
         """
+        target = await self.find(connection, view, generation)
         try:
-            return await work(self.known(view))
+            return await work(target)
         except asyncpg.UndefinedTableError:
-            await self.refresh(connection)
+            again = await self.find(connection, view, generation, anew=True)
         try:
-            return await work(self.known(view))
+            return await work(again)
         except asyncpg.UndefinedTableError as error:
-            name = view_type(view).name
-            raise missing(name, self._active.get(name, 1)) from error
+            raise missing(view_type(view).name, again.generation) from error
 
-    async def refresh(self, connection: Any) -> None:
-        """Read the active generations; who read before another never sets them back."""
-        rows = await connection.fetch(_SQL["active_views"])
-        known = self._active
-        known.update({name: g for name, g in rows if g > known.get(name, 0)})
+    async def _look(self, connection: Any, name: str) -> int:
+        found: int | None = await connection.fetchval(_SQL["active_view"], name.casefold())
+        if found:
+            self._nobodys.pop(name, None)
+            return found
+        catalog = await catalog_of(connection)
+        active = catalog.active_view(name)
+        self._nobodys.pop(name, None)
+        if not catalog.is_owned(name):
+            self._nobodys[name] = active
+        return active
 
 
 async def lock(connection: Any) -> None:
@@ -64,121 +80,64 @@ async def lock(connection: Any) -> None:
     await connection.execute(_SQL["lock"])
 
 
-async def active(connection: Any, kind: str, name: str) -> int:
-    """Return the active generation of a ``view`` or ``processor``."""
-    return int(await connection.fetchval(_SQL["active"], kind, name) or 1)
+async def catalog_of(connection: Any) -> Catalog:
+    """Return what the store knows; for changes under the lock."""
+    former = await connection.fetch(_SQL["former"])
+    return Catalog(
+        [Generation(*row) for row in await connection.fetch(_SQL["codes"])],
+        [
+            Shape(name, generation, _columns(columns), processor)
+            for name, generation, columns, processor in await connection.fetch(_SQL["shapes"])
+        ],
+        former={name: number for kind, name, number, _ in former if kind == "view"},
+        last={name: last for kind, name, _, last in former if kind == "processor"},
+        segments=[tuple(row) for row in await connection.fetch(_SQL["segments"])],
+    )
 
 
-async def is_ensured(
-    connection: Any, views: Sequence[type[View]], generation: int | None, processor: str
-) -> bool:
-    """Whether there is nothing to `ensure`.
-
-    Raises:
-        ConfigurationError: one is there in another form.
-    """
-    looks = [await _look(connection, view_type(view), generation, processor) for view in views]
-    return not any(look.create or look.activate for look in looks)
+async def generations(connection: Any, processor: str) -> list[Generation]:
+    """Return what is known of generations, of a processor or of all."""
+    if processor:
+        rows = await connection.fetch(_SQL["codes_of"], processor)
+    else:
+        rows = await connection.fetch(_SQL["codes"])
+    return [Generation(*row) for row in rows]
 
 
-async def ensure(
-    connection: Any, views: Sequence[type[View]], generation: int | None, processor: str
-) -> None:
-    """Make the tables and indexes that are missing.
-
-    Raises:
-        ConfigurationError: one is there in another form.
-    """
-    await lock(connection)
-    for view in views:
-        kind = view_type(view)
-        look = await _look(connection, kind, generation, processor)
-        if look.create:
-            for statement in table(view, look.generation).create:
-                await connection.execute(statement)
-            columns = msgspec.json.encode((kind.key, *kind.indexes)).decode()
-            shape = (kind.name.casefold(), look.generation, kind.name, columns)
-            await connection.execute(_SQL["add_shape"], *shape)
-        if look.activate:
-            await _activate(connection, kind.name, look.generation)
+async def time_of(connection: Any, now: float | None) -> float:
+    """Return the time: by the database's clock, unless another one counts."""
+    return float(await connection.fetchval(_SQL["clock"])) if now is None else now
 
 
-async def activate(
-    connection: Any, processor: str, generation: int, views: Sequence[type[View]]
-) -> None:
-    """Make a generation active and drop the older ones.
+async def change(connection: Any, processor: str, changes: Changes) -> None:
+    """Carry out changes; under the lock, in the transaction in which they were decided.
 
     First the segments, then the tables, in which order processors lock them, too: whoever works
-    on the older generation finishes its transaction, and fails in the next.
-
-    Raises:
-        ConfigurationError: a table of the generation is missing.
-        InvalidInput: a later one is active.
+    on a generation that ends finishes its transaction, and fails in the next.
     """
-    await lock(connection)
-    names = sorted(view_type(view).name for view in views)
-    check_active(processor, generation, await _present(connection, processor, names))
-    for name in names:
-        if await connection.fetchrow(_SQL["shape"], name.casefold(), generation) is None:
-            raise missing(name, generation)
-    await drop_older(connection, processor, generation)
-    for name in names:
-        await _activate(connection, name, generation)
-    await connection.execute(_SQL["set_active"], "processor", processor, generation)
+    for number in changes.ended:
+        await drop_segments(connection, processor, number)
+        await connection.execute(_SQL["forget"], processor, number)
+    for shape in sorted(changes.drop, key=lambda shape: (shape.name, shape.generation)):
+        name = table_name(shape.name, shape.generation)
+        await connection.execute(f"DROP TABLE IF EXISTS {name}")
+        await connection.execute(_SQL["drop_shape"], shape.name.casefold(), shape.generation)
+    for view, shape in changes.create:
+        for statement in table(view, shape.generation).create:
+            await connection.execute(statement)
+        columns = msgspec.json.encode(shape.columns).decode()
+        made = (shape.name.casefold(), shape.generation, shape.name, columns, shape.processor)
+        await connection.execute(_SQL["add_shape"], *made)
+    for shape in changes.own:
+        owned = (shape.name.casefold(), shape.generation, shape.processor)
+        await connection.execute(_SQL["own_shape"], *owned)
+    for known in changes.put:
+        row = (known.processor, known.number, known.code, known.complete, known.used)
+        await connection.execute(_SQL["put"], *row)
+    if changes.last:
+        await connection.execute(_SQL["keep_last"], processor, changes.last)
 
 
-async def drop_generation(
-    connection: Any,
-    processor: str,
-    generation: int,
-    views: Sequence[type[View]],
-    *,
-    now: float | None,
-) -> bool:
-    """Remove a generation that is not active and that nobody works on; return whether it is gone.
-
-    Raises:
-        InvalidInput: it is active.
-    """
-    await lock(connection)
-    names = sorted(view_type(view).name for view in views)
-    check_droppable(processor, generation, await _present(connection, processor, names))
-    gone = await drop_idle(connection, processor, generation, now=now)
-    for name in names if gone else ():
-        await _drop(connection, name, generation)
-    return gone
-
-
-async def _present(connection: Any, processor: str, names: Sequence[str]) -> list[int]:
-    found = [await active(connection, "processor", processor)]
-    return found + [await active(connection, "view", name) for name in names]
-
-
-class _Look(NamedTuple):
-    """What is to be done for a view type."""
-
-    generation: int
-    create: bool
-    activate: bool
-
-
-async def _look(connection: Any, kind: ViewType, generation: int | None, processor: str) -> _Look:
-    now: int = await connection.fetchval(_SQL["active"], "view", kind.name) or 0
-    chosen = generation or now or await active(connection, "processor", processor)
-    if chosen < now:  # dropped; made again, it would pass for the active one
-        return _Look(chosen, create=False, activate=False)
-    row = await connection.fetchrow(_SQL["shape"], kind.name.casefold(), chosen)
-    stored = None if row is None else (row[0], _columns(row[1]))
-    check_shape(kind, stored, generation=chosen)
-    return _Look(chosen, stored is None, generation is None and chosen > max(now, 1))
-
-
-async def _activate(connection: Any, name: str, generation: int) -> None:
-    for (before,) in await connection.fetch(_SQL["shapes_before"], name.casefold(), generation):
-        await _drop(connection, name, before)
-    await connection.execute(_SQL["set_active"], "view", name, generation)
-
-
-async def _drop(connection: Any, name: str, generation: int) -> None:
-    await connection.execute(f"DROP TABLE IF EXISTS {table_name(name, generation)}")
-    await connection.execute(_SQL["drop_shape"], name.casefold(), generation)
+async def use(connection: Any, processor: str, generation: int, *, now: float | None) -> None:
+    """Note that a generation is used."""
+    await connection.execute(_SQL["use"], processor, generation, now)

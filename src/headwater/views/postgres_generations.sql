@@ -2,24 +2,56 @@
 -- One process at a time changes shapes and generations; the number is arbitrary, but ours alone.
 SELECT pg_advisory_xact_lock(7305817102946372433)
 
--- name: active
-SELECT generation FROM view_generations WHERE kind = $1 AND name = $2
+-- name: codes
+SELECT processor, generation, code, complete, used FROM view_codes ORDER BY processor, generation
 
--- name: active_views
-SELECT name, generation FROM view_generations WHERE kind = 'view'
+-- name: codes_of
+SELECT processor, generation, code, complete, used FROM view_codes
+WHERE processor = $1
+ORDER BY generation
 
--- name: set_active
-INSERT INTO view_generations (kind, name, generation) VALUES ($1, $2, $3)
-ON CONFLICT (kind, name) DO UPDATE SET generation = excluded.generation
+-- name: shapes
+SELECT name, generation, columns, processor FROM view_shapes
 
--- name: shape
-SELECT name, columns FROM view_shapes WHERE view = $1 AND generation = $2
+-- name: former
+SELECT kind, name, generation, last FROM view_generations
 
--- name: shapes_before
-SELECT generation FROM view_shapes WHERE view = $1 AND generation < $2 ORDER BY generation
+-- name: segments
+SELECT DISTINCT processor, generation FROM view_segments
+
+-- name: clock
+SELECT extract(epoch FROM clock_timestamp())::double precision
+
+-- name: active_view
+SELECT max(shape.generation)
+FROM view_shapes AS shape
+JOIN view_codes AS known
+  ON known.processor = shape.processor AND known.generation = shape.generation
+WHERE shape.view = $1 AND known.complete
 
 -- name: add_shape
-INSERT INTO view_shapes (view, generation, name, columns) VALUES ($1, $2, $3, $4)
+INSERT INTO view_shapes (view, generation, name, columns, processor) VALUES ($1, $2, $3, $4, $5)
+
+-- name: own_shape
+UPDATE view_shapes SET processor = $3 WHERE view = $1 AND generation = $2
 
 -- name: drop_shape
 DELETE FROM view_shapes WHERE view = $1 AND generation = $2
+
+-- name: put
+INSERT INTO view_codes (processor, generation, code, complete, used) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (processor, generation)
+DO UPDATE SET code = excluded.code, complete = excluded.complete, used = excluded.used
+
+-- name: use
+UPDATE view_codes
+SET used = coalesce($3, extract(epoch FROM clock_timestamp())::double precision)
+WHERE processor = $1 AND generation = $2
+
+-- name: forget
+DELETE FROM view_codes WHERE processor = $1 AND generation = $2
+
+-- name: keep_last
+INSERT INTO view_generations (kind, name, generation, last) VALUES ('processor', $1, 1, $2)
+ON CONFLICT (kind, name)
+DO UPDATE SET last = greatest(view_generations.last, excluded.last)

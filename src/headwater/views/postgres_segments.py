@@ -8,7 +8,7 @@ import msgspec
 from headwater._sql.postgres_commits import Found
 from headwater._sql.resources import statements
 from headwater.errors import ClaimLost
-from headwater.views.api import Segment
+from headwater.views.api import LEASE_S_MAX, Segment
 from headwater.views.doubts import Claim, claim_of
 
 _SQL = statements("headwater.views", "postgres_segments.sql")
@@ -34,13 +34,17 @@ async def list_segments(connection: Any, processor: str) -> list[Segment]:
     return [Segment(*row) for row in rows]
 
 
-async def open_segments(
+async def make(
     connection: Any, processor: str, *, count: int, token: str, generation: int
 ) -> list[Segment]:
-    """Return the segments of a generation, made first if there are none; under the lock."""
+    """Make the segments of a generation, which has none; under the lock."""
+    rows = await connection.fetch(_SQL["make"], processor, generation, count, token)
+    return [Segment(*row) for row in rows]
+
+
+async def of_generation(connection: Any, processor: str, generation: int) -> list[Segment]:
+    """Return the segments of a generation, by index."""
     rows = await connection.fetch(_SQL["of_generation"], processor, generation)
-    if not rows:
-        rows = await connection.fetch(_SQL["make"], processor, generation, count, token)
     return [Segment(*row) for row in rows]
 
 
@@ -58,7 +62,8 @@ async def claim(
     ``now`` None: by the database's clock.
     """
     key = (segment.processor, segment.generation, segment.index, segment.count)
-    row = await connection.fetchrow(_SQL["claim"], *key, owner, float(lease_s), now, restarted)
+    values = (owner, float(lease_s), now, restarted, LEASE_S_MAX)
+    row = await connection.fetchrow(_SQL["claim"], *key, *values)
     return None if row is None else Segment(*row)
 
 
@@ -146,21 +151,18 @@ async def reset(connection: Any, processor: str, *, token: str, generation: int)
     await connection.execute(_SQL["reset"], processor, generation, token)
 
 
-async def drop_older(connection: Any, processor: str, generation: int) -> None:
-    """Remove the segments of all generations before one; under the lock."""
-    await connection.execute(_SQL["lock_older"], processor, generation)
-    await connection.execute(_SQL["drop_older"], processor, generation)
+async def is_held(connection: Any, processor: str, generation: int, *, now: float | None) -> bool:
+    """Whether somebody holds a segment of a generation; under the lock."""
+    await lock_segments(connection, processor, generation)
+    return bool(await connection.fetchval(_SQL["held"], processor, generation, now, LEASE_S_MAX))
 
 
-async def drop_idle(connection: Any, processor: str, generation: int, *, now: float | None) -> bool:
-    """Remove the segments of a generation unless somebody holds one; under the lock."""
+async def drop_segments(connection: Any, processor: str, generation: int) -> None:
+    """Remove the segments of a generation, fences go on above theirs; under the lock."""
     former = await lock_segments(connection, processor, generation)
-    if await connection.fetchval(_SQL["held"], processor, generation, now):
-        return False
     await connection.execute(_SQL["drop"], processor, generation)
     if former:
         await connection.execute(_SQL["keep_fence"], processor, max(s.fence for s in former))
-    return True
 
 
 def _arrays(segments: Sequence[Segment]) -> list[list[Any]]:

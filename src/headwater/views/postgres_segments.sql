@@ -26,10 +26,6 @@ SELECT $1, $2, number, $3, $4, coalesce(
     (SELECT dropped.fence FROM view_generations AS dropped
      WHERE dropped.kind = 'processor' AND dropped.name = $1), 0)
 FROM generate_series(0, $3 - 1) AS number
-WHERE NOT EXISTS (
-    SELECT FROM view_generations AS active
-    WHERE active.kind = 'processor' AND active.name = $1 AND active.generation > $2
-)
 RETURNING processor, generation, number, count, token, owner, lease_until, fence
 
 -- name: lock
@@ -43,7 +39,10 @@ FOR UPDATE
 SELECT EXISTS (
     SELECT FROM view_segments
     WHERE processor = $1 AND generation = $2 AND owner <> ''
-      AND lease_until > coalesce($3, extract(epoch FROM clock_timestamp())::double precision))
+      AND lease_until > now.now AND lease_until <= now.now + $4)
+FROM (
+    SELECT coalesce($3, extract(epoch FROM clock_timestamp())::double precision) AS now
+) AS now
 
 -- name: put
 INSERT INTO view_segments
@@ -64,7 +63,9 @@ WHERE (processor, generation, number, count) IN (
     FROM view_segments
     WHERE processor = $1 AND generation = $2 AND number = $3 AND count = $4
       AND (owner = '' OR ($8 AND owner = $5)
-           OR lease_until <= coalesce($7, extract(epoch FROM clock_timestamp())::double precision))
+           OR lease_until <= coalesce($7, extract(epoch FROM clock_timestamp())::double precision)
+           OR lease_until - $9
+              > coalesce($7, extract(epoch FROM clock_timestamp())::double precision))
     FOR UPDATE SKIP LOCKED)
 RETURNING processor, generation, number, count, token, owner, lease_until, fence
 
@@ -141,17 +142,6 @@ FOR UPDATE
 UPDATE view_segments
 SET token = $3, owner = '', lease_until = 0.0, fence = fence + 1
 WHERE processor = $1 AND generation = $2
-
--- name: lock_older
-SELECT
-FROM view_segments
-WHERE processor = $1 AND generation < $2
-ORDER BY generation, number, count
-FOR UPDATE
-
--- name: drop_older
-DELETE FROM view_segments
-WHERE processor = $1 AND generation < $2
 
 -- name: drop
 DELETE FROM view_segments

@@ -38,6 +38,7 @@ class Table:
     def __init__(self, kind: ViewType, generation: int) -> None:
         """Build the statements."""
         self.kind = kind
+        self.generation = generation
         self.name = table_name(kind.name, generation)
         kinds = index_kinds(kind.cls)
         self.columns: dict[str, Column] = {

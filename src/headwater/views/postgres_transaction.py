@@ -208,36 +208,36 @@ class PostgresViewTransaction:
             raise self._failed
 
     async def _on_table(self, view: type[View], work: Callable[[Table], Awaitable[T]]) -> T:
-        name = view_type(view).name
-        chosen = self._generations.get(name)
-        target = self._known.known(view) if chosen is None else table(view, chosen)
+        chosen = self._generations.get(view_type(view).name, 0)
+        first = not self._count
+        if chosen:
+            target = table(view, chosen)
+        else:
+            target = await self._step(lambda: self._known.find(self._connection, view))
         try:
             return await self._step(lambda: work(target))
         except asyncpg.UndefinedTableError as error:
-            failed: HeadwaterError = missing(name, chosen or 1)
-            if chosen is None:
-                first = self._count == 1
-                fresh = await self._retarget(view, target)
-                if fresh is not None and first:
-                    return await self._step(lambda: work(fresh))
-                if fresh is not None:
-                    reason = f"another generation of {name} was activated: begin again"
-                    failed = StoreUnavailable(
-                        store=self._store, reason=reason, outcome="not stored"
-                    )
-            self._failed = failed
-            raise failed from error
+            fresh = None if chosen else await self._retarget(view, target)
+            if fresh is not None and first:
+                return await self._step(lambda: work(fresh))
+            self._failed = missing(target.kind.name, target.generation)
+            if fresh is not None:
+                reason = f"another generation of {target.kind.name} was activated: begin again"
+                self._failed = StoreUnavailable(
+                    store=self._store, reason=reason, outcome="not stored"
+                )
+            raise self._failed from error
 
     async def _retarget(self, view: type[View], target: Table) -> Table | None:
         """Begin again, and return the table that is the active one by now, if it is another."""
 
-        async def work() -> None:
+        async def work() -> Table:
             await self._connection.execute("ROLLBACK")
-            await self._known.refresh(self._connection)
+            fresh = await self._known.find(self._connection, view, anew=True)
             await self._connection.execute("BEGIN")
+            return fresh
 
-        await self._step(work)
-        fresh = self._known.known(view)
+        fresh = await self._step(work)
         return None if fresh is target else fresh
 
     async def _step(self, work: Callable[[], Awaitable[T]]) -> T:

@@ -150,7 +150,7 @@ def _after(cursor: str, fingerprint: int) -> tuple[Any, str]:
     reason = "it is of another query"
     try:
         found = _decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
+    except (binascii.Error, ValueError, msgspec.MsgspecError, RecursionError) as error:
         reason = str(error)
     else:
         if found.fingerprint == fingerprint:

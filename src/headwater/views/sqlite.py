@@ -5,13 +5,13 @@ connection, one transaction at a time. Between processes SQLite's write lock doe
 """
 
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import apsw
 
+from headwater._sql import sqlite_clock
 from headwater._sql.resources import script
 from headwater._sql.sqlite import Database
 from headwater._sql.sqlite_owner import owner, settle_owner
@@ -19,7 +19,8 @@ from headwater._sql.wake import Pace
 from headwater.errors import StoreUnavailable
 from headwater.messages import Textual
 from headwater.views import sqlite_generations, sqlite_segments
-from headwater.views.api import Segment, ViewPage
+from headwater.views.api import Generation, Segment, ViewPage
+from headwater.views.catalog import Catalog, Changes, active_of
 from headwater.views.doubts import Doubts
 from headwater.views.exclusive import Exclusive
 from headwater.views.model import View, key_text, key_texts
@@ -33,7 +34,7 @@ V = TypeVar("V", bound=View)
 T = TypeVar("T")
 
 _ROOM = "views"
-_MIGRATIONS = ("sqlite_1.sql", "sqlite_fences_2.sql")
+_MIGRATIONS = ("sqlite_1.sql", "sqlite_fences_2.sql", "sqlite_codes_3.sql")
 _DIRECT_KEYS_MAX = 20
 
 
@@ -60,7 +61,7 @@ class SQLiteViewStore:
         cls,
         path: str | Path,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         busy_timeout_s: float = 10.0,
     ) -> Self:
         """Open the store in a file, which is made if missing.
@@ -68,6 +69,7 @@ class SQLiteViewStore:
         Args:
             path: the file.
             clock: tells when leases end, seconds since 1970 UTC; the same for all who share it.
+                None: that of the file, see `sqlite_clock`.
             busy_timeout_s: how long to wait while another process writes.
 
         Raises:
@@ -80,11 +82,12 @@ class SQLiteViewStore:
             busy_timeout_s=busy_timeout_s,
         )
         try:
+            ticks = clock if clock is not None else await database.write(sqlite_clock.settled)
             writer = await Writer.open(database, busy_timeout_s=busy_timeout_s)
         except BaseException:
             await database.close()
             raise
-        return cls(database, writer, clock)
+        return cls(database, writer, ticks)
 
     async def ensure(
         self,
@@ -94,12 +97,15 @@ class SQLiteViewStore:
         processor: str = "",
     ) -> None:
         """See `ViewStore.ensure`."""
-        if not await self._database.read_transaction(
-            lambda reader: sqlite_generations.is_ensured(reader, views, generation, processor)
-        ):
-            await self._write(lambda w: sqlite_generations.ensure(w, views, generation, processor))
 
-    async def get(self, view: type[V], key: Textual) -> V | None:
+        def wanted(catalog: Catalog) -> tuple[Changes, None]:
+            return catalog.ensure(views, generation, processor), None
+
+        known = await self._database.read_transaction(sqlite_generations.catalog_of)
+        if wanted(known)[0]:
+            await self._change(processor, wanted)
+
+    async def get(self, view: type[V], key: Textual, *, generation: int = 0) -> V | None:
         """See `ViewStore.get`."""
         text = key_text(key)
 
@@ -108,17 +114,24 @@ class SQLiteViewStore:
             return None if document is None else table.kind.decode(document)
 
         found: V | None = await self._database.read_here(
-            lambda c: self._known.with_table(c, view, lambda table: point(c, table))
+            lambda c: self._known.with_table(
+                c, view, lambda table: point(c, table), generation=generation
+            )
         )
         return found
 
-    async def get_many(self, view: type[V], keys: Sequence[Textual]) -> dict[str, V]:
+    async def get_many(
+        self, view: type[V], keys: Sequence[Textual], *, generation: int = 0
+    ) -> dict[str, V]:
         """See `ViewStore.get_many`."""
         texts = key_texts(keys)
 
         def work(connection: apsw.Connection) -> dict[str, V]:
             return self._known.with_table(
-                connection, view, lambda table: table.load_many(connection, texts)
+                connection,
+                view,
+                lambda table: table.load_many(connection, texts),
+                generation=generation,
             )
 
         if len(keys) <= _DIRECT_KEYS_MAX:
@@ -134,6 +147,7 @@ class SQLiteViewStore:
         descending: bool = False,
         limit: int = 100,
         cursor: str = "",
+        generation: int = 0,
     ) -> ViewPage:
         """See `ViewStore.find`."""
         selection = select(
@@ -146,16 +160,24 @@ class SQLiteViewStore:
         )
         return await self._database.read_transaction(
             lambda reader: self._known.with_table(
-                reader, view, lambda table: table.find(reader, selection)
+                reader,
+                view,
+                lambda table: table.find(reader, selection),
+                generation=generation,
             )
         )
 
-    async def count(self, view: type[View], *, where: Mapping[str, Any] | None = None) -> int:
+    async def count(
+        self, view: type[View], *, where: Mapping[str, Any] | None = None, generation: int = 0
+    ) -> int:
         """See `ViewStore.count`."""
         selection = select(view, where=where)
         return await self._database.read(
             lambda reader: self._known.with_table(
-                reader, view, lambda table: table.count(reader, selection)
+                reader,
+                view,
+                lambda table: table.count(reader, selection),
+                generation=generation,
             )
         )
 
@@ -181,39 +203,101 @@ class SQLiteViewStore:
                     await work.roll_back()
                 raise
 
-    async def generation(self, processor: str) -> int:
+    async def generation(self, processor: str, *, code: str = "") -> int:
         """See `ViewStore.generation`."""
+        found = await self.generations(processor)
+        return active_of([g for g in found if code and g.code == code] or found)
+
+    async def generations(self, processor: str = "") -> list[Generation]:
+        """See `ViewStore.generations`."""
         return await self._database.read_here(
-            lambda c: sqlite_generations.active(c, "processor", processor)
+            lambda c: sqlite_generations.generations(c, processor)
         )
+
+    async def settle_generation(
+        self, processor: str, code: str, views: Sequence[type[View]]
+    ) -> int:
+        """See `ViewStore.settle_generation`."""
+        return await self._change(
+            processor, lambda known: known.settle(processor, code, views, now=self._clock())
+        )
+
+    async def next_generation(
+        self, processor: str, code: str, views: Sequence[type[View]], *, after: int
+    ) -> int:
+        """See `ViewStore.next_generation`."""
+        return await self._change(
+            processor,
+            lambda known: known.next(processor, code, views, after=after, now=self._clock()),
+        )
+
+    async def use_generation(self, processor: str, generation: int) -> None:
+        """See `ViewStore.use_generation`."""
+        await self._write(
+            lambda w: sqlite_generations.use(w, processor, generation, now=self._clock())
+        )
+
+    async def drop_unused(self, processor: str, *, code: str, idle_s: float) -> list[int]:
+        """See `ViewStore.drop_unused`."""
+
+        def work(writer: apsw.Connection) -> list[int]:
+            now, catalog = self._clock(), sqlite_generations.catalog_of(writer)
+            idle = catalog.unused(processor, code, before=now - idle_s)
+            gone = [n for n in idle if not sqlite_segments.is_held(writer, processor, n, now=now)]
+            for number in gone:
+                changes = catalog.drop_for_good(processor, number)
+                sqlite_generations.change(writer, processor, changes)
+            return gone
+
+        return await self._write(work)
 
     async def activate(self, processor: str, generation: int, views: Sequence[type[View]]) -> None:
         """See `ViewStore.activate`."""
-        await self._write(lambda w: sqlite_generations.activate(w, processor, generation, views))
+        await self._change(
+            processor,
+            lambda known: (
+                known.activate(processor, generation, views, now=self._clock()),
+                None,
+            ),
+        )
 
     async def drop_generation(
         self, processor: str, generation: int, views: Sequence[type[View]]
     ) -> bool:
         """See `ViewStore.drop_generation`."""
-        return await self._write(
-            lambda w: sqlite_generations.drop_generation(
-                w, processor, generation, views, now=self._clock()
-            )
-        )
+
+        def work(writer: apsw.Connection) -> bool:
+            changes = sqlite_generations.catalog_of(writer).drop(processor, generation, views)
+            now = self._clock()
+            gone = not sqlite_segments.is_held(writer, processor, generation, now=now)
+            if gone:
+                sqlite_generations.change(writer, processor, changes)
+            return gone
+
+        return await self._write(work)
 
     async def open_segments(
         self, processor: str, *, count: int, token: str, generation: int
     ) -> list[Segment]:
         """See `ViewStore.open_segments`."""
-        return await self._write(
-            lambda w: sqlite_segments.open_segments(
-                w, processor, count=count, token=token, generation=generation
+
+        def work(writer: apsw.Connection) -> list[Segment]:
+            found = sqlite_segments.of_generation(writer, processor, generation)
+            if found or sqlite_generations.catalog_of(writer).is_dropped(processor, generation):
+                return found
+            return sqlite_segments.make(
+                writer, processor, count=count, token=token, generation=generation
             )
-        )
+
+        return await self._write(work)
 
     async def segments(self, processor: str = "") -> list[Segment]:
         """See `ViewStore.segments`."""
         return await self._database.read_here(lambda c: sqlite_segments.list_segments(c, processor))
+
+    async def now(self) -> float:
+        """See `ViewStore.now`."""
+        return self._clock()
 
     async def claim(
         self, segment: Segment, *, owner: str, lease_s: float, restarted: bool = False
@@ -264,6 +348,16 @@ class SQLiteViewStore:
         self._closed = True
         await self._database.close()
         await self._writer.close()
+
+    async def _change(self, processor: str, decide: Callable[[Catalog], tuple[Changes, T]]) -> T:
+        """Decide about generations, and carry that out, in one transaction."""
+
+        def work(writer: apsw.Connection) -> T:
+            changes, result = decide(sqlite_generations.catalog_of(writer))
+            sqlite_generations.change(writer, processor, changes)
+            return result
+
+        return await self._write(work)
 
     async def _write(self, work: Callable[[apsw.Connection], T]) -> T:
         """Run work in a transaction of its own, after the one that is open now."""

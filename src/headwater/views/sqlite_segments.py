@@ -8,7 +8,7 @@ import msgspec
 
 from headwater._sql.resources import statements
 from headwater.errors import ClaimLost
-from headwater.views.api import Segment
+from headwater.views.api import LEASE_S_MAX, Segment
 
 _json = msgspec.json.Encoder().encode
 _SQL = statements("headwater.views", "sqlite_segments.sql")
@@ -23,16 +23,13 @@ def list_segments(connection: apsw.Connection, processor: str) -> list[Segment]:
     return [Segment(*row) for row in rows]
 
 
-def open_segments(
+def make(
     connection: apsw.Connection, processor: str, *, count: int, token: str, generation: int
 ) -> list[Segment]:
-    """Return the segments of a generation, made first if there are none."""
-    found = of_generation(connection, processor, generation)
-    if not found:
-        wanted = [Segment(processor, generation, n, count, token) for n in range(count)]
-        connection.executemany(_SQL["make"], [_bindings(segment) for segment in wanted])
-        found = of_generation(connection, processor, generation)
-    return found
+    """Make the segments of a generation, which has none."""
+    wanted = [Segment(processor, generation, n, count, token) for n in range(count)]
+    connection.executemany(_SQL["make"], [_bindings(segment) for segment in wanted])
+    return of_generation(connection, processor, generation)
 
 
 def claim(
@@ -50,6 +47,7 @@ def claim(
         "owner": owner,
         "lease_s": lease_s,
         "now": now,
+        "lease_s_max": LEASE_S_MAX,
         "restarted": restarted,
     }
     row = connection.execute(_SQL["claim"], bindings).fetchone()
@@ -121,23 +119,19 @@ def reset(connection: apsw.Connection, processor: str, *, token: str, generation
     connection.execute(_SQL["reset"], which)
 
 
-def drop_older(connection: apsw.Connection, processor: str, generation: int) -> None:
-    """Remove the segments of all generations before one."""
-    which = {"processor": processor, "generation": generation}
-    connection.execute(_SQL["drop_older"], which)
-
-
-def drop_idle(connection: apsw.Connection, processor: str, generation: int, *, now: float) -> bool:
-    """Remove the segments of a generation unless somebody holds one."""
+def is_held(connection: apsw.Connection, processor: str, generation: int, *, now: float) -> bool:
+    """Whether somebody holds a segment of a generation."""
     former = of_generation(connection, processor, generation)
-    if any(segment.owner and segment.lease_until > now for segment in former):
-        return False
-    which = {"processor": processor, "generation": generation}
-    connection.execute(_SQL["drop"], which)
+    return any(segment.is_held(now) for segment in former)
+
+
+def drop_segments(connection: apsw.Connection, processor: str, generation: int) -> None:
+    """Remove the segments of a generation; fences go on above theirs."""
+    former = of_generation(connection, processor, generation)
+    connection.execute(_SQL["drop"], {"processor": processor, "generation": generation})
     if former:
         highest = {"processor": processor, "fence": max(segment.fence for segment in former)}
         connection.execute(_SQL["keep_fence"], highest)
-    return True
 
 
 def _bindings(segment: Segment) -> dict[str, Any]:

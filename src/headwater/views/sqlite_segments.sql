@@ -20,10 +20,6 @@ ORDER BY number
 INSERT INTO view_segments (processor, generation, number, count, token, fence)
 SELECT :processor, :generation, :number, :count, :token, coalesce(
     (SELECT fence FROM view_generations WHERE kind = 'processor' AND name = :processor), 0)
-WHERE NOT EXISTS (
-    SELECT 1 FROM view_generations
-    WHERE kind = 'processor' AND name = :processor AND generation > :generation
-)
 
 -- name: put
 INSERT INTO view_segments (processor, generation, number, count, token, owner, lease_until, fence)
@@ -33,7 +29,8 @@ VALUES (:processor, :generation, :number, :count, :token, :owner, :lease_until, 
 UPDATE view_segments
 SET owner = :owner, lease_until = :now + :lease_s, fence = fence + 1
 WHERE processor = :processor AND generation = :generation AND number = :number AND count = :count
-  AND (owner = '' OR lease_until <= :now OR (:restarted AND owner = :owner))
+  AND (owner = '' OR lease_until <= :now OR lease_until > :now + :lease_s_max
+       OR (:restarted AND owner = :owner))
 RETURNING processor, generation, number, count, token, owner, lease_until, fence
 
 -- name: renew
@@ -65,10 +62,6 @@ WHERE processor = :processor AND generation = :generation AND owner = :owner AND
 UPDATE view_segments
 SET token = :token, owner = '', lease_until = 0.0, fence = fence + 1
 WHERE processor = :processor AND generation = :generation
-
--- name: drop_older
-DELETE FROM view_segments
-WHERE processor = :processor AND generation < :generation
 
 -- name: drop
 DELETE FROM view_segments

@@ -5,7 +5,6 @@ microseconds; the way to another thread and back takes ten times that, of two pr
 """
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Callable
 from typing import Self, TypeVar
@@ -26,7 +25,6 @@ from headwater.errors import StoreUnavailable
 T = TypeVar("T")
 
 _ROWS_AT_ONCE_MAX = 64
-_CHECKPOINT_PAGES = 8000
 
 
 class Writer:
@@ -40,15 +38,12 @@ class Writer:
         self._connection = connection
         self._closed = False
         self._synced = False
-        self._pages = 0
-        self._checkpoint_at = _CHECKPOINT_PAGES
-        self._checkpoint: asyncio.Future[None] | None = None
         here, wait = threading.get_ident(), patience(busy_timeout_s)
         # On the event loop's thread nothing waits for a lock: the writer's thread does.
         connection.set_busy_handler(
             lambda attempts: threading.get_ident() != here and wait(attempts)
         )
-        connection.set_wal_hook(self._committed)  # it replaces the checkpoints within a commit
+        database.log.watch(connection, wait=False)
 
     @classmethod
     async def open(cls, database: Database, *, busy_timeout_s: float) -> Self:
@@ -78,7 +73,8 @@ class Writer:
             reason = "it has been closed: open it again"
             store = str(self._database.path)
             raise StoreUnavailable(store=store, reason=reason, outcome="not stored")
-        self._check_log()
+        if self._database.log.long and not self._connection.in_transaction:
+            await self._database.begin_log_anew()
         if rows <= _ROWS_AT_ONCE_MAX and not waits:
             try:
                 return work(self._connection)
@@ -123,32 +119,6 @@ class Writer:
         """Close the connection, when its last work is done; an open transaction is rolled back."""
         self._closed = True
         await asyncio.to_thread(self._connection.close)
-
-    def _committed(self, _: apsw.Connection, __: str, pages: int) -> int:
-        if pages < self._pages:  # the log was begun anew
-            self._checkpoint_at = _CHECKPOINT_PAGES
-        self._pages = pages
-        return int(apsw.SQLITE_OK)
-
-    def _check_log(self) -> None:
-        """Have the log copied back into the file when it has grown; beside the commits."""
-        if self._pages < self._checkpoint_at or self._closed:
-            return
-        self._checkpoint_at = self._pages + _CHECKPOINT_PAGES
-        if self._checkpoint is None or self._checkpoint.done():
-            self._checkpoint = asyncio.ensure_future(self._database.read(_copy_back))
-            self._checkpoint.add_done_callback(_seen)
-
-
-def _copy_back(reader: apsw.Connection) -> None:
-    with contextlib.suppress(apsw.BusyError):  # another process is at it
-        reader.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-
-
-def _seen(checkpoint: asyncio.Future[None]) -> None:
-    """Let an error be: the log just stays long, and writing it tells of a disk that is full."""
-    if not checkpoint.cancelled():
-        checkpoint.exception()
 
 
 async def _finished(future: asyncio.Future[T]) -> T:

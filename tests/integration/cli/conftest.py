@@ -29,6 +29,9 @@ concurrency = 1
 port = 0
 [config]
 port = 0
+[processors]
+attempts = 3
+pause_s = 0.01
 [services.counting]
 app = "counting:service"
 instances = {{ {instances} }}

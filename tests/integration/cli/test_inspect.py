@@ -8,6 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from headwater.cli.times import show_time
+from headwater.eventbus import BusEvent
+from headwater.processing import DeadLetter
+from headwater.views.sqlite import SQLiteViewStore
 from tests.integration.cli.conftest import (
     HEADWATER,
     Up,
@@ -32,7 +35,7 @@ def played(make_system) -> Iterator[Up]:
         for by in (1, UNLUCKY, 1):
             assert ask(f"{gateway}/counters/bad", body={"by": by})[0] == 200
         eventually("the view is there", lambda: value_of(f"{gateway}/counters/a") == 6)
-        eventually("the sequence is parked", lambda: "Counter/bad" in letters(running))
+        eventually("the sequence is parked", lambda: " parked " in letters(running))
         yield running
     finally:
         running.clean_up()
@@ -62,7 +65,7 @@ def test_services_lists_who_is_registered(played):
 def test_services_without_discovery_is_one_clear_error(tmp_path):
     """A registry that does not answer is named with its address."""
     url = "http://127.0.0.1:1"
-    assert url in one_line_error(headwater("services", "--discovery", url, cwd=tmp_path), code=2)
+    assert url in one_line_error(headwater("services", "--discovery", url, cwd=tmp_path), code=75)
 
 
 def test_events_are_shown_in_order_newest_last(played):
@@ -267,11 +270,13 @@ def test_dead_letters_are_listed_shown_retried_and_dropped(played):
         return headwater("dead-letters", *arguments, cwd=played.folder)
 
     gateway = played.status()["gateway"]
-    eventually("it is parked", lambda: "Counter/bad" in letters(played))
+    eventually("it is parked", lambda: " parked " in letters(played))
     row = next(line for line in letters(played).splitlines() if "Counter/bad" in line)
     assert "ValueError: unlucky" in row
     parked = lines(call("show", "counters", "Counter/bad"))
     assert [letter["event"]["data"]["by"] for letter in parked] == [UNLUCKY, 1]
+    assert [letter["state"] for letter in parked] == ["parked", "behind"]
+    assert "in increased\n" in str(parked[0]["traceback"])
     listed = json.loads(call("list", "--json").stdout)
     assert [letter["id"] for letter in listed] == [letter["id"] for letter in parked]
     retried = call("retry", "counters", "Counter/bad")
@@ -285,6 +290,37 @@ def test_dead_letters_are_listed_shown_retried_and_dropped(played):
     assert value_of(f"{gateway}/counters/bad") == 2
     error = one_line_error(call("show", "counters", "Counter/bad"), code=2)
     assert "has no dead letters" in error
+
+
+async def test_letters_of_a_processor_that_is_gone(make_system):
+    """Letters of a class that was renamed or removed are shown, kept, and can be dropped."""
+    folder = make_system().parent
+    place = folder / ".headwater" / "counting"
+    place.mkdir(parents=True)
+    views = await SQLiteViewStore.open(place / "views.db")
+    await views.ensure([DeadLetter])
+    event = BusEvent("counting", "", 1, "Counter/a", 1, "Increased", 1, 1, (), b"{}", b"{}")
+    letter = DeadLetter(
+        *("former@1|Counter/a|1", "former@1", "former@1|Counter/a", "Counter/a"),
+        type="Increased",
+        error="ValueError: no",
+        event=event,
+    )
+    async with views.transaction() as transaction:
+        await transaction.save([letter])
+    await views.close()
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return headwater("dead-letters", *arguments, cwd=folder)
+
+    listed = call("list").stdout
+    assert "former" in listed
+    assert "has no processor 'former' any more" in " ".join(listed.split())
+    retried = call("retry", "former")
+    assert retried.returncode == 1
+    assert "'Increased'" in retried.stdout
+    assert call("drop", "former", "Counter/a").stdout == "Counter/a: 1 dropped\n"
+    assert "no dead letters" in call("list").stdout
 
 
 def test_nothing_stored_yet_is_one_clear_error(make_system):
@@ -301,6 +337,6 @@ def test_an_unreadable_store_is_one_clear_error(tmp_path):
     """A file that is no database is named, and stays as it is."""
     file = tmp_path / "events.db"
     file.write_bytes(b"no database at all " * 500)
-    error = one_line_error(headwater("events", "--store", file, cwd=tmp_path), code=1)
+    error = one_line_error(headwater("events", "--store", file, cwd=tmp_path), code=2)
     assert str(file) in error
     assert file.read_bytes() == b"no database at all " * 500

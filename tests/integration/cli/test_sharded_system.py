@@ -218,5 +218,5 @@ def test_an_exchanged_list_is_one_clear_error(tmp_path):
     asyncio.run(make())
     store = ",".join(reversed(urls))
     result = headwater("run", "counting:service", "--set", f"store={store}", cwd=SAMPLE)
-    error = one_line_error(result, code=1)
+    error = one_line_error(result, code=2)
     assert f"{urls[1]!r}: it is shard 1 of 2, expected shard 0 of 2: give the URLs" in error

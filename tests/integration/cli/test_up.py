@@ -1,11 +1,12 @@
 """headwater up: a whole system of real processes."""
 
 import contextlib
-import json
 import os
 import signal
 import socket
 from pathlib import Path
+
+import pytest
 
 from tests.integration.cli.conftest import (
     alive,
@@ -72,6 +73,18 @@ def test_a_killed_instance_comes_back(make_system, up):
         lambda: ask(f"{status['gateway']}/counters/a", body={"by": 1})[0] == 200,
     )
     assert "counting-1 is back" in running.log
+
+
+@pytest.mark.parametrize("shuffle", [3, 8])
+def test_no_order_of_starting_matters(make_system, up, shuffle):
+    """Whoever comes first, the system comes up and works, and it stops while it is starting."""
+    running = up(make_system("command = 1, query = 1"), "--shuffle", str(shuffle))
+    status = running.wait_ready()
+    assert ask(f"{status['gateway']}/counters/a", body={"by": 1})[0] == 200
+    assert running.stop(signal.SIGTERM) == 0
+    again = up(make_system(), "--shuffle", str(shuffle))
+    eventually("something runs", lambda: descendants(again.process.pid))
+    assert again.stop(signal.SIGTERM) == 0
 
 
 def test_a_killed_gateway_and_discovery_come_back(make_system, up):
@@ -156,39 +169,104 @@ def test_the_system_comes_back_when_the_nursery_dies(make_system, up):
     eventually("the old ones are gone", lambda: not any(map(alive, before)))
 
 
-def test_an_instance_that_cannot_start_is_reported_once_and_tried_again(make_system, up):
-    """A wrong configuration is one clear line, not a flood; corrected, the instance comes up."""
-    file = make_system()
-    broken = file.parent / "broken.py"
-    broken.write_text("import counting\nservice = counting.servise\n", encoding="utf-8")
+def system_of(make_system, source, instances="all = 2") -> Path:
+    """Return the file of a system whose service is in a module of this source."""
+    file = make_system(instances)
+    (file.parent / "mine.py").write_text(source, encoding="utf-8")
     text = file.read_text(encoding="utf-8")
     text = text.replace('python_path = ["', 'python_path = [".", "')
-    file.write_text(text.replace("counting:service", "broken:service"), encoding="utf-8")
+    file.write_text(text.replace("counting:service", "mine:service"), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("source", "setting", "words"),
+    [
+        ("import counting\nservice = counting.servise\n", "", "mine.py:2: AttributeError"),
+        ("import nothing_here\n", "", "No module named 'nothing_here'"),
+        ("from counting import service\n", 'host = "203.0.113.1"', "cannot listen"),
+        ("from counting import service\n", 'bus = "kafka:x"', "expected 'sqlite:<path>'"),
+        (
+            "from counting import service\nimport headwater.service.runtime as r\n"  # noqa: ISC004
+            "async def no_driver(_): import no_such_driver\nr.open_stream_store = no_driver\n",
+            "",
+            "pip install what has 'no_such_driver'",
+        ),
+    ],
+    ids=["attribute", "module", "address", "engine", "extra"],
+)
+def test_an_error_that_cannot_go_away_ends_it(make_system, up, source, setting, words):
+    """What cannot start as it is ends the system at once, with its error once and an exit code."""
+    file = system_of(make_system, source)
+    with file.open("a", encoding="utf-8") as more:
+        more.write(f"{setting}\n")
     running = up(file)
-    eventually("it is reported", lambda: "cannot start as it is" in running.log)
-
-    def tried_again():
-        status = json.loads((file.parent / ".headwater/up.json").read_bytes())
-        instance = status["processes"][-1]
-        return instance["restarts"] and instance["state"] == "waiting"
-
-    eventually("it was tried again", tried_again)
+    assert running.process.wait(60) == 2
     errors = [line for line in running.log.splitlines() if "error: " in line]
-    assert len(errors) == 1
-    assert "broken.py:2: AttributeError" in errors[0]
-    broken.write_text("from counting import service\n", encoding="utf-8")
+    assert len(errors) == 1, running.log
+    assert words in errors[0]
+    assert "Traceback" not in running.log
+    assert "cannot start as it is" in running.log
+    assert "starting it again" not in running.log
+    assert not descendants(running.process.pid)
+
+
+def test_an_instance_that_can_start_no_more_is_given_up(make_system, up):
+    """In a system that works, an instance that cannot start again is left out, and that is said."""
+    file = system_of(make_system, "from counting import service\n")
+    running = up(file)
+    status = running.wait_ready()
+    (file.parent / "mine.py").write_text("import nothing_here\n", encoding="utf-8")
+    os.kill(running.processes()["counting-1"]["pid"], signal.SIGKILL)
+    eventually("it is said", lambda: "the others go on without counting-1" in running.log)
+    eventually("it is shown", lambda: running.processes()["counting-1"]["state"] == "failed")
+    assert ask(f"{status['gateway']}/counters/a", body={"by": 2})[0] == 200
+    assert running.stop(signal.SIGTERM) == 2
+
+
+def test_what_is_not_there_yet_is_waited_for(make_system, up):
+    """A port that is taken is said, and tried again until it is free."""
+    file = system_of(
+        make_system,
+        "import pathlib\n"
+        "from headwater.errors import AddressInUse\n"
+        "from counting import service\n"
+        "if pathlib.Path('taken').exists():\n"
+        "    raise AddressInUse(host='127.0.0.1', port=8080)\n",
+        "all = 1",
+    )
+    (file.parent / "taken").touch()
+    running = up(file)
+    again = "counting-1 ended with exit code 75: starting it again in"
+    eventually("it was tried twice", lambda: running.log.count(again) > 1)
+    assert running.log.count("is in use by another process") == 1
+    (file.parent / "taken").unlink()
     running.wait_ready()
 
 
+def test_a_clock_that_is_set_back_during_the_start(make_system, up):
+    """What is ready is not found out by comparing clocks; a wrong one keeps nobody waiting."""
+    file = system_of(
+        make_system,
+        "import time\n"
+        "now, now_ns = time.time, time.time_ns\n"
+        "time.time = lambda: now() - 3600\n"
+        "time.time_ns = lambda: now_ns() - 3600 * 10**9\n"
+        "from counting import service\n",
+    )
+    status = up(file).wait_ready()
+    assert ask(f"{status['gateway']}/counters/a", body={"by": 2})[0] == 200
+
+
 def test_a_port_in_use_ends_it_before_anything_is_started(make_system):
-    """A taken port is one error line with exit code 2, and no process was started."""
+    """A taken port is one error line with exit code 75, and no process was started."""
     file = make_system()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         result = headwater("up", "--file", file, "--port", str(port))
-    assert f"127.0.0.1:{port} is in use by another process" in one_line_error(result, code=2)
+    assert f"127.0.0.1:{port} is in use by another process" in one_line_error(result, code=75)
     assert result.stdout == ""
     assert not (file.parent / ".headwater").exists()
 

@@ -87,7 +87,7 @@ async def process() -> AsyncIterator[RegistryProcess]:
 
 @pytest.fixture
 async def server() -> AsyncIterator[DiscoveryServer]:
-    async with DiscoveryServer(heartbeat_s=0.2) as server:
+    async with DiscoveryServer(heartbeat_s=0.2, settle_s=0.0) as server:
         yield server
 
 

@@ -17,7 +17,8 @@ from tests.integration.discovery.conftest import RegistryProcess, until
 
 
 def instance(id: str = "accounts-1", **fields: object) -> Instance:
-    return Instance(service="accounts", id=id, host="127.0.0.1", port=8001, **fields)
+    port = 8001 + sum(map(ord, id))
+    return Instance(service="accounts", id=id, host="127.0.0.1", port=port, **fields)
 
 
 def ids(client: DiscoveryClient) -> list[str]:

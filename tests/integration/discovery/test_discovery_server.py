@@ -10,6 +10,8 @@ import aiohttp
 import pytest
 
 from headwater._http.sse import ServerSentEvent, decode_events
+from headwater.discovery.client import DiscoveryClient
+from headwater.discovery.memory import MemoryRegistryStore
 from headwater.discovery.server import DiscoveryServer, serve
 from headwater.errors import AddressInUse
 
@@ -179,11 +181,28 @@ async def test_stop_ends_watches(http: aiohttp.ClientSession) -> None:
             assert await answer.content.read() == b""
 
 
+async def test_what_is_not_known_yet(http: aiohttp.ClientSession) -> None:
+    """While a registry without memory is settling, who is not listed is unavailable, not absent.
+
+    A renewal is told at once that it must register again. With a store that was read, it knows.
+    """
+    for store, status in ((None, 503), (MemoryRegistryStore(), 404)):
+        async with DiscoveryServer(store=store, settle_s=3600.0) as server:
+            for path in ("/v1/services/a", "/v1/instances/a"):
+                async with http.get(server.url + path) as answer:
+                    assert answer.status == status
+                    assert (int(answer.headers.get("retry-after", 0)) > 3000) is (status == 503)
+            async with http.put(f"{server.url}/v1/instances/a/lease") as answer:
+                assert answer.status == 404
+            async with DiscoveryClient(server.url) as client:
+                assert client.standing().complete is (status == 404)
+
+
 async def test_prometheus(api: Api) -> None:
     """Prometheus gets every instance that is not down, in its HTTP discovery format."""
     assert await api("GET", "/v1/prometheus") == (200, [])
     await api("POST", "/v1/instances", json=ONE)
-    await api("POST", "/v1/instances", json=ONE | {"id": "dead", "status": "DOWN"})
+    await api("POST", "/v1/instances", json=ONE | {"id": "dead", "port": 1, "status": "DOWN"})
     status, targets = await api("GET", "/v1/prometheus")
     assert (status, len(targets)) == (200, 1)
     assert targets[0]["targets"] == ["127.0.0.1:8001"]

@@ -27,7 +27,8 @@ LONG_S = 3600.0
 
 
 def body(id: str, lease_s: float = LEASE_S) -> dict[str, Any]:
-    return {"service": "shop", "id": id, "host": "127.0.0.1", "port": 8001, "lease_s": lease_s}
+    port = 8001 + sum(map(ord, id))
+    return {"service": "shop", "id": id, "host": "127.0.0.1", "port": port, "lease_s": lease_s}
 
 
 class Instances:

@@ -253,7 +253,7 @@ async def test_a_batch_that_was_given_up_comes_no_more(
     writer = store._writer
     resolve = "SELECT head_ FROM resolve_batch($1, $2, '{}')"
     late = (
-        "SELECT * FROM append_events($1, $2, 1, '{z}', '{1}', NULL, NULL, NULL, "
+        "SELECT * FROM append_events($1, $2, NULL, '{z}', '{1}', NULL, NULL, NULL, "
         "NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{1}', '{0}', '{1}', '{1}', '{T}', '{1}', "
         "ARRAY[''], ARRAY[''::bytea], ARRAY[''::bytea], NULL, NULL)"
     )

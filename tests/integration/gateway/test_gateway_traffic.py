@@ -65,7 +65,7 @@ async def test_head_follows_get(gateway, one, http):
 
 async def test_unknown_path_is_route_not_found(gateway, one, http):
     """An unknown path is a 404 problem document that names method and path."""
-    for method, path in (("GET", "/nowhere"), ("DELETE", "/accounts/7")):
+    for method, path in (("GET", "/nowhere"), ("DELETE", "/accounts/7/none")):
         async with http.request(method, gateway.url + path) as answer:
             error = await problem(answer)
         assert isinstance(error, RouteNotFound)

@@ -102,6 +102,7 @@ class BankAccount(Aggregate):
 
 
 class MoneyTransfer(Saga):
+    saga_start = "beginning"
     source: str = ""
     target: str = ""
     amount: int = 0

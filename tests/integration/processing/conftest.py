@@ -19,7 +19,8 @@ from headwater.eventstore.memory import MemoryEventStore
 from headwater.eventstore.postgres import PostgresEventStore
 from headwater.eventstore.sqlite import SQLiteEventStore
 from headwater.messages import ConsistencyToken
-from headwater.processing import Processor, ProcessorSettings, StoreSource
+from headwater.processing import Processor, ProcessorSettings, Retry, StoreSource
+from headwater.processing.dead_letters import letters
 from headwater.views import ViewStore
 from headwater.views.memory import MemoryViewStore
 from headwater.views.postgres import PostgresViewStore
@@ -28,7 +29,11 @@ from tests.postgres_server import POSTGRES
 
 # Quick turns, so that tests need not wait for real leases.
 QUICK = ProcessorSettings(
-    lease_s=1.0, renew_s=0.05, attempts=3, back_off_s=0.005, back_off_max_s=0.05
+    lease_s=1.0,
+    renew_s=0.05,
+    retry=Retry(attempts=3, pause_s=0.005, pause_max_s=0.05),
+    back_off_s=0.005,
+    back_off_max_s=0.05,
 )
 
 
@@ -87,6 +92,11 @@ class Stores:
         """Wait until everything was handled or parked."""
         with contextlib.suppress(EventParked):
             await processor.wait_for(self.at(await self.store.head()), timeout_s=10.0)
+
+        async def nothing_waits() -> bool:
+            return not any([letter.due async for letter in letters(self.views)])
+
+        await until(nothing_waits)
 
 
 @pytest.fixture(params=["memory", "sqlite", POSTGRES])

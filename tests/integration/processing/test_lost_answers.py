@@ -82,6 +82,8 @@ class Odd(Rejection):
 class Counting(Saga):
     """Counts the deposits of an account; each step sends one command."""
 
+    saga_start = "beginning"
+
     saga_segments = 3
     seen: int = 0
 

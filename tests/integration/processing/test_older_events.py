@@ -148,6 +148,8 @@ async def test_a_reader_of_one_part_gets_it(stores: Stores) -> None:
     seen: list[tuple[str, int]] = []
 
     class Phones(EventHandlers):
+        start = "beginning"
+
         @event_handler
         async def phoned(self, event: PhoneChanged, message: EventMessage[PhoneChanged]) -> None:
             seen.append((event.phone, message.part))
@@ -308,6 +310,8 @@ def test_a_missing_step_is_refused_by_every_reader() -> None:
         def gap(self, view: CustomerView, event: Gap) -> None: ...
 
     class Gapping(Saga):
+        saga_start = "beginning"
+
         @saga_handler(key="id", starts=True)
         def gap(self, event: Gap) -> Effects: ...
 
@@ -331,6 +335,8 @@ class Welcome(Command):
 
 class Welcoming(Saga):
     """Begins with an address and ends at once, so that the next address begins another one."""
+
+    saga_start = "beginning"
 
     greeted: int = 0
 

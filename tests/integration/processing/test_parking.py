@@ -64,11 +64,11 @@ async def test_parks_the_stream_and_everything_behind_it(stores: Stores) -> None
         ("a", 5),
         ("a", 6),
     ]
-    assert parked[0].attempts == QUICK.attempts
+    assert parked[0].attempts == QUICK.retry.attempts
     assert "cannot take 666" in parked[0].error
     assert [p.error for p in parked[1:]] == ["", ""]
     assert (await admin.status()).dead_letters == 3
-    assert handlers.calls >= QUICK.attempts
+    assert handlers.calls >= QUICK.retry.attempts
 
 
 async def test_retry_goes_in_order_and_stops_at_the_first_failure(stores: Stores) -> None:
@@ -80,8 +80,8 @@ async def test_retry_goes_in_order_and_stops_at_the_first_failure(stores: Stores
     retried = await admin.retry("a")
     assert retried.handled == 0
     assert retried.failed is not None
-    assert retried.failed.attempts == QUICK.attempts + 1
-    assert [letter.attempts for letter in await letters(admin)] == [QUICK.attempts + 1, 0]
+    assert retried.failed.attempts == QUICK.retry.attempts + 1
+    assert [letter.attempts for letter in await letters(admin)] == [QUICK.retry.attempts + 1, 0]
     handlers.poison = set()
     assert await admin.retry("a") == Retried(2)
     assert await letters(admin) == []
@@ -151,6 +151,8 @@ async def test_what_is_merely_away_is_waited_for(stores: Stores, times: int) -> 
     failing = [times]
 
     class Calling(EventHandlers):
+        start = "beginning"
+
         @event_handler
         async def noted(self, event: Noted, transaction: ViewTransaction) -> None:
             if event.text == "call" and failing[0]:

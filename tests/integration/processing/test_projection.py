@@ -208,6 +208,8 @@ async def test_handlers_run_in_the_context_of_their_event(stores: Stores) -> Non
     seen: list[str] = []
 
     class Listening(EventHandlers):
+        start = "beginning"
+
         @event_handler
         async def noted(self, event: Noted) -> None:
             context = current()

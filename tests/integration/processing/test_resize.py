@@ -170,7 +170,9 @@ async def test_a_new_generation_has_as_many_segments(stores: Stores) -> None:
     await admin(stores).reset()
     await until(lambda: processor.claims.generation == 2)
     assert len((await admin(stores).status()).segments) == 6
-    await stores.views.ensure(processor.applier.views, generation=3)
+    applier, views = processor.applier, stores.views
+    assert await views.next_generation("ledger", applier.code, applier.views, after=2) == 3
+    await stores.views.ensure(applier.views, generation=3, processor="ledger")
     token = stores.source.start().text
     await stores.views.open_segments("ledger", count=6, token=token, generation=3)
     await admin(stores).resize(5)

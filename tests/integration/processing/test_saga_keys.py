@@ -19,6 +19,7 @@ from headwater.processing import (
     DeadLetter,
     ProcessorAdmin,
     Relay,
+    Retry,
     SagaProcessor,
     saga_applier,
 )
@@ -56,6 +57,8 @@ class Note(Command):
 class Seat(Saga):
     """Counts the bookings of one seat, and notes each."""
 
+    saga_start = "beginning"
+
     saga_segments = 4
     poison: bool = True
     total: int = 0
@@ -71,6 +74,8 @@ class Seat(Saga):
 
 class Tour(Saga):
     """Is found by a UUID, and by the member of an enumeration."""
+
+    saga_start = "beginning"
 
     saga_segments = 3
     moves: int = 0
@@ -180,7 +185,7 @@ async def test_only_the_saga_that_fails_is_parked(desk: Desk) -> None:
         ("b", "y"),
         ("b", "z"),
     ]
-    assert (parked[0].attempts, parked[1].attempts) == (QUICK.attempts, 0)
+    assert (parked[0].attempts, parked[1].attempts) == (QUICK.retry.attempts, 0)
     assert "b is poisoned" in parked[0].error
     HEALTH["ill"] = False
     assert (await desk.admin().retry("b")).handled == 2
@@ -195,7 +200,9 @@ async def test_a_segment_that_fell_behind_catches_up_with_its_sagas_only(desk: D
     events = [Booked(1, ["s1", "s2"], ("s1",)), *bookings(40)]
     for event in events:
         await append(desk.stores.store, f"stream-{event.number % 5}", event)
-    patient = msgspec.structs.replace(SMALL, attempts=1000)
+    patient = msgspec.structs.replace(
+        SMALL, retry=Retry(attempts=1000, pause_s=0.005, pause_max_s=0.05)
+    )
     processor = await desk.start(settings=patient)
 
     async def others_are_there() -> bool:
@@ -217,10 +224,10 @@ async def test_two_sagas_of_one_event_fail_each_by_itself(desk: Desk) -> None:
     await desk.stores.caught_up(await desk.start())
     parked = await desk.letters()
     assert sorted((one.sequence, one.attempts) for one in parked) == [
-        ("a", QUICK.attempts),
-        ("c", QUICK.attempts),
+        ("a", QUICK.retry.attempts),
+        ("c", QUICK.retry.attempts),
         ("d", 0),
-        ("d", QUICK.attempts),
+        ("d", QUICK.retry.attempts),
     ]
     HEALTH["ill"] = False
     for saga_id in ("d", "a", "c"):

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-import msgspec
 import pytest
 
 from headwater.dispatch import CommandResult
@@ -46,11 +45,11 @@ class Bank:
         self.stores = stores
         self.bus, self.repository = command_bus(stores.store)
         self.down = False
-        self.undecided: HeadwaterError | None = None
+        self.undecided: BaseException | None = None
         self.answers_lost = 0
         self.sent: list[tuple[Command, str]] = []
         self.started: list[SagaProcessor] = []
-        self.settings = msgspec.structs.replace(QUICK, clock=stores.clock)
+        self.settings = QUICK
 
     @property
     def source(self) -> StoreSource:
@@ -159,12 +158,37 @@ async def test_commands_wait_for_who_is_away(bank: Bank) -> None:
     await bank.happened(TransferRequested("t", "rich", "shop", 3))
     await until(lambda: any(tries > 2 for _, tries, _ in saga.saga_status().retrying))
     assert "no live instance" in saga.saga_status().retrying[0][2]
+
+    async def told() -> bool:
+        outbox = (await bank.admin().status()).outbox
+        return outbox.commands == 1 and "no live instance" in outbox.reason and outbox.since > 0
+
+    await until(told)  # to whoever looks into the view store
+
+    async def concerned() -> bool:
+        return any("1 commands wait, such as" in one for one in await saga.concerns())
+
+    await until(concerned)
     bank.down = False
     bank.answers_lost = 1  # carried out, but the answer did not arrive
     await until(bank.idle)
     assert (await bank.balance("rich"), await bank.balance("shop")) == (7, 3)
     keys = [key for _, key in bank.sent]
     assert (len(keys), len(set(keys))) == (3, 2)
+    assert (await bank.admin().status()).outbox.commands == 0
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), asyncio.CancelledError(), KeyboardInterrupt()])
+async def test_whatever_a_command_bus_raises(bank: Bank, error: BaseException) -> None:
+    """What ends tasks and programs ends no sending: the command is sent again."""
+    await bank.open(shop=0, rich=10)
+    bank.undecided = error
+    saga = await bank.start()
+    await bank.happened(TransferRequested("t", "rich", "shop", 3))
+    await until(lambda: any(tries > 2 for _, tries, _ in saga.saga_status().retrying))
+    bank.undecided = None
+    await until(bank.idle)
+    assert await bank.balance("shop") == 3
 
 
 async def test_crash_between_commit_and_sending(bank: Bank) -> None:
@@ -211,7 +235,7 @@ async def test_deadline_fires_once_at_its_time(bank: Bank) -> None:
     bank.down = True
     saga = await bank.start()
     await bank.happened(TransferRequested("t", "rich", "shop", 3))
-    await until(lambda: saga.saga_status().deadlines == 1)
+    await until(lambda: saga.saga_status().due_s is not None)
     bank.stores.clock.skip(299)
     saga.wake()
     await until(lambda: bool(saga.saga_status().retrying))
@@ -219,7 +243,7 @@ async def test_deadline_fires_once_at_its_time(bank: Bank) -> None:
     bank.stores.clock.skip(2)
     saga.wake()
     await until(lambda: saga.saga_status().waiting == 2)
-    assert saga.saga_status().deadlines == 0
+    assert saga.saga_status().due_s is None
     bank.stores.clock.skip(1000)
     saga.wake()
     bank.down = False
@@ -233,7 +257,7 @@ async def test_deadline_that_passed_while_nobody_ran_fires_after_the_start(bank:
     bank.down = True
     first = await bank.start()
     await bank.happened(TransferRequested("t", "rich", "alarm", 3))
-    await until(lambda: first.saga_status().deadlines == 1)
+    await until(lambda: first.saga_status().due_s is not None)
     await first.stop()
     bank.stores.clock.skip(1000)
     second = await bank.start("two")

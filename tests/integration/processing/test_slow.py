@@ -26,6 +26,8 @@ BEHIND = [name for name in NAMES if name not in BESIDE]
 class Mailer(EventHandlers):
     """Writes letters, for which it may have to wait; each is noted when it is out."""
 
+    start = "beginning"
+
     name = "mailer"
 
     def __init__(self) -> None:

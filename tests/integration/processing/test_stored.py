@@ -30,6 +30,7 @@ from headwater.processing import (
     event_handler,
     saga_applier,
 )
+from headwater.processing.projector import applier_of
 from headwater.processing.saga_views import PendingCommand, SagaState
 from headwater.views import Index, Key, View, ViewTransaction
 from tests.integration.processing.conftest import QUICK, Stores, until
@@ -83,6 +84,8 @@ class GaugesAnyhow(Projection):
 
 class Watching(EventHandlers):
     """Handles events beside the transactions."""
+
+    start = "beginning"
 
     name = "watching"
 
@@ -266,7 +269,9 @@ async def test_an_unreadable_event_on_the_bus(stores: Stores) -> None:
 
 async def test_a_view_that_cannot_be_read(stores: Stores) -> None:
     """An event for a stored document that does not fit its class is parked; others go on."""
-    await stores.start(first := processor_of(stores, Gauges))
+    applier = applier_of(Gauges, source=stores.source, views=stores.views)
+    applier.code = ""  # as an earlier release has left it
+    await stores.start(first := processor_of(stores, applier))
     await put(stores, Measured("a", 1.0), Measured("b", 1.0))
     await stores.caught_up(first)
     await first.stop()
@@ -319,6 +324,7 @@ class Refused(Rejection):
 
 
 class Pumping(Saga):
+    saga_start = "beginning"
     level: float | None = None
     free: Any = None
 
@@ -347,7 +353,7 @@ class Pumps:
     def __init__(self, stores: Stores) -> None:
         self.stores = stores
         self.sent: list[str] = []
-        self.settings = msgspec.structs.replace(QUICK, clock=stores.clock)
+        self.settings = QUICK
         self.wrong: dict[str, Exception] = {}
 
     async def send(self, command: Any, *, idempotency_key: str = "") -> CommandResult:

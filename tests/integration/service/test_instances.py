@@ -6,6 +6,7 @@ from typing import Annotated
 import pytest
 
 from headwater.dispatch import CommandMessage, CommandNext, CommandResult, query_handler
+from headwater.errors import ConfigurationError
 from headwater.eventstore import NewEvent, StreamWrite
 from headwater.messages import Command, Event, Query, new_metadata
 from headwater.modelling import Aggregate, command_handler
@@ -78,6 +79,8 @@ def make_service(*, given_object: bool = False) -> Service:
         return await proceed(message)
 
     class Mailer(EventHandlers):
+        start = "beginning"
+
         @event_handler
         async def noted(self, event: Noted) -> None:
             await service.commands.send(Echo(event.id), idempotency_key=f"echo {event.id}")
@@ -150,3 +153,18 @@ async def test_handlers_can_use_the_service_while_it_is_still_starting(tmp_path)
     await starting
     assert all(not status.parked for status in await runtime.processors.statuses())
     await runtime.stop()
+
+
+async def test_a_service_does_not_start_before_it_is_said_what_about_the_history(tmp_path):
+    """A new event handler in a service with a history is refused, with both choices."""
+    settings = {"data": str(tmp_path), "role": "command"}
+    async with Runtime(Service("notes", aggregates=[Notebook]), settings) as before:
+        await before.commands.send(Note("n", "text"))
+
+    class Mailer(EventHandlers):
+        @event_handler
+        async def noted(self, event: Noted) -> None: ...
+
+    service = Service("notes", aggregates=[Notebook], handlers=[Mailer])
+    with pytest.raises(ConfigurationError, match='or start = "now"'):
+        await Runtime(service, {"data": str(tmp_path)}).start()

@@ -154,9 +154,11 @@ def arrived(message: Any) -> Any:
     path, _, query = request.path.partition("?")
     router = Router()
     router.add(request.method, form.route.path, None)
-    match = router.find({"path": "", "raw_path": path.encode()} if "%" in path else {"path": path})
+    where = {"path": "", "raw_path": path.encode()} if "%" in path else {"path": path}
+    match = router.find({**where, "method": request.method})
     assert match is not None
-    values = dict(zip(match.entries[request.method].parameters, match.values, strict=True))
+    assert match.entry is not None
+    values = dict(zip(match.entry.parameters, match.values, strict=True))
     if isinstance(message, Command):
         return form.command(values, request.body)
     return form.query(values, _parameters(query.encode()))

@@ -138,14 +138,14 @@ async def test_odd_request(runtime, raw, status, words):
 @pytest.mark.parametrize(
     ("line", "status", "allow"),
     [
-        ("OPTIONS /items", 204, "GET, OPTIONS, POST"),
-        ("OPTIONS /items/a", 204, "GET, OPTIONS"),
-        ("PUT /items", 405, "GET, OPTIONS, POST"),
-        ("PROPFIND /items", 405, "GET, OPTIONS, POST"),
-        ("HEAD /items/a", 405, "GET, OPTIONS"),
+        ("OPTIONS /items", 204, "GET, HEAD, OPTIONS, POST"),
+        ("OPTIONS /items/a", 204, "GET, HEAD, OPTIONS"),
+        ("PUT /items", 405, "GET, HEAD, OPTIONS, POST"),
+        ("PROPFIND /items", 405, "GET, HEAD, OPTIONS, POST"),
+        ("HEAD /items/a/sales", 405, "OPTIONS, POST"),
         ("DELETE /items/a/sales", 405, "OPTIONS, POST"),
-        ("POST /ticks", 405, "GET, OPTIONS"),
-        ("OPTIONS /health/live", 204, "GET, OPTIONS"),
+        ("POST /ticks", 405, "GET, HEAD, OPTIONS"),
+        ("OPTIONS /health/live", 204, "GET, HEAD, OPTIONS"),
     ],
 )
 async def test_other_methods(runtime, line, status, allow):
@@ -220,7 +220,8 @@ async def test_own_routes_beside_messages(tmp_path):
             assert await answer.text() == "replaced i1"
         for method, status in (("OPTIONS", 204), ("DELETE", 405)):
             async with http.request(method, "/items/i1") as answer:
-                assert (answer.status, answer.headers["Allow"]) == (status, "GET, OPTIONS, PUT")
+                allow = "GET, HEAD, OPTIONS, PUT"
+                assert (answer.status, answer.headers["Allow"]) == (status, allow)
 
 
 async def test_faults_behind_a_message(tmp_path, capsys):

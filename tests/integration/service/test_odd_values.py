@@ -259,7 +259,7 @@ KEPT = [  # a field, its JSON, and the JSON that is answered
     ("text", r'"a\u0000b\u0001"', r'"a\u0000b\u0001"'),
     ("text", r'"\ud83d\ude00"', '"\U0001f600"'),
     ("text", '"' + "1" * 40 + '"', '"' + "1" * 40 + '"'),
-    ("text", '"' + "x" * 2000 + '"', '"' + "x" * 2000 + '"'),
+    ("text", '"' + "x" * 1000 + '"', '"' + "x" * 1000 + '"'),
     ("text", r'"\uffff\u2028\ufeff"', r'"\uffff\u2028\ufeff"'),
     ("free", '"' + "y" * 100_000 + '"', '"' + "y" * 100_000 + '"'),
     ("free", '{"a":[1.5,null,true,"9223372036854775808"]}',
@@ -291,7 +291,7 @@ async def test_kept_as_it_is(lab: Lab) -> None:
     for value, name in ((MOST, "s00"), (LEAST, "s01"), (9007199254740993, "s02")):
         assert await lab.find(whole=f"{value}") == [name]
     assert await lab.find(text="%00") == ["s15"]
-    assert await lab.find(text="x" * 2000) == ["s19"]
+    assert await lab.find(text="x" * 1000) == ["s19"]
     assert await lab.find(real="5e-324") == ["s09"]
     assert await lab.find(real="1.7976931348623157e308") == ["s08"]
     assert set(await lab.find(real="0")) == {

@@ -1,5 +1,6 @@
 """What a query over HTTP is told about a write that its view cannot show."""
 
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -121,6 +122,7 @@ class System:
 async def system(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[System]:
     """A service of two instances; what is in memory has one only."""
     given = {"data": str(tmp_path), "consistency_timeout_s": 30.0, "request_timeout_s": 60.0}
+    given |= {"retry_attempts": 3, "retry_pause_s": 0.01}
     if request.param == "memory":
         given |= {"store": "memory:", "views": "memory:"}
     elif request.param == "postgres":
@@ -165,6 +167,43 @@ async def test_a_parked_write(system: System) -> None:
     for token in (bad, later):
         for status, view in await system.ask("a", token):
             assert (status, view["value"]) == (200, 9)
+
+
+async def test_health_and_metrics_tell_of_what_is_parked(system: System) -> None:
+    """An instance with a parked sequence takes traffic, and says what a person should look at."""
+    first = system.sessions[0]
+
+    async def health() -> list[tuple[int, Any]]:
+        answers = []
+        for http in system.sessions:
+            async with http.get("/health/ready") as answer:
+                answers.append((answer.status, await answer.json()))
+        return answers
+
+    async def metrics() -> str:
+        texts = []
+        for http in system.sessions:
+            async with http.get("/metrics") as answer:
+                texts.append(await answer.text())
+        return "".join(texts)
+
+    assert {(status, told["status"]) for status, told in await health()} == {(200, "ready")}
+    bad = await system.read("a", -1)
+    assert {status for status, _ in await system.ask("a", bad)} == {409}
+    told = await health()
+    assert {status for status, _ in told} == {200}
+    (degraded,) = [one for _, one in told if one["status"] == "degraded"]
+    assert "'Meter/a' is parked: ValueError" in degraded["concerns"]["meters"]
+    figures = await metrics()
+    assert re.search(r'headwater_processor_failures_total\{.*processor="meters".*\} 3.0', figures)
+    assert re.search(r'headwater_processor_retries_total\{.*processor="meters".*\} 2.0', figures)
+    assert re.search(r'headwater_processor_parked_sequences\{.*="meters".*\} 1.0', figures)
+    assert re.search(r'headwater_processor_letters\{.*="meters".*\} 1.0', figures)
+    Meters.broken = False
+    assert (await system.admin().retry("Meter/a")).failed is None
+    assert {(status, one["status"]) for status, one in await health()} == {(200, "ready")}
+    async with first.get("/meters/a") as answer:
+        assert answer.status == 200
 
 
 async def test_a_parked_write_that_is_dropped(system: System) -> None:

@@ -228,7 +228,7 @@ async def test_a_statement_that_takes_too_long(postgres_url: str, database: Data
 
 async def test_more_callers_than_connections(postgres_url: str) -> None:
     """Callers wait for a connection, no longer than allowed."""
-    database = await opened(postgres_url, connections=2, connect_timeout_s=0.2)
+    database = await opened(postgres_url, connections=2, connect_timeout_s=2.0)
     await asyncio.gather(*(put(database, n) for n in range(40)))
     async with database.connection(), database.connection():
         with pytest.raises(StoreUnavailable, match="time allowed"):

@@ -213,7 +213,7 @@ async def test_no_connection_left(own_postgres: PostgresServer, opened: Open, ki
 
 
 async def test_hot_standby(own_postgres: PostgresServer, opened: Open, kind: Any) -> None:
-    """A server that only allows reading is read, and an error names the primary; then it is one."""
+    """A server that only allows reading is refused, naming the primary, until it is one again."""
     room = await opened()
     await room.put(1)
     signal_file = own_postgres.directory / "data" / "standby.signal"
@@ -225,7 +225,7 @@ async def test_hot_standby(own_postgres: PostgresServer, opened: Open, kind: Any
     message = await refused(room.put(2))
     assert "only allows reading" in message
     assert "connect to the primary" in message
-    assert await room.numbers() == [1]
+    assert "connect to the primary" in await refused(room.numbers())
     await asyncio.to_thread(own_postgres.stop)
     signal_file.unlink()
     await asyncio.to_thread(own_postgres.start)

@@ -7,7 +7,7 @@ from typing import Annotated
 import apsw
 import pytest
 
-from headwater.views import Key, View, sqlite_writer
+from headwater.views import Key, View
 from headwater.views.sqlite import SQLiteViewStore
 
 
@@ -101,20 +101,4 @@ async def test_what_was_saved_is_seen_within_the_transaction(tmp_path: Path) -> 
         await work.save([Doc("0000", "again")])
         assert (await work.find(Doc, limit=1)).items == [Doc("0000", "again")]
     assert await store.count(Doc) == len(many)
-    await store.close()
-
-
-async def test_the_log_does_not_grow_for_ever(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Many small commits copy the log back into the file now and then, and begin it anew."""
-    monkeypatch.setattr(sqlite_writer, "_CHECKPOINT_PAGES", 50)
-    store = await SQLiteViewStore.open(tmp_path / "views.db")
-    await store.ensure([Doc])
-    log = tmp_path / "views.db-wal"
-    for n in range(600):
-        async with store.transaction() as work:
-            await work.save([Doc(f"{n % 5}", "x" * 3000)])
-        await asyncio.sleep(0)
-    assert log.stat().st_size < 600 * 4096 / 2
     await store.close()

@@ -124,7 +124,7 @@ class Ills:
             while True:  # the last pages, too
                 file.write(bytes(4096))
         await asyncio.sleep(fault.lasts_s)
-        filler.unlink()
+        filler.unlink(missing_ok=True)  # of two at a time the first to end empties it
         async with self._database:  # a server that could not write its log has ended
             if self._server is not None and not self._server.running:
                 self._server.start()

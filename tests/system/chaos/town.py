@@ -25,7 +25,7 @@ BANK = ROOT / "examples/bank"
 _INSTANCES = {"transfers": {"all": 2}, "insights": {"query": 2}}
 _AGAIN_S = (0.5, 1.0, 2.0)
 _END_S_MAX = 30.0
-EXPECTED = (1,)
+EXPECTED = (75,)
 """The exit codes of a process that could not go on: a database, a port or a disk is not there."""
 
 

@@ -50,6 +50,18 @@ def test_settings_of_a_service_come_before_those_of_the_system(write):
     assert system.settings("orders")["segments"] == 2
 
 
+def test_retries_are_said_once_for_all_services(write):
+    """[processors] is for all services; what it leaves out, a configuration may still say."""
+    assert not any(name.startswith("retry") for name in load_system(write(BASE)).settings("orders"))
+    more = "[processors]\nattempts = 3\npause_s = 0.5\n"
+    values = load_system(write(more + BASE)).settings("orders")
+    assert (values["retry_attempts"], values["retry_pause_s"]) == (3, 0.5)
+    settings = service_settings(values, origin="the test")
+    assert (settings.retry.attempts, settings.retry.pause_max_s) == (3, 15.0)
+    with pytest.raises(ConfigurationError, match="retry_attempts must be 1 or more"):
+        load_system(write("[processors]\nattempts = 0\n" + BASE))
+
+
 def test_the_environment_can_move_the_data(write, tmp_path, monkeypatch):
     """HEADWATER_DATA comes before `data`, so that a demo or a test keeps its own."""
     monkeypatch.setenv("HEADWATER_DATA", str(tmp_path / "elsewhere"))

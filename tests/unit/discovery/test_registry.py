@@ -1,5 +1,6 @@
 """The registry's rules, on a clock that the test moves."""
 
+import contextlib
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from headwater.discovery import Instance, RouteInfo
 from headwater.discovery.registry import Change, Registry
-from headwater.errors import InstanceNotFound, MalformedMessage
+from headwater.errors import AddressTaken, InstanceNotFound, MalformedMessage
 
 
 class Clock:
@@ -22,7 +23,8 @@ class Clock:
 
 
 def instance(id: str = "accounts-1", **fields: Any) -> Instance:
-    values = {"service": "accounts", "host": "127.0.0.1", "port": 8001} | fields
+    port = 8001 + sum(map(ord, id))
+    values = {"service": "accounts", "host": "127.0.0.1", "port": port} | fields
     return Instance(id=id, **values)
 
 
@@ -48,7 +50,7 @@ def test_register_lists_the_instance(registry: Registry) -> None:
     """A registered instance is listed with the time and revision of its registration."""
     before = registry.revision
     listed = registry.register(instance())
-    assert listed == instance(started=1_000_000_000, revision=before + 1)
+    assert listed == instance(started=1_000_000_000, revision=before + 1, since=before + 1)
     assert registry.services() == {"accounts": (listed,)}
     assert registry.live("accounts") == (listed,)
 
@@ -198,6 +200,20 @@ def test_epochs_differ() -> None:
         ({"port": 0}, "port is 0, expected a number from 1 to 65535"),
         ({"port": 70000}, "port is 70000"),
         ({"weight": 0}, "weight is 0"),
+        ({"host": "0.0.0.0"}, "not where it listens: set `advertise`"),
+        ({"host": "::"}, "not where it listens: set `advertise`"),
+        ({"host": "fe80::1%eth0"}, "means the same on every other"),
+        ({"host": "224.0.0.1"}, "means the same on every other"),
+        ({"host": "a..b"}, "a host name, of parts with 1 to 63"),
+        ({"host": "x" * 64}, "a host name, of parts with 1 to 63"),
+        ({"host": "ü" * 80}, "a host name, of parts with 1 to 63"),
+        ({"host": "-a.example"}, "a host name, of parts with 1 to 63"),
+        ({"host": ".".join(["a" * 60] * 5)}, "a host name, of parts with 1 to 63"),
+        ({"port": 65536}, "port is 65536"),
+        ({"weight": 1_000_001}, "weight is 1000001"),
+        ({"zone": "z" * 1001}, "at most 1000 characters"),
+        ({"routes": (RouteInfo("GET", "/" + "x" * 2000),)}, "of at most 2000 characters"),
+        ({"routes": (RouteInfo("GET", "/" + "я" * 400),)}, "of at most 2000 characters"),
         ({"lease_s": 0.0}, "lease_s is 0.0"),
         ({"lease_s": float("inf")}, "lease_s is inf"),
         ({"lease_s": float("nan")}, "lease_s is nan"),
@@ -212,6 +228,33 @@ def test_nonsense_is_refused(registry: Registry, fields: dict[str, Any], words: 
         registry.register(instance(**({"id": "accounts-1"} | fields)))
     assert words in str(caught.value)
     assert registry.services() == {}
+
+
+@pytest.mark.parametrize(
+    ("host", "listed"),
+    [
+        ("LOCALHOST.", "localhost"),
+        ("0:0:0:0:0:0:0:1", "::1"),
+        ("10.0.0.1", "10.0.0.1"),
+        ("my_host-1.example", "my_host-1.example"),
+        ("zürich.example", "zürich.example"),
+    ],
+)
+def test_a_host_has_one_spelling(registry: Registry, host: str, listed: str) -> None:
+    """A host is listed in one way, so that equal addresses are known to be equal."""
+    assert registry.register(instance(host=host)).host == listed
+    registry.register(instance("other", host=listed, port=instance().port))
+    assert [i.id for i in registry.all()] == ["other"]
+
+
+def test_settling_is_a_matter_of_time(registry: Registry, clock: Clock) -> None:
+    """A registry that began without memory is settling for a while, by its own clock."""
+    assert registry.settling_s == 0
+    registry.expect(5.0)
+    pass_time(registry, clock, 2)
+    assert registry.settling_s == 3
+    pass_time(registry, clock, 4)
+    assert registry.settling_s == 0
 
 
 class RegistryMachine(RuleBasedStateMachine):
@@ -231,6 +274,12 @@ class RegistryMachine(RuleBasedStateMachine):
     @rule(id=ids, status=st.sampled_from(["UP", "DRAINING"]), version=st.sampled_from(["1", "2"]))
     def register(self, id: str, status: Any, version: str) -> None:
         self.registry.register(instance(id, status=status, version=version, lease_s=2))
+
+    @rule(id=ids, port=st.sampled_from([1, 2]), service=st.sampled_from(["accounts", "cards"]))
+    def register_at(self, id: str, port: int, service: str) -> None:
+        with contextlib.suppress(AddressTaken):
+            self.registry.register(instance(id, port=port, service=service, lease_s=2))
+            assert [i.id for i in self.registry.all() if i.port == port] == [id]
 
     @rule(id=ids, kind=st.sampled_from(["renew", "deregister"]))
     def tell(self, id: str, kind: str) -> None:
@@ -265,6 +314,11 @@ class RegistryMachine(RuleBasedStateMachine):
         assert self.heard == sorted(set(self.heard))
         assert not self.heard or self.heard[-1] == self.registry.revision
         assert len(self.heard) <= 1 or self.heard[-1] - self.heard[0] == len(self.heard) - 1
+
+    @invariant()
+    def an_address_has_one_instance(self) -> None:
+        addresses = [i.address for i in self.registry.all()]
+        assert len(set(addresses)) == len(addresses)
 
     @invariant()
     def live_is_up(self) -> None:

@@ -2,18 +2,22 @@
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import pytest
+from google.protobuf import json_format
 
 from headwater.discovery import Instance, RouteInfo
-from headwater.errors import AddressInUse, ConfigurationError, DeadlineExceeded
+from headwater.errors import AddressInUse, ConfigurationError
 from headwater.gateway.addresses import Resolver, reserve
-from headwater.gateway.envoy import Documents, Layout, bootstrap, documents, encode
-from headwater.gateway.envoy_routes import KEYED
-from headwater.gateway.files import ConfigFiles, write_atomically
-from headwater.gateway.model import GatewaySettings
+from headwater.gateway.envoy import EDS, bootstrap, cluster, load_assignment
+from headwater.gateway.envoy_routes import KEYED, route_configuration
+from headwater.gateway.files import write_atomically
+from headwater.gateway.model import GatewaySettings, RoutingTable
 from headwater.gateway.routes import build_table
+from headwater.gateway.wire import CLUSTERS, ENDPOINTS, encode, resource
+from headwater.gateway.wire import ROUTES as ROUTE_LIST
 
 ROUTES = (
     RouteInfo("POST", "/accounts/{account_id}/deposits", "command", "Deposit", "account_id"),
@@ -24,22 +28,40 @@ ROUTES = (
 SETTINGS = GatewaySettings(data=Path("/data"))
 
 
-def made(*zones: str, settings: GatewaySettings = SETTINGS, hosts=None) -> Documents:
+class Made(NamedTuple):
+    """What Envoy is told of a table."""
+
+    routes: dict
+    clusters: dict
+    endpoints: dict
+
+
+def told(table: RoutingTable, settings: GatewaySettings = SETTINGS, hosts=None) -> Made:
+    addresses = {"h": "10.0.0.1"} if hosts is None else hosts
+    return Made(
+        route_configuration(table, settings),
+        {c.name: cluster(c, settings) for c in table.clusters},
+        {c.name: load_assignment(c, settings, addresses) for c in table.clusters},
+    )
+
+
+def made(*zones: str, settings: GatewaySettings = SETTINGS, hosts=None, **other) -> Made:
     instances = tuple(
-        Instance(service="a", id=f"a{n}", host="h", port=n + 1, zone=zone, routes=ROUTES)
+        Instance(service="a", id=f"a{n}", host="h", port=n + 1, zone=zone, routes=ROUTES, **other)
         for n, zone in enumerate(zones)
     )
-    addresses = {"h": "10.0.0.1"} if hosts is None else hosts
-    return documents(build_table({"a": instances}), settings, port=80, addresses=addresses)
+    return told(build_table({"a": instances}), settings, hosts)
 
 
-def route(found: Documents, method: str, path: str) -> list[dict]:
+def route(found: Made, method: str, path: str) -> list[dict]:
     """Return the Envoy routes that match a method and path, in order."""
     matching = []
-    for entry in found.routes["headwater"]["virtual_hosts"][0]["routes"]:
+    for entry in found.routes["virtual_hosts"][0]["routes"]:
         match = entry["match"]
         methods = [
-            h["string_match"]["exact"] for h in match.get("headers", ()) if h["name"] == ":method"
+            h["string_match"].get("exact") or h["string_match"]["safe_regex"]["regex"].split("|")[0]
+            for h in match.get("headers", ())
+            if h["name"] == ":method"
         ]
         literal = match.get("path") == path
         pattern = match.get("safe_regex", {}).get("regex")
@@ -49,21 +71,44 @@ def route(found: Documents, method: str, path: str) -> list[dict]:
 
 
 def test_same_input_gives_same_bytes():
-    """Documents and their versions are reproducible; a version changes with its content."""
+    """What Envoy is told is reproducible; a version changes with its content."""
     first, second = made("x", "y"), made("x", "y")
-    assert encode(first.clusters) == encode(second.clusters)
-    assert encode(first.endpoints) == encode(second.endpoints)
-    assert encode(first.endpoints)[0] != encode(made("x").endpoints)[0]
-    version, content = encode(first.routes)
-    assert msgspec.json.decode(content)["version_info"] == version
+    assert encode(ROUTE_LIST, first.routes) == encode(ROUTE_LIST, second.routes)
+    for kind, name in ((CLUSTERS, "clusters"), (ENDPOINTS, "endpoints")):
+        one, two = getattr(first, name)["a.query"], getattr(second, name)["a.query"]
+        assert resource(encode(kind, one)) == resource(encode(kind, two))
+    mine = resource(encode(ENDPOINTS, first.endpoints["a.query"]))
+    changed = resource(encode(ENDPOINTS, made("x").endpoints["a.query"]))
+    assert mine.version != changed.version
+
+
+def test_whatever_is_told_can_be_encoded():
+    """Every field that is used, in every kind of route and cluster, is one that Envoy knows."""
+    rich = msgspec.structs.replace(SETTINGS, zone="x", service_prefix=True, ca_file="/ca")
+    table = build_table(
+        {
+            "a": (
+                Instance(
+                    service="a", id="a", host="h", port=1, zone="x", scheme="https", routes=ROUTES
+                ),
+            )
+        },
+        prefixes=True,
+    )
+    found = told(msgspec.structs.replace(table, settling=True), rich)
+    assert encode(ROUTE_LIST, found.routes)
+    for name in found.clusters:
+        assert encode(CLUSTERS, found.clusters[name] | EDS)
+        assert encode(ENDPOINTS, found.endpoints[name])
+    with pytest.raises(json_format.ParseError, match="of_nobody"):
+        encode(CLUSTERS, found.clusters["a.query"] | {"of_nobody": 1})
 
 
 def test_instances_change_endpoints_only():
-    """An instance that comes or goes changes no route, no cluster and no listener."""
+    """An instance that comes or goes changes no route and no cluster."""
     before, after = made("x"), made("x", "y")
     assert before.endpoints != after.endpoints
     assert (before.routes, before.clusters) == (after.routes, after.clusters)
-    assert before.listeners == after.listeners
 
 
 def test_write_with_key_comes_first_and_may_be_repeated():
@@ -76,7 +121,9 @@ def test_write_with_key_comes_first_and_may_be_repeated():
         "connect-failure",
         "refused-stream",
         "reset-before-request",
+        "retriable-status-codes",
     ]
+    assert plain["route"]["retry_policy"]["retriable_status_codes"] == [421]
 
 
 def test_query_by_post_is_a_read():
@@ -91,11 +138,10 @@ def test_any_method_is_divided_into_reads_and_writes():
     routes = (RouteInfo("*", "/a", "http"), RouteInfo("PUT", "/a", "http"))
     table = build_table({"a": (Instance(service="a", id="a", host="h", port=1, routes=routes),)})
     assert [r.method for r in table.routes] == ["PUT", "*"]
-    found = documents(table, SETTINGS, port=80)
-    entries = found.routes["headwater"]["virtual_hosts"][0]["routes"][1:]
-    told = [[h["name"] for h in entry["match"].get("headers", ())] for entry in entries]
+    entries = told(table).routes["virtual_hosts"][0]["routes"][2:]
+    names = [[h["name"] for h in entry["match"].get("headers", ())] for entry in entries]
     put = [[":method", "idempotency-key"], [":method"]]
-    assert told == [*put, [":method"], [":method"], ["idempotency-key"], []]
+    assert names == [*put, [":method"], ["idempotency-key"], []]
 
 
 def test_target_is_hashed():
@@ -114,7 +160,7 @@ def test_stream_has_no_limits():
     assert found["typed_per_filter_config"]["envoy.filters.http.buffer"]["disabled"]
 
 
-def priorities(found: Documents, cluster: str) -> dict[str, int]:
+def priorities(found: Made, cluster: str) -> dict[str, int]:
     groups = found.endpoints[cluster]["endpoints"]
     return {group["locality"]["zone"]: group["priority"] for group in groups}
 
@@ -133,13 +179,26 @@ def test_unresolved_host_is_left_out():
     assert made("x", hosts={}).endpoints["a.query"]["endpoints"] == []
 
 
-def test_bootstrap_names_absolute_paths():
-    """Envoy finds the files wherever it is started."""
+def test_bootstrap_names_where_the_gateway_is():
+    """Envoy finds the gateway's sockets, its own admin port and its listener in the bootstrap."""
     settings = GatewaySettings(data=Path("relative"), admin_port=7)
-    found = msgspec.json.decode(bootstrap(settings))
-    path = found["dynamic_resources"]["cds_config"]["path_config_source"]["path"]
-    assert Path(path) == Path("relative/cds.json").absolute()
+    found = msgspec.json.decode(bootstrap(settings, host="1.2.3.4", port=5, sockets=Path("/s")))
+    own = {
+        c["name"]: c["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]
+        for c in found["static_resources"]["clusters"]
+    }
+    assert own["headwater-gateway"] == {"pipe": {"path": "/s/control"}}
+    assert own["headwater-status"] == {"pipe": {"path": "/s/status"}}
+    (listener,) = found["static_resources"]["listeners"]
+    assert listener["address"]["socket_address"] == {"address": "1.2.3.4", "port_value": 5}
     assert found["admin"]["address"]["socket_address"] == {"address": "127.0.0.1", "port_value": 7}
+
+
+def test_weights_stay_within_what_envoy_adds_up():
+    """However many instances of however large a weight there are, Envoy takes their sum."""
+    found = made(*["x"] * 5000, weight=1_000_000).endpoints["a.query"]
+    weights = [e["load_balancing_weight"] for e in found["endpoints"][0]["lb_endpoints"]]
+    assert 0 < sum(weights) < 2**32
 
 
 def test_write_is_atomic_and_only_on_change(tmp_path):
@@ -152,97 +211,6 @@ def test_write_is_atomic_and_only_on_change(tmp_path):
     assert write_atomically(path, b"two")
     assert path.read_bytes() == b"two"
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
-
-
-class Envoy:
-    """Notes the order in which files change, and refuses a version if told."""
-
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
-        self.steps: list[str] = []
-        self.refuse = ""
-        self.error: Exception | None = None
-
-    async def confirm(self, versions) -> None:
-        self.steps.append("+".join(sorted(name.split(".")[-2] for name in versions)))
-        if self.error is not None and any(self.refuse in name for name in versions):
-            raise self.error
-
-    def names(self) -> list[str]:
-        content = msgspec.json.decode(self.layout.clusters.read_bytes())
-        return [resource["name"] for resource in content["resources"]]
-
-
-@pytest.fixture
-def layout(tmp_path):
-    found = Layout(tmp_path)
-    found.endpoints.mkdir()
-    return found
-
-
-def documents_of(*clusters: str, routes: str = "r") -> Documents:
-    return Documents(
-        listeners={"l": {"name": "l"}},
-        routes={"headwater": {"name": routes}},
-        clusters={name: {"name": name} for name in clusters},
-        endpoints={name: {"cluster_name": name} for name in clusters},
-    )
-
-
-async def test_clusters_arrive_before_routes_and_leave_after(layout):
-    """A change adds clusters before the routes that name them and removes the others after."""
-    envoy, files = Envoy(layout), ConfigFiles(layout)
-    assert await files.publish(documents_of("a", "b"), envoy.confirm)
-    assert not await files.publish(documents_of("a", "b"), envoy.confirm)
-    envoy.steps.clear()
-    seen: list[tuple[str, list[str]]] = []
-
-    async def confirm(versions) -> None:
-        await envoy.confirm(versions)
-        seen.append((envoy.steps[-1], envoy.names()))
-
-    assert await files.publish(documents_of("b", "c", routes="r2"), confirm)
-    assert [step for step in seen if step[0] in ("cds", "headwater")] == [
-        ("cds", ["a", "b", "c"]),
-        ("headwater", ["a", "b", "c"]),
-        ("cds", ["b", "c"]),
-    ]
-    assert sorted(p.name for p in layout.endpoints.iterdir()) == ["b.json", "c.json"]
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        ConfigurationError(subject="gateway", reason="refused"),
-        DeadlineExceeded(action="x", timeout_s=1.0),
-    ],
-)
-async def test_refused_change_is_undone(layout, error):
-    """After a refusal the files are those of the accepted configuration, without the new."""
-    envoy, files = Envoy(layout), ConfigFiles(layout)
-    await files.publish(documents_of("a"), envoy.confirm)
-    before = {path: path.read_bytes() for path in layout.data.rglob("*.json")}
-    envoy.refuse, envoy.error = "rds", error
-    with pytest.raises(type(error)):
-        await files.publish(documents_of("b", routes="r2"), envoy.confirm)
-    # The double refuses the undoing, too, so the rest is written when Envoy agrees again.
-    envoy.error = None
-    assert files.accepted == documents_of("a")
-    assert await files.publish(documents_of("a", routes="r3"), envoy.confirm)
-    assert await files.publish(documents_of("a"), envoy.confirm)
-    assert {path: path.read_bytes() for path in layout.data.rglob("*.json")} == before
-
-
-async def test_refused_change_is_not_tried_twice(layout):
-    """A configuration that was refused is refused again without bothering Envoy."""
-    envoy, files = Envoy(layout), ConfigFiles(layout)
-    await files.publish(documents_of("a"), envoy.confirm)
-    envoy.refuse, envoy.error = "rds", ConfigurationError(subject="gateway", reason="refused")
-    for _ in range(2):
-        with pytest.raises(ConfigurationError, match="refused"):
-            await files.publish(documents_of("b", routes="r2"), envoy.confirm)
-        envoy.steps.clear()
-    assert envoy.steps == []
 
 
 async def test_names_are_resolved_and_kept():

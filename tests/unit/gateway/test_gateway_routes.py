@@ -82,7 +82,7 @@ def test_route_reaches_only_those_that_declared_it():
 def test_first_registered_service_owns_a_route():
     """Of two services with one method and path the first registered serves; both are told."""
     mine = RouteInfo("GET", "/accounts/{id}", "query")
-    first, second = instance("a", started=2), instance("z", service="b", routes=(mine,), started=1)
+    first, second = instance("a", since=2), instance("z", service="b", routes=(mine,), since=1)
     found = table(first, second)
     assert targets(found)["GET /accounts/{id}"] == {"z"}
     (problem,) = found.problems
@@ -93,11 +93,11 @@ def test_first_registered_service_owns_a_route():
 def test_owner_keeps_its_route_through_a_restart():
     """A service keeps its route when its instances are replaced, until it declares it no more."""
     mine = RouteInfo("GET", "/accounts/{id}", "query")
-    rival = instance("z", service="rival", routes=(mine,), started=5)
-    before = table(instance("a", started=1), rival)
-    after = table(instance("b", started=9), rival, previous=before)
+    rival = instance("z", service="rival", routes=(mine,), since=5)
+    before = table(instance("a", since=1), rival)
+    after = table(instance("b", since=9), rival, previous=before)
     assert targets(after)["GET /accounts/{account_id}"] == {"b"}
-    gone = table(instance("b", started=9, routes=(DEPOSIT,)), rival, previous=after)
+    gone = table(instance("b", since=9, routes=(DEPOSIT,)), rival, previous=after)
     assert targets(gone)["GET /accounts/{id}"] == {"z"}
 
 
@@ -122,12 +122,6 @@ def test_faulty_route_is_reported_and_harms_no_other(route, reason):
     found = table(instance("a", routes=(route, ACCOUNT)), instance("b", routes=(route, ACCOUNT)))
     assert [reason in problem.reason for problem in found.problems] == [True]
     assert list(targets(found)) == ["GET /accounts/{account_id}"]
-
-
-def test_newest_registration_of_an_address_counts():
-    """An instance that came back on its old port replaces its expiring self."""
-    found = table(instance("old", port=5, started=1), instance("new", port=5, started=2))
-    assert targets(found)["GET /accounts/{account_id}"] == {"new"}
 
 
 def test_key_must_be_in_the_path():

@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+from litestar.exceptions import HTTPException
 from structlog.testing import capture_logs
 
 from headwater._http.problems import problem_of
@@ -9,6 +10,7 @@ from headwater.errors import (
     ConnectionLost,
     DeadlineExceeded,
     DiskFull,
+    EventUnreadable,
     HeadwaterError,
     Outcome,
     RemoteError,
@@ -17,6 +19,9 @@ from headwater.errors import (
     StoreCorrupt,
     StoreError,
     StoreUnavailable,
+    Unexpected,
+    Unstorable,
+    ViewUnreadable,
     from_problem,
 )
 
@@ -117,3 +122,26 @@ def test_repeated_failures() -> None:
     again = [entry for entry in logs if "again and again" in entry["error"]]
     assert 0 < len(again) < 100
     assert len(logs) == len(again) + 200
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("password=secret"),
+        Unexpected(reference="ValueError('password=secret')"),
+        EventUnreadable(type="ItemAdded", reason="expected int, got secret"),
+        ViewUnreadable(view="ItemView", key="i1", reason="expected int, got secret"),
+        Unstorable(name="ItemAdded", field="stock", value="-1", reason="not an int"),
+        HTTPException(status_code=500, detail="secret"),
+    ],
+)
+def test_a_500_has_a_reference(error: Exception) -> None:
+    """Each 500 has a reference, which is in the log beside the traceback, and tells no secrets."""
+    with capture_logs() as logs:
+        problem = problem_of(error, SCOPE)
+    document = msgspec.json.decode(problem.body)
+    assert problem.status == document["status"] == 500
+    assert "secret" not in problem.body.decode()
+    (entry,) = logs
+    assert entry["reference"] == document["reference"]
+    assert entry["exc_info"] is error

@@ -91,7 +91,7 @@ async def test_all_shards_are_followed(
     pages = source.follow(source.start(), types=(), page_size=page_size)
     before = await take(pages, 24)
     assert ordered(before) == {name: [1, 2] for name in NAMES}
-    assert before[-1].token == await source.head()
+    assert before[-1].token.positions == (await source.head()).positions
     pages = source.follow(before[-1].token, types=(), page_size=page_size)
     coming = asyncio.ensure_future(take(pages, 24))
     await put(store, *NAMES, *NAMES)
@@ -120,7 +120,7 @@ async def test_reading_towards_a_goal(store: ShardedEventStore, source: StoreSou
     await put(store, *NAMES)
     found = [p async for p in source.towards(source.start(), goal, types=(), page_size=2)]
     assert ordered(found) == {name: [1] for name in NAMES}
-    assert found[-1].token == goal
+    assert found[-1].token.positions == goal.positions
     heads = [await log.head() for log in store.shards]
     ahead = at(source, heads[0], 0, 0)
     found = [p async for p in source.towards(ahead, goal, types=(), page_size=50)]
@@ -141,7 +141,7 @@ async def test_a_filter_moves_on_in_every_shard(
     async with asyncio.timeout(WAIT_S_MAX):
         async for page in pages:
             events += page.events
-            if page.token == head:
+            if page.token.positions == head.positions:
                 break
     await close_iterator(pages)
     assert [one.type for one in events] == ["Mine"] * len(NAMES)
@@ -386,7 +386,7 @@ async def test_reading_towards_a_goal_goes_round_what_is_away() -> None:
     with pytest.raises(StoreUnavailable):
         await read_all()
     assert set(ordered(found)) == {name for name in names if store.shard_of(name) == 1}
-    assert found[-1].token == at(source, 0, goal.shard_position("accounts", 1))
+    assert found[-1].token.shard_position("accounts", 1) == goal.shard_position("accounts", 1)
 
 
 async def test_a_lane_that_waits_for_a_shard_holds_up_no_other() -> None:

@@ -12,9 +12,9 @@ async def _one(*_: object) -> None: ...
 async def _other(*_: object) -> None: ...
 
 
-def _find(router: Router, path: str, raw: bytes | None = None):
-    scope = {"path": path} if raw is None else {"path": path, "raw_path": raw}
-    return router.find(scope)
+def _find(router: Router, path: str, raw: bytes | None = None, method: str = "GET"):
+    scope = {"path": path, "method": method}
+    return router.find(scope if raw is None else {**scope, "raw_path": raw})
 
 
 @pytest.fixture
@@ -26,7 +26,12 @@ def router() -> Router:
     router.add("GET", "/items/{id}", _one)
     router.add("GET", "/items/special", _other)
     router.add("POST", "/items/{id}/sales/{number}", _other)
-    router.add("GET", "/files/{rest:path}", None)
+    router.add("GET", "/files/{rest:path}", _one)
+    router.add("GET", "/files/{name}", _other)
+    router.add("HEAD", "/files/{name}", _one)
+    router.add("DELETE", "/items/{id}/sales", _one)
+    router.add("DELETE", "/items/special/{what}", _other)
+    router.add("PUT", "/items/{id}/{what}", _other)
     return router
 
 
@@ -41,23 +46,43 @@ def router() -> Router:
         ("/items//7/", "GET", _one, ["7"]),
         ("/items/special", "GET", _other, []),
         ("/items/7/sales/2", "POST", _other, ["7", "2"]),
-        ("/files/a", "GET", None, ["a"]),
-        ("/files/a/b/c", "GET", None, ["a"]),
+        ("/files/a", "GET", _other, ["a"]),
+        ("/files/a", "HEAD", _one, ["a"]),
+        ("/files/a/b/c", "GET", _one, ["a/b/c"]),
+        ("/files/a/b/c", "HEAD", _one, ["a/b/c"]),
+        ("/items/special", "HEAD", _other, []),
+        ("/items/special/sales/2", "POST", _other, ["special", "2"]),
+        ("/items/special/sales", "DELETE", _other, ["sales"]),
+        ("/items/7/sales", "DELETE", _one, ["7"]),
+        ("/items/special/sales", "PUT", _other, ["special", "sales"]),
     ],
 )
 def test_match(router, path, method, endpoint, values):
-    """A path leads to its route; literal segments go first, and empty ones do not count."""
-    match = _find(router, path)
-    assert match.entries[method].endpoint is endpoint
+    """The most specific template that matches and has the method decides; HEAD is GET's."""
+    match = _find(router, path, method=method)
+    assert match.entry.endpoint is endpoint
     assert match.values == values
 
 
-@pytest.mark.parametrize(
-    "path", ["/nowhere", "/Items", "/items/7/sales", "/items/special/sales/2", "/files", "*"]
-)
+@pytest.mark.parametrize("path", ["/nowhere", "/Items", "/items/7/8/9/10", "/files", "*"])
 def test_no_match(router, path):
-    """What no route describes is not found, and there is no way back from a literal segment."""
+    """What no template describes is not found."""
     assert _find(router, path) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "allow"),
+    [
+        ("/items", "GET, HEAD, OPTIONS, POST"),
+        ("/items/7/sales/2", "OPTIONS, POST"),
+        ("/items/special/sales", "DELETE, OPTIONS, PUT"),
+    ],
+)
+def test_no_method(router, path, allow):
+    """Without the method, those of all templates that match are known."""
+    match = _find(router, path, method="PATCH")
+    assert match.entry is None
+    assert allowed(match.methods) == allow
 
 
 def test_segments_are_decoded_one_by_one(router):
@@ -73,9 +98,8 @@ def test_names_belong_to_the_method():
     router = Router()
     router.add("GET", "/items/{id}", _one)
     router.add("PUT", "/items/{key}", _other)
-    entries = _find(router, "/items/7").entries
-    assert (entries["GET"].parameters, entries["PUT"].parameters) == (("id",), ("key",))
-    assert allowed(entries) == "GET, OPTIONS, PUT"
+    assert _find(router, "/items/7").entry.parameters == ("id",)
+    assert _find(router, "/items/7", method="PUT").entry.parameters == ("key",)
 
 
 @pytest.mark.parametrize(

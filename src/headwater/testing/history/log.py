@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import msgspec
 
 from headwater.eventstore import EventFilter, FilterItem, StoredEvent
+from headwater.eventstore.api import AHEAD_US_MAX
 from headwater.eventstore.sharded import shard_of
 from headwater.testing.history.calls import combined, digest_of
 
@@ -125,7 +126,7 @@ class Log:
                 f"position {position} is version {event.version} of {event.stream!r}, which was "
                 f"at {before}",
             )
-        if rank and event.time < self.times[-1]:
+        if rank and self.times[-1] - AHEAD_US_MAX <= event.time < self.times[-1]:
             reason = f"position {position} was recorded at {event.time}, after {self.times[-1]}"
             self._complain("log", reason)
 

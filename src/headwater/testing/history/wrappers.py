@@ -232,6 +232,11 @@ class RecordedStore:
         count: int = await self._store.drop_snapshots(prefix)
         return count
 
+    async def forget_keys(self, age_s: float) -> int:
+        """See `StreamStore.forget_keys`; what is forgotten then may not be judged any more."""
+        count: int = await self._store.forget_keys(age_s)
+        return count
+
     async def retag(self, tags: Mapping[int, Sequence[str]]) -> int:
         """See `EventStore.retag`; tags are nobody's call."""
         count: int = await self._store.retag(tags)
@@ -250,6 +255,10 @@ class RecordedStore:
     ) -> None:
         """See `EventStore.import_events`; what is imported is nobody's call."""
         await self._store.import_events(events, epoch=epoch, keys=keys)
+
+    async def probe(self) -> None:
+        """See `EventStore.probe`; it changes nothing that is judged."""
+        await self._store.probe()
 
     async def shard(self) -> Shard | None:
         """See `EventStore.shard`."""
