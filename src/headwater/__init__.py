@@ -27,7 +27,7 @@ _ROOMS = {  # type checkers and editors read the stub beside this file instead
         "Aggregate Cancel Deadline DecisionHandlers DecisionModel Effects End Events Saga "
         "command_handler deadline_handler event_sourcing_handler rejection_handler saga_handler"
     ),
-    "processing": "EventHandlers EventMessage Projection event_handler",
+    "processing": "EventHandlers EventMessage Projection Retry event_handler",
     "service": "Service",
     "views": "Index Key Range View ViewPage ViewTransaction",
 }

@@ -43,7 +43,7 @@ from .modelling import (
     rejection_handler,
     saga_handler,
 )
-from .processing import EventHandlers, EventMessage, Projection, event_handler
+from .processing import EventHandlers, EventMessage, Projection, Retry, event_handler
 from .service import Service
 from .views import Index, Key, Range, View, ViewPage, ViewTransaction
 
@@ -79,6 +79,7 @@ __all__ = [
     "QueryNext",
     "Range",
     "Rejection",
+    "Retry",
     "Saga",
     "Service",
     "Tag",

@@ -22,10 +22,19 @@ from bank.contracts.accounts import (
     WithdrawMoney,
 )
 from bank.contracts.customers import CustomerDirectory
-from headwater.dispatch import CommandMessage, CommandNext, CommandResult, intercepts, query_handler
-from headwater.modelling import Aggregate, command_handler, event_sourcing_handler
-from headwater.processing import Projection, event_handler
-from headwater.service import Service
+from headwater import (
+    Aggregate,
+    CommandMessage,
+    CommandNext,
+    CommandResult,
+    Projection,
+    Service,
+    command_handler,
+    event_handler,
+    event_sourcing_handler,
+    intercepts,
+    query_handler,
+)
 
 
 class Account(Aggregate):

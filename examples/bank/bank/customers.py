@@ -12,11 +12,17 @@ from bank.contracts.customers import (
     GetCustomer,
     RegisterCustomer,
 )
-from headwater.dispatch import query_handler
-from headwater.messages import Tag
-from headwater.modelling import Aggregate, DecisionModel, command_handler, event_sourcing_handler
-from headwater.processing import Projection, event_handler
-from headwater.service import Service
+from headwater import (
+    Aggregate,
+    DecisionModel,
+    Projection,
+    Service,
+    Tag,
+    command_handler,
+    event_handler,
+    event_sourcing_handler,
+    query_handler,
+)
 
 
 class EmailAddress(DecisionModel):

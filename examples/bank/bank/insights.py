@@ -2,9 +2,7 @@
 
 from bank.contracts.insights import GetTopCustomers, GetTurnover, MonthlyTurnover, Spending
 from bank.contracts.transfers import TransferCompleted
-from headwater.dispatch import query_handler
-from headwater.processing import Projection, event_handler
-from headwater.service import Service
+from headwater import Projection, Service, event_handler, query_handler
 
 
 def _month(event: TransferCompleted) -> str:

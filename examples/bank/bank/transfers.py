@@ -27,28 +27,27 @@ from bank.contracts.transfers import (
     TransferTooLarge,
     TransferView,
 )
-from headwater.dispatch import (
+from headwater import (
+    Aggregate,
     CommandMessage,
     CommandNext,
     CommandResult,
-    intercepts,
-    query_handler,
-)
-from headwater.errors import HeadwaterError
-from headwater.modelling import (
-    Aggregate,
     Deadline,
     Effects,
     End,
+    HeadwaterError,
+    Projection,
     Saga,
+    Service,
     command_handler,
     deadline_handler,
+    event_handler,
     event_sourcing_handler,
+    intercepts,
+    query_handler,
     rejection_handler,
     saga_handler,
 )
-from headwater.processing import Projection, event_handler
-from headwater.service import Service
 
 
 class Transfer(Aggregate):

@@ -4,10 +4,8 @@ from typing import Annotated, Protocol
 
 from msgspec import Meta
 
+from headwater import Command, Event, Index, Key, Query, Rejection, Tag, View, route
 from headwater.client import client, get
-from headwater.errors import Rejection
-from headwater.messages import Command, Event, Query, Tag, route
-from headwater.views import Index, Key, View
 
 Email = Annotated[str, Meta(pattern=r"^[^@\s]+@[^@\s]+$", max_length=200)]
 

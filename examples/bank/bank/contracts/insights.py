@@ -4,8 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from headwater.messages import Query, route
-from headwater.views import Index, Key, View
+from headwater import Index, Key, Query, View, route
 
 
 class MonthlyTurnover(View):

@@ -6,9 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from bank.contracts.money import Cents
-from headwater.errors import Rejection
-from headwater.messages import Command, Event, Query, route
-from headwater.views import Index, Key, View
+from headwater import Command, Event, Index, Key, Query, Rejection, View, route
 
 
 @route("POST /transfers")

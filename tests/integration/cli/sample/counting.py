@@ -3,13 +3,23 @@
 import time
 from typing import Annotated
 
-from headwater.dispatch import query_handler
-from headwater.errors import Rejection
-from headwater.messages import Command, Event, Query, Tag, route
-from headwater.modelling import Aggregate, command_handler, event_sourcing_handler
-from headwater.processing import Projection, event_handler
-from headwater.service import Service
-from headwater.views import Key, View
+from headwater import (
+    Aggregate,
+    Command,
+    Event,
+    Key,
+    Projection,
+    Query,
+    Rejection,
+    Service,
+    Tag,
+    View,
+    command_handler,
+    event_handler,
+    event_sourcing_handler,
+    query_handler,
+    route,
+)
 
 UNLUCKY = 13
 STUCK = 99

@@ -2,9 +2,17 @@
 
 from typing import Annotated, Any, ClassVar
 
-from headwater.messages import Command, Event, Tag, upcaster, wire
-from headwater.modelling import Aggregate, command_handler, event_sourcing_handler
-from headwater.service import Service
+from headwater import (
+    Aggregate,
+    Command,
+    Event,
+    Service,
+    Tag,
+    command_handler,
+    event_sourcing_handler,
+    upcaster,
+    wire,
+)
 
 
 class Keep(Command):
