@@ -208,14 +208,15 @@ class Processors:
         """Return what each processor does in this process."""
         return [await processor.status() for processor in self._running]
 
-    def problems(self) -> dict[str, str]:
+    async def problems(self) -> dict[str, str]:
         """Return what keeps processors from working, by name; empty when nothing does."""
         found = {one.name: one.failure for one in self._running if one.failure}
         for one in self._running:
-            if isinstance(one, Processor) and not one.is_filled:
-                found.setdefault(
-                    one.name, "its views are being filled for this version of the program"
-                )
+            if isinstance(one, Processor) and not one.is_filled and one.name not in found:
+                try:
+                    found[one.name] = str(await one.unfilled())
+                except HeadwaterError as error:
+                    found[one.name] = str(error)
         return found
 
     async def concerns(self) -> dict[str, str]:

@@ -336,7 +336,7 @@ class Runtime:
 
     async def _problems(self) -> dict[str, str]:
         """Return what keeps this instance from its work at the moment, by name."""
-        return await self.health.problems() | self.processors.problems()
+        return await self.health.problems() | await self.processors.problems()
 
     async def _concerns(self) -> dict[str, str]:
         """Return what somebody should look at, by name, though all goes on."""

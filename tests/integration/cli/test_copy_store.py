@@ -184,7 +184,7 @@ async def _one_more(url: str) -> None:
         ("sqlite:here.db", "mysql://there/db", 2, "expected sqlite:PATH or postgresql://"),
         ("sqlite:here.db", "here.db", 2, "is the same as --from"),
         ("sqlite:here.db", "sqlite:./here.db", 2, "is the same as --from"),
-        ("sqlite:here.db", "postgresql://u:secret@127.0.0.1:1/d", 1, "cannot be reached"),
+        ("sqlite:here.db", "postgresql://u:secret@127.0.0.1:1/d", 75, "cannot be reached"),
         ("sqlite:here.db", "postgresql://u:secret@127.0.0.1:1/d?schema=A-b", 2, "not plain"),
     ],
 )

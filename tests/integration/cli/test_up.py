@@ -83,7 +83,7 @@ def test_no_order_of_starting_matters(make_system, up, shuffle):
     assert ask(f"{status['gateway']}/counters/a", body={"by": 1})[0] == 200
     assert running.stop(signal.SIGTERM) == 0
     again = up(make_system(), "--shuffle", str(shuffle))
-    eventually("something runs", lambda: descendants(again.process.pid))
+    eventually("it is under way", lambda: list(again.folder.rglob("up.json")))
     assert again.stop(signal.SIGTERM) == 0
 
 
@@ -276,8 +276,9 @@ def test_a_typo_in_the_file_ends_it_before_anything_is_started(make_system):
     file = make_system()
     text = file.read_text(encoding="utf-8").replace("segments = 2", "segmants = 2")
     file.write_text(text, encoding="utf-8")
+    line = 1 + text[: text.index("segmants")].count("\n")
     error = one_line_error(headwater("up", "--file", file), code=2)
-    assert f"{file}:15: unknown key 'segmants'" in error
+    assert f"{file}:{line}: unknown key 'segmants'" in error
     assert "did you mean 'segments'?" in error
 
 

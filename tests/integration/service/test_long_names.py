@@ -113,7 +113,7 @@ async def test_too_long_for_an_index(runtime: Runtime) -> None:
         assert letter.sequence == "Book/b"
         assert "its title is" in letter.error
         assert "has 1004 bytes, and an index takes 1000" in letter.error
-        assert runtime.processors.problems() == {}
+        assert await runtime.processors.problems() == {}
 
 
 async def test_a_long_stream_can_be_parked(runtime: Runtime) -> None:

@@ -98,7 +98,14 @@ async def test_what_the_block_raises_comes_out(store: PostgresViewStore) -> None
 
 async def test_a_failed_step_fails_the_block(store: PostgresViewStore) -> None:
     """After an error of the database nothing of the block is stored, even if it is caught."""
-    long = Doc("a", "".join(chr(300 + n) for n in range(9000)))
+
+    class Wide(View):
+        index_bytes_max = 100_000  # more than the database takes
+        id: Annotated[str, Key]
+        text: Annotated[str, Index]
+
+    await store.ensure([Wide])
+    long = Wide("a", "".join(chr(300 + n) for n in range(9000)))
 
     async def go_on() -> None:
         async with store.transaction() as work:

@@ -77,7 +77,8 @@ class Resident:
     def tell(self, number: signal.Signals) -> None:
         """Send it a signal, if it runs."""
         if self.pid:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+                os.kill(self.pid, number)
 
     async def end(self, number: signal.Signals) -> None:
         """End it by a signal and wait; it stays down until it is started."""
