@@ -32,8 +32,8 @@ _FOREIGN = re.compile(r"(?i)HEADWATER_(?!POSTGRES_|BENCH_)|PG[A-Z]|.*_PROXY$|(FO
 for _name in filter(_FOREIGN.match, list(os.environ)):
     del os.environ[_name]
 
-# A shell that starts tests in the background lets them ignore Ctrl-C, nohup lets them ignore the end
-# of the terminal, and so what they start.
+# A shell that starts tests in the background lets them ignore Ctrl-C, nohup lets them ignore that
+# their terminal was closed, and so what they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
