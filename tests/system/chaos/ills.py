@@ -115,19 +115,17 @@ class Ills:
     async def _fill(self, fault: Fault, _: random.Random) -> None:
         if self._disk is None:
             return
-        self._tell(fault)
-        filler = self._disk / "filler"
-        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-            while True:
-                file.write(bytes(1 << 20))
-        with contextlib.suppress(OSError), filler.open("ab", buffering=0) as file:
-            while True:  # the last pages, too
-                file.write(bytes(4096))
-        await asyncio.sleep(fault.lasts_s)
-        filler.unlink(missing_ok=True)  # of two at a time the first to end empties it
-        async with self._database:  # a server that could not write its log has ended
+        async with self._database:  # a server does not start without room
+            self._tell(fault)
+            filler = self._disk / "filler"
+            for size in (1 << 20, 4096):  # the last pages, too
+                with contextlib.suppress(OSError), filler.open("ab", buffering=0) as file:
+                    while True:
+                        file.write(bytes(size))
+            await asyncio.sleep(fault.lasts_s)
+            filler.unlink()
             if self._server is not None and not self._server.running:
-                self._server.start()
+                self._server.start()  # it has ended, as it could not write its log
 
     async def _stop_database(self, fault: Fault, _: random.Random) -> None:
         assert self._server is not None
