@@ -57,7 +57,7 @@ async def activated(applier: Applier, views: ViewStore, generation: int) -> bool
         InvalidInput: one of its views has a later one.
     """
     try:
-        await views.activate(applier.name, generation, applier.views)
+        await views.activate(applier.name, generation, applier.views, code=applier.code)
     except InvalidInput:
         if await views.generation(applier.name, code=applier.code) <= generation:
             raise

@@ -109,6 +109,17 @@ class ViewVersions(ViewStoreSuite):
         assert await store.drop_unused("p", code="", idle_s=50) == [mine, used]
         assert await store.generations() == []
 
+    async def test_what_was_begun_again_belongs_to_its_code(self, store: ViewStore) -> None:
+        """A generation that was dropped while it was filled is, when active, that of its code."""
+        first = await store.settle_generation("p", "a", [Person])
+        await store.ensure([Person], generation=first, processor="p")
+        await store.activate("p", first, [Person])
+        number = await store.next_generation("p", "a", [Person], after=first)
+        assert await store.drop_generation("p", number, [Person])
+        await store.ensure([Person], generation=number, processor="p")
+        await store.activate("p", number, [Person], code="a")
+        assert [(g.number, g.code) for g in await store.generations("p")] == [(number, "a")]
+
     async def test_a_number_is_not_given_twice(self, store: ViewStore, clock: Clock) -> None:
         """What was dropped for good is not made again, by its number or by who is late."""
         await begun(store, "stays")

@@ -307,11 +307,14 @@ class ViewStore(Protocol):
         is none, so all of a processor can go that is not there any more.
         """
 
-    async def activate(self, processor: str, generation: int, views: Sequence[type[View]]) -> None:
+    async def activate(
+        self, processor: str, generation: int, views: Sequence[type[View]], *, code: str = ""
+    ) -> None:
         """Make a generation the active one of its code in one step; drop the older ones of it.
 
         Their documents and segments are removed, so that whoever still works on them fails. Those
-        of other codes stay: see `drop_unused`.
+        of other codes stay: see `drop_unused`. ``code`` is whose it is if that is not known yet:
+        somebody dropped it while it was being filled.
 
         Raises:
             ConfigurationError: the generation of a view type is not there: `ensure` it first.

@@ -204,7 +204,7 @@ class Catalog:
         return [Generation(processor, 1, complete=True)]
 
     def activate(
-        self, processor: str, generation: int, views: Sequence[type[View]], *, now: float
+        self, processor: str, generation: int, views: Sequence[type[View]], *, code: str, now: float
     ) -> Changes:
         """See `ViewStore.activate`.
 
@@ -213,7 +213,7 @@ class Catalog:
             InvalidInput: a later one is active.
         """
         known = self.generations.get((processor, generation)) or Generation(
-            processor, generation, used=now
+            processor, generation, code, used=now
         )
         there = (processor, generation) in self.generations
         mine = [g for g in self.of(processor) if g.code == known.code or not there]

@@ -158,11 +158,14 @@ class MemoryViewStore:
                 self._change(processor, self._known().drop_for_good(processor, number))
             return gone
 
-    async def activate(self, processor: str, generation: int, views: Sequence[type[View]]) -> None:
+    async def activate(
+        self, processor: str, generation: int, views: Sequence[type[View]], *, code: str = ""
+    ) -> None:
         """See `ViewStore.activate`."""
         async with self._write():
             now = self._clock()
-            self._change(processor, self._known().activate(processor, generation, views, now=now))
+            changes = self._known().activate(processor, generation, views, code=code, now=now)
+            self._change(processor, changes)
 
     async def drop_generation(
         self, processor: str, generation: int, views: Sequence[type[View]]

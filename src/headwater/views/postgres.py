@@ -242,11 +242,16 @@ class PostgresViewStore:
 
         return await self._write(work)
 
-    async def activate(self, processor: str, generation: int, views: Sequence[type[View]]) -> None:
+    async def activate(
+        self, processor: str, generation: int, views: Sequence[type[View]], *, code: str = ""
+    ) -> None:
         """See `ViewStore.activate`."""
         await self._change(
             processor,
-            lambda known, now: (known.activate(processor, generation, views, now=now), None),
+            lambda known, now: (
+                known.activate(processor, generation, views, code=code, now=now),
+                None,
+            ),
         )
 
     async def drop_generation(

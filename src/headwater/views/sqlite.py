@@ -251,12 +251,14 @@ class SQLiteViewStore:
 
         return await self._write(work)
 
-    async def activate(self, processor: str, generation: int, views: Sequence[type[View]]) -> None:
+    async def activate(
+        self, processor: str, generation: int, views: Sequence[type[View]], *, code: str = ""
+    ) -> None:
         """See `ViewStore.activate`."""
         await self._change(
             processor,
             lambda known: (
-                known.activate(processor, generation, views, now=self._clock()),
+                known.activate(processor, generation, views, code=code, now=self._clock()),
                 None,
             ),
         )
