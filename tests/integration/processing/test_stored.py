@@ -86,7 +86,6 @@ class Watching(EventHandlers):
     """Handles events beside the transactions."""
 
     start = "beginning"
-
     name = "watching"
 
     def __init__(self) -> None:
