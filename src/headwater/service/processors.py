@@ -31,6 +31,7 @@ from headwater.service.settings import ServiceSettings
 from headwater.views import ViewStore
 
 _log = structlog.get_logger("headwater.service")
+_ASK_S = 0.5  # whoever asks how it goes is answered soon, whatever a store does
 
 
 class _Running(Protocol):
@@ -170,7 +171,7 @@ class Processors:
         Those that programs of the same code have filled once do so at once. Others are filled from
         the first event on, shared among all instances of that code.
         """
-        waiting = [p for p in self._running if isinstance(p, Processor) and not p.is_filled]
+        waiting = [processor for processor in self.readers if not processor.is_filled]
         for processor in waiting:
             _log.info("views are being filled", processor=processor.name)
         await asyncio.gather(*(processor.filled() for processor in waiting))
@@ -211,22 +212,24 @@ class Processors:
     async def problems(self) -> dict[str, str]:
         """Return what keeps processors from working, by name; empty when nothing does."""
         found = {one.name: one.failure for one in self._running if one.failure}
-        for one in self._running:
-            if isinstance(one, Processor) and not one.is_filled and one.name not in found:
+        for one in self.readers:
+            if not one.is_filled and one.name not in found:
                 try:
-                    found[one.name] = str(await one.unfilled())
-                except HeadwaterError as error:
-                    found[one.name] = str(error)
+                    async with asyncio.timeout(_ASK_S):
+                        found[one.name] = str(await one.unfilled())
+                except (HeadwaterError, TimeoutError) as error:
+                    found[one.name] = str(error) or "its views are being filled"
         return found
 
     async def concerns(self) -> dict[str, str]:
         """Return what waits for its next try or for a person, by processor; all else goes on."""
         found: dict[str, str] = {}
-        for one in self._running:
-            if isinstance(one, Processor):
-                with contextlib.suppress(HeadwaterError):  # that is a problem, told as such
-                    if told := await one.concerns():
-                        found[one.name] = "; ".join(told)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ASK_S):
+                for one in self.readers:
+                    with contextlib.suppress(HeadwaterError):  # that is a problem, told as such
+                        if told := await one.concerns():
+                            found[one.name] = "; ".join(told)
         return found
 
     async def figures(self) -> list[Figures]:
