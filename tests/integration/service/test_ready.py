@@ -168,3 +168,14 @@ async def test_asking_is_bounded(tmp_path: Path) -> None:
             for part in running.health._parts.values():
                 part._asked_at -= 60
             assert "has not answered for 6" in (await ready(running))["event store"]
+
+
+async def test_asking_processors_is_bounded(tmp_path: Path) -> None:
+    """A processor whose store does not answer delays nobody either, filling its views or not."""
+    async with Runtime(make_service(), {"data": str(tmp_path)}) as running:
+        for processor in running.processors.readers:
+            processor.concerns = asyncio.Event().wait  # type: ignore[method-assign,assignment]
+            processor.unfilled = asyncio.Event().wait  # type: ignore[method-assign,assignment]
+            processor._filled.clear()
+        async with asyncio.timeout(WAIT_S_MAX):
+            assert "its views are being filled" in (await ready(running)).values()
