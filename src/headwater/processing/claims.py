@@ -139,6 +139,15 @@ class Claims:
             segment.fence,
         )
 
+    def outdate(self, segment: Segment) -> bool:
+        """Whether we have worked on a segment since the store said this of it, or may have."""
+        now = self.held.get(segment.index)
+        return (
+            now is not None
+            and (now.generation, now.count) == (segment.generation, segment.count)
+            and now.fence >= segment.fence
+        )
+
     def _is_former(self, segment: Segment) -> bool:
         """Whether a claim of our name that we do not work under need not be waited for.
 

@@ -81,7 +81,7 @@ class Processor:
         self._settings = settings
         self._fixed = generation
         self.claims = Claims(self.name, self.source, views, owner=owner, settings=settings)
-        self.progress = Progress(self.applier, views)
+        self.progress = Progress(self.applier, views, self.claims)
         self._workers: dict[int, Worker] = {}  # by segment, if each has its own
         self._fanout: Fanout | None = None
         if self.applier.isolated:

@@ -9,6 +9,7 @@ from headwater.errors import NotCaughtUp
 from headwater.messages import ConsistencyToken
 from headwater.processing.applier import Applier
 from headwater.processing.behind import why_behind
+from headwater.processing.claims import Claims
 from headwater.processing.coverage import Coverage, coverage_of
 from headwater.processing.dead_letters import DeadLetter
 from headwater.processing.parked import ParkedEvents
@@ -24,12 +25,13 @@ class Progress:
     some segments, the store is asked after each of its changes.
     """
 
-    def __init__(self, applier: Applier, views: ViewStore) -> None:
-        """Know nothing yet."""
+    def __init__(self, applier: Applier, views: ViewStore, claims: Claims) -> None:
+        """Know nothing yet. What is worked on here under ``claims`` is known by that alone."""
         self._name, self._code = applier.name, applier.code
         self._applier = applier
         self._source = source = applier.source
         self._views = views
+        self._claims = claims
         self._parked = ParkedEvents(applier, views)
         self._tokens: dict[tuple[int, int], dict[int, Token]] = {}  # by generation and count
         self._coverage: Coverage = coverage_of(source)
@@ -231,6 +233,8 @@ class Progress:
         tokens = self._tokens.setdefault((generation, len(segments)), {})
         for segment in segments:
             token = token_of(segment.token)
+            if self._claims.outdate(segment):
+                continue
             if not token.successor:  # one that was replaced keeps what is known of it
                 tokens[segment.index] = self._source.restrict(token, {segment.index}, segment.count)
         self.use(generation, len(segments), all_local=self.all_local)

@@ -10,8 +10,6 @@ import pytest
 
 from headwater.errors import InvalidInput
 from headwater.processing import DeadLetter, Processor, ProcessorAdmin, Relay, rebuild
-from headwater.processing.progress import Progress
-from headwater.processing.projector import applier_of
 from headwater.processing.tokens import Token
 from headwater.views import ViewTransaction
 from headwater.views.postgres import PostgresViewStore
@@ -29,12 +27,12 @@ class Between:
 
     def __init__(self, views: Any, *, after: bool = False, **hooks: Hook) -> None:
         self._views = views
-        self._hooks = hooks
+        self.hooks = hooks
         self._after = after
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._views, name)
-        hook = self._hooks.pop(name, None)
+        hook = self.hooks.pop(name, None)
         if hook is None:
             return method
 
@@ -466,17 +464,33 @@ async def test_a_relay_keeps_the_claim_that_it_has_taken_anew(stores: Stores) ->
 
 async def test_progress_does_not_go_back(stores: Stores) -> None:
     """Who has looked before a swap, and says so after it, is not listened to."""
-    progress = Progress(applier_of(Ledger, source=stores.source, views=stores.views), stores.views)
+    progress = processor(stores).progress
     progress.use(2, 4)
     progress.use(1, 4)
     assert progress.generation == 2
+
+
+async def test_who_has_looked_before_a_commit_does_not_take_it_back(stores: Stores) -> None:
+    """What this process has committed while the store was read stays known: nobody else tells."""
+    await three_accounts(stores)
+    views = Between(stores.views, after=True)
+    started = await in_service(stores, views=views)
+
+    async def deposit() -> None:
+        position = await append(stores.store, "a", Deposited("a", 1))
+        await started.progress.wait_for(stores.at(position), timeout_s=5)
+
+    views.hooks["segments"] = deposit
+    await started.progress.look()
+    await started.progress.wait_for(stores.at(await stores.store.head()), timeout_s=0)
+    assert (await balances(stores))["a"] == 2
 
 
 async def test_who_waits_asks_for_what_is_not_known_here(stores: Stores) -> None:
     """A process that works on everything, but has forgotten where a segment is, looks it up."""
     await three_accounts(stores)
     await (await in_service(stores)).stop()
-    progress = Progress(applier_of(Ledger, source=stores.source, views=stores.views), stores.views)
+    progress = processor(stores).progress
     progress.use(1, 4, all_local=True)
     await progress.wait_for(stores.at(await stores.store.head()), timeout_s=5)
     await progress.close()
