@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from headwater.errors import ConfigurationError, InvalidInput
-from headwater.processing.applier import Applier, EventFailed, Outbox
-from headwater.processing.claims import successor_of
-from headwater.processing.clock import StoreClock
-from headwater.processing.committer import marked
-from headwater.processing.dead_letters import (
+from headwater.processing.declarations import EventHandlers
+from headwater.processing.generations.lineage import Line
+from headwater.processing.generations.switch_over import activated
+from headwater.processing.handling.applier import Applier, EventFailed, Outbox
+from headwater.processing.handling.dead_letters import (
     DeadLetter,
     any_letter,
     failed_again,
@@ -24,16 +24,16 @@ from headwater.processing.dead_letters import (
     letters,
     queue_of,
 )
-from headwater.processing.declarations import EventHandlers
-from headwater.processing.generations import Line
-from headwater.processing.projector import applier_of
 from headwater.processing.rebuild import Report, position_of, rebuild
-from headwater.processing.replaying import replaying
-from headwater.processing.resizing import SEGMENTS_MAX, resized
+from headwater.processing.running.claims import successor_of
+from headwater.processing.running.clock import StoreClock
+from headwater.processing.running.committer import marked
+from headwater.processing.running.projector import applier_of
+from headwater.processing.running.replaying import replaying
+from headwater.processing.running.resizing import SEGMENTS_MAX, resized
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
-from headwater.processing.sources import Source
-from headwater.processing.swap import activated
-from headwater.processing.tokens import Token, token_of
+from headwater.processing.sources.source import Source
+from headwater.processing.sources.tokens import Token, token_of
 from headwater.views import Generation, Segment, ViewStore, view_type
 
 _TRIES = 3

@@ -7,18 +7,19 @@ from collections.abc import Callable
 import msgspec
 
 from headwater.errors import InvalidInput
-from headwater.processing.applier import Applier
-from headwater.processing.claims import successor_of
-from headwater.processing.dead_letters import DeadLetter, forget_former
 from headwater.processing.declarations import EventHandlers
-from headwater.processing.generations import Line
-from headwater.processing.processor import Processor
-from headwater.processing.projector import applier_of
-from headwater.processing.replaying import replaying
+from headwater.processing.generations.lineage import Line
+from headwater.processing.generations.switch_over import Swap, reached
+from headwater.processing.handling.applier import Applier
+from headwater.processing.handling.dead_letters import DeadLetter, forget_former
+from headwater.processing.running.claims import successor_of
+from headwater.processing.running.processor import Processor
+from headwater.processing.running.projector import applier_of
+from headwater.processing.running.replaying import replaying
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
-from headwater.processing.sources import Source, close_iterator
-from headwater.processing.swap import Swap, reached
-from headwater.processing.tokens import Token, token_of
+from headwater.processing.sources.shards import close_iterator
+from headwater.processing.sources.source import Source
+from headwater.processing.sources.tokens import Token, token_of
 from headwater.views import Segment, ViewStore
 
 _REPORT_S = 0.1

@@ -9,11 +9,12 @@ import msgspec
 from headwater.errors import AheadOfLog, ClaimLost, Unavailable
 from headwater.eventbus import BusEvent, EventBus
 from headwater.eventstore import EventStore, Page, StoredEvent, StreamStore
-from headwater.processing.claims import Claims, ProcessorMember
+from headwater.processing.running.back_off import Trouble
+from headwater.processing.running.claims import Claims, ProcessorMember
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
-from headwater.processing.sources import StoreSource, close_iterator
-from headwater.processing.tokens import Token, log_name, store_token, token_of
-from headwater.processing.trouble import Trouble
+from headwater.processing.sources.shards import close_iterator
+from headwater.processing.sources.store import StoreSource
+from headwater.processing.sources.tokens import Token, log_name, store_token, token_of
 from headwater.views import Segment, ViewStore
 
 _STOP_S = 10.0

@@ -23,8 +23,8 @@ from headwater.processing import (
     StoreSource,
     relays_of,
 )
-from headwater.processing.dead_letters import forget_dropped
-from headwater.processing.generations import OwnViews
+from headwater.processing.generations.own_views import OwnViews
+from headwater.processing.handling.dead_letters import forget_dropped
 from headwater.service.metrics import Figures
 from headwater.service.service import Service
 from headwater.service.settings import ServiceSettings

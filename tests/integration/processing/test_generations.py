@@ -17,8 +17,8 @@ from headwater.processing import (
     event_handler,
     rebuild,
 )
-from headwater.processing.generations import OwnViews
-from headwater.processing.projector import applier_of
+from headwater.processing.generations.own_views import OwnViews
+from headwater.processing.running.projector import applier_of
 from headwater.views import Index, Key, View
 from tests.integration.processing.conftest import QUICK, Stores, until
 from tests.integration.processing.domain import Deposited, Opened, append

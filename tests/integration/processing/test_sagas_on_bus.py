@@ -4,7 +4,7 @@ from headwater.eventbus import BusEvent
 from headwater.eventstore import NewEvent, StreamWrite
 from headwater.messages import ConsistencyToken, new_metadata
 from headwater.processing import BusSource, Relay, SagaProcessor
-from headwater.processing.saga_views import PendingCommand, SagaState
+from headwater.processing.sagas.views import PendingCommand, SagaState
 from headwater.views.memory import MemoryViewStore
 from tests.integration.processing.bank import (
     MoneyTransfer,

@@ -34,7 +34,7 @@ from headwater.processing import (
     relays_of,
     view_at,
 )
-from headwater.processing.tokens import token_of
+from headwater.processing.sources.tokens import token_of
 from headwater.views import ViewStore
 from headwater.views.memory import MemoryViewStore
 from headwater.views.postgres import PostgresViewStore

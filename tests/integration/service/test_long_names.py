@@ -10,7 +10,7 @@ from headwater.dispatch import query_handler
 from headwater.messages import Command, Event, Query, Tag, route
 from headwater.modelling import Aggregate, command_handler, event_sourcing_handler
 from headwater.processing import Projection, event_handler
-from headwater.processing.dead_letters import first_letter, lane_of, letters
+from headwater.processing.handling.dead_letters import first_letter, lane_of, letters
 from headwater.service import Service
 from headwater.service.runtime import Runtime
 from headwater.testing.eventstore_values import random_text

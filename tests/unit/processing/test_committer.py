@@ -1,8 +1,8 @@
 """In which order a commit takes segments."""
 
-from headwater.processing.committer import _in_order
-from headwater.processing.lanes import Lane
-from headwater.processing.tokens import Token
+from headwater.processing.running.committer import _in_order
+from headwater.processing.running.segment_groups import Lane
+from headwater.processing.sources.tokens import Token
 from headwater.views import Segment
 
 

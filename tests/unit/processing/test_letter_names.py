@@ -6,9 +6,9 @@ from headwater.eventbus import BusEvent
 from headwater.eventbus.memory import MemoryEventBus
 from headwater.messages import Metadata
 from headwater.processing import BusSource
-from headwater.processing.dead_letters import DeadLetter, lane_of, letter_of
-from headwater.processing.saga_commands import letter_of_saga
-from headwater.processing.saga_views import PendingCommand
+from headwater.processing.handling.dead_letters import DeadLetter, lane_of, letter_of
+from headwater.processing.sagas.commands import letter_of_saga
+from headwater.processing.sagas.views import PendingCommand
 from headwater.testing.eventstore_values import random_text
 from headwater.views.model import view_type
 

@@ -31,8 +31,8 @@ from headwater.errors import (
     ViewNotFound,
 )
 from headwater.messages import Command, Metadata
-from headwater.processing.saga_sender import Outcome, Outgoing, Sender, ends
-from headwater.processing.saga_views import PendingCommand
+from headwater.processing.sagas.sender import Outcome, Outgoing, Sender, ends
+from headwater.processing.sagas.views import PendingCommand
 from headwater.processing.settings import ProcessorSettings
 
 SETTINGS = ProcessorSettings(back_off_s=0.0001, back_off_max_s=0.001)

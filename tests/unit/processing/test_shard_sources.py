@@ -21,11 +21,11 @@ from headwater.processing import (
     StoreSource,
     event_handler,
 )
-from headwater.processing.claims import ProcessorMember
-from headwater.processing.coverage import coverage_of
-from headwater.processing.merging import following
-from headwater.processing.sources import SourcePage, close_iterator
-from headwater.processing.tokens import Token, log_name, service_of, store_token
+from headwater.processing.running.claims import ProcessorMember
+from headwater.processing.sources.consistency import coverage_of
+from headwater.processing.sources.shards import close_iterator, following
+from headwater.processing.sources.source import SourcePage
+from headwater.processing.sources.tokens import Token, log_name, service_of, store_token
 from headwater.testing.eventstore_base import ManualClock, event, write
 from headwater.views.memory import MemoryViewStore
 

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from headwater.eventbus import BusEvent
 from headwater.eventbus.memory import MemoryEventBus
 from headwater.processing import BusSource
-from headwater.processing.claims import Claims, ProcessorMember
+from headwater.processing.running.claims import Claims, ProcessorMember
 from headwater.processing.settings import DEFAULTS
-from headwater.processing.sources import SourcePage
-from headwater.processing.tokens import Token, store_token, token_of
+from headwater.processing.sources.source import SourcePage
+from headwater.processing.sources.tokens import Token, store_token, token_of
 from headwater.views.memory import MemoryViewStore
 
 names = st.text(min_size=1, max_size=5)
