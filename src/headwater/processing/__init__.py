@@ -22,9 +22,9 @@ from headwater.processing.relay import Relay, RelayStatus, relays_of
 from headwater.processing.running.processor import Processor
 from headwater.processing.running.status import (
     BusyStatus,
-    LaneStatus,
     LocalStatus,
     SagaStatus,
+    SegmentGroupStatus,
     WaitingStatus,
 )
 from headwater.processing.sagas.processor import SagaProcessor, saga_applier
@@ -43,7 +43,6 @@ __all__ = [
     "EventMessage",
     "GenerationStatus",
     "Gone",
-    "LaneStatus",
     "LocalStatus",
     "Outbox",
     "Processor",
@@ -58,6 +57,7 @@ __all__ = [
     "Retry",
     "SagaProcessor",
     "SagaStatus",
+    "SegmentGroupStatus",
     "SegmentStatus",
     "Source",
     "StoreSource",

@@ -245,7 +245,7 @@ def _figures(status: LocalStatus | RelayStatus) -> Figures:
         return Figures(status.name, max(0, status.head - status.position) if status.active else 0)
     return Figures(
         status.name,
-        lag=max((lane.lag for lane in status.lanes), default=0),
+        lag=max((group.lag for group in status.groups), default=0),
         letters=status.letters,
         parked=status.parked,
         waiting=len(status.waiting),

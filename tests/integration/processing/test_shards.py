@@ -213,7 +213,7 @@ async def test_tokens_in_the_view_store_are_per_shard(stores: ShardedStores) -> 
 
     await until(arrived)
     status = await processor.status()
-    assert [(lane.position, lane.head, lane.lag) for lane in status.lanes] == [
+    assert [(group.position, group.head, group.lag) for group in status.groups] == [
         (sum(heads), sum(heads), 0)
     ]
 

@@ -190,7 +190,7 @@ async def test_segments_that_come_and_go(seed: int) -> None:
     await world.sender.close()
 
 
-async def test_a_lane_that_was_given_up_holds_nobody_up() -> None:
+async def test_a_queue_that_was_given_up_holds_nobody_up() -> None:
     """A send that hangs in a segment that was given up does not keep later ones waiting."""
     hanging, outcomes = asyncio.Event(), []
 

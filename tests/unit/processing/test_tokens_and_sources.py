@@ -48,7 +48,7 @@ def test_parts_of_a_bus_token_join_to_the_whole(token: Token, count: int) -> Non
 
 
 def test_whole_tokens_join_only_at_the_same_place() -> None:
-    """Where every segment reads everything, lanes join when they are equally far."""
+    """Where every segment reads everything, groups join when they are equally far."""
     source = BusSource(MemoryEventBus(partitions=2)).whole()
     at = source.start()
     assert source.join(at, at) == at

@@ -21,7 +21,7 @@ class State(NamedTuple):
     newest: int
 
 
-class Line:
+class Lineage:
     """The generations of a processor's views that belong to one code.
 
     A processor without a code (a saga, handlers with effects elsewhere) has what there is.

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from headwater.errors import ConfigurationError, StoreUnavailable
 from headwater.messages import Textual
-from headwater.processing.generations.lineage import Line
+from headwater.processing.generations.lineage import Lineage
 from headwater.processing.handling.applier import Applier
 from headwater.views import View, ViewPage, ViewStore, view_type
 
@@ -23,14 +23,14 @@ class OwnViews:
     def __init__(self, views: ViewStore) -> None:
         """Know nothing yet."""
         self._views = views
-        self._lines: dict[str, Line] = {}  # by view
+        self._lineages: dict[str, Lineage] = {}  # by view
         self._known: dict[str, int] = {}
 
     def add(self, applier: Applier) -> None:
         """Read the views of a processor as its code has them."""
         if applier.code:
-            line = Line(applier, self._views)
-            self._lines.update((view_type(view).name, line) for view in applier.views)
+            lineage = Lineage(applier, self._views)
+            self._lineages.update((view_type(view).name, lineage) for view in applier.views)
 
     def use(self, applier: Applier, generation: int) -> None:
         """Say in which generation the views of a processor are."""
@@ -86,10 +86,10 @@ class OwnViews:
         return await work(fresh)
 
     async def _look(self, name: str) -> int:
-        line = self._lines.get(name)
-        if line is None:
+        lineage = self._lineages.get(name)
+        if lineage is None:
             return 0
-        found = (await line.find()).active
+        found = (await lineage.find()).active
         if found:
             self._known[name] = found
         elif name in self._known:

@@ -1,4 +1,4 @@
-"""The swap to a new generation: nobody works on the old one any more, the new one takes over."""
+"""The switch-over: nobody works on the old generation any more, the new one takes over."""
 
 from collections.abc import Sequence
 
@@ -9,17 +9,17 @@ from headwater.processing.sources.tokens import Token, token_of
 from headwater.views import Segment, ViewStore
 
 
-class Swap:
+class SwitchOver:
     """Brings a generation to an end and makes its successor active.
 
     The order guarantees that readers never go back: first the old generation is frozen (its
     tokens name the successor, its fences rise), then the successor goes at least as far as the
     source was after that, then it is made active. Whoever finds a frozen generation works on the
-    successor and finishes the swap, so a crash in between stops nothing.
+    successor and finishes the switch-over, so a crash in between stops nothing.
     """
 
     def __init__(self, applier: Applier, views: ViewStore) -> None:
-        """Swap the views of a processor."""
+        """Switch over the views of a processor."""
         self._applier = applier
         self._source = applier.source
         self._views = views

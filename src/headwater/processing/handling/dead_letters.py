@@ -30,7 +30,7 @@ class DeadLetter(View):
     Attributes:
         id: names it; letters of one sequence are in order of their ids.
         queue: the processor and the generation of its views, ``accounts@1``.
-        lane: the queue and the sequence.
+        sequence_key: the queue and the sequence.
         sequence: what must be handled in order: a stream, or a saga.
         kind: ``event``, or ``command`` (of a saga, refused, and nothing handles the refusal).
         type: the wire name of the event or command.
@@ -50,7 +50,7 @@ class DeadLetter(View):
     index_bytes_max: ClassVar[int] = LONG_ID_BYTES
     id: Annotated[str, Key]
     queue: Annotated[str, Index]
-    lane: Annotated[str, Index]
+    sequence_key: Annotated[str, Index]
     sequence: str
     kind: str = "event"
     type: str = ""
@@ -77,7 +77,7 @@ def queue_of(processor: str, generation: int) -> str:
     return f"{processor}@{generation}"
 
 
-def lane_of(queue: str, sequence: str) -> str:
+def sequence_key_of(queue: str, sequence: str) -> str:
     """Return the name of one sequence in a queue."""
     return f"{queue}|{within(sequence, BYTES_MAX)}"
 
@@ -108,9 +108,9 @@ def letter_of(
     event = _as_bus_event(raw, source)
     at_us = max(event.time, behind_us)
     return DeadLetter(
-        id=f"{lane_of(queue, sequence)}|{at_us:017d}|{event.position:015d}|{event.source}",
+        id=f"{sequence_key_of(queue, sequence)}|{at_us:017d}|{event.position:015d}|{event.source}",
         queue=queue,
-        lane=lane_of(queue, sequence),
+        sequence_key=sequence_key_of(queue, sequence),
         sequence=sequence,
         type=event.type,
         parked_us=now_us(),
@@ -176,10 +176,12 @@ async def first_letters(views: ViewReader, queue: str) -> dict[str, DeadLetter]:
 
 
 async def letters(
-    views: ViewReader, *, queue: str = "", lane: str = ""
+    views: ViewReader, *, queue: str = "", sequence_key: str = ""
 ) -> AsyncIterator[DeadLetter]:
-    """Yield letters, in order within each sequence: of one queue, of one lane, or all."""
-    where = {name: value for name, value in (("queue", queue), ("lane", lane)) if value}
+    """Yield letters, in order within each sequence: of one queue, of one sequence in it, or all."""
+    where = {
+        name: value for name, value in (("queue", queue), ("sequence_key", sequence_key)) if value
+    }
     cursor = ""
     while True:
         page = await views.find(DeadLetter, where=where, limit=PAGE, cursor=cursor)
@@ -202,7 +204,7 @@ async def still_parked(
     """Return those of the sequences that have letters, as a transaction or a reader sees it."""
     found: set[str] = set()
     for sequence in sequences:
-        where = {"lane": lane_of(queue, sequence)}
+        where = {"sequence_key": sequence_key_of(queue, sequence)}
         if (await views.find(DeadLetter, where=where, limit=1)).items:
             found.add(sequence)
     return found
@@ -213,19 +215,22 @@ async def any_letter(views: ViewReader | ViewTransaction, queue: str) -> bool:
     return bool((await views.find(DeadLetter, where={"queue": queue}, limit=1)).items)
 
 
-async def first_letter(views: ViewReader | ViewTransaction, lane: str) -> DeadLetter | None:
-    """Return the first letter of a lane."""
+async def first_letter(views: ViewReader | ViewTransaction, sequence_key: str) -> DeadLetter | None:
+    """Return the first letter of a sequence."""
     items: Sequence[DeadLetter] = (
-        await views.find(DeadLetter, where={"lane": lane}, limit=1)
+        await views.find(DeadLetter, where={"sequence_key": sequence_key}, limit=1)
     ).items
     return items[0] if items else None
 
 
-async def last_us(views: ViewReader | ViewTransaction, lane: str) -> int:
-    """Return the time by which the last event of a lane is in its place; 0 without one."""
-    where = {"lane": lane, "id": Range(f"{lane}|0", f"{lane}|:")}  # its commands have no time
+async def last_us(views: ViewReader | ViewTransaction, sequence_key: str) -> int:
+    """Return the time by which the last event of a sequence is in its place; 0 without one."""
+    where = {
+        "sequence_key": sequence_key,
+        "id": Range(f"{sequence_key}|0", f"{sequence_key}|:"),
+    }  # its commands have no time
     page = await views.find(DeadLetter, where=where, descending=True, limit=1)
-    return int(page.items[0].id[len(lane) + 1 :].partition("|")[0]) if page.items else 0
+    return int(page.items[0].id[len(sequence_key) + 1 :].partition("|")[0]) if page.items else 0
 
 
 async def forget_letters(

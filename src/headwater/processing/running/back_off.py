@@ -10,7 +10,7 @@ from headwater.processing.settings import ProcessorSettings
 _log = logging.getLogger(__name__)
 
 
-class Trouble:
+class BackOff:
     """A failure of something other than an event: told once, and waited for with back-off."""
 
     def __init__(self, name: str, settings: ProcessorSettings) -> None:

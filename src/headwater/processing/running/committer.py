@@ -1,4 +1,4 @@
-"""One transaction of a lane: park what is poisoned, apply the rest, move the token on."""
+"""One transaction of a group: park what is poisoned, apply the rest, move the token on."""
 
 import time
 from collections.abc import Container, Iterator, Sequence
@@ -12,15 +12,15 @@ from headwater.processing.handling.applier import Applier, EventFailed
 from headwater.processing.handling.dead_letters import (
     DeadLetter,
     any_letter,
-    lane_of,
     last_us,
     letter_of,
     queue_of,
+    sequence_key_of,
     still_parked,
     waiting_again,
 )
 from headwater.processing.running.claims import Claims
-from headwater.processing.running.segment_groups import Lane
+from headwater.processing.running.segment_groups import SegmentGroup
 from headwater.processing.settings import ProcessorSettings
 from headwater.processing.sources.source import EventId, RawEvent, event_id
 from headwater.processing.sources.tokens import Token
@@ -65,17 +65,17 @@ class Committer:
 
     async def commit(
         self,
-        lane: Lane,
+        group: SegmentGroup,
         events: Sequence[RawEvent],
         token: Token,
         *,
         careful: bool = False,
         replayed: Container[EventId] = (),
     ) -> Token:
-        """Handle events of a lane and set its token, in one transaction; return it as it is set.
+        """Handle events of a group and set its token, in one transaction; return it as it is set.
 
         Args:
-            lane: the lane.
+            group: the group.
             events: its events, in order.
             token: the token after them.
             careful: one event at a time, to find out which one fails.
@@ -88,37 +88,37 @@ class Committer:
         """
         while True:
             if self._applier.isolated:
-                await self._outside(lane, events, replayed)
+                await self._outside(group, events, replayed)
             try:
-                return await self._commit(lane, events, token, careful, replayed)
+                return await self._commit(group, events, token, careful, replayed)
             except _FreedError:
                 continue
 
     async def _outside(
-        self, lane: Lane, events: Sequence[RawEvent], replayed: Container[EventId]
+        self, group: SegmentGroup, events: Sequence[RawEvent], replayed: Container[EventId]
     ) -> None:
         """Run the handlers that take no part in the transaction; those that have run run no more.
 
-        Nobody waits for them but the segments of the lane.
+        Nobody waits for them but the segments of the group.
         """
         queue = queue_of(self._applier.name, self._claims.generation)
         sequences = [self._applier.sequence_of(event) for event in events]
         behind = await still_parked(self._views, queue, self.parked.intersection(sequences))
         for event, sequence in zip(events, sequences, strict=True):
-            poison = lane.poison.get(sequence)
+            poison = group.poison.get(sequence)
             if poison is not None and poison.event is event:
                 behind.add(sequence)
-            if sequence in behind or event_id(event) in lane.done:
+            if sequence in behind or event_id(event) in group.done:
                 continue
-            for segment in lane.segments.values():
+            for segment in group.segments.values():
                 if not self._claims.holds(segment):
                     raise ClaimLost(processor=segment.processor, segment=segment.index)
             await self._applier.outside(event, replaying=event_id(event) in replayed)
-            lane.done.add(event_id(event))
+            group.done.add(event_id(event))
 
     async def _commit(
         self,
-        lane: Lane,
+        group: SegmentGroup,
         events: Sequence[RawEvent],
         token: Token,
         careful: bool,  # see `commit`
@@ -129,36 +129,36 @@ class Committer:
             async with self._views.transaction(
                 generations=self.generations, synced=applier.synced
             ) as transaction:
-                await transaction.advance(list(lane.segments.values()), token.text)
+                await transaction.advance(list(group.segments.values()), token.text)
                 free: Sequence[RawEvent] = events
                 letters: Sequence[DeadLetter] = ()
-                if self.parked or lane.poison:
-                    free, letters = await self._sort(transaction, lane, events, replayed)
+                if self.parked or group.poison:
+                    free, letters = await self._sort(transaction, group, events, replayed)
                 if applier.isolated:
-                    _check_done(lane, free)
+                    _check_done(group, free)
                 if careful:
                     await self._one_by_one(transaction, free, replayed)
                 elif free:
                     await applier.apply(transaction, free, replayed=replayed)
                 due_s = applier.due_s()
                 if due_s is not None and due_s < SOON_S:
-                    await applier.do_due(transaction, list(lane.indices), synced=applier.synced)
+                    await applier.do_due(transaction, list(group.indices), synced=applier.synced)
                 if letters:
                     await transaction.save(letters)
                 if letters or bool(self.parked) != bool(token.parked):
                     token = marked(token, parked=bool(letters or self.parked))
-                    await transaction.advance(list(lane.segments.values()), token.text)
+                    await transaction.advance(list(group.segments.values()), token.text)
         except BaseException:
             applier.rolled_back()
             raise
         applier.committed()
-        self.parked.update(lane.poison)
+        self.parked.update(group.poison)
         self.written = [letter for letter in letters if letter.error]
         self.handled += len(free)
         return token
 
-    async def do_due(self, lanes: Sequence[Lane]) -> None:
-        """Do the extra work of lanes, if any, and commit their tokens, in one transaction.
+    async def do_due(self, groups: Sequence[SegmentGroup]) -> None:
+        """Do the extra work of groups, if any, and commit their tokens, in one transaction.
 
         Raises:
             ClaimLost, Unavailable: nothing was changed, or the claims count as lost.
@@ -169,9 +169,9 @@ class Committer:
             async with self._views.transaction(
                 generations=self.generations, synced=synced
             ) as transaction:
-                for token, segments in _in_order(lanes):
+                for token, segments in _in_order(groups):
                     await transaction.advance(segments, token)
-                indices = [i for lane in lanes for i in lane.indices]
+                indices = [i for group in groups for i in group.indices]
                 await applier.do_due(transaction, indices, synced=synced)
         except BaseException:
             applier.rolled_back()
@@ -195,7 +195,7 @@ class Committer:
     async def _sort(
         self,
         transaction: ViewTransaction,
-        lane: Lane,
+        group: SegmentGroup,
         events: Sequence[RawEvent],
         replayed: Container[EventId],
     ) -> tuple[Sequence[RawEvent], Sequence[DeadLetter]]:
@@ -213,14 +213,14 @@ class Committer:
         letters: list[DeadLetter] = []
         ends: dict[str, int] = {}
         for event, sequence in zip(events, sequences, strict=True):
-            poison = lane.poison.get(sequence)
+            poison = group.poison.get(sequence)
             guilty = poison is not None and poison.event is event
             if not guilty and sequence not in behind:
                 free.append(event)
                 continue
             behind.add(sequence)
             if sequence not in ends:
-                ends[sequence] = await last_us(transaction, lane_of(queue, sequence))
+                ends[sequence] = await last_us(transaction, sequence_key_of(queue, sequence))
             ends[sequence] = max(ends[sequence], event.time)
             letter = letter_of(
                 event,
@@ -244,24 +244,24 @@ def marked(token: Token, *, parked: bool) -> Token:
     return msgspec.structs.replace(token, parked=now_us() if parked else 0)
 
 
-def _in_order(lanes: Sequence[Lane]) -> Iterator[tuple[str, list[Segment]]]:
-    """Yield the segments of lanes by index, with their tokens; who stand in a row, together.
+def _in_order(groups: Sequence[SegmentGroup]) -> Iterator[tuple[str, list[Segment]]]:
+    """Yield the segments of groups by index, with their tokens; who stand in a row, together.
 
     Whoever locks several segments does so in this order, so that nobody waits for each other.
     """
     all_of_them = sorted(
-        ((segment, lane.token.text) for lane in lanes for segment in lane.segments.values()),
+        ((segment, group.token.text) for group in groups for segment in group.segments.values()),
         key=lambda one: one[0].index,
     )
     for token, row in groupby(all_of_them, key=lambda one: one[1]):
         yield token, [segment for segment, _ in row]
 
 
-def _check_done(lane: Lane, events: Sequence[RawEvent]) -> None:
+def _check_done(group: SegmentGroup, events: Sequence[RawEvent]) -> None:
     """Check that no handler outside is still to run.
 
     Raises:
         _FreedError: some are.
     """
-    if any(event_id(event) not in lane.done for event in events):
+    if any(event_id(event) not in group.done for event in events):
         raise _FreedError

@@ -12,9 +12,9 @@ from headwater.processing.handling.applier import Applier
 from headwater.processing.handling.dead_letters import (
     DeadLetter,
     first_letter,
-    lane_of,
     letters,
     queue_of,
+    sequence_key_of,
 )
 from headwater.processing.sources.consistency import Followed, followed
 from headwater.processing.sources.shards import close_iterator
@@ -85,7 +85,7 @@ class ParkedEvents:
                     sequence = self._applier.sequence_of(event)
                     if sequence not in checked:
                         checked.add(sequence)
-                        letter = await first_letter(self._views, lane_of(queue, sequence))
+                        letter = await first_letter(self._views, sequence_key_of(queue, sequence))
                         waiting = waiting or self._refused(letter, position)
         finally:
             await close_iterator(pages)
@@ -106,7 +106,7 @@ class ParkedEvents:
         key = self._ids.get((place.log, place.epoch, place.position))
         letter = None if key is None else await self._views.get(DeadLetter, key)
         if letter is not None:
-            letter = await first_letter(self._views, letter.lane)
+            letter = await first_letter(self._views, letter.sequence_key)
         return self._refused(letter, place.position)
 
     def _refused(self, letter: DeadLetter | None, position: int) -> DeadLetter | None:

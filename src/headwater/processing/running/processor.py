@@ -11,23 +11,28 @@ import msgspec
 from headwater.errors import AheadOfLog, HeadwaterError, NotCaughtUp, Unavailable
 from headwater.messages import ConsistencyToken
 from headwater.processing.declarations import EventHandlers
-from headwater.processing.generations.lineage import Line
+from headwater.processing.generations.lineage import Lineage
 from headwater.processing.generations.own_views import OwnViews
-from headwater.processing.generations.switch_over import Swap
+from headwater.processing.generations.switch_over import SwitchOver
 from headwater.processing.handling.applier import Applier
 from headwater.processing.handling.dead_letters import (
     DeadLetter,
     first_letter,
     forget_former,
-    lane_of,
     queue_of,
+    sequence_key_of,
 )
 from headwater.processing.handling.failures import describe
 from headwater.processing.running.claims import Claims, ProcessorMember, successor_of
 from headwater.processing.running.progress import Progress
 from headwater.processing.running.projector import applier_of
 from headwater.processing.running.replaying import first_token, replaying
-from headwater.processing.running.status import BusyStatus, LaneStatus, LocalStatus, WaitingStatus
+from headwater.processing.running.status import (
+    BusyStatus,
+    LocalStatus,
+    SegmentGroupStatus,
+    WaitingStatus,
+)
 from headwater.processing.running.worker import Worker
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
 from headwater.processing.sources.fan_out import Fanout
@@ -94,13 +99,13 @@ class Processor:
             self._worker(None)
         self.applier.wake = self._wake_workers
         self.applier.clock = self.claims.clock
-        self._swap = Swap(self.applier, views)
-        self._line = Line(self.applier, views, settings)
+        self._switch_over = SwitchOver(self.applier, views)
+        self._lineage = Lineage(self.applier, views, settings)
         self._filled = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._started = False
         self._stopping = False
-        self._trouble = ""
+        self._look_failure = ""
         self._ahead = ""
         self._stopped: AheadOfLog | None = None
         self._checked = 0  # the generation whose tokens were compared with the log
@@ -189,17 +194,17 @@ class Processor:
             StoreUnavailable: the source cannot be asked for its head.
         """
         head = await self.source.head()
-        lanes = []
+        groups = []
         workers = list(self._workers.values())
-        for lane in [lane for worker in workers for lane in worker.lanes]:
-            measure = self.source.measure(lane.token, head)
-            lanes.append(
-                LaneStatus(
-                    segments=tuple(sorted(lane.indices)),
+        for group in [group for worker in workers for group in worker.groups]:
+            measure = self.source.measure(group.token, head)
+            groups.append(
+                SegmentGroupStatus(
+                    segments=tuple(sorted(group.indices)),
                     position=measure.position,
                     head=measure.head,
-                    error=lane.error,
-                    attempts=lane.tries,
+                    error=group.error,
+                    attempts=group.tries,
                 )
             )
         waiting = sorted(
@@ -212,7 +217,7 @@ class Processor:
         return LocalStatus(
             name=self.name,
             generation=self.claims.generation,
-            lanes=tuple(lanes),
+            groups=tuple(groups),
             handled=sum(worker.committer.handled for worker in workers),
             parked=len(parked) if letters else 0,
             failure=self.failure,
@@ -229,7 +234,7 @@ class Processor:
     def failure(self) -> str:
         """What keeps it from working at the moment, empty when nothing does."""
         workers = self._workers.values()
-        return self._ahead or next((w.failure for w in workers if w.failure), self._trouble)
+        return self._ahead or next((w.failure for w in workers if w.failure), self._look_failure)
 
     def _busy(self, least_s: float) -> tuple[BusyStatus, ...]:
         now = time.monotonic()
@@ -259,7 +264,7 @@ class Processor:
         parked = sorted({name for w in workers for name in w.committer.parked} - waiting.keys())
         more = max(0, len(late) - _TOLD_MAX) + max(0, len(parked) - _TOLD_MAX)
         for name in parked[:_TOLD_MAX]:
-            letter = await first_letter(self.views, lane_of(queue, name))
+            letter = await first_letter(self.views, sequence_key_of(queue, name))
             if letter is not None:  # else a person has seen to it
                 told.append(
                     f"{name!r} is parked: {letter.error}: see `headwater dead-letters show "
@@ -306,19 +311,19 @@ class Processor:
             try:
                 if not self._stopping:
                     await self._look()
-                self._trouble = ""
+                self._look_failure = ""
             except Exception as error:  # noqa: BLE001  # whatever it is, look again later
-                if not self._trouble:
+                if not self._look_failure:
                     known = isinstance(error, HeadwaterError)
                     _log.warning(
                         "%s: %s", self.name, describe(error), exc_info=None if known else error
                     )
-                self._trouble = describe(error)
+                self._look_failure = describe(error)
 
     @property
     def _pause_s(self) -> float:
         pause, filling = self.claims.pause_s, self._settings.renew_s / 20
-        return pause if self.is_filled or self._trouble else min(pause, filling)
+        return pause if self.is_filled or self._look_failure else min(pause, filling)
 
     def _changed(self, working: int, segments: Sequence[Segment], active: int) -> bool:
         """Whether other segments are to be worked on than those that the claims know."""
@@ -344,7 +349,7 @@ class Processor:
     async def _look(self) -> None:
         """See which generation is to be worked on, and take our share of it."""
         segments = await self.views.segments(self.name)
-        active, complete, _ = await self._line.settle()  # after them: what it has is among them
+        active, complete, _ = await self._lineage.settle()  # after them: what it has is among them
         successor = 0 if self._fixed else successor_of(segments, active)
         working = self._fixed or successor or active
         if working != active or not complete:  # each time, as others may have begun it anew
@@ -404,7 +409,7 @@ class Processor:
         await self.claims.release_all()
         self.progress.forget()
         if anew:
-            await self._swap.freeze(active, await self._line.following(working))
+            await self._switch_over.freeze(active, await self._lineage.following(working))
             self.wake()
         else:
             self._filled.set()  # there is nothing to wait for: the others of the program go on
@@ -426,7 +431,7 @@ class Processor:
         working = successor or active
         if working != active or not complete:
             with contextlib.suppress(Unavailable):  # then there is no telling yet
-                if await self._swap.finish(segments, working):
+                if await self._switch_over.finish(segments, working):
                     complete, active, self._ahead = True, working, ""
                     self.progress.use(working, self.claims.count)
         self._own.use(self.applier, active)
@@ -434,6 +439,6 @@ class Processor:
             self._filled.set()
         elif not complete and not successor:
             self._filled.clear()
-        dropped = await self._line.keep(active)
+        dropped = await self._lineage.keep(active)
         if dropped:
             _log.info("%s: generations %s of other code were dropped", self.name, dropped)

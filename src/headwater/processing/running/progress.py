@@ -12,7 +12,7 @@ from headwater.processing.handling.dead_letters import DeadLetter
 from headwater.processing.running.claims import Claims
 from headwater.processing.running.parked_events import ParkedEvents
 from headwater.processing.running.why_behind import why_behind
-from headwater.processing.sources.consistency import Coverage, coverage_of
+from headwater.processing.sources.consistency import Consistency, consistency_of
 from headwater.processing.sources.shards import close_iterator
 from headwater.processing.sources.tokens import Token, token_of
 from headwater.views import ViewStore
@@ -34,7 +34,7 @@ class Progress:
         self._claims = claims
         self._parked = ParkedEvents(applier, views)
         self._tokens: dict[tuple[int, int], dict[int, Token]] = {}  # by generation and count
-        self._coverage: Coverage = coverage_of(source)
+        self._consistency: Consistency = consistency_of(source)
         self._waiting: dict[asyncio.Future[None], ConsistencyToken] = {}
         self._watcher: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -64,7 +64,7 @@ class Progress:
                 if of == (generation, count) or of[0] > generation
             }
         if generation != self.generation:
-            self._coverage = coverage_of(self._source)
+            self._consistency = consistency_of(self._source)
         self.generation, self.count = generation, count
         self._notify()
 
@@ -72,7 +72,7 @@ class Progress:
         """Forget how far the views are: it was in a log that is not there any more."""
         self._tokens.clear()
         self.all_local = False
-        self._coverage = coverage_of(self._source)
+        self._consistency = consistency_of(self._source)
 
     def moved(self, generation: int, count: int, indices: Collection[int], token: Token) -> None:
         """Note a committed token of some of ``count`` segments."""
@@ -143,11 +143,11 @@ class Progress:
         try:
             async with asyncio.timeout(timeout_s):
                 complete = 0 < self.count <= len(self.tokens)
-                if not (self.all_local and complete and self._coverage.pure):
+                if not (self.all_local and complete and self._consistency.pure):
                     await self._ask()
                 await reached
         except TimeoutError:
-            position, expected = self._coverage.gap(self.tokens, token)
+            position, expected = self._consistency.gap(self.tokens, token)
             waited_s = time.monotonic() - begun
             raise NotCaughtUp(
                 processor=self._name,
@@ -169,7 +169,7 @@ class Progress:
 
     def _covers(self, token: ConsistencyToken) -> bool:
         complete = 0 < self.count <= len(self.tokens)
-        return complete and self._coverage.covers(self.tokens, token)
+        return complete and self._consistency.covers(self.tokens, token)
 
     def _notify(self) -> None:
         for waiter, token in list(self._waiting.items()):
@@ -214,7 +214,7 @@ class Progress:
         try:
             await self.look()
             for token in list(self._waiting.values()):
-                await self._coverage.look(self.tokens, token)
+                await self._consistency.look(self.tokens, token)
         except Exception as error:  # noqa: BLE001  # it belongs to those who wait
             self._fail(error)
         self._notify()

@@ -54,7 +54,7 @@ def _merged(source: Source, tokens: dict[int, Token], count: int) -> Token:
 
 
 def joined(source: Source, left: Token, right: Token) -> Token | None:
-    """Return the token of two lanes as one; None when they are not equally far."""
+    """Return the token of two groups as one; None when they are not equally far."""
     token = source.join(left, right)
     if token is None:
         return None

@@ -33,7 +33,7 @@ class Waiting(msgspec.Struct):
 
     sequence: str
     segment: int
-    lane: str
+    sequence_key: str
     letter: str
     due: float
     error: str
@@ -109,7 +109,7 @@ class Retries:
         Raises:
             ClaimLost, Unavailable: nothing was changed, or the claims count as lost.
         """
-        letter = await first_letter(self._views, one.lane)
+        letter = await first_letter(self._views, one.sequence_key)
         if letter is None or letter.state == "parked":  # a person was faster
             if letter is None:
                 self._committer.parked.discard(one.sequence)
@@ -147,7 +147,7 @@ class Retries:
                 generations=self._committer.generations, synced=applier.synced
             ) as transaction:
                 await transaction.advance([segment], token.text)
-                where = {"lane": letter.lane}
+                where = {"sequence_key": letter.sequence_key}
                 found = (await transaction.find(DeadLetter, where=where, limit=2)).items
                 now = self._applier.clock()
                 if not found or found[0].id != letter.id:  # a person was faster: look again
@@ -208,7 +208,7 @@ class Retries:
             self.waiting[letter.sequence] = Waiting(
                 sequence=letter.sequence,
                 segment=self._segment_of(letter),
-                lane=letter.lane,
+                sequence_key=letter.sequence_key,
                 letter=letter.id,
                 due=letter.due,
                 error=letter.error,

@@ -1,4 +1,4 @@
-"""Lanes: segments that are equally far, read once and handled as one batch."""
+"""Groups: segments that are equally far, read once and handled as one batch."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ class Poison(msgspec.Struct, frozen=True):
     error: BaseException
 
 
-class Lane:
+class SegmentGroup:
     """Segments at one token.
 
     ``not_before`` is when it goes on after it could not (monotonic seconds). ``commit_at`` is when

@@ -3,7 +3,7 @@
 import msgspec
 
 
-class LaneStatus(msgspec.Struct, frozen=True):
+class SegmentGroupStatus(msgspec.Struct, frozen=True):
     """Segments of this process that are equally far.
 
     ``error`` and ``attempts`` tell why they cannot go on at the moment.
@@ -46,7 +46,7 @@ class LocalStatus(msgspec.Struct, frozen=True):
     Attributes:
         name: its name.
         generation: of the views it works on.
-        lanes: its segments, by how far they are.
+        groups: its segments, by how far they are.
         handled: events handled since the start.
         letters: events that were set aside, in all processes: failed, or behind one that did.
         parked: sequences that are known to be parked.
@@ -59,7 +59,7 @@ class LocalStatus(msgspec.Struct, frozen=True):
 
     name: str
     generation: int
-    lanes: tuple[LaneStatus, ...]
+    groups: tuple[SegmentGroupStatus, ...]
     handled: int
     parked: int
     failure: str

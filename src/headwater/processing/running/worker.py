@@ -9,14 +9,14 @@ from headwater.errors import ClaimLost, ConfigurationError, Unavailable
 from headwater.processing.handling.applier import Applier, EventFailed
 from headwater.processing.handling.dead_letters import first_letters, queue_of
 from headwater.processing.handling.failures import describe
-from headwater.processing.running.back_off import Trouble
+from headwater.processing.running.back_off import BackOff
 from headwater.processing.running.claims import Claims
 from headwater.processing.running.committer import Committer, marked
 from headwater.processing.running.progress import Progress
 from headwater.processing.running.replaying import replayed
 from headwater.processing.running.resizing import joined, moved, passed
 from headwater.processing.running.retries import Retries
-from headwater.processing.running.segment_groups import Lane, Poison, Reader
+from headwater.processing.running.segment_groups import Poison, Reader, SegmentGroup
 from headwater.processing.settings import ProcessorSettings
 from headwater.processing.sources.shards import close_iterator
 from headwater.processing.sources.source import RawEvent, SourcePage
@@ -31,7 +31,7 @@ _SKIPPED_EVENTS_MAX = 64  # what is read twice to find out whether there is some
 class Worker:
     """Works on the segments that `Claims` holds, one transaction at a time.
 
-    Segments that are equally far form a lane, which is read once. The lane that is furthest on
+    Segments that are equally far form a group, which is read once. The group that is furthest on
     follows the source; the others catch up with it, a page in turn, and then join it. An event
     that fails waits among the letters, and holds up its own sequence only.
     """
@@ -61,20 +61,20 @@ class Worker:
         self._follow = follow or self._follow_alone
         self.committer = Committer(applier, views, claims, settings)
         self.retries = Retries(applier, views, committer=self.committer, settings=settings)
-        self.lanes: list[Lane] = []
+        self.groups: list[SegmentGroup] = []
         self.stopping = False
-        self._main: Lane | None = None
+        self._main: SegmentGroup | None = None
         self._reader: Reader | None = None
-        self._read_by: Lane | None = None
+        self._read_by: SegmentGroup | None = None
         self._seen = (0, 0, 0)  # generation, count and revision of the claims
-        self._generation = self._count = 0  # of the lanes
+        self._generation = self._count = 0  # of the groups
         self._wake = asyncio.Event()
-        self._trouble = Trouble(applier.name, settings)
+        self._back_off = BackOff(applier.name, settings)
 
     @property
     def failure(self) -> str:
         """What keeps it from working at the moment, empty when nothing does."""
-        return self._trouble.failure
+        return self._back_off.failure
 
     def wake(self) -> None:
         """Look for work now."""
@@ -89,7 +89,7 @@ class Worker:
                 except Exception as error:  # noqa: BLE001  # it must go on, whatever it is
                     await self._failed(error)
             with contextlib.suppress(Exception):  # else these events are skipped once more
-                await self._commit_skipped([lane for lane in self.lanes if lane.commit_at])
+                await self._commit_skipped([group for group in self.groups if group.commit_at])
         finally:
             await self._close_reader()
 
@@ -98,8 +98,8 @@ class Worker:
         await self._adopt()
         worked = await self._retry()
         await self._choose_main()
-        for lane in [lane for lane in self.lanes if lane is not self._main and lane.due]:
-            await self._catch_up(lane)
+        for group in [group for group in self.groups if group is not self._main and group.due]:
+            await self._catch_up(group)
             worked = True
         if self._main is not None and self._reader is not None and self._reader.ready:
             try:
@@ -110,11 +110,11 @@ class Worker:
             if not self._skip(self._main, page):
                 await self._handle(self._main, page)
             worked = True
-        if self.lanes and self._applier.due_s() == 0:
-            await self._commit_skipped(self.lanes)
+        if self.groups and self._applier.due_s() == 0:
+            await self._commit_skipped(self.groups)
             worked = True
         now = time.monotonic()
-        if late := [lane for lane in self.lanes if lane.commit_at and lane.commit_at <= now]:
+        if late := [group for group in self.groups if group.commit_at and group.commit_at <= now]:
             await self._commit_skipped(late)
             worked = True
         if not worked:
@@ -126,19 +126,19 @@ class Worker:
         What was away, and has nothing new when it is back, is asked: no event tells that it is.
         """
         loop = asyncio.get_running_loop()
-        look_s = self._trouble.look_s
+        look_s = self._back_off.look_s
         if look_s == 0:
             await self._source.head()
             await self._views.segments(self._applier.name)
-            self._trouble.over()
+            self._back_off.over()
             look_s = None
         now = time.monotonic()
-        delays = [lane.not_before - now for lane in self.lanes if lane is not self._main]
+        delays = [group.not_before - now for group in self.groups if group is not self._main]
         if (retry_s := self.retries.due_s()) is not None:
             delays.append(retry_s)
-        delays += [lane.commit_at - now for lane in self.lanes if lane.commit_at is not None]
+        delays += [group.commit_at - now for group in self.groups if group.commit_at is not None]
         extra = self._applier.due_s()
-        if extra is not None and self.lanes:
+        if extra is not None and self.groups:
             delays.append(extra)
         if look_s is not None:
             delays.append(look_s)
@@ -150,7 +150,7 @@ class Worker:
     # claims -----------------------------------------------------------------------------------
 
     async def _adopt(self) -> None:
-        """Bring the lanes in line with the claims."""
+        """Bring the groups in line with the claims."""
         claims = self._claims
         if claims.surplus:
             given = frozenset(index for index in claims.surplus if self._works_on(index))
@@ -161,13 +161,13 @@ class Worker:
         if self._seen == seen:
             return
         if self._seen[:2] != seen[:2]:
-            self._applier.dropped([i for lane in self.lanes for i in lane.indices])
-            self.lanes = []
+            self._applier.dropped([i for group in self.groups for i in group.indices])
+            self.groups = []
             self.retries.keep(())
             await self._close_reader()
             self._generation, self._count = seen[:2]
         self._prune()
-        known = {index for lane in self.lanes for index in lane.indices}
+        known = {index for group in self.groups for index in group.indices}
         held = [claims.held[index] for index in sorted(claims.held) if index not in known]
         mine = [s for s in held if self._works_on(s.index)]
         await self._take([s for s in mine if (s.generation, s.count) == seen[:2]])
@@ -178,37 +178,37 @@ class Worker:
 
     def _prune(self) -> None:
         """Drop segments whose claim is not the one they were read under."""
-        for lane in self.lanes:
-            gone = [i for i, s in lane.segments.items() if not self._claims.holds(s)]
+        for group in self.groups:
+            gone = [i for i, s in group.segments.items() if not self._claims.holds(s)]
             if gone:
                 self._applier.dropped(gone)
-                self._leave(lane, gone)
+                self._leave(group, gone)
         self._tidy()
 
     def _tidy(self) -> None:
-        self.lanes = [lane for lane in self.lanes if lane.segments]
-        if self._main not in self.lanes:
+        self.groups = [group for group in self.groups if group.segments]
+        if self._main not in self.groups:
             self._main = None
-        self.retries.keep({index for lane in self.lanes for index in lane.indices})
+        self.retries.keep({index for group in self.groups for index in group.indices})
 
-    def _lost(self, lane: Lane, index: int) -> None:
+    def _lost(self, group: SegmentGroup, index: int) -> None:
         """Drop a segment that somebody else has taken."""
-        segment = lane.segments.get(index)
+        segment = group.segments.get(index)
         if segment is not None and self._claims.holds(segment):
             self._claims.lose([index])
         self._applier.dropped([index])
-        self._leave(lane, [index])
+        self._leave(group, [index])
         self._tidy()
 
-    def _leave(self, lane: Lane, gone: Sequence[int]) -> None:
-        """Take segments out of a lane, and what belongs to them out of its token."""
+    def _leave(self, group: SegmentGroup, gone: Sequence[int]) -> None:
+        """Take segments out of a group, and what belongs to them out of its token."""
         for index in gone:
-            lane.segments.pop(index, None)
-        if lane.segments:
-            lane.token = self._source.restrict(lane.token, lane.indices, self._count)
+            group.segments.pop(index, None)
+        if group.segments:
+            group.token = self._source.restrict(group.token, group.indices, self._count)
 
     async def _take(self, segments: Sequence[Segment]) -> None:
-        """Make lanes of newly claimed segments."""
+        """Make groups of newly claimed segments."""
         if not segments:
             return
         self._applier.count = self._count
@@ -225,30 +225,30 @@ class Worker:
             if untold:  # by an earlier release, or a replay has kept letters of older events
                 token = marked(token, parked=True)
             self._moved({segment.index}, token)
-            for lane in self.lanes:
-                both = joined(self._source, lane.token, token) if lane.due else None
-                if both is not None and lane is not self._main:
-                    lane.segments[segment.index] = segment
-                    lane.token = both
+            for group in self.groups:
+                both = joined(self._source, group.token, token) if group.due else None
+                if both is not None and group is not self._main:
+                    group.segments[segment.index] = segment
+                    group.token = both
                     break
             else:
-                lane = Lane({segment.index: segment}, token)
-                self.lanes.append(lane)
+                group = SegmentGroup({segment.index: segment}, token)
+                self.groups.append(group)
             if untold:
-                lane.skipped(lane.token)  # so that it is committed soon
+                group.skipped(group.token)  # so that it is committed soon
 
-    # lanes ------------------------------------------------------------------------------------
+    # groups ------------------------------------------------------------------------------------
 
     async def _choose_main(self) -> None:
-        """Let the lane that is furthest on follow the source."""
+        """Let the group that is furthest on follow the source."""
         reached = self._source.reached
         best = self._main if self._main is not None and self._main.due else None
-        for lane in self.lanes:
-            if lane.due and (
+        for group in self.groups:
+            if group.due and (
                 best is None
-                or (reached(lane.token, best.token) and not reached(best.token, lane.token))
+                or (reached(group.token, best.token) and not reached(best.token, group.token))
             ):
-                best = lane
+                best = group
         self._main = best
         if best is not self._read_by:
             await self._close_reader()
@@ -264,57 +264,57 @@ class Worker:
             reader, self._reader, self._read_by = self._reader, None, None
             await reader.close()
 
-    async def _catch_up(self, lane: Lane) -> None:
-        """Do one step for a lane that is not the main one: read on, or join."""
+    async def _catch_up(self, group: SegmentGroup) -> None:
+        """Do one step for a group that is not the main one: read on, or join."""
         main = self._main
         if main is None:
             return
-        both = joined(self._source, main.token, lane.token)
+        both = joined(self._source, main.token, group.token)
         if both is not None:
-            main.segments.update(lane.segments)
+            main.segments.update(group.segments)
             main.token = both
-            self.lanes.remove(lane)
+            self.groups.remove(group)
             if self._source.rereads:
                 await self._close_reader()
             return
         pages = self._source.towards(
-            lane.token,
+            group.token,
             main.token,
             types=self._applier.types,
             page_size=self._settings.page_size,
         )
         try:
             page = await anext(pages, None)
-        except Unavailable as error:  # perhaps only of one shard: the other lanes go on
-            self._again_later(lane, error)
+        except Unavailable as error:  # perhaps only of one shard: the other groups go on
+            self._again_later(group, error)
             return
         finally:
             await close_iterator(pages)
         if page is not None:
-            await self._handle(lane, self._applier.divided(page))
+            await self._handle(group, self._applier.divided(page))
 
     # pages ------------------------------------------------------------------------------------
 
-    async def _handle(self, lane: Lane, page: SourcePage) -> None:
-        """Commit a page of a lane, whatever it takes; events that fail become letters.
+    async def _handle(self, group: SegmentGroup, page: SourcePage) -> None:
+        """Commit a page of a group, whatever it takes; events that fail become letters.
 
-        When it ends without success (everything was lost, or stopping), the lane is where it was.
+        When it ends without success (everything was lost, or stopping), the group is where it was.
         """
         careful = False
         done = False
         try:
-            while not self.stopping and lane.segments:
-                events = self._own(lane, page)
-                token = self._after(lane, page)
-                known = replayed(self._applier, lane.token, page)
+            while not self.stopping and group.segments:
+                events = self._own(group, page)
+                token = self._after(group, page)
+                known = replayed(self._applier, group.token, page)
                 try:
                     token = await self.committer.commit(
-                        lane, events, token, careful=careful, replayed=known
+                        group, events, token, careful=careful, replayed=known
                     )
                 except EventFailed as failure:
-                    self._blame(lane, failure)
+                    self._blame(group, failure)
                 except ClaimLost as lost:
-                    self._lost(lane, lost.segment)
+                    self._lost(group, lost.segment)
                 except (Unavailable, ConfigurationError) as error:
                     await self._failed(error)
                     self._prune()
@@ -323,90 +323,90 @@ class Worker:
                         await self._failed(error)
                     careful = True
                 else:
-                    lane.advanced(token)
+                    group.advanced(token)
                     self.retries.written(self.committer.written)
-                    self._moved(lane.indices, token)
-                    self._trouble.over()
+                    self._moved(group.indices, token)
+                    self._back_off.over()
                     done = True
                     return
         finally:
-            if not done and lane is self._main:
+            if not done and group is self._main:
                 await self._close_reader()  # the page was taken from it, but not handled
 
-    def _skip(self, lane: Lane, page: SourcePage) -> bool:
-        """Pass over a page without an event for a lane, if so; its token is committed later.
+    def _skip(self, group: SegmentGroup, page: SourcePage) -> bool:
+        """Pass over a page without an event for a group, if so; its token is committed later.
 
         Who waits here for that token need not wait for the commit: all that is of interest up to
         it was committed before.
         """
-        if len(page.events) > _SKIPPED_EVENTS_MAX or self._own(lane, page):
+        if len(page.events) > _SKIPPED_EVENTS_MAX or self._own(group, page):
             return False
-        token = self._after(lane, page)
-        lane.skipped(token)
-        self._moved(lane.indices, token)
+        token = self._after(group, page)
+        group.skipped(token)
+        self._moved(group.indices, token)
         return True
 
-    async def _commit_skipped(self, lanes: Sequence[Lane]) -> None:
+    async def _commit_skipped(self, groups: Sequence[SegmentGroup]) -> None:
         """Do what is due, and commit tokens that were only noted."""
-        if not lanes:
+        if not groups:
             return
-        await self.committer.do_due(lanes)
-        for lane in lanes:
-            lane.commit_at = None
-            self._moved(lane.indices, lane.token)
-        self._trouble.over()
+        await self.committer.do_due(groups)
+        for group in groups:
+            group.commit_at = None
+            self._moved(group.indices, group.token)
+        self._back_off.over()
 
     def _moved(self, indices: Collection[int], token: Token) -> None:
         self._progress.moved(self._generation, self._count, indices, token)
 
-    def _after(self, lane: Lane, page: SourcePage) -> Token:
-        """Return the token of a lane that has handled a page."""
-        token = self._source.restrict(page.token, lane.indices, self._count)
-        return moved(self._source, lane.token, token)
+    def _after(self, group: SegmentGroup, page: SourcePage) -> Token:
+        """Return the token of a group that has handled a page."""
+        token = self._source.restrict(page.token, group.indices, self._count)
+        return moved(self._source, group.token, token)
 
-    def _own(self, lane: Lane, page: SourcePage) -> list[RawEvent]:
-        """Return the events of a page that a lane has still to handle.
+    def _own(self, group: SegmentGroup, page: SourcePage) -> list[RawEvent]:
+        """Return the events of a page that a group has still to handle.
 
         Of a sequence that is parked, or is about to be (``poison``), these are all that were
         delivered: whether an event that the handlers ignore is behind a letter is known by its
         own letter.
         """
-        wants, parked, poison = self._applier.wants, self.committer.parked, lane.poison
+        wants, parked, poison = self._applier.wants, self.committer.parked, group.poison
         events = page.events
         wanted = [wants(event.type) for event in events]
         if parked or poison:
             for n, event in enumerate(events):
                 if not wanted[n] and (sequence := self._applier.sequence_of(event)):
                     wanted[n] = sequence in poison or sequence in parked
-        if lane.token.ahead:
-            done = passed(self._applier, page, lane.token)
+        if group.token.ahead:
+            done = passed(self._applier, page, group.token)
             wanted = [w and not over for w, over in zip(wanted, done, strict=True)]
-        if len(lane.indices) != self._count:
+        if len(group.indices) != self._count:
             owners = self._applier.segments_of(page, self._count)
-            wanted = [w and o in lane.indices for w, o in zip(wanted, owners, strict=True)]
+            wanted = [w and o in group.indices for w, o in zip(wanted, owners, strict=True)]
         return [event for event, take in zip(events, wanted, strict=True) if take]
 
-    def _blame(self, lane: Lane, failure: EventFailed) -> None:
+    def _blame(self, group: SegmentGroup, failure: EventFailed) -> None:
         """Let an event become a letter; or its segment wait, if too many letters wait already."""
         event = failure.event
         sequence = self._applier.sequence_of(event)
         segment = self._applier.segment_of(event, sequence, self._count)
-        if not self.retries.full(segment) or segment not in lane.segments:
+        if not self.retries.full(segment) or segment not in group.segments:
             self.retries.failed(event, sequence, failure.cause)
-            lane.poison[sequence] = Poison(event, failure.cause)
+            group.poison[sequence] = Poison(event, failure.cause)
             return
-        token = self._source.restrict(lane.token, {segment}, self._count)
-        alone = Lane({segment: lane.segments[segment]}, token)
-        alone.done, alone.tries = set(lane.done), lane.tries
+        token = self._source.restrict(group.token, {segment}, self._count)
+        alone = SegmentGroup({segment: group.segments[segment]}, token)
+        alone.done, alone.tries = set(group.done), group.tries
         self._again_later(alone, failure.cause)
-        self._leave(lane, [segment])
-        self.lanes.append(alone)
+        self._leave(group, [segment])
+        self.groups.append(alone)
         self._tidy()
 
-    def _again_later(self, lane: Lane, error: BaseException) -> None:
-        lane.error = describe(error)
-        lane.tries += 1
-        lane.not_before = time.monotonic() + self._settings.back_off(lane.tries)
+    def _again_later(self, group: SegmentGroup, error: BaseException) -> None:
+        group.error = describe(error)
+        group.tries += 1
+        group.not_before = time.monotonic() + self._settings.back_off(group.tries)
 
     async def _retry(self) -> bool:
         """Try again what is due; return whether there was something."""
@@ -414,14 +414,14 @@ class Worker:
         for n in range(_RETRIES_MAX):
             over = self.stopping or time.monotonic() > ends
             one = None if over else self.retries.due()
-            lanes = [lane for lane in self.lanes if one and one.segment in lane.segments]
-            if one is None or not lanes:
+            groups = [group for group in self.groups if one and one.segment in group.segments]
+            if one is None or not groups:
                 return n > 0
-            lane = lanes[0]
+            group = groups[0]
             try:
-                await self.retries.again(one, lane.segments[one.segment], lane.token)
+                await self.retries.again(one, group.segments[one.segment], group.token)
             except ClaimLost as lost:
-                self._lost(lane, lost.segment)
+                self._lost(group, lost.segment)
         return True
 
     # trouble ----------------------------------------------------------------------------------
@@ -429,11 +429,11 @@ class Worker:
     async def _failed(self, error: Exception) -> None:
         """Something other than an event failed: say so, wait, and go on."""
         if isinstance(error, ClaimLost):
-            for lane in self.lanes:
-                if error.segment in lane.segments:
-                    self._lost(lane, error.segment)
+            for group in self.groups:
+                if error.segment in group.segments:
+                    self._lost(group, error.segment)
             return
-        pause = self._trouble.met(error)
+        pause = self._back_off.met(error)
         self._wake.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):

@@ -8,7 +8,7 @@ import msgspec
 from headwater.errors import ViewUnreadable
 from headwater.messages import Command, message_form, message_type, now_us
 from headwater.processing.handling.applier import Outbox
-from headwater.processing.handling.dead_letters import DeadLetter, lane_of, queue_of, within
+from headwater.processing.handling.dead_letters import DeadLetter, queue_of, sequence_key_of, within
 from headwater.processing.handling.failures import code_of, describe, traceback_of
 from headwater.processing.sagas.views import PendingCommand, SagaDeadline, saga_queue
 from headwater.views import ViewStore
@@ -24,10 +24,11 @@ def letter_of_saga(
     """Return the dead letter of a refused command, or of a deadline whose handler raised."""
     sequence, queue = row.saga + COMMANDS, queue_of(processor, 1)
     is_command = isinstance(row, PendingCommand)
+    sequence_key = sequence_key_of(queue, sequence)
     return DeadLetter(
-        id=f"{lane_of(queue, sequence)}|{row.id.replace(row.saga, within(row.saga, _SAGA_BYTES))}",
+        id=f"{sequence_key}|{row.id.replace(row.saga, within(row.saga, _SAGA_BYTES))}",
         queue=queue,
-        lane=lane_of(queue, sequence),
+        sequence_key=sequence_key,
         sequence=sequence,
         kind="command" if is_command else "deadline",
         type=row.type if isinstance(row, PendingCommand) else row.name,

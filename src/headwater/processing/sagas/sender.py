@@ -52,19 +52,19 @@ def ends(error: BaseException) -> bool:
     )
 
 
-class _Lane:
+class _SagaQueue:
     """The commands of one saga in order; the first may be on its way, or waiting to be repeated.
 
-    A lane is in one place at a time: among those that are ready, at a worker, or at its timer. Once
-    its commands are all sent, or its segment was given up, it is not used again: what comes later
-    for the same saga is in another one.
+    A queue is in one place at a time: among those that are ready, at a worker, or at its timer.
+    Once its commands are all sent, or its segment was given up, it is not used again: what comes
+    later for the same saga is in another one.
     """
 
-    __slots__ = ("queue", "saga", "timer")
+    __slots__ = ("commands", "saga", "timer")
 
     def __init__(self, saga: str) -> None:
         self.saga = saga
-        self.queue: deque[Outgoing] = deque()
+        self.commands: deque[Outgoing] = deque()
         self.timer: asyncio.TimerHandle | None = None
 
 
@@ -89,15 +89,15 @@ class Sender:
         self._settings = settings
         self._done = done
         self._late = late
-        self._lanes: dict[str, _Lane] = {}
-        self._ready: asyncio.Queue[_Lane] = asyncio.Queue()
+        self._queues: dict[str, _SagaQueue] = {}
+        self._ready: asyncio.Queue[_SagaQueue] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self._in_flight = 0
 
     @property
     def waiting(self) -> list[Outgoing]:
         """All commands that are not acknowledged yet."""
-        return [outgoing for lane in self._lanes.values() for outgoing in lane.queue]
+        return [outgoing for queue in self._queues.values() for outgoing in queue.commands]
 
     @property
     def in_flight(self) -> int:
@@ -106,13 +106,13 @@ class Sender:
 
     def add(self, outgoing: Outgoing) -> None:
         """Send a command after those of the same saga that were added before."""
-        lane = self._lanes.get(outgoing.row.saga)
-        if lane is None:
-            lane = self._lanes[outgoing.row.saga] = _Lane(outgoing.row.saga)
-            self._ready.put_nowait(lane)
-        lane.queue.append(outgoing)
-        # One on its way may be of a lane that was given up, and hold its task for a while.
-        if len(self._tasks) < min(self._concurrency, len(self._lanes) + self._in_flight):
+        queue = self._queues.get(outgoing.row.saga)
+        if queue is None:
+            queue = self._queues[outgoing.row.saga] = _SagaQueue(outgoing.row.saga)
+            self._ready.put_nowait(queue)
+        queue.commands.append(outgoing)
+        # One on its way may be of a queue that was given up, and hold its task for a while.
+        if len(self._tasks) < min(self._concurrency, len(self._queues) + self._in_flight):
             # A context of its own: what is sent inherits from its cause, not from who is here now.
             context = contextvars.Context()
             self._tasks.append(asyncio.create_task(self._work(), context=context))
@@ -122,48 +122,48 @@ class Sender:
 
         One that is on its way is carried out or not; nobody here hears of it.
         """
-        for lane in list(self._lanes.values()):
-            if lane.queue[0].segment in segments:
-                self._end(lane)
+        for queue in list(self._queues.values()):
+            if queue.commands[0].segment in segments:
+                self._end(queue)
 
     async def close(self) -> None:
         """Stop sending. A command on its way may be carried out; it will be sent again."""
-        for lane in list(self._lanes.values()):
-            self._end(lane)
+        for queue in list(self._queues.values()):
+            self._end(queue)
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _is_current(self, lane: _Lane) -> bool:
-        return self._lanes.get(lane.saga) is lane
+    def _is_current(self, queue: _SagaQueue) -> bool:
+        return self._queues.get(queue.saga) is queue
 
-    def _end(self, lane: _Lane) -> None:
-        del self._lanes[lane.saga]
-        if lane.timer is not None:
-            lane.timer.cancel()
+    def _end(self, queue: _SagaQueue) -> None:
+        del self._queues[queue.saga]
+        if queue.timer is not None:
+            queue.timer.cancel()
 
     async def _work(self) -> None:
         while True:
-            lane = await self._ready.get()
-            if not self._is_current(lane):
+            queue = await self._ready.get()
+            if not self._is_current(queue):
                 continue
-            outgoing = lane.queue[0]
+            outgoing = queue.commands[0]
             self._in_flight += 1
             try:
                 error = await self._send(outgoing)
             finally:
                 self._in_flight -= 1
-            if not self._is_current(lane):
+            if not self._is_current(queue):
                 continue
             if error is not None and not ends(error):
-                self._again_later(lane, outgoing, error)
+                self._again_later(queue, outgoing, error)
                 continue
-            lane.queue.popleft()
-            if lane.queue:
-                self._ready.put_nowait(lane)
+            queue.commands.popleft()
+            if queue.commands:
+                self._ready.put_nowait(queue)
             else:
-                self._end(lane)
+                self._end(queue)
             self._done(Outcome(outgoing, error if isinstance(error, HeadwaterError) else None))
 
     async def _send(self, outgoing: Outgoing) -> BaseException | None:
@@ -179,7 +179,7 @@ class Sender:
             return error  # each kind has its consequence
         return None
 
-    def _again_later(self, lane: _Lane, outgoing: Outgoing, error: BaseException) -> None:
+    def _again_later(self, queue: _SagaQueue, outgoing: Outgoing, error: BaseException) -> None:
         outgoing.tries += 1
         outgoing.error = describe(error)
         if outgoing.tries == 1:
@@ -187,4 +187,4 @@ class Sender:
         if outgoing.tries >= _LATE_TRIES and not outgoing.tries & (outgoing.tries - 1):
             self._late(outgoing)  # at the 4th try, the 8th, the 16th, ...
         delay_s = self._settings.back_off(outgoing.tries)
-        lane.timer = asyncio.get_running_loop().call_later(delay_s, self._ready.put_nowait, lane)
+        queue.timer = asyncio.get_running_loop().call_later(delay_s, self._ready.put_nowait, queue)

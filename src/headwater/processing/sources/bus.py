@@ -102,7 +102,7 @@ class BusSource:
         )
 
     def join(self, left: Token, right: Token) -> Token | None:
-        """See `Source.join`; lanes of different partitions can always be read together."""
+        """See `Source.join`; groups of different partitions can always be read together."""
         if self._whole:
             return left if left.offsets == right.offsets else None
         positions = {source: dict(marks) for source, marks in left.positions.items()}

@@ -33,7 +33,7 @@ def followed(source: Source, wanted: ConsistencyToken) -> Iterator[Followed]:
                 yield Followed(log_name(name, shard), state.epoch, shard, position)
 
 
-class Coverage(Protocol):
+class Consistency(Protocol):
     """Compares the tokens of all segments with a consistency token.
 
     ``pure``: the tokens alone say everything, there is never anything to `look` for.
@@ -56,12 +56,12 @@ class Coverage(Protocol):
         """Return how far the first source that is behind has come, and how far it should be."""
 
 
-def coverage_of(source: Source) -> Coverage:
-    """Return the coverage for a source."""
-    return BusCoverage(source) if isinstance(source, BusSource) else StoreCoverage(source)
+def consistency_of(source: Source) -> Consistency:
+    """Return the consistency for a source."""
+    return BusConsistency(source) if isinstance(source, BusSource) else StoreConsistency(source)
 
 
-class StoreCoverage:
+class StoreConsistency:
     """For a store: the segment that is furthest behind decides, in each shard."""
 
     pure = True
@@ -73,15 +73,15 @@ class StoreCoverage:
         self._shards = len(source.store.shards)
 
     def covers(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> bool:
-        """See `Coverage.covers`."""
+        """See `Consistency.covers`."""
         position, target = self.gap(tokens, wanted)
         return position >= target
 
     async def look(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> None:
-        """See `Coverage.look`: the tokens say everything."""
+        """See `Consistency.look`: the tokens say everything."""
 
     def gap(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> tuple[int, int]:
-        """See `Coverage.gap`."""
+        """See `Consistency.gap`."""
         name, epoch = self._name, self._store.epoch
         state = wanted.sources.get(name)
         if state is None:
@@ -98,7 +98,7 @@ class StoreCoverage:
         return 0, 0
 
 
-class BusCoverage:
+class BusConsistency:
     """For a bus, whose partitions say nothing of one another.
 
     Who has seen position p of a source in any partition knows that all up to p are on the bus,
@@ -115,12 +115,12 @@ class BusCoverage:
         self._noted: dict[tuple[str, str], tuple[int, dict[int, int]]] = {}
 
     def covers(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> bool:
-        """See `Coverage.covers`."""
+        """See `Consistency.covers`."""
         places = followed(self._source, wanted)
         return all(self._covers(tokens, p.log, p.epoch, p.position) for p in places)
 
     async def look(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> None:
-        """See `Coverage.look`."""
+        """See `Consistency.look`."""
         for log, epoch, _, target in followed(self._source, wanted):
             seen = self._seen(tokens, log, epoch)
             noted, _ = self._noted.get((log, epoch), (0, {}))
@@ -128,7 +128,7 @@ class BusCoverage:
                 self._noted[log, epoch] = (seen, await self._source.bus.end())
 
     def gap(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> tuple[int, int]:
-        """See `Coverage.gap`."""
+        """See `Consistency.gap`."""
         for log, epoch, _, target in followed(self._source, wanted):
             if not self._covers(tokens, log, epoch, target):
                 return self._seen(tokens, log, epoch), target

@@ -45,7 +45,7 @@ class Measure(msgspec.Struct, frozen=True):
 class Source(Protocol):
     """An ordered source of events, divided into segments.
 
-    ``rereads``: lanes that join need a new reader, because their segments read different
+    ``rereads``: groups that join need a new reader, because their segments read different
     partitions; otherwise every segment reads everything and takes what is its own.
     ``name``: the service whose events these all are; empty on a bus, which has those of several.
     """
@@ -92,7 +92,7 @@ class Source(Protocol):
         """Return what a token says about some segments."""
 
     def join(self, left: Token, right: Token) -> Token | None:
-        """Return the token of two lanes as one; None when they are not equally far."""
+        """Return the token of two groups as one; None when they are not equally far."""
 
     def least(self, tokens: Sequence[Token]) -> Token:
         """Return the token of one segment in the place of several: nothing is left out.
