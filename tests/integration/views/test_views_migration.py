@@ -15,8 +15,8 @@ from headwater.views import sqlite as sqlite_views
 from tests.postgres_server import POSTGRES
 
 BEFORE = {
-    "sqlite": ("sqlite_1.sql", "sqlite_fences_2.sql"),
-    "postgres": ("postgres_1.sql", "postgres_steps_2.sql", "postgres_fences_3.sql"),
+    "sqlite": ("schema_1.sql", "fences_2.sql"),
+    "postgres": ("schema_1.sql", "steps_2.sql", "fences_3.sql"),
 }
 ROWS = """
     INSERT INTO view_shapes (view, generation, name, columns)
@@ -37,7 +37,7 @@ class Doc(View):
 @pytest.fixture(params=["sqlite", POSTGRES])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ViewStore]:
     """The store of the release before, opened by this one."""
-    scripts = [script("headwater.views", name) for name in BEFORE[request.param]]
+    scripts = [script(f"headwater.views.{request.param}", name) for name in BEFORE[request.param]]
     tables = TABLE.format(n=3) + TABLE.format(n=4) + DOCUMENT
     opened: Any
     if request.param == "sqlite":

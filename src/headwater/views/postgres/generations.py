@@ -11,12 +11,12 @@ from headwater.views.api import Generation
 from headwater.views.catalog import Catalog, Changes, Shape
 from headwater.views.checks import missing
 from headwater.views.model import View, view_type
-from headwater.views.postgres_segments import drop_segments
-from headwater.views.postgres_tables import Table, table, table_name
+from headwater.views.postgres.segments import drop_segments
+from headwater.views.postgres.tables import Table, table, table_name
 
 T = TypeVar("T")
 
-_SQL = statements("headwater.views", "postgres_generations.sql")
+_SQL = statements("headwater.views.postgres", "generations.sql")
 _columns = msgspec.json.Decoder(tuple[str, ...]).decode
 
 

@@ -1,6 +1,6 @@
 -- Whoever locks several rows does so in order of the key, so that no two transactions wait for each
 -- other: an UPDATE by itself takes them as they lie in the table. What changes which rows there are
--- holds the lock of `postgres_generations.sql` before.
+-- holds the lock of `generations.sql` before.
 
 -- name: all
 SELECT processor, generation, number, count, token, owner, lease_until, fence

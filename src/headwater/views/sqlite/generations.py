@@ -11,12 +11,12 @@ from headwater.views.api import Generation
 from headwater.views.catalog import Catalog, Changes, Shape
 from headwater.views.checks import missing
 from headwater.views.model import View, view_type
-from headwater.views.sqlite_segments import drop_segments
-from headwater.views.sqlite_tables import Table, table, table_name
+from headwater.views.sqlite.segments import drop_segments
+from headwater.views.sqlite.tables import Table, table, table_name
 
 T = TypeVar("T")
 
-_SQL = statements("headwater.views", "sqlite_generations.sql")
+_SQL = statements("headwater.views.sqlite", "generations.sql")
 _columns = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
