@@ -82,15 +82,13 @@ async def lock(connection: Any) -> None:
 
 async def catalog_of(connection: Any) -> Catalog:
     """Return what the store knows; for changes under the lock."""
-    former = await connection.fetch(_SQL["former"])
     return Catalog(
         [Generation(*row) for row in await connection.fetch(_SQL["codes"])],
         [
             Shape(name, generation, _columns(columns), processor)
             for name, generation, columns, processor in await connection.fetch(_SQL["shapes"])
         ],
-        former={name: number for kind, name, number, _ in former if kind == "view"},
-        last={name: last for kind, name, _, last in former if kind == "processor"},
+        last=dict(await connection.fetch(_SQL["dropped"])),
         segments=[tuple(row) for row in await connection.fetch(_SQL["segments"])],
     )
 

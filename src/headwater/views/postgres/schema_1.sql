@@ -7,19 +7,37 @@ CREATE TABLE view_shapes (
     generation  integer NOT NULL,
     name        text    NOT NULL COLLATE "C",
     columns     text    NOT NULL,             -- JSON: the key, then the indexes
+    processor   text    NOT NULL DEFAULT '' COLLATE "C", -- whose it is; empty: nobody's
     PRIMARY KEY (view, generation)
 );
 
--- Active generations; without a row it is 1. They only rise.
+-- What is known of generations; those that are nobody's and were never active have no row.
 CREATE TABLE view_generations (
-    kind        text    NOT NULL CHECK (kind IN ('view', 'processor')),
-    name        text    NOT NULL COLLATE "C",
-    generation  integer NOT NULL,
-    PRIMARY KEY (kind, name)
+    processor   text             NOT NULL COLLATE "C",
+    generation  integer          NOT NULL,
+    code        text             NOT NULL DEFAULT '' COLLATE "C", -- tells programs apart
+    complete    boolean          NOT NULL DEFAULT false,
+    used        double precision NOT NULL DEFAULT 0.0, -- seconds since 1970 UTC
+    PRIMARY KEY (processor, generation)
+);
+
+-- What is left of generations that were dropped.
+CREATE TABLE view_dropped (
+    processor   text    PRIMARY KEY COLLATE "C",
+    -- Numbers up to this one belonged to generations that were dropped for good.
+    last        integer NOT NULL DEFAULT 0,
+    -- The highest fence of their segments, which later ones go on above: else a claim from before
+    -- could pass for one from after.
+    fence       bigint  NOT NULL DEFAULT 0
 );
 
 -- Segments of processors: tracking tokens and claims. Updated all the time, hence room in the
 -- pages for the next versions of the rows.
+--
+-- Whoever moves a token says which step it stands at. So a processor that goes on in memory after
+-- its last commits were lost, as a server that took over may have lost them, is found out. And the
+-- count settles what became of a commit whose answer was lost; the number of the transaction does
+-- not, because a server that crashed before it was on disk gives it away once more.
 CREATE TABLE view_segments (
     processor    text             NOT NULL COLLATE "C",
     generation   integer          NOT NULL,
@@ -29,5 +47,6 @@ CREATE TABLE view_segments (
     owner        text             NOT NULL DEFAULT '',
     lease_until  double precision NOT NULL DEFAULT 0.0,
     fence        bigint           NOT NULL DEFAULT 0,
+    steps        bigint           NOT NULL DEFAULT 0, -- that its token has made
     PRIMARY KEY (processor, generation, number, count)
 ) WITH (fillfactor = 25);

@@ -33,12 +33,7 @@ V = TypeVar("V", bound=View)
 T = TypeVar("T")
 
 _ROOM = "views"
-_MIGRATIONS = (
-    "schema_1.sql",
-    "steps_2.sql",
-    "fences_3.sql",
-    "codes_4.sql",
-)
+_MIGRATIONS = ("schema_1.sql",)
 _STEPS_MAX = 4096
 
 

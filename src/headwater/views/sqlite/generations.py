@@ -75,15 +75,13 @@ class Generations:
 
 def catalog_of(connection: apsw.Connection) -> Catalog:
     """Return what the store knows; for changes within their transaction."""
-    former = list(connection.execute(_SQL["former"]))
     return Catalog(
         (_generation(row) for row in connection.execute(_SQL["codes"])),
         (
             Shape(name, generation, _columns(columns), processor)
             for name, generation, columns, processor in connection.execute(_SQL["shapes"])
         ),
-        former={name: number for kind, name, number, _ in former if kind == "view"},
-        last={name: last for kind, name, _, last in former if kind == "processor"},
+        last=dict(connection.execute(_SQL["dropped"])),
         segments=list(connection.execute(_SQL["segments"])),
     )
 

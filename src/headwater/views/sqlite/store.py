@@ -35,7 +35,7 @@ V = TypeVar("V", bound=View)
 T = TypeVar("T")
 
 _ROOM = "views"
-_MIGRATIONS = ("schema_1.sql", "fences_2.sql", "codes_3.sql")
+_MIGRATIONS = ("schema_1.sql",)
 _DIRECT_KEYS_MAX = 20
 
 
