@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import pytest
 
-from headwater._sql import postgres, sqlite
+from headwater._sql.postgres import database as postgres
 from headwater._sql.resources import script
+from headwater._sql.sqlite import database as sqlite
 from headwater.errors import ConfigurationError
 from headwater.views import Generation, Key, View, ViewStore
 from headwater.views import postgres as postgres_views
