@@ -40,37 +40,52 @@ _EXTRAS = {
 }
 
 _COMMANDS = {
-    "up": ("headwater.cli.up:up", "Run a whole system on this machine, as headwater.toml says."),
-    "run": ("headwater.cli.run:run", "Run one instance of a service, or a platform service."),
-    "services": ("headwater.cli.services:services", "List the instances that are registered."),
-    "events": ("headwater.cli.events:events", "Show stored events; --follow for what comes."),
-    "state": ("headwater.cli.state:state", "Show an aggregate or a view as it is, or as it was."),
+    "up": (
+        "headwater.cli.commands.up:up",
+        "Run a whole system on this machine, as headwater.toml says.",
+    ),
+    "run": (
+        "headwater.cli.commands.run:run",
+        "Run one instance of a service, or a platform service.",
+    ),
+    "services": (
+        "headwater.cli.commands.services:services",
+        "List the instances that are registered.",
+    ),
+    "events": (
+        "headwater.cli.commands.events:events",
+        "Show stored events; --follow for what comes.",
+    ),
+    "state": (
+        "headwater.cli.commands.state:state",
+        "Show an aggregate or a view as it is, or as it was.",
+    ),
     "processors": (
-        "headwater.cli.processors:app",
+        "headwater.cli.commands.processors:app",
         "Show how far processors have come; replay and rebuild them.",
     ),
     "dead-letters": (
-        "headwater.cli.dead_letters:app",
+        "headwater.cli.commands.dead_letters:app",
         "Inspect, retry and drop events that could not be handled.",
     ),
     "snapshots": (
-        "headwater.cli.snapshots:app",
+        "headwater.cli.commands.snapshots:app",
         "Check and drop the stored states of aggregates.",
     ),
     "config": (
-        "headwater.cli.config:app",
+        "headwater.cli.commands.config:app",
         "Push, pull and restore settings that are in a database.",
     ),
     "copy-store": (
-        "headwater.cli.copy_store:copy_store",
+        "headwater.cli.commands.copy_store:copy_store",
         "Copy an event store into another one, or compare the two.",
     ),
     "retag": (
-        "headwater.cli.retag:retag",
+        "headwater.cli.commands.retag:retag",
         "Give stored events the tags that their classes have today.",
     ),
-    "new": ("headwater.cli.new:new", "Make a new service that runs at once."),
-    "version": ("headwater.cli.version:version", "Print the version."),
+    "new": ("headwater.cli.commands.new:new", "Make a new service that runs at once."),
+    "version": ("headwater.cli.commands.version:version", "Print the version."),
 }
 
 

@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from headwater._http.pulse import Pulse
+from headwater._http.signal import Pulse
 from headwater.config.api import SettingsChange, SettingsFile, SettingsState
 from headwater.config.changes import difference, touched
 from headwater.config.checks import check_files

@@ -9,7 +9,7 @@ from litestar.response import Stream
 from litestar.types import ControllerRouterHandler
 
 from headwater._http.problems import problem_handlers
-from headwater._http.pulse import Pulse, wait_for
+from headwater._http.signal import Pulse, wait_for
 from headwater._http.sse import HEADERS, HEARTBEAT, MEDIA_TYPE, encode_event
 from headwater.config.api import ConfigDocument
 from headwater.config.page import render

@@ -5,7 +5,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from headwater._http.pulse import Pulse
+from headwater._http.signal import Pulse
 from headwater.config.api import ConfigDocument
 from headwater.config.binding import bind, override
 from headwater.errors import ConfigurationError

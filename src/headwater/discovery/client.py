@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from headwater._http.follow import EventSource, base_urls, sleep_backoff
-from headwater._http.pulse import Pulse
+from headwater._http.signal import Pulse
 from headwater._http.sse import ServerSentEvent
 from headwater.discovery.api import Instance, Standing
 from headwater.discovery.feed import Delta, Snapshot

@@ -5,7 +5,7 @@ from typing import Self
 
 import msgspec
 
-from headwater._http.pulse import Pulse, wait_for
+from headwater._http.signal import Pulse, wait_for
 from headwater._http.sse import HEARTBEAT, encode_event
 from headwater.discovery.api import Instance
 from headwater.discovery.registry import Change, Registry

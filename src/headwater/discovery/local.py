@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from headwater._http.pulse import Pulse
+from headwater._http.signal import Pulse
 from headwater.discovery.api import Instance, Standing
 from headwater.discovery.registry import Change, Registry
 from headwater.discovery.table import InstanceTable

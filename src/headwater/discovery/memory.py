@@ -7,7 +7,7 @@ from typing import Self
 
 import msgspec
 
-from headwater._http.pulse import Pulse, wait_for
+from headwater._http.signal import Pulse, wait_for
 from headwater.discovery.api import Entry, Mark, Record, Records
 from headwater.errors import StoreUnavailable
 

@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from headwater._http.follow import BACKOFF_S_MAX, BACKOFF_S_MIN, read_problem
-from headwater._http.pulse import Pulse, wait_for
+from headwater._http.signal import Pulse, wait_for
 from headwater.discovery.api import Instance
 from headwater.errors import HeadwaterError, InstanceNotFound, Unavailable, from_problem
 

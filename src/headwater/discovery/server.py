@@ -7,8 +7,8 @@ from typing import Self
 
 import structlog
 
-from headwater._http.pulse import wait_for
 from headwater._http.server import AsgiServer
+from headwater._http.signal import wait_for
 from headwater.discovery.api import RegistryStore
 from headwater.discovery.feed import Feed
 from headwater.discovery.registry import Registry

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import msgspec
 import structlog
 
-from headwater._http.pulse import Pulse, wait_for
+from headwater._http.signal import Pulse, wait_for
 from headwater.discovery.api import Entry, Mark, Records, RegistryStore
 from headwater.discovery.registry import Registry, Why
 from headwater.errors import HeadwaterError

@@ -13,7 +13,7 @@ from typing import Any
 from grpclib.const import Cardinality, Handler
 from grpclib.server import Server, Stream
 
-from headwater._http.pulse import Pulse, wait_for
+from headwater._http.signal import Pulse, wait_for
 from headwater.errors import DeadlineExceeded, Unavailable
 from headwater.gateway import wire
 from headwater.gateway.wire import CLUSTERS, ENDPOINTS, ROUTES, Resource

@@ -13,7 +13,8 @@ from typing import Self
 import msgspec
 import structlog
 
-from headwater._http.pulse import Pulse, wait_for
+from headwater._http.signal import Pulse, wait_for
+from headwater._os.files import sockets_in, write_atomically
 from headwater.discovery import Discovery, Instance
 from headwater.discovery.advertise import advertised
 from headwater.errors import (
@@ -24,8 +25,7 @@ from headwater.errors import (
 from headwater.gateway.addresses import RESOLVE_AGAIN_S, Resolver, reserve
 from headwater.gateway.ads import Control
 from headwater.gateway.envoy import Layout, bootstrap, standalone
-from headwater.gateway.files import sockets_in, write_atomically
-from headwater.gateway.memory import Memory, State, load
+from headwater.gateway.last_seen import Memory, State, load
 from headwater.gateway.model import (
     GatewaySettings,
     GatewayStatus,

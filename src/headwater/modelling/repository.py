@@ -26,7 +26,6 @@ from headwater.eventstore import (
     StreamWrite,
 )
 from headwater.messages import Command, ConsistencyToken, Event
-from headwater.modelling.cells import Cell, CellCache, Kept, Turns
 from headwater.modelling.declarations import CommandHandler, events_of
 from headwater.modelling.encoding import (
     Admission,
@@ -35,6 +34,7 @@ from headwater.modelling.encoding import (
     idempotency_of,
     stored_and_read,
 )
+from headwater.modelling.live_aggregates import Cell, CellCache, Kept, Turns
 from headwater.modelling.models import check_shardable, load_models
 from headwater.modelling.snapshots import Snapshots
 from headwater.modelling.state import Aggregate, StateType, aggregate_type, check_id

@@ -18,7 +18,7 @@ from headwater.errors import ConfigurationError, DeclarationError
 from headwater.messages import Command, EventCodec, Query
 from headwater.modelling import Aggregate, DecisionModel, aggregate_type, model_type, saga_type
 from headwater.processing.inspection import handler_table
-from headwater.service.late import LateSettings, late_client
+from headwater.service.deferred import LateSettings, late_client
 from headwater.service.names import check_names
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from headwater.discovery import Instance, RouteInfo
 from headwater.errors import ConfigurationError
-from headwater.gateway.memory import Memory
+from headwater.gateway.last_seen import Memory
 from headwater.gateway.model import GatewaySettings, RoutingTable
 from headwater.gateway.routes import build_table, cluster_name
 

@@ -1,0 +1,154 @@
+"""``headwater run``: one instance in the foreground; this is what a container runs."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from headwater._os.limits import raise_descriptors
+from headwater.errors import ConfigurationError
+from headwater.operations.documents import unknown_fields
+
+PLATFORM = ("discovery", "config", "gateway")
+_PREFIX = "HEADWATER_"
+
+
+def run(
+    target: str,
+    *,
+    role: Literal["command", "query", "all"] | None = None,
+    host: str | None = None,
+    port: int | None = None,
+    discovery: Annotated[str | None, Parameter(help="URLs, separated by commas.")] = None,
+    config: Annotated[str | None, Parameter(help="URLs, separated by commas.")] = None,
+    log_level: Literal["debug", "info", "warning", "error"] | None = None,
+    log_format: Literal["console", "json"] | None = None,
+    set: Annotated[list[str] | None, Parameter(help="A setting, key=value; repeatable.")] = None,
+) -> None:
+    """Run one instance of a service, or a platform service, until SIGTERM or Ctrl-C.
+
+    Settings: these flags come first, then HEADWATER_<NAME> in the environment, then the section
+    `headwater` of the configuration service, then defaults.
+
+    Parameters
+    ----------
+    target
+        `module:service`, or one of `discovery`, `config`, `gateway`.
+    role
+        Which side of the service to run; default: all.
+    host
+        Address to listen on.
+    port
+        Port to listen on; 0 lets the system choose one.
+    discovery
+        Base URLs of the discovery service.
+    config
+        Base URLs of the configuration service.
+    log_level
+        Least level of log lines.
+    log_format
+        Log lines for a person, or as JSON.
+    set
+        Any further setting.
+    """
+    from headwater.cli.supervising.supervised import follow_supervisor
+
+    follow_supervisor()
+    named = {"role": role, "host": host, "port": port, "discovery": discovery, "config": config}
+    named |= {"log_level": log_level, "log_format": log_format}
+    given = {name: value for name, value in named.items() if value is not None}
+    run_target(target, pairs(set or ()) | given)
+
+
+def run_target(target: str, flags: Mapping[str, Any]) -> None:
+    """Run a service or a platform service with these flags."""
+    raise_descriptors()
+    if target in PLATFORM:
+        from headwater.cli.commands.platform import run_platform
+
+        run_platform(target, flags)
+    else:
+        run_service(target, flags)
+
+
+def run_service(app: str, flags: Mapping[str, Any]) -> None:
+    """Run an instance of a service until it is told to stop.
+
+    Raises:
+        HeadwaterError: the start failed.
+    """
+    import uvloop
+
+    from headwater.cli.supervising.logs import configure_logs
+    from headwater.cli.supervising.supervised import report
+    from headwater.operations.loading import load_service
+    from headwater.service.runtime import Runtime, serve
+    from headwater.service.settings import ServiceSettings
+
+    values = given_settings(
+        ServiceSettings.__struct_fields__,
+        flags,
+        os.environ,
+        lists=("discovery", "config"),
+    )
+    configure_logs(
+        values.get("log_level", "info"), values.get("log_format", "console"), final=False
+    )
+    service = load_service(app, python_path=[Path.cwd()])
+    values.pop("service", None)
+
+    def ready(runtime: Runtime) -> None:  # by now it knows what the configuration service says
+        configure_logs(runtime.settings.log_level, runtime.settings.log_format)
+        report(url=runtime.url)
+
+    uvloop.run(serve(service, values, ready=ready))
+
+
+def pairs(texts: Sequence[str]) -> dict[str, Any]:
+    """Return ``key=value`` texts as a dictionary.
+
+    Raises:
+        ConfigurationError: one has no ``=``.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise ConfigurationError(subject=f"--set {text}", reason="expected key=value")
+        found[key.strip().replace("-", "_")] = value
+    return found
+
+
+def given_settings(
+    known: Sequence[str],
+    flags: Mapping[str, Any],
+    environment: Mapping[str, str],
+    *,
+    lists: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the settings that flags and environment give; flags come first.
+
+    Args:
+        known: the names of all settings.
+        flags: values by name.
+        environment: variables; those called ``HEADWATER_<NAME>`` after a setting count.
+        lists: settings that are lists; their texts are split at commas.
+
+    Raises:
+        ConfigurationError: a flag is unknown; names the nearest known one.
+    """
+    unknown_fields(flags, known, subject="command line")
+    values: dict[str, Any] = {}
+    for variable, text in environment.items():
+        if not variable.startswith(_PREFIX):
+            continue
+        name = variable.removeprefix(_PREFIX).lower()
+        if name in known:  # others may be meant for somebody else, or made by an orchestrator
+            values[name] = text
+    values |= flags
+    for name in lists:
+        if isinstance(values.get(name), str):
+            values[name] = [part.strip() for part in values[name].split(",") if part.strip()]
+    return values

@@ -1,0 +1,1 @@
+"""What can be done with a system and what it stores; answers are structs, nothing is printed."""
