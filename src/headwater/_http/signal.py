@@ -3,7 +3,7 @@
 import asyncio
 
 
-class Pulse:
+class Signal:
     """Something happens again and again; tasks wait for the next time.
 
     A waiter takes `next` *before* it looks at the state, then awaits it: a change between the
@@ -19,7 +19,7 @@ class Pulse:
         """The event that is set when it happens the next time."""
         return self._event
 
-    def beat(self) -> None:
+    def send(self) -> None:
         """Wake all who wait. Only from the thread of the event loop."""
         event, self._event = self._event, asyncio.Event()
         event.set()
@@ -37,4 +37,4 @@ async def wait_for(event: asyncio.Event, timeout_s: float) -> bool:
     return True
 
 
-__all__ = ["Pulse", "wait_for"]
+__all__ = ["Signal", "wait_for"]

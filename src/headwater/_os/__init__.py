@@ -1,5 +1,1 @@
-"""What the machine lends to a process, and how much of it is left."""
-
-from headwater._os.limits import Shortage, raise_descriptors, shortages, spare_watchers
-
-__all__ = ["Shortage", "raise_descriptors", "shortages", "spare_watchers"]
+"""What a process has from its operating system: signals, ports, files, and how much is left."""

@@ -131,7 +131,7 @@ class DiscoveryServer:
     async def _expire(self) -> None:
         # Woken at the next deadline, or by a change, which may bring an earlier one.
         while True:
-            following = self._feed.pulse.next
+            following = self._feed.signal.next
             await wait_for(following, self.registry.expire())
 
 

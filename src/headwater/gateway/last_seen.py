@@ -45,7 +45,7 @@ def remembers(data: Path) -> bool:
     return bool(load(data / STATE).instances)
 
 
-class Memory:
+class LastSeen:
     """Adds the last instances of a vanished service, or of a vanished role of it, as ``DOWN``."""
 
     def __init__(self, *, remember_s: float, instances: list[Instance] | None = None) -> None:

@@ -18,23 +18,23 @@ from headwater.errors import (
 )
 from headwater.eventstore import Pipeline
 
-_CONTENDED = 100  # decisions for which a cell counts as contended after a conflict
+_CONTENDED = 100  # decisions for which an aggregate counts as contended after a conflict
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """A durable state in encoded form, to go on from when the cell's own came to nothing."""
+    """A durable state in encoded form, to go on from when the aggregate's own came to nothing."""
 
     data: bytes
     version: int
     snapshot_version: int
 
 
-class Cell:
+class LiveAggregate:
     """One aggregate in memory.
 
     ``state`` and ``version`` are as of the last event decided, which may not be on disk yet;
     ``durable`` is the version known to be on disk. When the pipeline breaks, the state contains
-    something that never happened, and the cell is thrown away. What was ``kept`` before remains
+    something that never happened, and this is thrown away. What was ``kept`` before remains
     true: only the events after it have to be read. To keep costs as much as the state is large,
     so only those are kept that were contended not long ago, by another process.
     """
@@ -110,47 +110,47 @@ class Cell:
         self.waiters = [pair for pair in self.waiters if not pair[1].done()]
 
 
-class CellCache:
-    """The most recently used cells, at most ``size`` of them (more while all are in flight)."""
+class LiveAggregates:
+    """The most recently used aggregates, at most ``size`` of them (more while all in flight)."""
 
     def __init__(self, size: int) -> None:
         """Start empty."""
         self._size = size
-        self._cells: OrderedDict[str, Cell] = OrderedDict()
+        self._live: OrderedDict[str, LiveAggregate] = OrderedDict()
 
-    def get(self, id: str) -> Cell | None:
-        """Return a usable cell, and count it as used now."""
-        cell = self._cells.get(id)
-        if cell is None:
+    def get(self, id: str) -> LiveAggregate | None:
+        """Return a usable one, and count it as used now."""
+        live = self._live.get(id)
+        if live is None:
             return None
-        if cell.pipeline.broken is not None:
-            del self._cells[id]
+        if live.pipeline.broken is not None:
+            del self._live[id]
             return None
-        self._cells.move_to_end(id)
-        return cell
+        self._live.move_to_end(id)
+        return live
 
-    def put(self, id: str, cell: Cell) -> None:
-        """Keep a cell, and make room for it."""
-        self._cells[id] = cell
+    def put(self, id: str, live: LiveAggregate) -> None:
+        """Keep one, and make room for it."""
+        self._live[id] = live
         self.trim()
 
     def trim(self) -> None:
-        """Let go of the least recently used cells that are idle, if there are too many."""
-        excess = len(self._cells) - self._size
+        """Let go of the least recently used ones that are idle, if there are too many."""
+        excess = len(self._live) - self._size
         if excess > 0:
-            looked_at = min(excess + 8, 64, len(self._cells) - 1)  # some may be in flight
-            oldest = list(islice(self._cells.items(), looked_at))
-            idle = [id for id, cell in oldest if not cell.in_flight]
+            looked_at = min(excess + 8, 64, len(self._live) - 1)  # some may be in flight
+            oldest = list(islice(self._live.items(), looked_at))
+            idle = [id for id, live in oldest if not live.in_flight]
             for id in idle[:excess]:
-                del self._cells[id]
+                del self._live[id]
 
-    def discard(self, id: str, cell: Cell) -> None:
-        """Let go of a cell, if it is still the current one."""
-        if self._cells.get(id) is cell:
-            del self._cells[id]
+    def discard(self, id: str, live: LiveAggregate) -> None:
+        """Let go of one, if it is still the current one."""
+        if self._live.get(id) is live:
+            del self._live[id]
 
     def __len__(self) -> int:
-        return len(self._cells)
+        return len(self._live)
 
 
 class _Turn:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import msgspec
 
-from headwater.cli.supervising.logs import configure_logs
 from headwater.errors import ConfigurationError
 from headwater.eventbus import EventBus
 from headwater.eventstore import StreamStore
@@ -59,7 +58,6 @@ async def open_admins(file: Path, service: str) -> AsyncIterator[Opened]:
             stored belongs to another service.
         StoreUnavailable, StoreCorrupt, SchemaTooNew: a database cannot be opened.
     """
-    configure_logs("error")
     system = load_system(file)
     names = chosen_services(system, service)
     if not service:

@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from headwater.cli.supervising.logs import configure_logs
 from headwater.errors import ConfigurationError
 from headwater.eventstore import EventStore, StreamStore
 from headwater.operations.documents import nearest
@@ -72,7 +71,6 @@ async def open_store(url: str, *, subject: str) -> AsyncIterator[EventStore]:
     """
     from headwater.service.engines import open_event_store
 
-    configure_logs("error")
     require(url, subject=subject)
     store = await open_event_store(url)
     try:
@@ -95,7 +93,6 @@ async def open_streams(urls: Sequence[str], *, subject: str) -> AsyncIterator[St
         async with open_store(urls[0], subject=subject) as log:
             yield log
         return
-    configure_logs("error")
     for url in urls:
         require(url, subject=subject)
     store = await open_stream_store(urls)

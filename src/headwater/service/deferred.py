@@ -28,7 +28,7 @@ class _RuntimeCaller(HttpCaller):
         return await self._service.runtime.caller.stream(request)
 
 
-def late_client(service: "Service", contract: Callable[..., T]) -> T:
+def deferred_client(service: "Service", contract: Callable[..., T]) -> T:
     """Return a client whose calls go through the running instance and into its metrics."""
 
     def observe(target: str, verb: str, template: str, status: int, seconds: float) -> None:
@@ -37,7 +37,7 @@ def late_client(service: "Service", contract: Callable[..., T]) -> T:
     return connect(contract, caller=_RuntimeCaller(service), observe=observe)
 
 
-class LateSettings(Generic[T]):
+class DeferredSettings(Generic[T]):
     """A typed section of the configuration; `current` is always the newest valid value."""
 
     def __init__(self, service: "Service", kind: type[T], prefix: str) -> None:

@@ -34,7 +34,7 @@ from headwater.eventstore import StreamStore
 from headwater.messages import now_us
 from headwater.modelling import DecisionHandlers, Repository
 from headwater.modelling.models import check_shardable
-from headwater.service.deferred import LateSettings
+from headwater.service.deferred import DeferredSettings
 from headwater.service.edge import Edge
 from headwater.service.engines import (
     name_of,
@@ -165,7 +165,7 @@ class Runtime:
             {**section, **self._given, "instance": settings.instance},
             origin="the command line and the configuration service",
         )
-        self.bound: dict[LateSettings[Any], Settings[Any]] = {
+        self.bound: dict[DeferredSettings[Any], Settings[Any]] = {
             declared: self.config.settings(declared.kind, prefix=declared.prefix)
             for declared in self.service.sections
         }

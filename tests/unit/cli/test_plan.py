@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import msgspec
 import pytest
 
-from headwater.cli.commands.run import given_settings
+from headwater.cli.given_settings import given_settings
 from headwater.cli.supervising.plan import Ports, choose_ports, plan
 from headwater.errors import AddressInUse, ConfigurationError
 from headwater.operations.system import System, load_system

@@ -1,6 +1,5 @@
 """``headwater config``: the settings of a system that are in a database."""
 
-import asyncio
 import contextlib
 import difflib
 import os
@@ -11,8 +10,8 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from headwater.cli.supervising.logs import configure_logs
-from headwater.cli.supervising.output import console
+from headwater.cli.logs import run_quietly
+from headwater.cli.terminal import console
 from headwater.cli.times import show_time
 from headwater.config import SettingsChange, SettingsStore
 from headwater.errors import ConfigurationError
@@ -54,7 +53,7 @@ def push(
     file
         The description of the system.
     """
-    asyncio.run(_push(_place(file, database, directory), message, dry_run, overwrite))
+    run_quietly(_push(_place(file, database, directory), message, dry_run, overwrite))
 
 
 @app.command
@@ -76,7 +75,7 @@ def pull(
     file
         The description of the system.
     """
-    asyncio.run(_pull(_place(file, database, directory), overwrite))
+    run_quietly(_pull(_place(file, database, directory), overwrite))
 
 
 @app.command(name="list")
@@ -88,7 +87,7 @@ def list_files(*, database: Where = "", file: Path = DEFAULT_FILE) -> None:
     file
         The description of the system.
     """
-    asyncio.run(_list(_place(file, database)))
+    run_quietly(_list(_place(file, database)))
 
 
 @app.command
@@ -106,7 +105,7 @@ def show(
     file
         The description of the system.
     """
-    asyncio.run(_show(_place(file, database), name, at))
+    run_quietly(_show(_place(file, database), name, at))
 
 
 @app.command
@@ -124,7 +123,7 @@ def history(
     file
         The description of the system.
     """
-    asyncio.run(_history(_place(file, database), name, limit))
+    run_quietly(_history(_place(file, database), name, limit))
 
 
 @app.command
@@ -147,7 +146,7 @@ def restore(
     file
         The description of the system.
     """
-    asyncio.run(_restore(_place(file, database), change, name, message))
+    run_quietly(_restore(_place(file, database), change, name, message))
 
 
 class _Place:
@@ -159,7 +158,6 @@ class _Place:
     async def open(self) -> AsyncIterator[SettingsStore]:
         from headwater.config.postgres import PostgresSettingsStore
 
-        configure_logs("error")
         store = await PostgresSettingsStore.open(self.url)
         try:
             yield store

@@ -12,6 +12,7 @@ import msgspec
 from cyclopts import Parameter
 
 from headwater._sql.postgres_url import SCHEMES, Place
+from headwater.cli.logs import run_quietly
 from headwater.cli.progress import progress_bar
 from headwater.errors import ConfigurationError, StoresDiffer
 from headwater.eventstore import EventStore
@@ -53,7 +54,7 @@ def copy_store(
     if _name(source) == _name(target):
         raise ConfigurationError(subject=f"--to {_name(target)}", reason="is the same as --from")
     work = _check if check else _copy
-    asyncio.run(work(source, target, json=json))
+    run_quietly(work(source, target, json=json))
 
 
 def _url(text: str, option: str) -> str:

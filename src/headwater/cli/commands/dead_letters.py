@@ -1,6 +1,5 @@
 """``headwater dead-letters``: events that could not be handled, and what to do with them."""
 
-import asyncio
 import sys
 import time
 from collections.abc import Sequence
@@ -10,7 +9,8 @@ from typing import Any
 import msgspec
 from cyclopts import App
 
-from headwater.cli.supervising.output import console
+from headwater.cli.logs import run_quietly
+from headwater.cli.terminal import console
 from headwater.cli.times import show_time
 from headwater.errors import ConfigurationError
 from headwater.operations.processors import Found, one, open_admins
@@ -39,7 +39,7 @@ def list_letters(
     file
         The description of the system.
     """
-    asyncio.run(_list(file, service, processor, json=json))
+    run_quietly(_list(file, service, processor, json=json))
 
 
 @app.command
@@ -57,7 +57,7 @@ def show(processor: str, sequence: str, *, service: str = "", file: Path = DEFAU
     file
         The description of the system.
     """
-    asyncio.run(_show(file, service, processor, sequence))
+    run_quietly(_show(file, service, processor, sequence))
 
 
 @app.command
@@ -77,7 +77,7 @@ def retry(
     file
         The description of the system.
     """
-    sys.exit(asyncio.run(_retry(file, service, processor, sequence)))
+    sys.exit(run_quietly(_retry(file, service, processor, sequence)))
 
 
 @app.command
@@ -104,7 +104,7 @@ def drop(
     file
         The description of the system.
     """
-    asyncio.run(_drop(file, service, processor, sequence, letter))
+    run_quietly(_drop(file, service, processor, sequence, letter))
 
 
 async def _list(file: Path, service: str, processor: str, *, json: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
+from headwater.cli.logs import run_quietly
 from headwater.cli.times import show_time
 from headwater.errors import ConfigurationError
 from headwater.eventstore import EVERYTHING, EventFilter, EventStore, FilterItem, StoredEvent
@@ -82,7 +83,7 @@ def events(
     names = [log_name(name, n) for name, urls in stores.items() for n in range(len(urls))]
     width = max(map(len, names)) if len(names) > 1 else 0
     show = _show_json if json else _line_printer(width)
-    asyncio.run(_events(stores, selection, show, follow=follow))
+    run_quietly(_events(stores, selection, show, follow=follow))
 
 
 def _selection(

@@ -12,8 +12,8 @@ import structlog
 
 from headwater._os.limits import Shortage, shortages, spare_watchers
 from headwater._os.signals import stop_on_signals
-from headwater.cli.commands.run import given_settings
-from headwater.cli.supervising.logs import configure_logs
+from headwater.cli.given_settings import given_settings
+from headwater.cli.logs import configure_logs
 from headwater.cli.supervising.supervised import report, supervised
 from headwater.config import SettingsStore
 from headwater.discovery import DiscoveryClient, DiscoveryServer, RegistryStore

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from cyclopts import App
 
-from headwater.cli.supervising.output import console
+from headwater.cli.logs import run_quietly
+from headwater.cli.terminal import console
 from headwater.cli.times import parse_time
 from headwater.errors import ConfigurationError
 from headwater.operations.processors import Found, one, open_admins
@@ -33,7 +34,7 @@ def processors(*, service: str = "", file: Path = DEFAULT_FILE) -> None:
     file
         The description of the system.
     """
-    asyncio.run(_show(file, service))
+    run_quietly(_show(file, service))
 
 
 @app.command
@@ -73,7 +74,7 @@ def replay(
             reason="give one of --from-start, --from-position N, --from-time T",
         )
     time_us = parse_time(from_time, option="--from-time") if from_time is not None else None
-    asyncio.run(_replay(file, service, name, from_position, time_us))
+    run_quietly(_replay(file, service, name, from_position, time_us))
 
 
 @app.command
@@ -93,7 +94,7 @@ def resize(name: str, *, segments: int, service: str = "", file: Path = DEFAULT_
     file
         The description of the system.
     """
-    asyncio.run(_resize(file, service, name, segments))
+    run_quietly(_resize(file, service, name, segments))
 
 
 @app.command
@@ -127,7 +128,7 @@ def rebuild(
         raise ConfigurationError(
             subject="processors rebuild", reason=f"--processes must be 1 or more, got {processes}"
         )
-    asyncio.run(_rebuild(file, service, name, processes, segments, join=join))
+    run_quietly(_rebuild(file, service, name, processes, segments, join=join))
 
 
 async def _show(file: Path, service: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from headwater.cli.logs import run_quietly
 from headwater.cli.progress import progress_bar
 from headwater.errors import ConfigurationError, DeclarationError
 from headwater.eventstore import EventStore
@@ -63,7 +64,7 @@ def retag(
         raise ConfigurationError(subject=f"--after {after}", reason=reason)
     if after < 0:
         raise ConfigurationError(subject=f"--after {after}", reason="expected 0 or more")
-    sys.exit(asyncio.run(_retag(system, names, after, check=check, json=json)))
+    sys.exit(run_quietly(_retag(system, names, after, check=check, json=json)))
 
 
 def _services(system: System, service: str) -> list[str]:

@@ -1,6 +1,5 @@
 """``headwater services``: who is registered, from the discovery service."""
 
-import asyncio
 import contextlib
 import os
 from collections.abc import Mapping
@@ -9,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from headwater.cli.supervising.logs import configure_logs
-from headwater.cli.supervising.output import console
+from headwater.cli.logs import run_quietly
+from headwater.cli.terminal import console
 from headwater.cli.times import show_since
 from headwater.operations.stores import DEFAULT_FILE
 
@@ -34,9 +33,8 @@ def services(
     file
         The description of the system.
     """
-    configure_logs("error")
     front = gateway or ("" if discovery else _gateway_url(file))
-    asyncio.run(_services(discovery or discovery_url(file), front, watch=watch))
+    run_quietly(_services(discovery or discovery_url(file), front, watch=watch))
 
 
 def _gateway_url(file: Path) -> str:

@@ -1,6 +1,5 @@
 """``headwater snapshots``: what is kept of states, whether it is right, and how to be rid of it."""
 
-import asyncio
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import msgspec
 from cyclopts import App
 
+from headwater.cli.logs import run_quietly
 from headwater.errors import ConfigurationError
 from headwater.modelling import aggregate_type
 from headwater.modelling.snapshot_check import CheckedSnapshot, check_snapshots
@@ -62,7 +62,7 @@ def check(
     """
     system = load_system(file)
     chosen = _chosen(system, aggregate, service)
-    sys.exit(asyncio.run(_check(system, chosen, json=json)))
+    sys.exit(run_quietly(_check(system, chosen, json=json)))
 
 
 @app.command
@@ -87,7 +87,7 @@ def drop(aggregate: str, *, service: str = "", file: Path = DEFAULT_FILE) -> Non
         owners = ", ".join(each.service for each in found)
         reason = f"several services have it ({owners}): add --service"
         raise ConfigurationError(subject=f"{aggregate!r}", reason=reason)
-    asyncio.run(_drop(system, found[0]))
+    run_quietly(_drop(system, found[0]))
 
 
 def _chosen(system: System, wanted: str, service: str) -> list[Chosen]:

@@ -1,6 +1,5 @@
 """``headwater state``: an aggregate or a view as it is, or as it was."""
 
-import asyncio
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -9,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from headwater.cli.logs import run_quietly
 from headwater.cli.times import parse_time, show_time
 from headwater.errors import ConfigurationError, HeadwaterError, ViewNotFound
 from headwater.eventstore import StreamStore
@@ -84,7 +84,7 @@ def state(
     system = load_system(file)
     subject = _find(system, name, service)
     urls = urls_of(store) if store else settings_of(system, subject.service).stores
-    asyncio.run(_show(urls, subject, id, point))
+    run_quietly(_show(urls, subject, id, point))
 
 
 def _point(version: int | None, position: int | None, time: str | None) -> Point:

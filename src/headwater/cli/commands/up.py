@@ -58,7 +58,7 @@ def up(
     raise_descriptors()
     given = {"gateway": port, "discovery": discovery_port, "config": config_port}
     with asyncio.Runner() as runner:
-        # The nursery imports what the instances need while we read the file.
+        # The fork server imports what the instances need while we read the file.
         spawner = Spawner(file.resolve().parent)
         try:
             code = runner.run(_up(spawner, file, given, ready_file, shuffle))
@@ -76,7 +76,7 @@ async def _up(
     shuffle: int | None,
 ) -> int:
     from headwater._os.signals import stop_signals
-    from headwater.cli.supervising.logs import configure_logs
+    from headwater.cli.logs import configure_logs
     from headwater.cli.supervising.output import Output
     from headwater.cli.supervising.plan import choose_ports, plan
     from headwater.cli.supervising.supervisor import Supervisor

@@ -117,7 +117,7 @@ class Child:
         self._set("starting")
         try:
             process = await self._spawner.spawn(self._arguments, self._environment, self._line)
-        except ConnectionResetError:  # the nursery died; it is being started again
+        except ConnectionResetError:  # the fork server died; it is being started again
             return 1
         self._process = process
         self._changed()

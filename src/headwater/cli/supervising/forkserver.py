@@ -1,4 +1,4 @@
-"""The nursery: imports everything once, then forks a process per instance within milliseconds.
+"""The fork server: imports everything once, then forks a process per instance within milliseconds.
 
 It runs as a child of ``headwater up``, has one thread and no event loop, and knows nothing of the
 user's code: what an instance runs is imported after the fork, so a restart sees changed files.
@@ -44,7 +44,7 @@ def main() -> None:
     follow_supervisor()
     _warm_up()
     with socket.socket(fileno=int(sys.argv[1])) as supervisor:
-        _Nursery(supervisor).serve()
+        _ForkServer(supervisor).serve()
 
 
 def _warm_up() -> None:
@@ -58,7 +58,7 @@ def _warm_up() -> None:
     gc.freeze()  # what is shared by all children is never touched by their collectors
 
 
-class _Nursery:
+class _ForkServer:
     def __init__(self, supervisor: socket.socket) -> None:
         self._supervisor = supervisor
         self._buffer = b""

@@ -8,23 +8,13 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from headwater.cli.terminal import silence
 
-_PIPE_WIDTH = 180
 _LINES_MAX = 10_000
 _CLOSE_S_MAX = 2.0
 _COLORS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
-
-
-def console() -> "Console":
-    """Return the console for tables and progress; in a pipe it is wide, nothing is cut."""
-    from rich.console import Console
-
-    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    return Console(width=_PIPE_WIDTH if piped else None)
 
 
 class Output:
@@ -116,13 +106,6 @@ class Output:
             silence(sys.stderr)
         with contextlib.suppress(RuntimeError):  # the loop is closed: all has stopped
             self._loop.call_soon_threadsafe(self._lost)
-
-
-def silence(stream: TextIO) -> None:
-    """Let what is written to a stream go nowhere from now on."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
 
 
 def _is_same(one: TextIO, other: TextIO) -> bool:

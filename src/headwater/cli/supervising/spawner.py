@@ -1,4 +1,4 @@
-"""The supervisor's side of the nursery: ask for processes, read their output, hear of their end."""
+"""The supervisor's side of the fork server: asks for processes, reads them, sees them end."""
 
 import asyncio
 import contextlib
@@ -48,10 +48,10 @@ class Process:
 
 
 class Spawner:
-    """Starts processes through a nursery, which is started again when it dies."""
+    """Starts processes through a fork server, which is started again when it dies."""
 
     def __init__(self, folder: Path) -> None:
-        """Start processes in a working directory; the nursery begins to warm up at once."""
+        """Start processes in a working directory; the fork server begins to warm up at once."""
         self._folder = folder
         self._numbers = itertools.count(1)
         self._asked: dict[int, asyncio.Future[int]] = {}
@@ -64,7 +64,7 @@ class Spawner:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                self._nursery = subprocess.Popen(  # noqa: S603  # our own interpreter and module
+                self._forkserver = subprocess.Popen(  # noqa: S603  # our own interpreter and module
                     [
                         sys.executable,
                         "-m",
@@ -90,7 +90,7 @@ class Spawner:
     ) -> Process:
         """Start ``headwater <arguments>``; ``lines`` gets each line of its output."""
         if self._reader is None or self._reader.done():
-            self._reader = asyncio.create_task(self._read(), name="nursery")
+            self._reader = asyncio.create_task(self._read(), name="fork server")
         number = next(self._numbers)
         self._asked[number] = asked = asyncio.get_running_loop().create_future()
         read, write = os.pipe()
@@ -115,7 +115,7 @@ class Spawner:
         return process
 
     def _send(self, data: bytes, descriptor: int) -> None:
-        self._socket.setblocking(True)  # a request is small, the nursery reads at once
+        self._socket.setblocking(True)  # a request is small, the fork server reads at once
         try:
             sent = socket.send_fds(self._socket, [data], [descriptor])
             self._socket.sendall(data[sent:])
@@ -125,20 +125,20 @@ class Spawner:
             self._socket.setblocking(False)
 
     async def _read(self) -> None:
-        """Take in what the nursery says; when it dies, so have all its children."""
+        """Take in what the fork server says; when it dies, so have all its children."""
         loop, buffer = asyncio.get_running_loop(), b""
         while data := await _received(loop, self._socket):
             *lines, buffer = (buffer + data).split(b"\n")
             for line in lines:
                 self._take(msgspec.json.decode(line))
         self._socket.close()
-        self._nursery.wait()
+        self._forkserver.wait()
         for pid in list(self._running):
             self._end(pid, _LOST)
         self._open()
         for asked in self._asked.values():
             if not asked.done():
-                asked.set_exception(ConnectionResetError("the nursery has died"))
+                asked.set_exception(ConnectionResetError("the fork server has died"))
 
     def _take(self, answer: dict[str, Any]) -> None:
         if "code" in answer:
@@ -154,13 +154,13 @@ class Spawner:
             process.ended.set_result(code)
 
     async def close(self) -> None:
-        """End the nursery, and with it whatever still runs. Twice is fine."""
+        """End the fork server, and with it whatever still runs. Twice is fine."""
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
         self._socket.close()
-        self._nursery.kill()
-        self._nursery.wait()
+        self._forkserver.kill()
+        self._forkserver.wait()
 
 
 async def _received(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> bytes:
