@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from headwater._os.limits import Shortage, limits, shortages, spare_watchers
+from headwater._os import limits
+from headwater._os.limits import Shortage, shortages, spare_watchers
 
 SHOW = """
 import json, resource, sys
