@@ -13,7 +13,7 @@ from benchmarks.bench_processing import Balance, Balances
 from benchmarks.bench_views import AccountView
 from benchmarks.harness import Measured, benchmark
 from benchmarks.postgres import schema
-from headwater._sql.postgres import Database, script
+from headwater._sql.postgres.database import Database, script
 from headwater.eventbus import cloudevents, partition_of
 from headwater.eventbus.postgres import PostgresEventBus
 from headwater.eventstore import StreamWrite
@@ -21,7 +21,7 @@ from headwater.eventstore.postgres import PostgresEventStore
 from headwater.messages import ConsistencyToken
 from headwater.processing import Processor, StoreSource
 from headwater.views.postgres import PostgresViewStore
-from headwater.views.postgres_tables import Table, table
+from headwater.views.postgres.tables import Table, table
 
 EVENTS = 500_000
 CALLERS = 64
