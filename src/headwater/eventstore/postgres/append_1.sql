@@ -1,10 +1,3 @@
--- Version 6: the server's clock stamps events, and keys of idempotency can be found by their age.
-
--- Where recorded time fell: each row begins a run of events within which it does not.
-CREATE TABLE event_runs (position bigint PRIMARY KEY, time bigint NOT NULL);
-
-CREATE INDEX event_keys_by_last ON event_keys (last);
-
 -- One group commit: checks each append, in order, and stores those that pass.
 --
 -- Events get the time of the server's clock, or that of the last event if the clock is a little
@@ -17,7 +10,7 @@ CREATE INDEX event_keys_by_last ON event_keys (last);
 --
 -- Appends have writes (one stream each), writes have events; all are numbered from 1 over the
 -- whole batch. Arrays of things that no append of the batch has are NULL.
-CREATE OR REPLACE FUNCTION append_events(
+CREATE FUNCTION append_events(
     writer_ text,
     batch_ bigint,
     now_ bigint, -- instead of the server's clock, which it is never ahead of by much; or NULL
