@@ -143,9 +143,7 @@ def resolve(
     if place is None:
         return None
     domain = env.get_domain("py")
-    found: Any = domain.resolve_xref(
-        env, node["refdoc"], app.builder, "obj", place, node, content
-    )
+    found: Any = domain.resolve_xref(env, node["refdoc"], app.builder, "obj", place, node, content)
     return found
 
 
