@@ -15,7 +15,8 @@ STYLE = """
 .hw-picture { --hw-text: #1b1f24; --hw-soft: #57606a; --hw-box: #f6f8fa; --hw-edge: #afb8c1;
   --hw-good: #2757dd; --hw-bad: #b42318; --hw-back: #ffffff; font: 14px system-ui, sans-serif; }
 @media (prefers-color-scheme: dark) { .hw-picture { --hw-text: #e6edf3; --hw-soft: #9da7b1;
-  --hw-box: #1c2128; --hw-edge: #57606a; --hw-good: #79a6ff; --hw-bad: #ff8a7a; --hw-back: #131416; } }
+  --hw-box: #1c2128; --hw-edge: #57606a; --hw-good: #79a6ff; --hw-bad: #ff8a7a;
+  --hw-back: #131416; } }
 body[data-theme="light"] .hw-picture { --hw-text: #1b1f24; --hw-soft: #57606a; --hw-box: #f6f8fa;
   --hw-edge: #afb8c1; --hw-good: #2757dd; --hw-bad: #b42318; --hw-back: #ffffff; }
 body[data-theme="dark"] .hw-picture { --hw-text: #e6edf3; --hw-soft: #9da7b1; --hw-box: #1c2128;
