@@ -19,7 +19,7 @@ from headwater.messages import Event, EventCodec, message_type
 from headwater.messages.upcasting import sources_of
 from headwater.modelling import Saga, aggregate_type, model_type, saga_type
 from headwater.processing.inspection import handler_table
-from headwater.processing.tokens import log_name
+from headwater.processing.sources.tokens import log_name
 from headwater.service.service import Service
 
 

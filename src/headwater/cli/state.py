@@ -19,7 +19,7 @@ from headwater.eventstore import StreamStore
 from headwater.modelling import Repository, aggregate_type
 from headwater.processing import EventHandlers, StoreSource
 from headwater.processing.inspection import handler_table
-from headwater.processing.travel import view_after
+from headwater.processing.time_travel import view_after
 from headwater.views import view_type
 
 
