@@ -53,6 +53,7 @@
     │   ├── StoreCorrupt
     │   ├── SchemaTooNew
     │   ├── AheadOfLog            a processor is further than its log, which was cut or replaced
+    │   ├── EventsForgotten       a bus does not keep any more what was asked for
     │   ├── ShardMismatch         not the shard that it should be
     │   ├── EventUnreadable       500: a stored event does not fit its class
     │   └── ViewUnreadable        500: a stored document does not fit its view class
@@ -85,6 +86,7 @@ from headwater.errors.faults import (
     ClaimLost,
     ConfigurationError,
     DeclarationError,
+    EventsForgotten,
     EventUnreadable,
     SchemaTooNew,
     ShardMismatch,
@@ -153,6 +155,7 @@ __all__ = [
     "Draining",
     "EventParked",
     "EventUnreadable",
+    "EventsForgotten",
     "Forbidden",
     "HeadwaterError",
     "IdempotencyKeyReused",

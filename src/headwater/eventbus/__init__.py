@@ -1,6 +1,21 @@
 """Event bus: events between services."""
 
-from headwater.eventbus.api import BusEvent, Delivery, EventBus, partition_of
+from headwater.eventbus.api import (
+    WATERMARK,
+    BusEvent,
+    Delivery,
+    EventBus,
+    partition_of,
+    watermark,
+)
 from headwater.eventbus.types import EventType
 
-__all__ = ["BusEvent", "Delivery", "EventBus", "EventType", "partition_of"]
+__all__ = [
+    "WATERMARK",
+    "BusEvent",
+    "Delivery",
+    "EventBus",
+    "EventType",
+    "partition_of",
+    "watermark",
+]

@@ -19,6 +19,7 @@ version          the version in the stream
 typeversion      the version of the type
 tags             a JSON list, as text (CloudEvents attributes are plain values)
 metadata         a JSON object, as text
+confirmed        digits: up to which position the source was on the bus; absent when unknown
 data             the event's content
 ===============  =====================================================================
 
@@ -60,6 +61,7 @@ class _Document(msgspec.Struct, omit_defaults=True):
     typeversion: _Count = 1
     tags: str = "[]"
     metadata: str = ""
+    confirmed: str = ""
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     data_base64: str = ""
 
@@ -102,6 +104,7 @@ def encode(event: BusEvent) -> bytes:
                 typeversion=event.type_version,
                 tags=_encode(event.tags).decode() if event.tags else "[]",
                 metadata=event.metadata.decode(),
+                confirmed=str(event.confirmed) if event.confirmed else "",
                 data=msgspec.Raw(event.data) if event.data else msgspec.UNSET,
             )
         )
@@ -133,7 +136,7 @@ def decode(document: bytes | str, *, place: int = 1) -> BusEvent:
     return BusEvent(
         source=wire.source,
         epoch=wire.epoch,
-        position=_position(wire.sequence) if wire.epoch else place,
+        position=_position(wire.sequence, "sequence") if wire.epoch else place,
         stream=wire.subject or wire.partitionkey or wire.id,
         version=wire.version,
         type=wire.type,
@@ -142,6 +145,7 @@ def decode(document: bytes | str, *, place: int = 1) -> BusEvent:
         tags=tags,
         data=_data(wire),
         metadata=wire.metadata.encode() or _metadata(wire),
+        confirmed=_position(wire.confirmed, "confirmed") if wire.confirmed and wire.epoch else 0,
     )
 
 
@@ -159,12 +163,12 @@ def _metadata(wire: _Document) -> bytes:
     return _encode({"id": wire.id})
 
 
-def _position(sequence: str) -> int:
-    if sequence.isascii() and sequence.isdigit() and len(sequence) <= 20:
-        position = int(sequence)
+def _position(digits: str, attribute: str) -> int:
+    if digits.isascii() and digits.isdigit() and len(digits) <= 20:
+        position = int(digits)
         if 0 < position <= _POSITION_MAX:
             return position
-    raise _malformed(f"sequence is {sequence!r}, expected a position from 1 as digits")
+    raise _malformed(f"{attribute} is {digits!r}, expected a position from 1 as digits")
 
 
 def _malformed(reason: str) -> MalformedMessage:

@@ -16,11 +16,11 @@ from headwater.operations.stores import chosen_services, exists, require, settin
 from headwater.operations.system import System, load_system
 from headwater.processing import (
     BusSource,
-    Gone,
     ProcessorAdmin,
     Relay,
     Source,
     StoreSource,
+    Unhandled,
     processors_with_letters,
     relays_of,
     saga_applier,
@@ -111,7 +111,7 @@ async def _open_service(
     declared |= {kebab(saga_type(one).name) for one in sagas}
     source: Source = BusSource(MemoryEventBus())
     for gone in sorted(await processors_with_letters(views) - declared):
-        admin = ProcessorAdmin(Gone(source, gone), source=source, views=views)
+        admin = ProcessorAdmin(Unhandled(source, gone), source=source, views=views)
         opened.gone.append(Found(name, gone, admin))
     if store is not None and bus is not None:
         relays = relays_of(store, bus, name=name, views=views, owner="admin")

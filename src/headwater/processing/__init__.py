@@ -14,7 +14,7 @@ from headwater.processing.declarations import (
     ViewReader,
     event_handler,
 )
-from headwater.processing.handling.applier import Applier, Gone, Outbox
+from headwater.processing.handling.applier import Applier, Outbox, Unhandled
 from headwater.processing.handling.dead_letters import DeadLetter, processors_with_letters
 from headwater.processing.message import EventMessage
 from headwater.processing.rebuild import RebuildProgress, rebuild
@@ -42,7 +42,6 @@ __all__ = [
     "EventHandlers",
     "EventMessage",
     "GenerationStatus",
-    "Gone",
     "LocalStatus",
     "Outbox",
     "Processor",
@@ -61,6 +60,7 @@ __all__ = [
     "SegmentStatus",
     "Source",
     "StoreSource",
+    "Unhandled",
     "ViewReader",
     "WaitingStatus",
     "event_handler",

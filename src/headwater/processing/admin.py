@@ -252,7 +252,7 @@ class ProcessorAdmin:
         await self._views.open_segments(
             self.name,
             count=self._source.split(wanted),
-            token=(await replaying(self._source, self._source.start())).text,
+            token=(await replaying(self._source, await self._source.begin())).text,
             generation=following,
         )
         await self._views.ensure(self._applier.views, generation=following)

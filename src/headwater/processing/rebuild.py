@@ -114,7 +114,7 @@ class _Rebuild:
             await views.open_segments(
                 name,
                 count=self._source.split(count),
-                token=(await replaying(self._source, self._source.start())).text,
+                token=(await replaying(self._source, await self._source.begin())).text,
                 generation=wanted,
             )
         processor = Processor(

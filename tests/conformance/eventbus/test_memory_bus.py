@@ -9,6 +9,7 @@ from headwater.testing.eventbus import EventBusConformance
 
 class TestMemoryEventBus(EventBusConformance):
     shared = False
+    ordered = True
     drops_repeated = True
 
     async def open_bus(self, place: Path, partitions: int) -> EventBus:

@@ -11,6 +11,7 @@ from headwater.testing.eventbus import EventBusConformance
 
 class TestPostgresEventBus(EventBusConformance):
     shared = True
+    ordered = True
     drops_repeated = True
 
     @pytest.fixture(autouse=True)

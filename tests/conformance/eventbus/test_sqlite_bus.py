@@ -9,6 +9,7 @@ from headwater.testing.eventbus import EventBusConformance
 
 class TestSQLiteEventBus(EventBusConformance):
     shared = True
+    ordered = True
     drops_repeated = True
 
     async def open_bus(self, place: Path, partitions: int) -> EventBus:

@@ -21,6 +21,7 @@ from headwater.processing import (
     StoreSource,
     event_handler,
 )
+from headwater.views.memory import MemoryViewStore
 from tests.integration.processing.conftest import QUICK, Stores, until
 from tests.integration.processing.domain import AccountView, Deposited, Ledger, Opened, append
 
@@ -220,10 +221,9 @@ async def test_a_bus_that_was_cut(stores: Stores) -> None:
         log = MemoryEventStore()
         await append(log, "a", Opened("a", "x"), *[Deposited("a", amount) for amount in amounts])
         relay = Relay(
-            log, bus, name="far", epoch=log.epoch, views=stores.views, owner=log.epoch,
+            log, bus, name="far", epoch=log.epoch, views=MemoryViewStore(), owner=log.epoch,
             settings=QUICK,
         )  # fmt: skip
-        relay.name = relay.claims.processor = f"relay-{log.epoch}"
         await relay.start()
         await until(lambda: _saved(relay, 1 + len(amounts)))
         await relay.stop()

@@ -32,7 +32,7 @@ def on_bus(
     made = stored(event)
     return BusEvent(
         source, epoch, position, stream, position, made.type, 1, position, (), made.data,
-        made.metadata,
+        made.metadata, confirmed=position,
     )  # fmt: skip
 
 
@@ -160,6 +160,8 @@ async def test_replay_of_a_bus(stores: Stores) -> None:
 
 class Flaky:
     """A bus whose publish stores a prefix and then fails, now and then."""
+
+    ordered = True
 
     def __init__(self, stores: Stores) -> None:
         self._bus = stores.bus

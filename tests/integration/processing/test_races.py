@@ -454,6 +454,9 @@ async def test_a_relay_keeps_the_claim_that_it_has_taken_anew(stores: Stores) ->
     taken: list[int] = []
     relay: Relay
 
+    async def published(position: int) -> bool:
+        return (await relay.status()).position >= position
+
     async def take_anew() -> None:
         fence = relay.claims.held[0].fence
         (segment,) = await stores.views.segments(relay.name)
@@ -473,7 +476,7 @@ async def test_a_relay_keeps_the_claim_that_it_has_taken_anew(stores: Stores) ->
     await relay.start()
     for number in range(3):
         position = await append(stores.store, f"s{number}", Opened(f"s{number}", "x"))
-        await until(lambda: relay._position >= position)  # noqa: B023  # awaited here
+        await until(lambda: published(position))  # noqa: B023  # awaited here
         await until(lambda: taken)
     assert relay.claims.held[0].fence == taken[0]
     await relay.stop()

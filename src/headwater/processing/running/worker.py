@@ -128,7 +128,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         look_s = self._back_off.look_s
         if look_s == 0:
-            await self._source.head()
+            await self._applier.ask()
             await self._views.segments(self._applier.name)
             self._back_off.over()
             look_s = None

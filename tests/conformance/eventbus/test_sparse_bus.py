@@ -1,0 +1,16 @@
+"""A bus whose offsets have gaps, and whose partitions are in no order, passes the suite."""
+
+from pathlib import Path
+
+from headwater.eventbus import EventBus
+from headwater.testing.eventbus import EventBusConformance
+from tests.conformance.eventbus.sparse_bus import SparseEventBus
+
+
+class TestSparseEventBus(EventBusConformance):
+    shared = False
+    ordered = False
+    drops_repeated = False
+
+    async def open_bus(self, place: Path, partitions: int) -> EventBus:
+        return SparseEventBus(partitions)
