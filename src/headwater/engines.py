@@ -73,6 +73,14 @@ class Engines(Generic[E]):
             return engine
         return self._registered(scheme)
 
+    def name_of(self, url: str) -> str:
+        """Return what the place of a URL is called in messages; raises as `of`."""
+        return self.of(url).name_of(url)
+
+    def file_of(self, url: str) -> Path | None:
+        """Return the file of this machine that the place of a URL is in, if any; raises as `of`."""
+        return self.of(url).file_of(url)
+
     def _registered(self, scheme: str) -> E:
         found = {
             f"{point.dist.name} {point.dist.version}" if point.dist else "?": point

@@ -218,6 +218,13 @@ class ReadableStreams(Protocol):
     def epoch(self) -> str:
         """Identifies the store; differs after it, or any of its logs, was replaced."""
 
+    @property
+    def shards(self) -> Sequence["ReadableLog"]:
+        """The logs, by number: of a `ReadableLog` itself alone."""
+
+    def shard_of(self, stream: str) -> int:
+        """Return the number of the log that a stream is in, the same for ever."""
+
     def read_stream(
         self,
         stream: str,
@@ -308,9 +315,6 @@ class StreamStore(ReadableStreams, Protocol):
     @property
     def shards(self) -> Sequence["EventStore"]:
         """The logs, by number: of an `EventStore` itself alone."""
-
-    def shard_of(self, stream: str) -> int:
-        """Return the number of the log that a stream is in, the same for ever."""
 
     async def append(
         self,

@@ -14,7 +14,6 @@ from headwater.errors import HeadwaterError, Overloaded, StoreUnavailable
 from headwater.eventstore.api import (
     AppendCondition,
     Appended,
-    EventStore,
     Idempotency,
     Pipeline,
     Snapshot,
@@ -99,15 +98,6 @@ class GroupCommit(ABC):
     def _extent_of(self, writes: Sequence[StreamWrite]) -> tuple[int, int]:  # noqa: ARG002  # for those that have a bound
         """Return how many events there are in some writes, and their bytes."""
         return 0, 0
-
-    @property
-    def shards(self) -> Sequence[EventStore]:
-        """See `StreamStore.shards`."""
-        return (self,)  # type: ignore[return-value]  # it is the store that inherits this
-
-    def shard_of(self, stream: str) -> int:  # noqa: ARG002  # all of them
-        """See `StreamStore.shard_of`."""
-        return 0
 
     async def append(
         self,

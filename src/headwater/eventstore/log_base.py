@@ -2,8 +2,8 @@
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
-from typing import Generic, Protocol, TypeVar
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Generic, Protocol, Self, TypeVar
 
 import msgspec
 
@@ -65,6 +65,15 @@ class LogBase(ABC, Generic[Q]):
     @abstractmethod
     def _keys(self, since: int, page_size: int) -> AsyncIterator[tuple[StoredKey, ...]]:
         """See `ReadableLog.read_keys`."""
+
+    @property
+    def shards(self) -> Sequence[Self]:
+        """See `ReadableStreams.shards`."""
+        return (self,)
+
+    def shard_of(self, stream: str) -> int:  # noqa: ARG002  # all of them
+        """See `ReadableStreams.shard_of`."""
+        return 0
 
     def read(
         self,

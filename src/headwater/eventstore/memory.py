@@ -23,7 +23,6 @@ from headwater.eventstore.api import (
     AppendCondition,
     Appended,
     EventFilter,
-    EventStore,
     Idempotency,
     Page,
     Pipeline,
@@ -45,6 +44,7 @@ from headwater.eventstore.checks import (
     new_keys,
     stored_before,
 )
+from headwater.eventstore.engine import EventStoreEngine
 from headwater.eventstore.log_base import END, Found, LogBase, through
 from headwater.eventstore.times import machine_us, recorded, runs_of
 from headwater.messages import new_id
@@ -82,15 +82,6 @@ class MemoryEventStore(LogBase[_Query]):
     def epoch(self) -> str:
         """See `EventStore.epoch`."""
         return self._epoch
-
-    @property
-    def shards(self) -> Sequence[EventStore]:
-        """See `StreamStore.shards`."""
-        return (self,)
-
-    def shard_of(self, stream: str) -> int:  # noqa: ARG002  # all of them
-        """See `StreamStore.shard_of`."""
-        return 0
 
     async def append(
         self,
@@ -398,3 +389,13 @@ def _breaking(pipeline: Pipeline | None) -> Iterator[None]:
         if pipeline is not None and pipeline.broken is None:
             pipeline.broken = error
         raise
+
+
+async def _open(_url: str) -> MemoryEventStore:
+    return MemoryEventStore()
+
+
+ENGINE = EventStoreEngine(open=_open, shared=False)
+"""Opens ``memory:``, a new store each time."""
+
+__all__ = ["ENGINE", "MemoryEventStore"]
