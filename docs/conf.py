@@ -36,4 +36,5 @@ copybutton_exclude = ".linenos, .gp, .go"
 html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["headwater.css"]
+html_search_scorer = str(Path(__file__).parent / "_static" / "scorer.js")
 exclude_patterns: list[str] = []
