@@ -3,6 +3,7 @@
 * ``<!-- commands -->`` in a page becomes the reference of the command line, from the commands.
 * ``<!-- room NAME -->`` becomes the entries of what a room exports, from their docstrings.
 * ``<!-- face -->`` becomes the list of what ``from headwater import ...`` offers.
+* What ``words.toml`` says of a page is in the index, which the search prefers.
 * Types in signatures, and names in docstrings, link to the page of the room that exports them.
 * A public name without a page is a warning, which fails the build.
 """
@@ -12,6 +13,8 @@ import importlib
 import inspect
 import pkgutil
 import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
 from docutils.nodes import Node, reference
@@ -26,6 +29,7 @@ import headwater
 
 logger = logging.getLogger(__name__)
 COMMANDS, FACE = "<!-- commands -->", "<!-- face -->"
+WORDS = tomllib.loads((Path(__file__).parents[1] / "words.toml").read_text())
 ROOM = re.compile(r"<!-- room (\w+) -->")
 ROOMS = sorted(
     each.name
@@ -124,8 +128,11 @@ def summary(name: str) -> str:
     return re.split(r"(?<=\.) |: *$", first)[0].replace("``", "`").replace("|", "\\|")
 
 
-def fill_in(_app: Sphinx, _page: str, source: list[str]) -> None:
-    """Put what is generated into a page that asks for it."""
+def fill_in(_app: Sphinx, page: str, source: list[str]) -> None:
+    """Put what is generated into a page that asks for it, and its words into the index."""
+    if words := WORDS.get(page):
+        entries_of_page = ", ".join(f"! {word}" for word in words)
+        source[0] = f"```{{index}} {entries_of_page}\n```\n\n{source[0]}"
     if COMMANDS in source[0]:
         source[0] = source[0].replace(COMMANDS, commands())
     source[0] = ROOM.sub(lambda found: entries(found[1]), source[0])

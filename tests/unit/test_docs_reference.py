@@ -5,6 +5,7 @@ import re
 import runpy
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import msgspec
@@ -105,6 +106,23 @@ def generated_marks() -> dict[str, int]:
     return {
         mark: sum(mark in text for text in texts) for mark in ("<!-- commands -->", "<!-- face -->")
     }
+
+
+def test_layers_are_those_that_are_checked() -> None:
+    """The layers that the page on the architecture shows are those that hold."""
+    project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    assert "```text\n" + "\n".join(layers) + "\n```" in page("explanation/architecture.md")
+
+
+def test_words_lead_to_pages() -> None:
+    """A word leads to one page only, and that page is there."""
+    words = tomllib.loads(page("words.toml"))
+    all_words = [word for listed in words.values() for word in listed]
+    assert sorted(all_words) == sorted(set(all_words))
+    assert "saga" in words["how-to/write-a-saga"]
+    for name in words:
+        assert (DOCS / f"{name}.md").exists(), name
 
 
 def test_pictures_are_as_drawn() -> None:
