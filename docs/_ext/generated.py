@@ -115,15 +115,19 @@ def face() -> str:
     for room, names in headwater._ROOMS.items():  # noqa: SLF001  # the list that it is made of
         lines += [f"\n## From `headwater.{room}`\n", "| name | |", "|---|---|"]
         for name in names.split():
-            lines.append(f"| {{py:obj}}`{name} <headwater.{room}.{name}>` | {summary(name)} |")
+            lines.append(
+                f"| {{py:obj}}`{name} <headwater.{room}.{name}>` | {summary(room, name)} |"
+            )
     return "\n".join(lines)
 
 
-def summary(name: str) -> str:
+def summary(room: str, name: str) -> str:
     """Return the first sentence of what is said about a name of the package."""
     value = getattr(headwater, name)
     if not (inspect.isclass(value) or inspect.isroutine(value)):
-        return f"a type: `{value!r}`".replace("|", "\\|") if "|" not in repr(value) else "a type"
+        home, line = assigned(room, name)
+        said = ModuleAnalyzer.for_module(home).find_attr_docs().get(("", name), [])
+        return said[0] if said else "`{}`".format(line.partition(" = ")[2].replace("|", "\\|"))
     first = (inspect.getdoc(value) or "").partition("\n\n")[0].replace("\n", " ")
     return re.split(r"(?<=\.) |: *$", first)[0].replace("``", "`").replace("|", "\\|")
 
