@@ -5,6 +5,7 @@
 * ``<!-- face -->`` becomes the list of what ``from headwater import ...`` offers.
 * What ``words.toml`` says of a page is in the index, which the search prefers.
 * Types in signatures, and names in docstrings, link to the page of the room that exports them.
+* The first mention of such a name in a section of any other page links there, too.
 * A public name without a page is a warning, which fails the build.
 """
 
@@ -17,7 +18,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from docutils.nodes import Node, reference
+from docutils.nodes import Node, document, literal, reference, section
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -158,6 +159,33 @@ def resolve(
     return found
 
 
+def link_names(app: Sphinx, tree: document, page: str) -> None:
+    """Link the first mention of a public name in each section of a page to its entry."""
+    if page.startswith("reference/api/"):
+        return
+    linked: set[tuple[int, str]] = set()
+    for found in list(tree.findall(literal)):
+        place = app.linked_names.get(re.split(r"[(\[]", found.astext().lstrip("@"))[0])  # type: ignore[attr-defined]
+        part = id(section_of(found))
+        if place is None or isinstance(found.parent, reference) or (part, place) in linked:
+            continue
+        linked.add((part, place))
+        node = pending_xref(refdoc=page)
+        domain = app.env.get_domain("py")
+        resolved = domain.resolve_xref(
+            app.env, page, app.builder, "obj", place, node, found.deepcopy()
+        )
+        if resolved is not None:
+            found.replace_self(resolved)
+
+
+def section_of(node: Node) -> Node | None:
+    """Return the section that a node is in."""
+    while node.parent is not None and not isinstance(node, section):
+        node = node.parent
+    return node
+
+
 def check(_app: Sphinx, env: BuildEnvironment) -> None:
     """Warn of public names that have no entry."""
     documented = {name for name, *_ in env.get_domain("py").get_objects()}
@@ -169,8 +197,13 @@ def check(_app: Sphinx, env: BuildEnvironment) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Take part in the build."""
-    app.public_names = public_names()  # type: ignore[attr-defined]  # kept for all pages
+    names = public_names()
+    app.public_names = names  # type: ignore[attr-defined]  # kept for all pages
+    app.linked_names = {  # type: ignore[attr-defined]  # words such as `get` may mean many things
+        name: names[name] for name in names if name[0].isupper() or name in headwater.__all__
+    }
     app.connect("source-read", fill_in)
     app.connect("missing-reference", resolve)
+    app.connect("doctree-resolved", link_names)
     app.connect("env-check-consistency", check)
     return {"parallel_read_safe": True}
