@@ -8,6 +8,7 @@ from headwater.eventbus.api import (
     partition_of,
     watermark,
 )
+from headwater.eventbus.engine import EventBusEngine
 from headwater.eventbus.types import EventType
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "BusEvent",
     "Delivery",
     "EventBus",
+    "EventBusEngine",
     "EventType",
     "partition_of",
     "watermark",

@@ -8,6 +8,7 @@ from itertools import islice
 from headwater.eventbus.api import BusEvent, Delivery, partition_of
 from headwater.eventbus.base import PagedBus
 from headwater.eventbus.checks import check_count, check_kept
+from headwater.eventbus.engine import EventBusEngine
 from headwater.eventbus.retention import Growth, Retention, forgettable
 from headwater.eventbus.types import EventType, clashes
 
@@ -142,3 +143,13 @@ class MemoryEventBus(PagedBus):
                 check_kept(partition, offset, self._begins[partition], bus=self._name)
             page += found
         return page
+
+
+async def _open(_url: str, partitions: int) -> MemoryEventBus:
+    return MemoryEventBus(partitions=partitions)
+
+
+ENGINE = EventBusEngine(open=_open, shared=False, ordered=True, drops_repeated=True)
+"""Opens ``memory:``, a new bus each time."""
+
+__all__ = ["ENGINE", "MemoryEventBus", "MemoryWake"]

@@ -3,9 +3,7 @@
 A backend's whole test module::
 
     class TestMyEventBus(EventBusConformance):
-        shared = True
-        ordered = True
-        drops_repeated = True
+        engine = ENGINE
 
         async def open_bus(self, place: Path, partitions: int) -> EventBus:
             return await MyEventBus.open(place / "bus", partitions=partitions)
@@ -32,6 +30,7 @@ from headwater.eventbus import (
     BusEvent,
     Delivery,
     EventBus,
+    EventBusEngine,
     EventType,
     partition_of,
     watermark,
@@ -115,19 +114,20 @@ class EventBusConformance:
     """Subclass it, say how to open a bus, and declare what the backend can.
 
     Attributes:
-        shared: whether buses at one place share their data, and keep it when all are closed.
-        ordered: whether partitions are in order among each other (see `EventBus.ordered`).
-        drops_repeated: whether an event that is published again is delivered once only.
+        engine: what it says it can.
     """
 
     pytestmark = pytest.mark.asyncio
-    shared: ClassVar[bool]
-    ordered: ClassVar[bool]
-    drops_repeated: ClassVar[bool]
+    engine: ClassVar[EventBusEngine]
 
     async def open_bus(self, place: Path, partitions: int) -> EventBus:
         """Open a bus whose data is in the directory ``place``."""
         raise NotImplementedError
+
+    @property
+    def shared(self) -> bool:
+        """Whether buses at one place share their data, and keep it when all are closed."""
+        return self.engine.shared
 
     @pytest_asyncio.fixture
     async def bus(self, tmp_path: Path) -> AsyncIterator[EventBus]:
@@ -178,13 +178,13 @@ class EventBusConformance:
 
     async def test_partitions_are_in_order_as_declared(self, bus: EventBus) -> None:
         """Whoever sees an event of an ordered bus can read all that came before it or with it."""
-        assert bus.ordered == self.ordered
+        assert bus.ordered == self.engine.ordered
         publishing = asyncio.create_task(_publish_in_turn(bus, calls=20, size=10))
         seen = 0
         async with asyncio.timeout(WAIT_S_MAX), subscription(bus, page_size=3) as pages:
             while seen < 200:
                 seen = max(d.event.position for d in await anext(pages))
-                if self.ordered:
+                if self.engine.ordered:
                     there = await _positions(bus, await bus.end())
                     assert there >= set(range(1, -(-seen // 10) * 10 + 1)), "all calls up to it"
         await publishing
@@ -194,9 +194,9 @@ class EventBusConformance:
         await bus.publish([bus_event(n) for n in range(1, 8)])
         await bus.publish([watermark("accounts", "e1", 7)])
         await bus.publish([bus_event(8, stream="accounts")])
-        found = await collect(bus, 8 if self.ordered else 9)
+        found = await collect(bus, 8 if self.engine.ordered else 9)
         told = [d.event for d in found if d.event.type == WATERMARK]
-        if not self.ordered:  # else nobody publishes such, and it may pass for a repetition
+        if not self.engine.ordered:  # else nobody publishes such, and it may pass for a repetition
             assert told == [watermark("accounts", "e1", 7)]
         assert {d.partition for d in found if d.event.stream == "accounts"} == {
             partition_of("accounts", PARTITIONS)
@@ -275,11 +275,11 @@ class EventBusConformance:
         await bus.publish([*events[1:], events[2]])
         await bus.publish([bus_event(3, stream="s", epoch="e2"), bus_event(4, stream="s")])
         await bus.publish([bus_event(4, stream="s", source="other")])
-        expected = 6 if self.drops_repeated else 9
+        expected = 6 if self.engine.drops_repeated else 9
         found = await collect(bus, expected)
         identities = Counter((d.event.source, d.event.epoch, d.event.position) for d in found)
         assert len(identities) == 6
-        assert identities["accounts", "e1", 3] == (1 if self.drops_repeated else 3)
+        assert identities["accounts", "e1", 3] == (1 if self.engine.drops_repeated else 3)
         assert len(found) == expected
 
     async def test_cancelled_publishing_can_be_repeated(self, bus: EventBus) -> None:
@@ -323,7 +323,7 @@ class EventBusConformance:
             bus.announce("accounts", [event_type("accounts", "id")]),
             other.announce("stock", [event_type("stock", "item")]),
         )
-        assert sorted(map(len, found)) == ([0, 1] if self.shared else [0, 0])
+        assert sorted(map(len, found)) == ([0, 1] if self.engine.shared else [0, 0])
         await other.close()
 
     async def test_bad_subscriptions_are_refused(self, bus: EventBus) -> None:
@@ -363,7 +363,7 @@ class EventBusConformance:
         waiting = asyncio.create_task(collect(other, 1))
         await asyncio.sleep(0)
         await bus.publish([bus_event(1)])
-        if not self.shared:
+        if not self.engine.shared:
             assert await other.end() == START
             await other.publish([bus_event(1)])
         assert [d.event for d in await waiting] == [bus_event(1)]
@@ -376,12 +376,12 @@ class EventBusConformance:
         end = await bus.end()
         await bus.close()
         again = await self.open_bus(tmp_path, PARTITIONS)
-        assert await again.end() == (end if self.shared else START)
+        assert await again.end() == (end if self.engine.shared else START)
         await again.close()
 
     async def test_the_number_of_partitions_is_kept(self, bus: EventBus, tmp_path: Path) -> None:
         """A shared bus cannot be opened with another number of partitions; both are named."""
-        if self.shared:
+        if self.engine.shared:
             with pytest.raises(ConfigurationError, match="4 partitions, 5 were asked for"):
                 await self.open_bus(tmp_path, 5)
         else:

@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
-from headwater.eventbus import EventBus
+from headwater.eventbus import EventBus, EventBusEngine
 from headwater.testing.eventbus import EventBusConformance
 from tests.conformance.eventbus.sparse_bus import SparseEventBus
 
 
+async def _open(_url: str, partitions: int) -> EventBus:
+    return SparseEventBus(partitions)
+
+
 class TestSparseEventBus(EventBusConformance):
-    shared = False
-    ordered = False
-    drops_repeated = False
+    engine = EventBusEngine(open=_open, shared=False, ordered=False, drops_repeated=False)
 
     async def open_bus(self, place: Path, partitions: int) -> EventBus:
         return SparseEventBus(partitions)
