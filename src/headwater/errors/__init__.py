@@ -58,6 +58,7 @@
     │   ├── EventUnreadable       500: a stored event does not fit its class
     │   └── ViewUnreadable        500: a stored document does not fit its view class
     ├── Unstorable                    500: the program made what could not be read again
+    ├── CommandTooOld                 tried for so long that it could act twice
     ├── ClaimLost                     another process owns this segment now
     └── Unexpected                    500: a fault of ours, its details stay in the log
 
@@ -84,6 +85,7 @@ from headwater.errors.faults import (
     AddressInUse,
     AheadOfLog,
     ClaimLost,
+    CommandTooOld,
     ConfigurationError,
     DeclarationError,
     EventsForgotten,
@@ -144,6 +146,7 @@ __all__ = [
     "CircuitOpen",
     "ClaimLost",
     "CommandRefused",
+    "CommandTooOld",
     "ConcurrencyConflict",
     "ConditionFailed",
     "ConfigurationError",

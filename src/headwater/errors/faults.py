@@ -144,6 +144,20 @@ class Unstorable(HeadwaterError):
     )
 
 
+class CommandTooOld(HeadwaterError):
+    """A saga's command was tried for so long that its receiver may have forgotten its key."""
+
+    outcome: Outcome = "unknown"
+    type: str
+    age_s: float
+    reason: str
+    template = (
+        "{type!r} is {age_s:.0f} s old and not acknowledged (last: {reason}); sent again now, it "
+        "could act twice, as keys are not known for ever: find out whether its receiver has "
+        "carried it out, then drop it, or `headwater dead-letters retry`"
+    )
+
+
 class ClaimLost(HeadwaterError):
     """Another process owns the segment now; the transaction was rolled back."""
 

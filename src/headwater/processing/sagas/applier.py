@@ -95,6 +95,7 @@ class SagaApplier(Applier):
                 settings=settings,
                 done=self._sent,
                 late=self._late,
+                clock=lambda: self.clock(),  # noqa: PLW0108  # it is set later
             )
         self._owned: set[int] = set()
         self._known: dict[str, int] = {}  # ids of stored commands → segment
@@ -484,6 +485,8 @@ class SagaApplier(Applier):
             PendingCommand if letter.kind == "command" else SagaDeadline
         )
         row = msgspec.json.decode(letter.content, type=kind)
+        if isinstance(row, PendingCommand):  # it is decided anew, by a person
+            row = msgspec.structs.replace(row, since=self.clock())
         await transaction.save([_requeued(self.name, row, self.count)])
 
 
