@@ -104,14 +104,14 @@ async def test_a_generation_ahead_is_said_until_it_is_replaced(stores: Stores) -
     await filled(stores)
     older = await cut(stores.store, 5)
     running = processor(stores, older)
-    running._switch_over.finish = _never  # type: ignore[method-assign]  # holds the swap up
+    running._switch_over.finish = _never  # type: ignore[method-assign]  # holds the switch-over up
     await stores.start(running)
     await until(lambda: running.claims.generation == 2)
     await running._look()
     assert not running.is_filled
     assert "position 11, and the log ends at 5" in (await running.status()).failure
     token = ConsistencyToken.at("ledger", older.epoch, 5)
-    with pytest.raises(NotCaughtUp, match="just being swapped"):
+    with pytest.raises(NotCaughtUp, match="just being switched over"):
         await running.wait_for(token, timeout_s=0.05)
 
 

@@ -349,7 +349,7 @@ class Processor:
     async def _look(self) -> None:
         """See which generation is to be worked on, and take our share of it."""
         segments = await self.views.segments(self.name)
-        active, complete, _ = await self._lineage.settle()  # after them: what it has is among them
+        active, complete, _ = await self._lineage.open()  # after them: what it has is among them
         successor = 0 if self._fixed else successor_of(segments, active)
         working = self._fixed or successor or active
         if working != active or not complete:  # each time, as others may have begun it anew
