@@ -65,8 +65,8 @@ async def rebuild(
     time and share it, each with an ``owner`` of its own. Processors in service go on with the new
     generation by themselves if they have the same code; those of other versions keep theirs.
 
-    Cancellation, or a crash, before the switch-over changes nothing for readers; call it again to begin
-    anew. Once the switch-over has begun, running processors finish it.
+    Cancellation, or a crash, before the switch-over changes nothing for readers; call it again to
+    begin anew. Once the switch-over has begun, running processors finish it.
 
     Args:
         handlers: the projection, as it is to be from now on.

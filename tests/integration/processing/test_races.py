@@ -232,7 +232,7 @@ async def test_a_rebuild_that_drops_a_replay_s_generation(stores: Stores) -> Non
 
 
 async def test_a_generation_that_is_being_replaced_is_not_replayed(stores: Stores) -> None:
-    """A replay does not set a frozen generation to work again, behind the back of the switch-over."""
+    """A replay does not set a frozen generation to work again, behind a switch-over's back."""
     await three_accounts(stores)
     await (await in_service(stores)).stop()
     await stores.views.reset("ledger", token=Token(successor=2).text, generation=1)
@@ -303,7 +303,7 @@ async def test_a_rebuild_forgets_the_letters_of_a_former_attempt(stores: Stores)
 
 
 async def test_a_crash_at_the_swap_leaves_no_letters(stores: Stores) -> None:
-    """Whoever ends right after a switch-over has removed the letters of the former generation before."""
+    """Whoever ends right after a switch-over has removed the former letters before."""
     await append(stores.store, "a", Opened("a", "x"), Deposited("a", POISON))
     started = await in_service(stores, handlers=ledger(poison=True))
     assert await letters(stores) == 1
@@ -319,7 +319,7 @@ async def test_a_crash_at_the_swap_leaves_no_letters(stores: Stores) -> None:
 
 
 async def test_nobody_begins_on_a_generation_that_is_about_to_go(stores: Stores) -> None:
-    """A processor that is started for the first time while a rebuild switches over works on the new one."""
+    """A processor that is new while a rebuild switches over works on the new generation."""
     expected = await three_accounts(stores)
     await (await in_service(stores)).stop()
     begun: list[Processor] = []
@@ -334,7 +334,7 @@ async def test_nobody_begins_on_a_generation_that_is_about_to_go(stores: Stores)
 
 
 async def test_a_generation_is_frozen_between_look_and_claim(stores: Stores) -> None:
-    """Who claims segments that were frozen meanwhile leaves them alone, and does the switch-over."""
+    """Who claims segments that were frozen meanwhile leaves them alone, and switches over."""
     expected = await three_accounts(stores)
     await (await in_service(stores)).stop()
     frozen = Token(successor=2).text
