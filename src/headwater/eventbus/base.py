@@ -135,7 +135,10 @@ class CommittingBus(PagedBus):
         await self._close()
 
     async def _append(self, entries: Sequence[Entry]) -> None:
-        """Store those entries that are not stored yet, in their order, in one transaction."""
+        """Store in one transaction, in their order, those entries that are not stored yet.
+
+        Some may be there twice.
+        """
         raise NotImplementedError
 
     async def _close(self) -> None:
@@ -170,13 +173,10 @@ class CommittingBus(PagedBus):
         return batch
 
     async def _commit(self, batch: list[tuple[list[Entry], asyncio.Future[None]]]) -> None:
-        entries: dict[tuple[str, str, int], Entry] = {}
-        for group, _ in batch:
-            for entry in group:
-                entries.setdefault((entry.source, entry.epoch, entry.position), entry)
+        entries = [entry for group, _ in batch for entry in group]
         failure: Exception | None = None
         try:
-            await self._append(list(entries.values()))
+            await self._append(entries)
         except asyncio.CancelledError:
             for _, stored in batch:
                 stored.cancel()

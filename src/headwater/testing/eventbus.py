@@ -273,12 +273,15 @@ class EventBusConformance:
         events = [bus_event(n, stream="s") for n in (1, 2, 3)]
         await bus.publish(events)
         await bus.publish([*events[1:], events[2]])
+        await bus.publish([bus_event(n, stream="s", source="own") for n in (1, 2, 1, 3)])
         await bus.publish([bus_event(3, stream="s", epoch="e2"), bus_event(4, stream="s")])
         await bus.publish([bus_event(4, stream="s", source="other")])
-        expected = 6 if self.engine.drops_repeated else 9
+        expected = 9 if self.engine.drops_repeated else 13
         found = await collect(bus, expected)
         identities = Counter((d.event.source, d.event.epoch, d.event.position) for d in found)
-        assert len(identities) == 6
+        assert len(identities) == 9
+        first_seen = [d.event.position for d in found if d.event.source == "own"]
+        assert list(dict.fromkeys(first_seen)) == [1, 2, 3]
         assert identities["accounts", "e1", 3] == (1 if self.engine.drops_repeated else 3)
         assert len(found) == expected
 

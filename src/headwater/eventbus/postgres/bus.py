@@ -145,6 +145,10 @@ class PostgresEventBus(CommittingBus):
 
         If its answer is lost it is done again: what was stored then is in the log.
         """
+        given: dict[tuple[str, str, int], Entry] = {}  # each once, where it came first
+        for entry in entries:
+            given.setdefault((entry.source, entry.epoch, entry.position), entry)
+        entries = list(given.values())
 
         async def work(connection: Any) -> None:
             origins = [await self._origin(connection, e.source, e.epoch) for e in entries]
