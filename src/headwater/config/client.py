@@ -15,7 +15,7 @@ import structlog
 from headwater._http.follow import EventSource, base_urls, sleep_backoff
 from headwater.config import cache
 from headwater.config.api import ConfigDocument
-from headwater.config.settings import Binder, LiveSettings
+from headwater.config.settings import Binder, BoundSettings
 from headwater.errors import ConfigurationError, StartupError
 
 T = TypeVar("T")
@@ -123,7 +123,7 @@ class ConfigClient:
         """
         return self._binder.bind(type, prefix)
 
-    def settings(self, type: type[T], *, prefix: str = "") -> LiveSettings[T]:
+    def settings(self, type: type[T], *, prefix: str = "") -> BoundSettings[T]:
         """Return a section as `bind` does, kept current. An invalid change is refused and logged.
 
         Raises:

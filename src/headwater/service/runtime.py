@@ -165,7 +165,7 @@ class Runtime:
             {**section, **self._given, "instance": settings.instance},
             origin="the command line and the configuration service",
         )
-        self.bound: dict[DeferredSettings[Any], Settings[Any]] = {
+        self.bound: Mapping[DeferredSettings[Any], Settings[Any]] = {
             declared: self.config.settings(declared.kind, prefix=declared.prefix)
             for declared in self.service.sections
         }
@@ -233,6 +233,12 @@ class Runtime:
             self.caller, self.discovery, local=self.local_commands
         )
         self._build_processors()
+
+    def observe_call(
+        self, target: str, verb: str, template: str, status: int, seconds: float
+    ) -> None:
+        """Count a call to another service."""
+        self.metrics.client_call(target, verb, template, status, seconds)
 
     def _within(self, message: Any, proceed: Any) -> Any:
         """Let interceptors and query handlers belong to this instance (an interceptor)."""
