@@ -15,8 +15,8 @@ from headwater.cli.times import show_time
 from headwater.errors import ConfigurationError
 from headwater.eventstore import EVERYTHING, EventFilter, EventStore, FilterItem, StoredEvent
 from headwater.operations.stores import DEFAULT_FILE, load_stores, open_streams
-from headwater.processing.sources import close_iterator
-from headwater.processing.tokens import log_name, service_of
+from headwater.processing.sources.shards import close_iterator
+from headwater.processing.sources.tokens import log_name, service_of
 
 _LAST = 20
 _encode = msgspec.json.Encoder().encode

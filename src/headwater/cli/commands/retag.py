@@ -26,7 +26,7 @@ from headwater.operations.stores import (
 )
 from headwater.operations.system import System, load_system
 from headwater.processing.inspection import handler_table
-from headwater.processing.tokens import log_name
+from headwater.processing.sources.tokens import log_name
 from headwater.service.service import Service
 
 

@@ -25,7 +25,7 @@ from headwater.operations.stores import (
 from headwater.operations.system import System, load_system
 from headwater.processing import EventHandlers, StoreSource
 from headwater.processing.inspection import handler_table
-from headwater.processing.travel import view_after
+from headwater.processing.time_travel import view_after
 from headwater.views import view_type
 
 
