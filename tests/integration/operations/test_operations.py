@@ -36,10 +36,11 @@ retry_attempts = 1
 
 async def until(condition: Callable[[], Any]) -> Any:
     """Return what a condition gives, once it is true."""
-    async with asyncio.timeout(60):
-        while not (found := await condition()):
-            await asyncio.sleep(0.01)
-    return found
+    for _ in range(6000):
+        if found := await condition():
+            return found
+        await asyncio.sleep(0.01)
+    raise TimeoutError
 
 
 @pytest.fixture
