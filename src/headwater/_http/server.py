@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import errno
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import msgspec
 import uvicorn
@@ -41,6 +42,7 @@ class AsgiServer:
         lifespan: bool = False,
         keep_alive_s: int = 75,
         name: str = "the server",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Describe the server; nothing is bound yet.
 
@@ -52,11 +54,13 @@ class AsgiServer:
             keep_alive_s: idle connections live this long; longer than a proxy keeps its own, so
                 that the proxy never writes into a connection that is being closed.
             name: who speaks in a 503 answer during the drain.
+            tls: with which connections are encrypted; None: they are not.
         """
         self._app = app
         self._host = host
         self._port = port
         self._name = name
+        self._tls = tls
         self._lifespan = lifespan
         self._keep_alive_s = keep_alive_s
         self._closing = asyncio.Event()
@@ -75,11 +79,16 @@ class AsgiServer:
         return self._port
 
     @property
+    def scheme(self) -> Literal["http", "https"]:
+        """How to call it."""
+        return "http" if self._tls is None else "https"
+
+    @property
     def url(self) -> str:
         """Base URL without a trailing slash."""
         every = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
         host = every.get(self._host, self._host)
-        return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
+        return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{self._port}"
 
     async def start(self) -> None:
         """Bind, then serve; requests are answered when this returns.
@@ -105,6 +114,8 @@ class AsgiServer:
             timeout_keep_alive=self._keep_alive_s,
             backlog=_BACKLOG,
         )
+        config.load()
+        config.ssl = self._tls
         config.connections_max = connections_max()  # type: ignore[attr-defined]  # of our protocol
         self._server = server = _Server(config)
         self._task = asyncio.create_task(_run(server, sock), name=f"serve {self.url}")

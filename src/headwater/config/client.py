@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import ssl
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Self, TypeVar
@@ -13,6 +14,7 @@ import msgspec
 import structlog
 
 from headwater._http.follow import EventSource, base_urls, sleep_backoff
+from headwater._http.session import http_session
 from headwater.config import cache
 from headwater.config.api import ConfigDocument
 from headwater.config.settings import Binder, BoundSettings
@@ -44,6 +46,7 @@ class ConfigClient:
         optional: bool = False,
         cache_file: str | Path | None = None,
         environment: Mapping[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Describe the client; nothing is requested yet.
 
@@ -58,6 +61,7 @@ class ConfigClient:
             optional: start from ``cache_file`` when no server answers.
             cache_file: where the last good document is kept.
             environment: variables for overrides; those of the process when not given.
+            tls: for https, such as one that knows a private authority; by default the system's.
 
         Raises:
             ConfigurationError: a URL is none, or ``optional`` is without ``cache_file``.
@@ -67,6 +71,7 @@ class ConfigClient:
                 subject="configuration client", reason="optional needs a cache_file: name one"
             )
         self._urls = base_urls(urls, subject="configuration")
+        self._tls = tls
         self._path = _watch_path(app, profiles, label)
         self._start_timeout_s = start_timeout_s
         self._request_timeout_s = request_timeout_s
@@ -88,7 +93,7 @@ class ConfigClient:
                 cache, or it was not asked for. Names the URL and the last reason.
         """
         if self._session is None:
-            self._session = aiohttp.ClientSession()
+            self._session = http_session(tls=self._tls)
             self._source = EventSource(
                 self._urls,
                 self._path,

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import math
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Self
@@ -12,6 +13,7 @@ import msgspec
 import structlog
 
 from headwater._http.follow import EventSource, base_urls, sleep_backoff
+from headwater._http.session import http_session
 from headwater._http.signal import Signal
 from headwater._http.sse import ServerSentEvent
 from headwater.discovery.api import Instance, Standing
@@ -61,6 +63,7 @@ class DiscoveryClient:
         start_timeout_s: float = 10.0,
         request_timeout_s: float = 2.0,
         idle_timeout_s: float = 15.0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Describe the client; nothing is requested yet.
 
@@ -70,11 +73,13 @@ class DiscoveryClient:
             request_timeout_s: bound of one request.
             idle_timeout_s: a silent watch counts as broken after this; longer than the
                 registry's heartbeat.
+            tls: for https, such as one that knows a private authority; by default the system's.
 
         Raises:
             ConfigurationError: a URL is none.
         """
         self._urls = base_urls(urls, subject="discovery")
+        self._tls = tls
         self._start_timeout_s = start_timeout_s
         self._request_timeout_s = request_timeout_s
         self._idle_timeout_s = idle_timeout_s
@@ -227,7 +232,7 @@ class DiscoveryClient:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession()
+            self._session = http_session(tls=self._tls)
             self._source = EventSource(
                 self._urls,
                 "/v1/watch",

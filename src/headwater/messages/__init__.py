@@ -22,6 +22,7 @@ from headwater.messages.metadata import (
     now_us,
     remaining_s,
 )
+from headwater.messages.principal import ANONYMOUS, Principal
 from headwater.messages.stored_form import StoredForm
 from headwater.messages.tags import Tag
 from headwater.messages.text import Textual, canonical_text
@@ -41,6 +42,7 @@ from headwater.messages.upcasting import Upcast, upcaster
 from headwater.messages.whole_numbers import BigInt
 
 __all__ = [
+    "ANONYMOUS",
     "BigInt",
     "Command",
     "ConsistencyToken",
@@ -49,6 +51,7 @@ __all__ = [
     "EventCodec",
     "MessageType",
     "Metadata",
+    "Principal",
     "Query",
     "Route",
     "SourceState",

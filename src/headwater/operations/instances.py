@@ -88,9 +88,11 @@ async def gateway_report(url: str) -> GatewayReport:
     """Return what a gateway says of itself, within seconds."""
     import aiohttp
 
+    from headwater._http.session import http_session
+
     try:
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_GATEWAY_S)) as session,
+            http_session(total_timeout_s=_GATEWAY_S) as session,
             session.get(f"{url}/health/ready") as answer,
         ):
             told = msgspec.json.decode(await answer.read())

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
+from headwater.client import Credentials
 from headwater.config import Settings
 from headwater.dispatch import (
     CommandBus,
@@ -18,6 +19,7 @@ from headwater.errors import ConfigurationError, DeclarationError
 from headwater.messages import EventCodec
 from headwater.modelling import Aggregate, DecisionModel, saga_type
 from headwater.processing.inspection import handler_table
+from headwater.service.authentication import Authenticate
 from headwater.service.declaration import Declaration
 from headwater.service.deferred import DeferredSettings, Instance, deferred_client
 from headwater.service.names import check_names
@@ -39,7 +41,9 @@ class Service(Declaration):
         handlers: `EventHandlers` classes (or instances) with effects of their own.
         interceptors: around every command handled here, outermost first.
         query_interceptors: around every query answered here, outermost first.
-        authorize: asked before every command and query; raises to refuse.
+        authenticate: asked who makes a request, for every message and route; raises to refuse.
+        authorize: asked before every command and query, with who asks; raises to refuse.
+        credentials: asked for what goes along with every call to another service.
         routes: further Litestar route handlers (SSE, WebSockets, plain REST).
         version: the program's version, shown in discovery and OpenAPI.
 
@@ -58,7 +62,9 @@ class Service(Declaration):
         handlers: Sequence[Any] = (),
         interceptors: Sequence[CommandInterceptor] = (),
         query_interceptors: Sequence[QueryInterceptor] = (),
+        authenticate: Authenticate | None = None,
         authorize: Authorize | None = None,
+        credentials: Credentials | None = None,
         routes: Iterable[Any] = (),
         version: str = "",
     ) -> None:
@@ -78,7 +84,9 @@ class Service(Declaration):
         self.version = version
         self.interceptors = tuple(interceptors)
         self.query_interceptors = tuple(query_interceptors)
+        self.authenticate = authenticate
         self.authorize = authorize
+        self.credentials = credentials
         check_names(self)
         _check_events(self)
         self.sections: list[DeferredSettings[Any]] = []

@@ -111,7 +111,11 @@ def plan(system: System, ports: Ports) -> list[Part]:
         "discovery": ports.url("discovery"),
     }
     parts = [
-        _platform("discovery", ports.discovery, {"database": system.discovery_database}),
+        _platform(
+            "discovery",
+            ports.discovery,
+            {"database": system.discovery_database, "settle_s": system.discovery.settle_s},
+        ),
         _platform(
             "config",
             ports.config,
