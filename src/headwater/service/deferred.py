@@ -1,12 +1,14 @@
 """What is declared at import and works while the service runs: clients, and settings."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from headwater.client import HttpCaller, Reply, Request, connect
-from headwater.client.transport import Stream
 from headwater.config import Settings
 from headwater.dispatch import CommandBus, QueryBus
+
+if TYPE_CHECKING:
+    from headwater.client.transport import Stream
 
 T = TypeVar("T")
 
@@ -40,7 +42,7 @@ class _RunningCaller(HttpCaller):
         """Call as the running instance's caller does."""
         return await self._running().caller.call(request)
 
-    async def stream(self, request: Request) -> Stream:
+    async def stream(self, request: Request) -> "Stream":
         """Open a stream as the running instance's caller does."""
         return await self._running().caller.stream(request)
 

@@ -222,10 +222,9 @@ async def test_credentials_go_along(tmp_path: Path, door: Door):
     async with (
         Runtime(shop(door), {"data": str(tmp_path / "back")}) as back,
         Runtime(service, {"data": str(tmp_path / "front")}) as front,
-        aiohttp.ClientSession(front.url) as http,
+        aiohttp.ClientSession(front.url) as http,http.get("/items/i1") as answer
     ):
-        async with http.get("/items/i1") as answer:
-            assert answer.status == 404
+        assert answer.status == 404
     assert given == [("/who", ANONYMOUS)]
     assert heard == [b'{"name":"https://id.example|eve","told":"https://id.example|eve"}']
 
