@@ -20,8 +20,8 @@ _ROOMS = {  # type checkers and editors read the stub beside this file instead
     ),
     "errors": "HeadwaterError Rejection",
     "messages": (
-        "ANONYMOUS BigInt Command ConsistencyToken Event Metadata Principal Query Tag Target Upcast "
-        "current route upcaster wire"
+        "ANONYMOUS BigInt Command ConsistencyToken Event Metadata Principal Query Tag Target "
+        "Upcast current route upcaster wire"
     ),
     "modelling": (
         "Aggregate Cancel Deadline DecisionHandlers DecisionModel Effects End Events Saga "
