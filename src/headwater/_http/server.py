@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
@@ -14,7 +13,8 @@ import uvicorn
 from headwater._http.crowd import connections_max
 from headwater._http.protocol import JoiningProtocol
 from headwater._http.signal import wait_for
-from headwater.errors import AddressInUse, ConfigurationError, Draining, StartupError
+from headwater._os.ports import listening
+from headwater.errors import Draining, StartupError
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -98,7 +98,7 @@ class AsgiServer:
             ConfigurationError: the address is not one of this machine, or not allowed.
             StartupError: the app's own start-up failed.
         """
-        sock = await _bind(self._host, self._port)
+        sock = await listening(self._host, self._port, backlog=_BACKLOG)
         self._socket = sock
         self._port = sock.getsockname()[1]
         config = uvicorn.Config(
@@ -275,41 +275,6 @@ async def _run(server: _Server, sock: socket.socket) -> None:
     except SystemExit as error:  # uvicorn's way to report a failed lifespan start
         msg = "the server gave up during its start"
         raise RuntimeError(msg) from error
-
-
-async def _bind(host: str, port: int) -> socket.socket:
-    if not 0 <= port <= 65535:
-        raise ConfigurationError(
-            subject=f"{host}:{port}", reason="a port is a number from 0 to 65535: correct it"
-        )
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(
-            host or "0.0.0.0",  # noqa: S104 - an empty host means all addresses, as elsewhere
-            port,
-            type=socket.SOCK_STREAM,
-            flags=socket.AI_PASSIVE,
-        )
-    except (OSError, UnicodeError) as error:
-        raise ConfigurationError(
-            subject=f"{host}:{port}", reason=f"unknown host ({error}): use an address of this host"
-        ) from error
-    family, kind, protocol, _, address = min(found, key=lambda item: item[0] != socket.AF_INET)
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-        sock.listen(_BACKLOG)
-        sock.setblocking(False)
-    except OSError as error:
-        sock.close()
-        if error.errno == errno.EADDRINUSE:
-            raise AddressInUse(host=host, port=port) from error
-        raise ConfigurationError(
-            subject=f"{host}:{port}",
-            reason=f"cannot listen ({error.strerror}): choose another address or port",
-        ) from error
-    return sock
 
 
 __all__ = ["AsgiApp", "AsgiServer"]

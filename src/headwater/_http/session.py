@@ -5,7 +5,9 @@ from typing import Any
 
 import aiohttp
 
-KEEP_ALIVE_S = 4.0  # less than the five seconds after which common servers close idle connections
+HttpSession = aiohttp.ClientSession  # noqa: TID251  # this is that one way
+
+_KEEP_ALIVE_S = 4.0  # less than the five seconds after which common servers close idle connections
 
 
 def http_session(
@@ -16,8 +18,8 @@ def http_session(
     connections: int = 0,
     tls: ssl.SSLContext | None = None,
     **options: Any,
-) -> aiohttp.ClientSession:
-    """Return a session of the running event loop; close it.
+) -> HttpSession:
+    """Return a session of the running event loop; whoever asked for it closes it.
 
     Args:
         base_url: what paths are of; none: requests name whole URLs.
@@ -27,12 +29,12 @@ def http_session(
         tls: for https, such as one that trusts a private authority; None: the system's.
         options: further ones of `aiohttp.ClientSession`.
     """
-    return aiohttp.ClientSession(
+    return HttpSession(
         base_url,
         connector=aiohttp.TCPConnector(
             limit=0,
             limit_per_host=connections,
-            keepalive_timeout=KEEP_ALIVE_S,
+            keepalive_timeout=_KEEP_ALIVE_S,
             ssl=tls or True,
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -41,4 +43,4 @@ def http_session(
     )
 
 
-__all__ = ["KEEP_ALIVE_S", "http_session"]
+__all__ = ["HttpSession", "http_session"]

@@ -9,7 +9,7 @@ from typing import NoReturn
 import aiohttp
 from yarl import URL
 
-from headwater._http.session import http_session
+from headwater._http.session import HttpSession, http_session
 from headwater.client.messages import READS, Failure, Reply, Request
 from headwater.errors import (
     ConnectionLost,
@@ -42,7 +42,7 @@ class Transport:
         self._calls = self._session(connections)
         self._streams = self._session(connections)
 
-    def _session(self, connections: int) -> aiohttp.ClientSession:
+    def _session(self, connections: int) -> HttpSession:
         session = http_session(
             connect_timeout_s=self._connect_timeout_s,
             connections=connections,

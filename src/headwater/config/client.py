@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Self, TypeVar
 from urllib.parse import quote
 
-import aiohttp
 import msgspec
 import structlog
 
 from headwater._http.follow import EventSource, base_urls, sleep_backoff
-from headwater._http.session import http_session
+from headwater._http.session import HttpSession, http_session
 from headwater.config import cache
 from headwater.config.api import ConfigDocument
 from headwater.config.settings import Binder, BoundSettings
@@ -81,7 +80,7 @@ class ConfigClient:
         self._binder = Binder(app, os.environ if environment is None else environment)
         self._version = ""
         self._first = asyncio.Event()
-        self._session: aiohttp.ClientSession | None = None
+        self._session: HttpSession | None = None
         self._source: EventSource | None = None
         self._task: asyncio.Task[None] | None = None
 

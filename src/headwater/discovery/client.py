@@ -8,12 +8,11 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Self
 
-import aiohttp
 import msgspec
 import structlog
 
 from headwater._http.follow import EventSource, base_urls, sleep_backoff
-from headwater._http.session import http_session
+from headwater._http.session import HttpSession, http_session
 from headwater._http.signal import Signal
 from headwater._http.sse import ServerSentEvent
 from headwater.discovery.api import Instance, Standing
@@ -92,7 +91,7 @@ class DiscoveryClient:
         self._signal = Signal()
         self._first = asyncio.Event()
         self._registrations: dict[str, Registration] = {}
-        self._session: aiohttp.ClientSession | None = None
+        self._session: HttpSession | None = None
         self._source: EventSource | None = None
         self._task: asyncio.Task[None] | None = None
         self._closed = False
@@ -230,7 +229,7 @@ class DiscoveryClient:
         """Close."""
         await self.close()
 
-    def _open(self) -> aiohttp.ClientSession:
+    def _open(self) -> HttpSession:
         if self._session is None:
             self._session = http_session(tls=self._tls)
             self._source = EventSource(

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -163,7 +164,10 @@ async def test_what_no_request_has_led_to(running: Runtime, door: Door):
     assert door.asked == [(AddItem, Principal(subject="shop", kind="service"))]
 
 
-@pytest.mark.parametrize("answer", [None, "eve"])
+NO_PRINCIPAL = SimpleNamespace(name="eve", tenant="", scopes={"items:write"}, kind="service")
+
+
+@pytest.mark.parametrize("answer", [None, "eve", NO_PRINCIPAL])
 async def test_an_answer_that_is_none(door: Door, tmp_path: Path, answer: Any):
     """A hook that returns anything else lets nobody in: its fault is told as a fault."""
     service = shop(door)
@@ -222,7 +226,8 @@ async def test_credentials_go_along(tmp_path: Path, door: Door):
     async with (
         Runtime(shop(door), {"data": str(tmp_path / "back")}) as back,
         Runtime(service, {"data": str(tmp_path / "front")}) as front,
-        aiohttp.ClientSession(front.url) as http,http.get("/items/i1") as answer
+        aiohttp.ClientSession(front.url) as http,
+        http.get("/items/i1") as answer,
     ):
         assert answer.status == 404
     assert given == [("/who", ANONYMOUS)]
