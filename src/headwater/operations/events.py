@@ -5,8 +5,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
 import msgspec
 
-from headwater.eventstore import EVERYTHING, EventFilter, EventStore, StoredEvent
-from headwater.operations.stores import open_streams
+from headwater.eventstore import EVERYTHING, EventFilter, ReadableLog, StoredEvent
+from headwater.eventstore.sharded import shard_of
+from headwater.operations.stores import open_logs
 from headwater.processing.sources.shards import close_iterator
 from headwater.processing.sources.tokens import log_name
 
@@ -43,7 +44,7 @@ class LoggedEvent(msgspec.Struct, frozen=True):
 class Logs:
     """The logs of some services as they were when they were opened, and what comes after."""
 
-    def __init__(self, logs: Mapping[str, EventStore], heads: Mapping[str, int]) -> None:
+    def __init__(self, logs: Mapping[str, ReadableLog], heads: Mapping[str, int]) -> None:
         """Look at logs by name; ``heads`` are the positions up to which they are stored events."""
         self._logs = logs
         self._heads = heads
@@ -111,7 +112,7 @@ class Logs:
 
 
 @contextlib.asynccontextmanager
-async def open_logs(
+async def open_events(
     stores: Mapping[str, Sequence[str]], *, stream: str = ""
 ) -> AsyncIterator[Logs]:
     """Open the logs of services, by the URLs of their stores; of one stream only its log.
@@ -121,14 +122,14 @@ async def open_logs(
         StoreUnavailable, StoreCorrupt, SchemaTooNew, ShardMismatch: one cannot be opened.
     """
     async with contextlib.AsyncExitStack() as resources:
-        opened: dict[str, EventStore] = {}
+        opened: dict[str, ReadableLog] = {}
         for name, urls in stores.items():
-            store = await resources.enter_async_context(
-                open_streams(urls, subject=f"event store of {name}")
+            logs = await resources.enter_async_context(
+                open_logs(urls, subject=f"event store of {name}")
             )
             opened |= {
                 log_name(name, shard): log
-                for shard, log in enumerate(store.shards)
-                if not stream or shard == store.shard_of(stream)
+                for shard, log in enumerate(logs)
+                if not stream or shard == shard_of(stream, len(logs))
             }
         yield Logs(opened, {name: await log.head() for name, log in opened.items()})

@@ -12,7 +12,7 @@ import headwater.operations
 from headwater.errors import ConfigurationError
 from headwater.operations import letters, processors, snapshots, state
 from headwater.operations.copy import compare, copy
-from headwater.operations.events import Selection, open_logs
+from headwater.operations.events import Selection, open_events
 from headwater.operations.loading import load_service
 from headwater.operations.retag import retag, services_with_events
 from headwater.operations.stores import load_stores, settings_of
@@ -109,7 +109,7 @@ async def test_letters(system: System):
 
 async def test_events(system: System):
     """Stored ones are selected, those that come are followed."""
-    async with open_logs(load_stores(system.file, "", "")) as logs:
+    async with open_events(load_stores(system.file, "", "")) as logs:
         last = [one async for one in logs.stored(Selection(limit=2))]
         assert [(one.log, one.event.position) for one in last] == [("counting", 5), ("counting", 6)]
         after = Selection(stream="Counter/a", after=1)

@@ -8,11 +8,12 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
-from headwater._sql.postgres.url import SCHEMES
 from headwater.cli.logs import run_quietly
 from headwater.cli.progress import progress_bar
 from headwater.errors import ConfigurationError, StoresDiffer
 from headwater.operations.copy import compare, copy, store_name
+from headwater.operations.stores import urls_of
+from headwater.service.engines import EVENT_STORES
 
 _CUT_OVER = (
     "to cut over: stop whoever writes to the source, run the command once more, "
@@ -54,13 +55,9 @@ def copy_store(
 
 
 def _url(text: str, option: str) -> str:
-    url = text if ":" in text else f"sqlite:{text}"
-    scheme, _, rest = url.partition(":")
-    if scheme == "memory":
+    [url] = urls_of(text)
+    if not EVENT_STORES.of(url).shared:
         reason = "a store in memory ends with its process: name a file or a database"
-        raise ConfigurationError(subject=f"{option} {text!r}", reason=reason)
-    if not rest or scheme not in (*SCHEMES, "sqlite"):
-        reason = "expected sqlite:PATH or postgresql://user@host/database?schema=NAME"
         raise ConfigurationError(subject=f"{option} {text!r}", reason=reason)
     return url
 

@@ -13,7 +13,7 @@ from headwater.cli.logs import run_quietly
 from headwater.cli.times import show_time
 from headwater.errors import ConfigurationError
 from headwater.eventstore import EVERYTHING, EventFilter, FilterItem
-from headwater.operations.events import LoggedEvent, Selection, open_logs
+from headwater.operations.events import LoggedEvent, Selection, open_events
 from headwater.operations.stores import DEFAULT_FILE, load_stores
 from headwater.processing.sources.tokens import log_name, service_of
 
@@ -107,7 +107,7 @@ Show = Callable[[LoggedEvent], None]
 async def _events(
     stores: dict[str, tuple[str, ...]], selection: Selection, show: Show, *, follow: bool
 ) -> None:
-    async with open_logs(stores, stream=selection.stream) as logs:
+    async with open_events(stores, stream=selection.stream) as logs:
         async for found in logs.stored(selection):
             show(found)
         sys.stdout.flush()
