@@ -5,6 +5,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 from headwater._http.tls import client_context, server_context
 from headwater.client import Request
@@ -86,8 +87,23 @@ async def test_who_is_not_vouched_for(tmp_path: Path, files: Files, others: File
             await running.caller.call(Request("GET", "/health/live", url=running.url))
 
 
+def test_a_key_with_a_password(tmp_path: Path, files: Files):
+    """It is refused with its name; nobody is asked for a password at a terminal."""
+    key = serialization.load_pem_private_key(Path(files.key).read_bytes(), None)
+    locked = tmp_path / "locked.pem"
+    locked.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    with pytest.raises(ConfigurationError, match="the key has a password: store it without one"):
+        server_context(files.certificate, str(locked))
+
+
 def test_files_that_are_wrong(tmp_path: Path, files: Files, others: Files):
-    """What is wrong with which file is said; no key waits for a password."""
+    """What is wrong with which file is said."""
     empty = tmp_path / "empty.pem"
     empty.write_text("")
     for certificate, key, words in (
