@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Instance(Protocol):
+class RunningInstance(Protocol):
     """A running instance of a service, as far as its handlers and clients use it."""
 
     commands: CommandBus
@@ -27,7 +27,7 @@ class Instance(Protocol):
         """Count a call to another service."""
 
 
-Running = Callable[[], Instance]
+Running = Callable[[], RunningInstance]
 """Returns the running instance; raises `ConfigurationError` when there is none."""
 
 

@@ -21,7 +21,7 @@ from headwater.modelling import Aggregate, DecisionModel, saga_type
 from headwater.processing.inspection import handler_table
 from headwater.service.authentication import Authenticate
 from headwater.service.declaration import Declaration
-from headwater.service.deferred import DeferredSettings, Instance, deferred_client
+from headwater.service.deferred import DeferredSettings, RunningInstance, deferred_client
 from headwater.service.names import check_names
 
 T = TypeVar("T")
@@ -90,8 +90,10 @@ class Service(Declaration):
         check_names(self)
         _check_events(self)
         self.sections: list[DeferredSettings[Any]] = []
-        self._running: list[Instance] = []
-        self._current: ContextVar[Instance | None] = ContextVar("headwater_runtime", default=None)
+        self._running: list[RunningInstance] = []
+        self._current: ContextVar[RunningInstance | None] = ContextVar(
+            "headwater_runtime", default=None
+        )
         self._lent: set[int] = set()
 
     @contextlib.contextmanager
@@ -111,7 +113,7 @@ class Service(Declaration):
             self._lent -= ids
 
     @contextlib.contextmanager
-    def within(self, runtime: Instance) -> Iterator[None]:
+    def within(self, runtime: RunningInstance) -> Iterator[None]:
         """Let the block, and the tasks that it starts, belong to one of the running instances."""
         before = self._current.set(runtime)
         try:
@@ -120,7 +122,7 @@ class Service(Declaration):
             self._current.reset(before)
 
     @contextlib.contextmanager
-    def running(self, runtime: Instance) -> Iterator[None]:
+    def running(self, runtime: RunningInstance) -> Iterator[None]:
         """Let handlers and clients of the service work through an instance."""
         self._running.append(runtime)
         try:
@@ -134,7 +136,7 @@ class Service(Declaration):
         return len(self._running) < 2
 
     @property
-    def runtime(self) -> Instance:
+    def runtime(self) -> RunningInstance:
         """The running instance of this service in this process.
 
         Of several, the one whose handler or request this is; outside of them the latest.
