@@ -23,6 +23,7 @@ from headwater.messages.metadata import (
     remaining_s,
 )
 from headwater.messages.principal import ANONYMOUS, Principal
+from headwater.messages.sealing import Codec
 from headwater.messages.stored_form import StoredForm
 from headwater.messages.tags import Tag
 from headwater.messages.text import Textual, canonical_text
@@ -44,6 +45,7 @@ from headwater.messages.whole_numbers import BigInt
 __all__ = [
     "ANONYMOUS",
     "BigInt",
+    "Codec",
     "Command",
     "ConsistencyToken",
     "Context",

@@ -78,7 +78,9 @@ async def retag(
             for shard, log in enumerate(store.shards):
                 called = log_name(name, shard)
                 told = progress(called)
-                found = await retag_store(log, codec, after=after, check=check, progress=told)
+                found = await retag_store(
+                    log, codec, after=after, through=loaded.codec, check=check, progress=told
+                )
                 yield RetaggedLog(called, found, ambiguous)
 
 

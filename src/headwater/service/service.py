@@ -16,7 +16,7 @@ from headwater.dispatch import (
 )
 from headwater.dispatch.interceptors import Authorize
 from headwater.errors import ConfigurationError, DeclarationError
-from headwater.messages import EventCodec
+from headwater.messages import Codec, EventCodec
 from headwater.modelling import Aggregate, DecisionModel, saga_type
 from headwater.processing.inspection import handler_table
 from headwater.service.authentication import Authenticate
@@ -67,6 +67,7 @@ class Service(Declaration):
         credentials: Credentials | None = None,
         routes: Iterable[Any] = (),
         version: str = "",
+        codec: Codec | None = None,
     ) -> None:
         if not name or not all(c.isalnum() or c in "-_" for c in name):
             raise DeclarationError(
@@ -87,6 +88,7 @@ class Service(Declaration):
         self.authenticate = authenticate
         self.authorize = authorize
         self.credentials = credentials
+        self.codec = codec
         check_names(self)
         _check_events(self)
         self.sections: list[DeferredSettings[Any]] = []

@@ -11,6 +11,7 @@ from cyclopts import App
 from headwater.cli.logs import run_quietly
 from headwater.cli.terminal import console
 from headwater.cli.times import show_time
+from headwater.messages.sealing import as_json
 from headwater.operations import letters as operations
 from headwater.operations.letters import Letters
 from headwater.operations.processors import open_admins
@@ -182,7 +183,7 @@ def _content(letter: DeadLetter) -> dict[str, Any]:
             "position": event.position,
             "time": show_time(event.time),
             "type_version": event.type_version,
-            "data": msgspec.Raw(event.data),
+            "data": msgspec.Raw(as_json(event.data)),
         }
     if letter.content:
         content["command"] = msgspec.Raw(letter.content.encode())

@@ -13,6 +13,7 @@ from headwater.cli.logs import run_quietly
 from headwater.cli.times import show_time
 from headwater.errors import ConfigurationError
 from headwater.eventstore import EVERYTHING, EventFilter, FilterItem
+from headwater.messages.sealing import as_json
 from headwater.operations.events import LoggedEvent, Selection, open_events
 from headwater.operations.stores import DEFAULT_FILE, load_stores
 from headwater.processing.sources.tokens import log_name, service_of
@@ -134,9 +135,10 @@ def _line_printer(width: int) -> Show:
         name, event = found.log, found.event
         prefix = f"{name:<{width}}  " if width else ""
         tags = f"  {' '.join(event.tags)}" if event.tags else ""
+        data = as_json(event.data).decode()
         sys.stdout.write(
             f"{paint(prefix, 36)}{event.position:>8}  {show_time(event.time)}  "
-            f"{event.stream}@{event.version}  {paint(event.type, 1)}  {event.data.decode()}"
+            f"{event.stream}@{event.version}  {paint(event.type, 1)}  {data}"
             f"{paint(tags, 2)}\n"
         )
 
@@ -155,7 +157,7 @@ def _show_json(found: LoggedEvent) -> None:
         "type": event.type,
         "type_version": event.type_version,
         "tags": event.tags,
-        "data": msgspec.Raw(event.data),
+        "data": msgspec.Raw(as_json(event.data)),
         "metadata": msgspec.Raw(event.metadata),
     }
     sys.stdout.write(f"{_encode(content).decode()}\n")
