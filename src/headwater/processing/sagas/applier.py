@@ -94,9 +94,9 @@ class SagaApplier(Applier):
                 commands,
                 concurrency=concurrency,
                 settings=settings,
+                clock=lambda: self.clock(),  # noqa: PLW0108  # it is set later
                 done=self._sent,
                 late=self._late,
-                clock=lambda: self.clock(),  # noqa: PLW0108  # it is set later
             )
         self._owned: set[int] = set()
         self._known: dict[str, int] = {}  # ids of stored commands → segment
