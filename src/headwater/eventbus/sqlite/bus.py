@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
+import headwater.eventbus.sqlite.log as log  # noqa: PLR0402  # the package imports this file
 from headwater._sql.resources import script
 from headwater._sql.sqlite import clock as sqlite_clock
 from headwater._sql.sqlite.database import Database
@@ -13,7 +14,6 @@ from headwater.eventbus.api import Delivery
 from headwater.eventbus.base import CommittingBus, Entry
 from headwater.eventbus.checks import check_count
 from headwater.eventbus.retention import Retention
-from headwater.eventbus.sqlite import log
 from headwater.eventbus.types import EventType
 
 _LIVE_MAX = 64
