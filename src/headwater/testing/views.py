@@ -28,6 +28,7 @@ from headwater.testing.views_base import (
 )
 from headwater.testing.views_claims import ViewClaims, ViewGenerations
 from headwater.testing.views_documents import ViewDocuments, ViewFinding
+from headwater.testing.views_queries import ViewQueries
 from headwater.testing.views_segments import ViewSegments
 from headwater.testing.views_values import ViewValues
 from headwater.testing.views_versions import ViewVersions
@@ -45,6 +46,7 @@ def _long(letter: str) -> Any:
 class ViewStoreConformance(
     ViewDocuments,
     ViewFinding,
+    ViewQueries,
     ViewValues,
     ViewGenerations,
     ViewVersions,
