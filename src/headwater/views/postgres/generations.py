@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import asyncpg
 import msgspec
 
-from headwater._sql.postgres_errors import is_lost
+from headwater._sql.postgres.errors import is_lost
 from headwater._sql.resources import statements
 from headwater.views.api import Generation, Segment
 from headwater.views.catalog import Catalog, Changes, Shape

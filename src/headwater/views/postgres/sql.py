@@ -6,9 +6,9 @@ from typing import Any
 
 import asyncpg
 
-from headwater._sql.postgres import Database
-from headwater._sql.postgres_commits import finished, roll_back
-from headwater._sql.postgres_errors import LOST, translate
+from headwater._sql.postgres.commits import finished, roll_back
+from headwater._sql.postgres.database import Database
+from headwater._sql.postgres.errors import LOST, translate
 from headwater.errors import ConfigurationError, HeadwaterError, StoreError
 from headwater.views.author_sql import AuthorSql, outage
 from headwater.views.checks import missing

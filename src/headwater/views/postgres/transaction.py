@@ -7,8 +7,8 @@ from typing import Any, TypeVar, Unpack
 
 import asyncpg
 
-from headwater._sql.postgres_commits import finished
-from headwater._sql.postgres_errors import translate
+from headwater._sql.postgres.commits import finished
+from headwater._sql.postgres.errors import translate
 from headwater.errors import (
     ClaimLost,
     HeadwaterError,

@@ -7,14 +7,14 @@ from typing import Any, TypeVar
 
 import apsw
 
-from headwater._sql.sqlite import Database
-from headwater._sql.sqlite_connection import (
+from headwater._sql.sqlite.connection import (
     REFUSED,
     check_in_place,
     connect,
     roll_back,
     translate,
 )
+from headwater._sql.sqlite.database import Database
 from headwater.errors import StoreError, StoreUnavailable
 from headwater.views.author_sql import AuthorSql
 from headwater.views.checks import missing

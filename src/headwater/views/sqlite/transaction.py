@@ -7,7 +7,7 @@ from typing import TypeVar, Unpack
 
 import apsw
 
-from headwater._sql.sqlite_connection import REFUSED, roll_back, translate
+from headwater._sql.sqlite.connection import REFUSED, roll_back, translate
 from headwater.errors import (
     ClaimLost,
     HeadwaterError,
