@@ -4,6 +4,7 @@ A backend's whole test module::
 
     class TestMyViewStore(ViewStoreConformance):
         shared = True
+        engine = "sqlite"  # what its SQL is of; left out: it has none
 
         async def open_store(self, place: Path, clock: Callable[[], float]) -> ViewStore:
             return await MyViewStore.open(place / "views", clock=clock)
@@ -30,6 +31,7 @@ from headwater.testing.views_claims import ViewClaims, ViewGenerations
 from headwater.testing.views_documents import ViewDocuments, ViewFinding
 from headwater.testing.views_queries import ViewQueries
 from headwater.testing.views_segments import ViewSegments
+from headwater.testing.views_sql import ViewSql
 from headwater.testing.views_values import ViewValues
 from headwater.testing.views_versions import ViewVersions
 from headwater.views import Index, Key, View, ViewStore, view_type
@@ -47,13 +49,14 @@ class ViewStoreConformance(
     ViewDocuments,
     ViewFinding,
     ViewQueries,
+    ViewSql,
     ViewValues,
     ViewGenerations,
     ViewVersions,
     ViewClaims,
     ViewSegments,
 ):
-    """Subclass it, say how to open a store, and whether stores at one place share their data."""
+    """Subclass it, say how to open a store, if places share their data, and whose SQL it has."""
 
     async def test_changes_wake_after_commits(self, store: ViewStore) -> None:
         """`changes` yields at the start, and after a commit of which the reader then sees all."""

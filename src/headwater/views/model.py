@@ -306,6 +306,20 @@ def model_name(model: ReadModel) -> str:
     return model.table_name if issubclass(model, SqlTable) else view_type(model).name
 
 
+def checked_model(model: Any) -> ReadModel:
+    """Return a read model, whose declaration is right.
+
+    Raises:
+        DeclarationError: it is none, or is declared wrongly.
+    """
+    if not isinstance(model, type) or not issubclass(model, View | SqlTable):
+        reason = "is no read model: name classes derived from View, or from SqlTable"
+        raise DeclarationError(subject=repr(model), reason=reason)
+    found: ReadModel = model
+    model_name(found)
+    return found
+
+
 def model_form(model: ReadModel) -> tuple[str, ...]:
     """Return what is stored about the form of a read model: the key, the indexes, full text."""
     if issubclass(model, SqlTable):

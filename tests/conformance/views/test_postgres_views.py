@@ -12,6 +12,7 @@ from headwater.views.postgres import PostgresViewStore
 
 class TestPostgresViewStore(ViewStoreConformance):
     shared = True
+    engine = "postgres"
 
     @pytest.fixture(autouse=True)
     def place(self, postgres_url: str) -> None:

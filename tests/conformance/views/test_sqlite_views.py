@@ -10,6 +10,7 @@ from headwater.views.sqlite import SQLiteViewStore
 
 class TestSQLiteViewStore(ViewStoreConformance):
     shared = True
+    engine = "sqlite"
 
     async def open_store(self, place: Path, clock: Callable[[], float]) -> ViewStore:
         return await SQLiteViewStore.open(place / "views.db", clock=clock)

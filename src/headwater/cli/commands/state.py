@@ -1,8 +1,10 @@
 """``headwater state``: an aggregate or a view as it is, or as it was."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from headwater.operations.system import System, load_system
 from headwater.processing import EventHandlers, StoreSource
 from headwater.processing.inspection import handler_table
 from headwater.processing.time_travel import view_after
-from headwater.views import view_type
+from headwater.views import SqlTable, ViewStore, view_type
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -129,7 +131,7 @@ def _subjects(system: System, owner: str) -> Iterator[Subject]:
     for aggregate in loaded.aggregates:
         yield Subject(owner, aggregate_type(aggregate).name, aggregate)
     for projection in loaded.projections:
-        for view in handler_table(type(projection)).views:
+        for view in handler_table(type(projection)).documents:
             yield Subject(owner, view_type(view).name, view, projection)
 
 
@@ -191,8 +193,6 @@ async def _aggregate(store: StreamStore, subject: Subject, id: str, point: Point
 async def _view(
     store: StreamStore, subject: Subject, projection: EventHandlers, key: str, point: Point
 ) -> dict[str, Any]:
-    from headwater.views.memory import MemoryViewStore
-
     if point.version is not None:
         raise ConfigurationError(
             subject=f"--at-version {point.version}",
@@ -212,14 +212,15 @@ async def _view(
     positions = [goal.shard_position(source.name, n) for n in range(len(store.shards))]
     position = positions[0] if len(positions) == 1 else positions
     try:
-        found = await view_after(
-            projection,
-            subject.kind,
-            key,
-            source=source,
-            scratch=MemoryViewStore(),
-            goal=goal,
-        )
+        async with _scratch(projection) as scratch:
+            found = await view_after(
+                projection,
+                subject.kind,
+                key,
+                source=source,
+                scratch=scratch,
+                goal=goal,
+            )
     except HeadwaterError:
         raise
     except Exception as error:  # whatever the projection raises
@@ -231,3 +232,20 @@ async def _view(
     if found is None:
         raise ViewNotFound(view=subject.name, key=key)
     return {"view": subject.name, "key": key, "position": position, "state": found}
+
+
+@asynccontextmanager
+async def _scratch(projection: EventHandlers) -> AsyncIterator[ViewStore]:
+    """Open an empty view store: in memory, or in a file if the projection has tables of SQL."""
+    from headwater.views.memory import MemoryViewStore
+    from headwater.views.sqlite import SQLiteViewStore
+
+    if not any(issubclass(model, SqlTable) for model in handler_table(type(projection)).views):
+        yield MemoryViewStore()
+        return
+    with tempfile.TemporaryDirectory(prefix="headwater-state-") as folder:
+        store = await SQLiteViewStore.open(Path(folder) / "views.db")
+        try:
+            yield store
+        finally:
+            await store.close()

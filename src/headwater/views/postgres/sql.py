@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 
-from headwater._sql.postgres.commits import finished, roll_back
+from headwater._sql.postgres.commits import roll_back
 from headwater._sql.postgres.database import Database
 from headwater._sql.postgres.errors import LOST, translate
 from headwater.errors import ConfigurationError, HeadwaterError, StoreError
@@ -103,7 +103,7 @@ async def reading(
 
     async def run(work: Callable[[], Awaitable[Any]]) -> Any:
         try:
-            return await finished(work())
+            return await work()
         except DRIVER_ERRORS as error:
             raise explain(error, name) from error
 
@@ -111,7 +111,9 @@ async def reading(
 
         async def begin(*, anew: bool) -> dict[type[SqlTable], str]:
             await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            return await names_of(connection, known, tables, generations, anew=anew)
+            names = await names_of(connection, known, tables, generations, anew=anew)
+            await connection.execute("SELECT")  # from now on it sees one state
+            return names
 
         try:
             try:
