@@ -45,7 +45,14 @@ from .modelling import (
 )
 from .processing import EventHandlers, EventMessage, Projection, Retry, event_handler
 from .service import Service
-from .views import Index, Key, Range, View, ViewPage, ViewTransaction
+from .views import (
+    Index,
+    Key,
+    Range,
+    View,
+    ViewPage,
+    ViewTransaction,
+)
 
 __version__: str
 
