@@ -3,8 +3,7 @@
 A backend's whole test module::
 
     class TestMyViewStore(ViewStoreConformance):
-        shared = True
-        engine = "sqlite"  # what its SQL is of; left out: it has none
+        engine = ENGINE
 
         async def open_store(self, place: Path, clock: Callable[[], float]) -> ViewStore:
             return await MyViewStore.open(place / "views", clock=clock)

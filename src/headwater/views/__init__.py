@@ -2,6 +2,7 @@
 
 from headwater.views.api import Generation, Segment, Sql, ViewPage, ViewStore, ViewTransaction
 from headwater.views.conditions import AnyOf, In, Prefix, Range, Where
+from headwater.views.engine import ViewStoreEngine
 from headwater.views.model import Index, Key, ReadModel, View, ViewType, view_type
 from headwater.views.sql_tables import SqlTable
 from headwater.views.words import FullText
@@ -22,6 +23,7 @@ __all__ = [
     "View",
     "ViewPage",
     "ViewStore",
+    "ViewStoreEngine",
     "ViewTransaction",
     "ViewType",
     "Where",

@@ -11,7 +11,7 @@ a rebuild fills the next one beside it and then makes it active.
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -98,8 +98,8 @@ class Sql(Protocol):
     """
 
     @property
-    def engine(self) -> Literal["sqlite", "postgres"]:
-        """Which kind of database it is."""
+    def engine(self) -> str:
+        """Which kind of database it is: ``sqlite`` or ``postgres``, or what another engine says."""
 
     def table(self, table: type[SqlTable]) -> str:
         """Return the name of a table in this generation, as it goes into statements.

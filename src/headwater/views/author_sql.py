@@ -1,7 +1,7 @@
 """What the SQL of authors has in common in all stores."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from headwater.errors import ConfigurationError, StoreError, Unavailable
 from headwater.views.sql_tables import SqlTable
@@ -12,7 +12,7 @@ C = TypeVar("C")
 class AuthorSql:
     """The half of a `Sql` that is the same everywhere; the other one is `fetch`."""
 
-    engine: ClassVar[Literal["sqlite", "postgres"]]
+    engine: ClassVar[str]
 
     def __init__(
         self, names: Mapping[type[SqlTable], str], connection: Any, check: Callable[[], None]

@@ -9,7 +9,6 @@ from headwater.errors import ConfigurationError, DeclarationError
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _PLACE = re.compile(r"\{([a-z][a-z0-9_]*)\}")
-_ENGINES = ("sqlite", "postgres")
 
 
 class SqlTable:
@@ -27,7 +26,7 @@ class SqlTable:
     table goes with it.
 
     Class options: ``table_name`` (default: the class name in snake case), ``create``: one text, or
-    one by engine, ``{"sqlite": "...", "postgres": "..."}``.
+    one by `Sql.engine`, ``{"sqlite": "...", "postgres": "..."}``.
     """
 
     table_name: ClassVar[str] = ""
@@ -46,8 +45,6 @@ class SqlTable:
         texts = [cls.create] if isinstance(cls.create, str) else list(cls.create.values())
         if not _NAME.fullmatch(cls.table_name):
             reason = f"table_name is {cls.table_name!r}: use a-z, 0-9 and _, at most 40"
-        elif not isinstance(cls.create, str) and not set(cls.create) <= set(_ENGINES):
-            reason = f"create is given for {list(cls.create)}: give it for {list(_ENGINES)}"
         elif not texts or not all(f"{{{cls.table_name}}}" in text for text in texts):
             reason = f"create lacks the name of its table: CREATE TABLE {{{cls.table_name}}} (...)"
         if reason:
