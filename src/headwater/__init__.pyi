@@ -46,9 +46,15 @@ from .modelling import (
 from .processing import EventHandlers, EventMessage, Projection, Retry, event_handler
 from .service import Service
 from .views import (
+    AnyOf,
+    FullText,
+    In,
     Index,
     Key,
+    Prefix,
     Range,
+    Sql,
+    SqlTable,
     View,
     ViewPage,
     ViewTransaction,

@@ -74,14 +74,7 @@ class Table:
             f"DELETE FROM {self.name} WHERE {key} IN (SELECT {key} FROM {self.name} "
             f"WHERE {key} = ANY($1::text[]) ORDER BY {key} FOR UPDATE)"
         )
-        arrays = [*(one.array for one in self.columns.values()), "text[]"]
-        given = ", ".join(f"${n}::{array}" for n, array in enumerate(arrays, 1))
-        rows = f"unnest({given})"
-        if kind.full_text:  # the words become a vector
-            made = [one.stored(self._sql_names[name]) for name, one in self.columns.items()]
-            rows = (
-                f"(SELECT {', '.join([*made, 'document'])} FROM {rows} AS raw ({', '.join(names)}))"
-            )
+        rows = self._given(names)
         setting = ", ".join(f"{name} = given.{name}" for name in names[1:])
         self.insert = f"INSERT INTO {self.name} ({', '.join(names)}) SELECT * FROM {rows} AS given"
         self.update = (
@@ -91,6 +84,16 @@ class Table:
         self.upsert = f"{self.insert} ON CONFLICT ({key}) DO UPDATE SET " + ", ".join(
             f"{name} = excluded.{name}" for name in names[1:]
         )
+
+    def _given(self, names: Sequence[str]) -> str:
+        """Return the rows that are given as an array for each column."""
+        arrays = [*(one.array for one in self.columns.values()), "text[]"]
+        given = ", ".join(f"${n}::{array}" for n, array in enumerate(arrays, 1))
+        if not self.kind.full_text:
+            return f"unnest({given})"
+        made = [one.stored(self._sql_names[name]) for name, one in self.columns.items()]
+        raw = f"unnest({given}) AS raw ({', '.join(names)})"
+        return f"(SELECT {', '.join(made)}, document FROM {raw})"  # the words become a vector
 
     def arrays(self, rows: Sequence[Row]) -> list[list[Any]]:
         """Return what to bind to `insert`, `update` and `upsert`: an array for each column.
