@@ -1,6 +1,6 @@
 """What the SQL of authors has in common in all stores."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from headwater.errors import ConfigurationError, StoreError, Unavailable
@@ -15,12 +15,24 @@ class AuthorSql:
     engine: ClassVar[str]
 
     def __init__(
-        self, names: Mapping[type[SqlTable], str], connection: Any, check: Callable[[], None]
+        self,
+        names: Mapping[type[SqlTable], str],
+        connection: Any,
+        check: Callable[[], None],
+        run: Callable[[Any], Awaitable[Any]],
     ) -> None:
-        """Work on a connection, on tables of these names; ``check`` raises outside of the block."""
+        """Work on a connection.
+
+        Args:
+            names: what the tables are called.
+            connection: the driver's.
+            check: raises outside of the block.
+            run: runs work on the connection, a function of what the engine needs for that.
+        """
         self._names = names
         self._connection = connection
         self._check = check
+        self._run = run
 
     def table(self, table: type[SqlTable]) -> str:
         """See `Sql.table`."""

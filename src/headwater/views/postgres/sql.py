@@ -15,8 +15,6 @@ from headwater.views.checks import missing
 from headwater.views.postgres.generations import Generations
 from headwater.views.sql_tables import SqlTable, name_in
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
-
 DRIVER_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
@@ -33,17 +31,6 @@ class PostgresSql(AuthorSql):
     """A `Sql`."""
 
     engine = "postgres"
-
-    def __init__(
-        self,
-        names: Mapping[type[SqlTable], str],
-        connection: Any,
-        check: Callable[[], None],
-        run: Run,
-    ) -> None:
-        """Run statements with ``run``."""
-        super().__init__(names, connection, check)
-        self._run = run
 
     async def fetch(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """See `Sql.fetch`."""

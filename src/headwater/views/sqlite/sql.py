@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import apsw
@@ -22,8 +22,6 @@ from headwater.views.sql_tables import SqlTable, name_in
 from headwater.views.sqlite.generations import Generations
 
 T = TypeVar("T")
-Run = Callable[[Callable[[apsw.Connection], Any]], Awaitable[Any]]
-
 _READERS_MAX = 4
 _THERE = "SELECT 1 FROM sqlite_schema WHERE name = ?"
 
@@ -32,17 +30,6 @@ class SQLiteSql(AuthorSql):
     """A `Sql`."""
 
     engine = "sqlite"
-
-    def __init__(
-        self,
-        names: Mapping[type[SqlTable], str],
-        connection: apsw.Connection,
-        check: Callable[[], None],
-        run: Run,
-    ) -> None:
-        """Run statements with ``run``."""
-        super().__init__(names, connection, check)
-        self._run = run
 
     async def fetch(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """See `Sql.fetch`."""
