@@ -22,6 +22,7 @@ from headwater.messages.metadata import (
     now_us,
     remaining_s,
 )
+from headwater.messages.sealing import Codec
 from headwater.messages.stored_form import StoredForm
 from headwater.messages.tags import Tag
 from headwater.messages.text import Textual, canonical_text
@@ -42,6 +43,7 @@ from headwater.messages.whole_numbers import BigInt
 
 __all__ = [
     "BigInt",
+    "Codec",
     "Command",
     "ConsistencyToken",
     "Context",

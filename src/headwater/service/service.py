@@ -15,7 +15,7 @@ from headwater.dispatch import (
 )
 from headwater.dispatch.interceptors import Authorize
 from headwater.errors import ConfigurationError, DeclarationError
-from headwater.messages import Command, EventCodec, Query
+from headwater.messages import Codec, Command, EventCodec, Query
 from headwater.modelling import Aggregate, DecisionModel, aggregate_type, model_type, saga_type
 from headwater.processing.inspection import handler_table
 from headwater.service.deferred import DeferredSettings, deferred_client
@@ -63,6 +63,7 @@ class Service:
         authorize: Authorize | None = None,
         routes: Iterable[Any] = (),
         version: str = "",
+        codec: Codec | None = None,
     ) -> None:
         if not name or not all(c.isalnum() or c in "-_" for c in name):
             raise DeclarationError(
@@ -80,6 +81,7 @@ class Service:
         self.query_interceptors = tuple(query_interceptors)
         self.authorize = authorize
         self.routes = tuple(routes)
+        self.codec = codec
         check_names(self)
         _check_events(self)
         self.sections: list[DeferredSettings[Any]] = []

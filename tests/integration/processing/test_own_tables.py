@@ -8,7 +8,8 @@ import apsw
 import asyncpg
 import pytest
 
-from headwater.errors import Unavailable
+from headwater.cli.commands.state import scratch_for
+from headwater.errors import ConfigurationError, Unavailable
 from headwater.eventstore.postgres import PostgresEventStore
 from headwater.processing import (
     DeadLetter,
@@ -18,8 +19,10 @@ from headwater.processing import (
     StoreSource,
     event_handler,
     rebuild,
+    view_at,
 )
 from headwater.views import SqlTable, ViewStore, ViewTransaction
+from headwater.views.memory import MemoryViewStore
 from headwater.views.postgres import PostgresViewStore
 from tests.cutting_proxy import CuttingProxy
 from tests.integration.processing.conftest import QUICK, Stores, until
@@ -237,6 +240,20 @@ async def test_another_table_makes_another_code(stores: Stores) -> None:
         ).applier.code
 
     assert code(Others()) != code(Balances())
+
+
+async def test_the_past_of_a_view_beside_own_tables(stores: Stores) -> None:
+    """A view is told as it was, also if its projection keeps tables, which memory has not."""
+    await fill(stores)
+    async with scratch_for(Balances()) as scratch:
+        found = await view_at(
+            Balances, AccountView, "ada", source=stores.source, scratch=scratch, position=3
+        )
+    assert found == AccountView("ada", "ada", balance=2)
+    with pytest.raises(ConfigurationError, match="views in memory: have no SQL"):
+        await Processor(
+            Balances(), source=stores.source, views=MemoryViewStore(), owner="me"
+        ).start()
 
 
 async def test_who_ends_the_transaction_holds_up_its_stream_only(stores: Stores) -> None:

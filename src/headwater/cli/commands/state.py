@@ -14,6 +14,7 @@ from headwater.cli.logs import run_quietly
 from headwater.cli.times import parse_time, show_time
 from headwater.errors import ConfigurationError, HeadwaterError, ViewNotFound
 from headwater.eventstore import StreamStore
+from headwater.messages import Codec
 from headwater.modelling import Repository, aggregate_type
 from headwater.operations.documents import nearest
 from headwater.operations.loading import load_service
@@ -38,6 +39,7 @@ class Subject(msgspec.Struct, frozen=True):
     name: str
     kind: Any  # type[Aggregate], or with a projection type[View]
     projection: EventHandlers | None = None
+    codec: Codec | None = None
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -129,10 +131,10 @@ def _find(system: System, name: str, service: str) -> Subject:
 def _subjects(system: System, owner: str) -> Iterator[Subject]:
     loaded = load_service(system.services[owner].app, python_path=system.python_path)
     for aggregate in loaded.aggregates:
-        yield Subject(owner, aggregate_type(aggregate).name, aggregate)
+        yield Subject(owner, aggregate_type(aggregate).name, aggregate, codec=loaded.codec)
     for projection in loaded.projections:
         for view in handler_table(type(projection)).documents:
-            yield Subject(owner, view_type(view).name, view, projection)
+            yield Subject(owner, view_type(view).name, view, projection, loaded.codec)
 
 
 async def _show(urls: Sequence[str], subject: Subject, id: str, point: Point) -> None:
@@ -169,7 +171,9 @@ def _text(value: Any) -> str:
 
 
 async def _aggregate(store: StreamStore, subject: Subject, id: str, point: Point) -> dict[str, Any]:
-    repository: Repository[Any] = Repository(subject.kind, store, source=subject.service)
+    repository: Repository[Any] = Repository(
+        subject.kind, store, source=subject.service, codec=subject.codec
+    )
     found = await repository.state(
         id, at_version=point.version, at_position=point.position, at_time=point.time
     )
@@ -203,7 +207,7 @@ async def _view(
             subject=subject.name,
             reason="is kept from the event bus, which has no past to replay from: ask the service",
         )
-    source = StoreSource(store, subject.service)
+    source = StoreSource(store, subject.service, codec=subject.codec)
     if point.position is None and point.time is None:
         goal = await source.head()
     else:
@@ -212,7 +216,7 @@ async def _view(
     positions = [goal.shard_position(source.name, n) for n in range(len(store.shards))]
     position = positions[0] if len(positions) == 1 else positions
     try:
-        async with _scratch(projection) as scratch:
+        async with scratch_for(projection) as scratch:
             found = await view_after(
                 projection,
                 subject.kind,
@@ -235,7 +239,7 @@ async def _view(
 
 
 @asynccontextmanager
-async def _scratch(projection: EventHandlers) -> AsyncIterator[ViewStore]:
+async def scratch_for(projection: EventHandlers) -> AsyncIterator[ViewStore]:
     """Open an empty view store: in memory, or in a file if the projection has tables of SQL."""
     from headwater.views.memory import MemoryViewStore
     from headwater.views.sqlite import SQLiteViewStore
