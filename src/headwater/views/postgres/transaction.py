@@ -80,6 +80,7 @@ class PostgresViewTransaction:
         self._ended = False
         self._count = 0
         self._steps_before = steps
+        self._own: dict[type[SqlTable], str] = {}  # tables that are held, and their names
         self._number: str | None = None  # of the transaction, once an author uses SQL
         self.steps: dict[Claim, int] = {}
         self.proof: Proof | None = None
@@ -154,9 +155,12 @@ class PostgresViewTransaction:
         async def work() -> dict[type[SqlTable], str]:
             if self._number is None:
                 self._number = await self._connection.fetchval(_NUMBER)
-            return await names_of(self._connection, self._known, tables, self._generations)
+            return await names_of(self._connection, self._known, unknown, self._generations)
 
-        names = await self._run_sql(work)
+        unknown = [table for table in tables if table not in self._own]
+        if unknown or self._number is None:
+            self._own |= await self._run_sql(work)
+        names = {table: self._own[table] for table in tables}
         return PostgresSql(names, self._connection, self._check_open, self._run_sql)
 
     async def advance(self, segments: Sequence[Segment], token: str) -> None:

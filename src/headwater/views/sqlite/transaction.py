@@ -65,6 +65,7 @@ class SQLiteViewTransaction:
         self._begun = False
         self._failed: HeadwaterError | None = None
         self._has_sql = False
+        self._own: dict[type[SqlTable], str] = {}  # what tables are called
         self._moved: list[Segment] = []
         self._ended = False
 
@@ -102,7 +103,9 @@ class SQLiteViewTransaction:
             if not self._has_sql:
                 connection.execute(f"SAVEPOINT {_OURS}")
                 self._has_sql = True
-            names = names_of(connection, self._known, tables, self._generations)
+            unknown = [table for table in tables if table not in self._own]
+            self._own |= names_of(connection, self._known, unknown, self._generations)
+            names = {table: self._own[table] for table in tables}
             return SQLiteSql(names, connection, self._check_open, self._run_sql)
 
         return await self._run_sql(step)
