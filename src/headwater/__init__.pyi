@@ -13,11 +13,13 @@ from .dispatch import (
 )
 from .errors import HeadwaterError, Rejection
 from .messages import (
+    ANONYMOUS,
     BigInt,
     Command,
     ConsistencyToken,
     Event,
     Metadata,
+    Principal,
     Query,
     Tag,
     Target,
@@ -44,7 +46,7 @@ from .modelling import (
     saga_handler,
 )
 from .processing import EventHandlers, EventMessage, Projection, Retry, event_handler
-from .service import Service
+from .service import EdgeRequest, Service
 from .views import (
     AnyOf,
     FullText,
@@ -63,6 +65,7 @@ from .views import (
 __version__: str
 
 __all__ = [
+    "ANONYMOUS",
     "Aggregate",
     "AnyOf",
     "BigInt",
@@ -76,6 +79,7 @@ __all__ = [
     "Deadline",
     "DecisionHandlers",
     "DecisionModel",
+    "EdgeRequest",
     "Effects",
     "End",
     "Event",
@@ -89,6 +93,7 @@ __all__ = [
     "Key",
     "Metadata",
     "Prefix",
+    "Principal",
     "Projection",
     "Query",
     "QueryBus",

@@ -12,7 +12,7 @@ from headwater.messages.hints import fields_of, shape_of
 from headwater.messages.inheritance import Method, handlers_of, nearest, qualified
 from headwater.messages.keys import Keys, key_shape, keys_of
 from headwater.modelling.policies import check_policies
-from headwater.processing.declarations import MARK, EventHandlers, Marks
+from headwater.processing.marks import MARK, Marks
 from headwater.processing.message import EventMessage
 from headwater.views import ReadModel, View, ViewTransaction, ViewType, view_type
 from headwater.views.model import checked_model
@@ -46,7 +46,7 @@ class FreeHandler(msgspec.Struct, frozen=True):
 class HandlerTable(msgspec.Struct, frozen=True):
     """All handlers of a class, by the event type that they declare, in order of declaration."""
 
-    cls: type[EventHandlers]
+    cls: type[Any]
     keyed: dict[type[Event], tuple[KeyedHandler, ...]]
     free: dict[type[Event], tuple[FreeHandler, ...]]
     views: tuple[ReadModel, ...]
@@ -80,7 +80,7 @@ class HandlerTable(msgspec.Struct, frozen=True):
         return keyed, self.free[free] if free is not None else ()
 
 
-def check_declaration(cls: type[EventHandlers]) -> None:
+def check_declaration(cls: type[Any]) -> None:
     """Check options and handlers of a class.
 
     Raises:
@@ -113,7 +113,7 @@ def check_declaration(cls: type[EventHandlers]) -> None:
         )
 
 
-def handler_table(cls: type[EventHandlers]) -> HandlerTable:
+def handler_table(cls: type[Any]) -> HandlerTable:
     """Return the handlers of a class.
 
     Raises:

@@ -8,9 +8,9 @@ import apsw
 import asyncpg
 import pytest
 
-from headwater.cli.commands.state import scratch_for
 from headwater.errors import ConfigurationError, Unavailable
 from headwater.eventstore.postgres import PostgresEventStore
+from headwater.operations.state import scratch_for
 from headwater.processing import (
     DeadLetter,
     Processor,
