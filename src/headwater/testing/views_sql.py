@@ -255,6 +255,21 @@ class ViewSql(ViewStoreSuite):
         await self._sell(store, "s1", "ann", 1)
         assert await sums_in(store) == {"ann": 1}
 
+    async def test_who_would_end_the_transaction_is_refused(self, store: ViewStore) -> None:
+        """A statement that begins or ends a transaction is not carried out; savepoints are."""
+        if not await self.has_sql(store):
+            return
+        async with store.transaction() as work:
+            sql = await work.sql(Sale, Line)
+            await sell(sql, "s1", "ann", 1)
+            for statement in ("COMMIT", " rollback", "End;", "BEGIN", "START TRANSACTION", "abort"):
+                with pytest.raises(StoreError, match="end the block instead"):
+                    await sql.execute(statement)
+            await sql.execute("SAVEPOINT mine")
+            await sell(sql, "s2", "ann", 2)
+            await sql.execute("ROLLBACK TO mine")
+        assert await sums_in(store) == {"ann": 1}
+
     async def test_reading_sees_one_state(self, store: ViewStore) -> None:
         """All statements of a block see the same, whatever is committed meanwhile."""
         if not await self.has_sql(store):

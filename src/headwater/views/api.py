@@ -123,7 +123,7 @@ class Sql(Protocol):
         """
 
     async def execute(self, statement: str, *values: Any) -> None:
-        """Carry out one statement."""
+        """Carry out one statement; one that begins or ends a transaction is refused."""
 
     async def fetch(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Return the rows of one statement."""

@@ -1,6 +1,7 @@
 """What the SQL of authors has in common in all stores."""
 
-from collections.abc import Awaitable, Callable, Mapping
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from headwater.errors import ConfigurationError, StoreError, Unavailable
@@ -8,9 +9,11 @@ from headwater.views.sql_tables import SqlTable
 
 C = TypeVar("C")
 
+_ENDS = re.compile(r"\s*(begin|start|commit|end|abort|rollback(?!\s+to\b))\b", re.IGNORECASE)
+
 
 class AuthorSql:
-    """The half of a `Sql` that is the same everywhere; the other one is `fetch`."""
+    """The half of a `Sql` that is the same everywhere; the other one is `_fetch`."""
 
     engine: ClassVar[str]
 
@@ -61,6 +64,14 @@ class AuthorSql:
 
     async def fetch(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """See `Sql.fetch`."""
+        self._check()
+        if _ENDS.match(statement):
+            reason = f"{statement[:80]!r} is the store's to say: end the block instead"
+            raise StoreError(store=self.engine, reason=reason, outcome="not stored")
+        return await self._fetch(statement, values)
+
+    async def _fetch(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement."""
         raise NotImplementedError
 
 

@@ -32,9 +32,7 @@ class PostgresSql(AuthorSql):
 
     engine = "postgres"
 
-    async def fetch(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        """See `Sql.fetch`."""
-        self._check()
+    async def _fetch(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         rows = await self._run(lambda: self._connection.fetch(statement, *values))
         return [tuple(row) for row in rows]
 

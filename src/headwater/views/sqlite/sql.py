@@ -31,9 +31,7 @@ class SQLiteSql(AuthorSql):
 
     engine = "sqlite"
 
-    async def fetch(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        """See `Sql.fetch`."""
-        self._check()
+    async def _fetch(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         bindings = {f"{number}": value for number, value in enumerate(values, 1)}
 
         def work(connection: apsw.Connection) -> list[tuple[Any, ...]]:
