@@ -48,6 +48,10 @@ class EventNames:
         self.own = known_events(own)
         _compile(service)
 
+    def class_of(self, name: str) -> type[Event] | None:
+        """Return the class of the service's own events of a wire name, as far as it is known."""
+        return self._owners.get(("", name))
+
     def admit(self, event: type[Event]) -> None:
         """Check a class of events that is about to be stored for the first time.
 

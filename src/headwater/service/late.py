@@ -1,9 +1,11 @@
 """What is declared at import and works while the service runs: clients, and settings."""
 
+import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from headwater.client import HttpCaller, Reply, Request, connect
+from headwater.client.declarations import declaration_of
 
 if TYPE_CHECKING:
     from headwater.client.transport import Stream
@@ -29,12 +31,28 @@ class _RuntimeCaller(HttpCaller):
 
 
 def late_client(service: "Service", contract: Callable[..., T]) -> T:
-    """Return a client whose calls go through the running instance and into its metrics."""
+    """Return a client whose calls go through the running instance and into its metrics.
+
+    Where the instance's surroundings have somebody else to answer them, they go there.
+    """
 
     def observe(target: str, verb: str, template: str, status: int, seconds: float) -> None:
         service.runtime.metrics.client_call(target, verb, template, status, seconds)
 
-    return connect(contract, caller=_RuntimeCaller(service), observe=observe)
+    connected = connect(contract, caller=_RuntimeCaller(service), observe=observe)
+
+    def redirected(name: str, declared: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(declared)
+        def call(_: object, *args: Any, **kwargs: Any) -> Any:
+            answering = service.runtime.surroundings.clients.get(contract, connected)
+            return getattr(answering, name)(*args, **kwargs)
+
+        return call
+
+    endpoints = declaration_of(contract).endpoints
+    methods = {name: redirected(name, endpoint.function) for name, endpoint in endpoints.items()}
+    client: T = type(type(connected).__name__, (type(connected),), methods)()
+    return client
 
 
 class LateSettings(Generic[T]):

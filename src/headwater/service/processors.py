@@ -61,6 +61,7 @@ class Processors:
         bus: EventBus | None,
         views: ViewStore,
         commands: CommandBus,
+        ticks: Callable[[], float],
     ) -> None:
         """Wire up; nothing runs yet. ``handlers`` are projections and handlers of its own.
 
@@ -77,7 +78,7 @@ class Processors:
         self._views = views
         self._cleaning: asyncio.Task[None] | None = None
         owner, own = settings.instance, OwnViews(views)
-        how = ProcessorSettings(retry=settings.retry, unused_s=settings.views_unused_s)
+        how = ProcessorSettings(retry=settings.retry, unused_s=settings.views_unused_s, ticks=ticks)
         if settings.queries:
             for one in handlers:
                 processor = Processor(
@@ -107,7 +108,9 @@ class Processors:
                     )
                 )
             if store is not None and bus is not None:
-                self._running += relays_of(store, bus, name=service.name, views=views, owner=owner)
+                self._running += relays_of(
+                    store, bus, name=service.name, views=views, owner=owner, settings=how
+                )
 
     def _add(self, processor: Processor) -> None:
         processor.applier.segments = self._settings.segments or processor.applier.segments

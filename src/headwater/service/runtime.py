@@ -34,13 +34,7 @@ from headwater.messages import now_us
 from headwater.modelling import DecisionHandlers, Repository
 from headwater.modelling.models import check_shardable
 from headwater.service.edge import Edge
-from headwater.service.engines import (
-    name_of,
-    open_event_bus,
-    open_stream_store,
-    open_view_store,
-    settle_owner,
-)
+from headwater.service.engines import name_of, settle_owner
 from headwater.service.health import Ask, Health
 from headwater.service.late import LateSettings
 from headwater.service.metrics import Metrics
@@ -50,6 +44,7 @@ from headwater.service.processors import Processors
 from headwater.service.service import Service
 from headwater.service.settings import ServiceSettings, service_settings
 from headwater.service.signals import stop_on_signals
+from headwater.service.surroundings import Surroundings
 from headwater.service.upkeep import Upkeep
 from headwater.views import ViewStore
 
@@ -65,18 +60,26 @@ class Runtime:
     the other way and lets requests in progress finish.
     """
 
-    def __init__(self, service: Service, given: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        service: Service,
+        given: Mapping[str, Any],
+        *,
+        surroundings: Surroundings | None = None,
+    ) -> None:
         """Describe the instance.
 
         Args:
             service: what to run.
             given: settings by name (see `ServiceSettings`); they take precedence over those in
                 the section ``headwater`` of the configuration service.
+            surroundings: what it finds outside; None: what its settings name.
 
         Raises:
             ConfigurationError: a setting is unknown or of the wrong type.
         """
         self.service = service
+        self.surroundings = surroundings or Surroundings()
         self._given = {**given, "service": service.name}
         self.settings: ServiceSettings = service_settings(self._given, origin="the command line")
         self._exit = contextlib.AsyncExitStack()
@@ -137,14 +140,14 @@ class Runtime:
     def _check(self) -> None:
         """Check the service as it is by now: more may have been defined since it was declared."""
         service = self.service
-        self._events = check_names(service)
+        self.event_names = check_names(service)
         self._document = openapi_document(
             service.name, service.version, *service.contract(), routes=service.routes
         )
 
     async def _configure(self) -> None:
         settings = self.settings
-        self.config: Config = StaticConfig({})
+        self.config: Config = StaticConfig(self.surroundings.config)
         if settings.config:
             client = ConfigClient(
                 settings.config,
@@ -171,30 +174,32 @@ class Runtime:
         }
 
     async def _open_engines(self) -> None:
-        service, settings = self.service, self.settings
+        service, settings, outside = self.service, self.settings, self.surroundings
         if service.aggregates or service.decisions:
             if len(settings.stores) > 1:
                 for aggregate in service.aggregates:
                     check_shardable(aggregate)
                 for model in service.decisions:
                     check_shardable(model)
-            self.store = await open_stream_store(settings.stores)
+            self.store = await outside.open_stream_store(settings.stores)
             self._exit.push_async_callback(self.store.close)
             for url, log in zip(settings.stores, self.store.shards, strict=True):
                 await settle_owner(log, service.name, name=name_of(url))
         if settings.bus:
-            self.bus = await open_event_bus(settings.url("bus"), partitions=settings.partitions)
+            self.bus = await outside.open_event_bus(
+                settings.url("bus"), partitions=settings.partitions
+            )
             self._exit.push_async_callback(self.bus.close)
             if self.store is not None and settings.commands:
-                await self._events.announce(self.bus)
+                await self.event_names.announce(self.bus)
         views = settings.url("views")
-        self.views = await open_view_store(views)
+        self.views = await outside.open_view_store(views)
         self._exit.push_async_callback(self.views.close)
         await settle_owner(self.views, service.name, name=name_of(views))
 
     async def _connect(self) -> None:
         settings = self.settings
-        self.discovery: Discovery = StaticDiscovery({})
+        self.discovery: Discovery = self.surroundings.discovery or StaticDiscovery({})
         if settings.discovery:
             client = DiscoveryClient(settings.discovery, start_timeout_s=settings.start_timeout_s)
             self._exit.push_async_callback(client.close)
@@ -215,14 +220,14 @@ class Runtime:
                     source=service.name,
                     cache_size=settings.cache_size,
                     on_snapshot_left_out=self.metrics.snapshot_left_out,
-                    admit=self._events.admit,
+                    admit=self.event_names.admit,
                 )
                 self.repositories[repository.type.name] = repository
                 self._exit.push_async_callback(repository.close)
                 handlers.append(repository.handlers())
             handlers += [
                 DecisionHandlers(
-                    model, self.store.shards[0], source=service.name, admit=self._events.admit
+                    model, self.store.shards[0], source=service.name, admit=self.event_names.admit
                 ).handlers()
                 for model in service.decisions
             ]
@@ -264,6 +269,7 @@ class Runtime:
             bus=self.bus,
             views=self.views,
             commands=self.commands,
+            ticks=self.surroundings.ticks,
         )
         chain: list[QueryInterceptor] = [*self._traced[1]]
         if self.service.authorize is not None:
