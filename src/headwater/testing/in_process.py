@@ -34,6 +34,7 @@ E = TypeVar("E", bound=Event)
 R = TypeVar("R")
 
 _SETTLE_S = 30.0
+_EXACT_S = 1e-6  # to which a float of today's seconds is exact
 _TRIES_MAX = 100  # of what is away, in one `after`; then time jumps
 _DEFAULTS: dict[str, Any] = {
     "store": "memory:",
