@@ -21,7 +21,7 @@ from headwater.eventstore.postgres import PostgresEventStore
 from headwater.messages import ConsistencyToken
 from headwater.processing import Processor, StoreSource
 from headwater.views.postgres import PostgresViewStore
-from headwater.views.postgres_tables import Table, table
+from headwater.views.postgres.tables import Table, table
 
 EVENTS = 500_000
 CALLERS = 64

@@ -17,7 +17,7 @@ from benchmarks.harness import Measured, benchmark
 from headwater._sql.sqlite import Database, connect
 from headwater.views import Index, Key, View, view_type
 from headwater.views.sqlite import SQLiteViewStore
-from headwater.views.sqlite_tables import Table, table
+from headwater.views.sqlite.tables import Table, table
 
 ACCOUNTS = 20_000
 BATCHES = 40

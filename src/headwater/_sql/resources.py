@@ -7,7 +7,7 @@ _NAME = re.compile(r"^-- name: *(\w+)[^\n]*\n", re.MULTILINE)
 
 
 def script(package: str, file: str) -> str:
-    """Return the text of a file in a package, such as ``("headwater.views", "sqlite_1.sql")``."""
+    """Return the text of a file in a package, say ``("headwater.config", "postgres_1.sql")``."""
     return importlib.resources.files(package).joinpath(file).read_text(encoding="utf-8")
 
 

@@ -129,7 +129,7 @@ class _Rebuild:
         changes = views.changes()
         try:
             await anext(changes)
-            while not await self._finished(active, wanted):
+            while not await self._finished(wanted):
                 try:
                     async with asyncio.timeout(self._settings.renew_s):  # loses no cancellation
                         await anext(changes)
@@ -167,16 +167,20 @@ class _Rebuild:
                 if (await self._line.find()).active == active:
                     raise
 
-    async def _finished(self, active: int, wanted: int) -> bool:
-        """Swap as soon as the new generation is there; tell how far it is."""
+    async def _finished(self, wanted: int) -> bool:
+        """Swap as soon as the new generation is there; tell how far it is.
+
+        What it replaces is what is active now: others may have swapped since it was begun.
+        """
         name, views = self._applier.name, self._views
         found = await self._line.find()
         if found.complete and found.active >= wanted:
             await self._tell(wanted, [], done=True)
             return True
+        active = found.active
         segments = await views.segments(name)
         await self._tell(wanted, segments)
-        if active and not successor_of(segments, active):
+        if active not in (0, wanted) and not successor_of(segments, active):
             head = await self._source.head()
             if not reached(self._applier, segments, wanted, head):
                 return False

@@ -58,7 +58,6 @@ class Catalog:
         generations: Iterable[Generation] = (),
         shapes: Iterable[Shape] = (),
         *,
-        former: Mapping[str, int] | None = None,
         last: Mapping[str, int] | None = None,
         segments: Iterable[tuple[str, int]] = (),
     ) -> None:
@@ -67,13 +66,11 @@ class Catalog:
         Args:
             generations: what is known of generations.
             shapes: the tables.
-            former: by view the generation that an earlier release has made active.
             last: by processor the highest number that was dropped for good.
             segments: of which processors and generations there are segments.
         """
         self.generations = {(g.processor, g.number): g for g in generations}
         self.shapes = {_key(s.name, s.generation): s for s in shapes}
-        self.former = former or {}
         self.last = last or {}
         self.segments = set(segments)
 
@@ -96,7 +93,7 @@ class Catalog:
     def _activated(self, name: str) -> int:
         tables = [s for s in self.shapes.values() if s.name == name]
         complete = [s.generation for s in tables if self._is_complete(s)]
-        return max(complete, default=self.former.get(name, 0))
+        return max(complete, default=0)
 
     def is_owned(self, name: str) -> bool:
         """Whether a view is a processor's, so that other generations may become active."""

@@ -169,6 +169,23 @@ async def test_a_swap_that_others_have_overtaken_is_none(stores: Stores) -> None
     assert await generations(stores) == {3}
 
 
+async def test_a_rebuild_replaces_what_is_active_by_then(stores: Stores) -> None:
+    """What was active when a rebuild began may be replaced before it has a number."""
+    expected = await three_accounts(stores)
+    started = await in_service(stores)
+
+    async def overtake() -> None:
+        second = await rebuilt(stores)
+        code, views = started.applier.code, started.applier.views
+        await stores.views.next_generation("ledger", code, views, after=second)
+
+    late = Between(stores.views, next_generation=overtake)
+    async with asyncio.timeout(30):
+        assert await rebuilt(stores, late, owner="late") == 3
+    assert await balances(stores) == expected
+    assert await generations(stores) == {3}
+
+
 async def test_replays_at_once(stores: Stores) -> None:
     """Of two replays from the start, both succeed, and one empty generation fills up."""
     expected = await three_accounts(stores)

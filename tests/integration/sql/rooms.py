@@ -13,7 +13,7 @@ from headwater.testing.eventbus import bus_event
 from headwater.testing.eventstore_base import event, log_of, put, write
 from headwater.views import Key, View
 from headwater.views.postgres import PostgresViewStore
-from headwater.views.postgres_tables import table
+from headwater.views.postgres.tables import table
 from tests.integration.eventstore.test_postgres_processes import check_dense
 
 

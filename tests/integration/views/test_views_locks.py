@@ -8,7 +8,7 @@ import pytest
 
 from headwater.views import Key, Segment, View
 from headwater.views.postgres import PostgresViewStore
-from headwater.views.postgres_tables import table
+from headwater.views.postgres.tables import table
 
 WAIT_S_MAX = 20.0
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.errors import InvalidInput
-from headwater.views.postgres_columns import (
+from headwater.views.postgres.columns import (
     ANYTHING,
     NOTHING,
     Column,

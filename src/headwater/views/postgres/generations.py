@@ -11,12 +11,12 @@ from headwater.views.api import Generation
 from headwater.views.catalog import Catalog, Changes, Shape
 from headwater.views.checks import missing
 from headwater.views.model import View, view_type
-from headwater.views.postgres_segments import drop_segments
-from headwater.views.postgres_tables import Table, table, table_name
+from headwater.views.postgres.segments import drop_segments
+from headwater.views.postgres.tables import Table, table, table_name
 
 T = TypeVar("T")
 
-_SQL = statements("headwater.views", "postgres_generations.sql")
+_SQL = statements("headwater.views.postgres", "generations.sql")
 _columns = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
@@ -82,15 +82,13 @@ async def lock(connection: Any) -> None:
 
 async def catalog_of(connection: Any) -> Catalog:
     """Return what the store knows; for changes under the lock."""
-    former = await connection.fetch(_SQL["former"])
     return Catalog(
         [Generation(*row) for row in await connection.fetch(_SQL["codes"])],
         [
             Shape(name, generation, _columns(columns), processor)
             for name, generation, columns, processor in await connection.fetch(_SQL["shapes"])
         ],
-        former={name: number for kind, name, number, _ in former if kind == "view"},
-        last={name: last for kind, name, _, last in former if kind == "processor"},
+        last=dict(await connection.fetch(_SQL["dropped"])),
         segments=[tuple(row) for row in await connection.fetch(_SQL["segments"])],
     )
 

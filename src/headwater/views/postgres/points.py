@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from headwater.views.postgres_columns import escape
-from headwater.views.postgres_tables import Table
+from headwater.views.postgres.columns import escape
+from headwater.views.postgres.tables import Table
 
 _TOGETHER_MAX = 500
 

@@ -14,7 +14,7 @@ from typing import Any
 from headwater.errors import InvalidInput
 from headwater.views.api import ViewPage
 from headwater.views.model import View, ViewType, index_kinds, view_type
-from headwater.views.postgres_columns import (
+from headwater.views.postgres.columns import (
     ANYTHING,
     NOTHING,
     Column,

@@ -6,15 +6,28 @@ CREATE TABLE view_shapes (
     generation  INTEGER NOT NULL,
     name        TEXT    NOT NULL,
     columns     TEXT    NOT NULL, -- JSON: the key, then the indexes
+    processor   TEXT    NOT NULL DEFAULT '', -- whose it is; empty for views that are nobody's
     PRIMARY KEY (view, generation)
 ) WITHOUT ROWID;
 
--- Active generations; without a row it is 1. They only rise.
+-- What is known of generations; those that are nobody's and were never active have no row.
 CREATE TABLE view_generations (
-    kind        TEXT    NOT NULL CHECK (kind IN ('view', 'processor')),
-    name        TEXT    NOT NULL,
+    processor   TEXT    NOT NULL,
     generation  INTEGER NOT NULL,
-    PRIMARY KEY (kind, name)
+    code        TEXT    NOT NULL DEFAULT '', -- whose it is: programs tell each other apart by it
+    complete    INTEGER NOT NULL DEFAULT 0,
+    used        REAL    NOT NULL DEFAULT 0.0, -- seconds since 1970 UTC
+    PRIMARY KEY (processor, generation)
+) WITHOUT ROWID;
+
+-- What is left of generations that were dropped.
+CREATE TABLE view_dropped (
+    processor   TEXT    NOT NULL PRIMARY KEY,
+    -- Numbers up to this one belonged to generations that were dropped for good.
+    last        INTEGER NOT NULL DEFAULT 0,
+    -- The highest fence of their segments, which later ones go on above: else a claim from before
+    -- could pass for one from after.
+    fence       INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
 -- Segments of processors: tracking tokens and claims.

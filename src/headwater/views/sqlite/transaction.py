@@ -9,15 +9,15 @@ import apsw
 from headwater._sql.sqlite_connection import roll_back
 from headwater.errors import ClaimLost, StoreError, StoreUnavailable
 from headwater.messages import Textual
-from headwater.views import sqlite_segments
 from headwater.views.api import Segment, ViewPage
 from headwater.views.checks import check_whole
 from headwater.views.doubts import Doubts, claim_of
 from headwater.views.model import View, key_texts, view_type
 from headwater.views.selection import select
-from headwater.views.sqlite_generations import Generations
-from headwater.views.sqlite_tables import Row, Table, rows_of
-from headwater.views.sqlite_writer import Writer
+from headwater.views.sqlite import segments as segments_sql
+from headwater.views.sqlite.generations import Generations
+from headwater.views.sqlite.tables import Row, Table, rows_of
+from headwater.views.sqlite.writer import Writer
 
 V = TypeVar("V", bound=View)
 T = TypeVar("T")
@@ -105,7 +105,7 @@ class SQLiteViewTransaction:
         def step(connection: apsw.Connection) -> None:
             self._flush(connection)  # errors come in the order of the calls
             self._doubts.check(segments)
-            sqlite_segments.advance(connection, segments, token)
+            segments_sql.advance(connection, segments, token)
 
         try:
             await self._run(step, rows=1 + self._buffered)
@@ -116,13 +116,13 @@ class SQLiteViewTransaction:
 
     async def segments(self, processor: str, *, generation: int) -> list[Segment]:
         """See `ViewTransaction.segments`."""
-        return await self._run(lambda c: sqlite_segments.of_generation(c, processor, generation))
+        return await self._run(lambda c: segments_sql.of_generation(c, processor, generation))
 
     async def replace_segments(self, segments: Sequence[Segment]) -> None:
         """See `ViewTransaction.replace_segments`."""
         check_whole(segments)
         try:
-            await self._run(lambda c: sqlite_segments.replace(c, segments), rows=len(segments))
+            await self._run(lambda c: segments_sql.replace(c, segments), rows=len(segments))
         except ClaimLost as error:
             self._lost = error
             raise

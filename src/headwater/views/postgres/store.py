@@ -16,28 +16,24 @@ from headwater._sql.postgres_owner import owner, settle_owner
 from headwater._sql.resources import script
 from headwater.errors import StoreUnavailable
 from headwater.messages import Textual
-from headwater.views import postgres_generations, postgres_segments
 from headwater.views.api import Generation, Segment, ViewPage
 from headwater.views.catalog import Catalog, Changes, active_of
 from headwater.views.doubts import Claim, Doubts
 from headwater.views.exclusive import Exclusive
 from headwater.views.model import View, key_text, key_texts
-from headwater.views.postgres_generations import Generations
-from headwater.views.postgres_points import Points
-from headwater.views.postgres_tables import Table, escape_all
-from headwater.views.postgres_transaction import PostgresViewTransaction
+from headwater.views.postgres import generations as generations_sql
+from headwater.views.postgres import segments as segments_sql
+from headwater.views.postgres.generations import Generations
+from headwater.views.postgres.points import Points
+from headwater.views.postgres.tables import Table, escape_all
+from headwater.views.postgres.transaction import PostgresViewTransaction
 from headwater.views.selection import select
 
 V = TypeVar("V", bound=View)
 T = TypeVar("T")
 
 _ROOM = "views"
-_MIGRATIONS = (
-    "postgres_1.sql",
-    "postgres_steps_2.sql",
-    "postgres_fences_3.sql",
-    "postgres_codes_4.sql",
-)
+_MIGRATIONS = ("schema_1.sql",)
 _STEPS_MAX = 4096
 
 
@@ -82,7 +78,7 @@ class PostgresViewStore:
         database = await Database.open(
             url,
             room=_ROOM,
-            migrations=[script("headwater.views", name) for name in _MIGRATIONS],
+            migrations=[script("headwater.views.postgres", name) for name in _MIGRATIONS],
             schema=schema,
             connections=connections,
             lock_timeout_s=lock_timeout_s,
@@ -101,7 +97,7 @@ class PostgresViewStore:
         def wanted(catalog: Catalog, _: float) -> tuple[Changes, None]:
             return catalog.ensure(views, generation, processor), None
 
-        known = await self._database.read_transaction(postgres_generations.catalog_of)
+        known = await self._database.read_transaction(generations_sql.catalog_of)
         if wanted(known, 0.0)[0]:
             await self._change(processor, wanted)
 
@@ -201,7 +197,7 @@ class PostgresViewStore:
 
     async def generations(self, processor: str = "") -> list[Generation]:
         """See `ViewStore.generations`."""
-        return await self._database.read(lambda c: postgres_generations.generations(c, processor))
+        return await self._database.read(lambda c: generations_sql.generations(c, processor))
 
     async def settle_generation(
         self, processor: str, code: str, views: Sequence[type[View]]
@@ -221,22 +217,20 @@ class PostgresViewStore:
 
     async def use_generation(self, processor: str, generation: int) -> None:
         """See `ViewStore.use_generation`."""
-        await self._write(
-            lambda c: postgres_generations.use(c, processor, generation, now=self._now())
-        )
+        await self._write(lambda c: generations_sql.use(c, processor, generation, now=self._now()))
 
     async def drop_unused(self, processor: str, *, code: str, idle_s: float) -> list[int]:
         """See `ViewStore.drop_unused`."""
 
         async def work(connection: Any) -> list[int]:
-            await postgres_generations.lock(connection)
-            catalog = await postgres_generations.catalog_of(connection)
-            now = await postgres_generations.time_of(connection, self._now())
+            await generations_sql.lock(connection)
+            catalog = await generations_sql.catalog_of(connection)
+            now = await generations_sql.time_of(connection, self._now())
             gone = []
             for number in catalog.unused(processor, code, before=now - idle_s):
-                if not await postgres_segments.is_held(connection, processor, number, now=now):
+                if not await segments_sql.is_held(connection, processor, number, now=now):
                     changes = catalog.drop_for_good(processor, number)
-                    await postgres_generations.change(connection, processor, changes)
+                    await generations_sql.change(connection, processor, changes)
                     gone.append(number)
             return gone
 
@@ -260,14 +254,12 @@ class PostgresViewStore:
         """See `ViewStore.drop_generation`."""
 
         async def work(connection: Any) -> bool:
-            await postgres_generations.lock(connection)
-            catalog = await postgres_generations.catalog_of(connection)
+            await generations_sql.lock(connection)
+            catalog = await generations_sql.catalog_of(connection)
             changes = catalog.drop(processor, generation, views)
-            held = await postgres_segments.is_held(
-                connection, processor, generation, now=self._now()
-            )
+            held = await segments_sql.is_held(connection, processor, generation, now=self._now())
             if not held:
-                await postgres_generations.change(connection, processor, changes)
+                await generations_sql.change(connection, processor, changes)
             return not held
 
         return await self._write(work)
@@ -278,12 +270,12 @@ class PostgresViewStore:
         """See `ViewStore.open_segments`."""
 
         async def work(connection: Any) -> list[Segment]:
-            await postgres_generations.lock(connection)
-            found = await postgres_segments.of_generation(connection, processor, generation)
-            catalog = await postgres_generations.catalog_of(connection)
+            await generations_sql.lock(connection)
+            found = await segments_sql.of_generation(connection, processor, generation)
+            catalog = await generations_sql.catalog_of(connection)
             if found or catalog.is_dropped(processor, generation):
                 return found
-            return await postgres_segments.make(
+            return await segments_sql.make(
                 connection, processor, count=count, token=token, generation=generation
             )
 
@@ -291,7 +283,7 @@ class PostgresViewStore:
 
     async def segments(self, processor: str = "") -> list[Segment]:
         """See `ViewStore.segments`."""
-        return await self._database.read(lambda c: postgres_segments.list_segments(c, processor))
+        return await self._database.read(lambda c: segments_sql.list_segments(c, processor))
 
     async def now(self) -> float:
         """See `ViewStore.now`."""
@@ -302,7 +294,7 @@ class PostgresViewStore:
     ) -> Segment | None:
         """See `ViewStore.claim`."""
         return await self._write(
-            lambda c: postgres_segments.claim(
+            lambda c: segments_sql.claim(
                 c, segment, owner=owner, lease_s=lease_s, now=self._now(), restarted=restarted
             )
         )
@@ -310,19 +302,19 @@ class PostgresViewStore:
     async def renew(self, segments: Sequence[Segment], *, lease_s: float) -> list[Segment]:
         """See `ViewStore.renew`."""
         return await self._write(
-            lambda c: postgres_segments.renew(c, segments, lease_s=lease_s, now=self._now())
+            lambda c: segments_sql.renew(c, segments, lease_s=lease_s, now=self._now())
         )
 
     async def release(self, segments: Sequence[Segment]) -> None:
         """See `ViewStore.release`."""
-        await self._write(lambda c: postgres_segments.release(c, segments))
+        await self._write(lambda c: segments_sql.release(c, segments))
 
     async def reset(self, processor: str, *, token: str, generation: int) -> None:
         """See `ViewStore.reset`."""
 
         async def work(connection: Any) -> None:
-            await postgres_generations.lock(connection)
-            await postgres_segments.reset(connection, processor, token=token, generation=generation)
+            await generations_sql.lock(connection)
+            await segments_sql.reset(connection, processor, token=token, generation=generation)
 
         await self._write(work)
 
@@ -370,10 +362,10 @@ class PostgresViewStore:
         """Decide about generations, and carry that out, in one transaction."""
 
         async def work(connection: Any) -> T:
-            await postgres_generations.lock(connection)
-            now = await postgres_generations.time_of(connection, self._now())
-            changes, result = decide(await postgres_generations.catalog_of(connection), now)
-            await postgres_generations.change(connection, processor, changes)
+            await generations_sql.lock(connection)
+            now = await generations_sql.time_of(connection, self._now())
+            changes, result = decide(await generations_sql.catalog_of(connection), now)
+            await generations_sql.change(connection, processor, changes)
             return result
 
         return await self._write(work)
@@ -396,7 +388,7 @@ class PostgresViewStore:
         Whoever claims them anew reads their tokens anew.
         """
         proof = work.proof
-        look = None if proof is None else functools.partial(postgres_segments.outcome, proof=proof)
+        look = None if proof is None else functools.partial(segments_sql.outcome, proof=proof)
         try:
             with translated(self._database.name, outcome="not stored"):
                 await self._database.commits.commit(connection, look)

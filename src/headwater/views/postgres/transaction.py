@@ -15,9 +15,9 @@ from headwater.views.api import Segment, ViewPage
 from headwater.views.checks import check_whole, missing
 from headwater.views.doubts import Claim, Doubts, claim_of
 from headwater.views.model import View, key_texts, view_type
-from headwater.views.postgres_generations import Generations, lock
-from headwater.views.postgres_segments import Proof, advance, lock_segments, replace
-from headwater.views.postgres_tables import Row, Table, escape_all, rows_of, table, too_long
+from headwater.views.postgres.generations import Generations, lock
+from headwater.views.postgres.segments import Proof, advance, lock_segments, replace
+from headwater.views.postgres.tables import Row, Table, escape_all, rows_of, table, too_long
 from headwater.views.selection import select
 
 V = TypeVar("V", bound=View)

@@ -18,7 +18,7 @@ from headwater.views.api import Generation, Segment, ViewPage
 from headwater.views.catalog import Catalog, Changes
 from headwater.views.checks import check_whole, missing
 from headwater.views.exclusive import Exclusive
-from headwater.views.memory_find import Row, Table, matching, page_of
+from headwater.views.memory.find import Row, Table, matching, page_of
 from headwater.views.model import View, ViewType, key_text, key_texts, view_type
 from headwater.views.selection import select
 

@@ -11,7 +11,7 @@ from headwater.errors import ClaimLost
 from headwater.views.api import LEASE_S_MAX, Segment
 
 _json = msgspec.json.Encoder().encode
-_SQL = statements("headwater.views", "sqlite_segments.sql")
+_SQL = statements("headwater.views.sqlite", "segments.sql")
 
 
 def list_segments(connection: apsw.Connection, processor: str) -> list[Segment]:

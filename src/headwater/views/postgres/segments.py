@@ -11,7 +11,7 @@ from headwater.errors import ClaimLost
 from headwater.views.api import LEASE_S_MAX, Segment
 from headwater.views.doubts import Claim, claim_of
 
-_SQL = statements("headwater.views", "postgres_segments.sql")
+_SQL = statements("headwater.views.postgres", "segments.sql")
 
 
 class Proof(msgspec.Struct, frozen=True):

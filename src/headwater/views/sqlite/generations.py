@@ -11,12 +11,12 @@ from headwater.views.api import Generation
 from headwater.views.catalog import Catalog, Changes, Shape
 from headwater.views.checks import missing
 from headwater.views.model import View, view_type
-from headwater.views.sqlite_segments import drop_segments
-from headwater.views.sqlite_tables import Table, table, table_name
+from headwater.views.sqlite.segments import drop_segments
+from headwater.views.sqlite.tables import Table, table, table_name
 
 T = TypeVar("T")
 
-_SQL = statements("headwater.views", "sqlite_generations.sql")
+_SQL = statements("headwater.views.sqlite", "generations.sql")
 _columns = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
@@ -75,15 +75,13 @@ class Generations:
 
 def catalog_of(connection: apsw.Connection) -> Catalog:
     """Return what the store knows; for changes within their transaction."""
-    former = list(connection.execute(_SQL["former"]))
     return Catalog(
         (_generation(row) for row in connection.execute(_SQL["codes"])),
         (
             Shape(name, generation, _columns(columns), processor)
             for name, generation, columns, processor in connection.execute(_SQL["shapes"])
         ),
-        former={name: number for kind, name, number, _ in former if kind == "view"},
-        last={name: last for kind, name, _, last in former if kind == "processor"},
+        last=dict(connection.execute(_SQL["dropped"])),
         segments=list(connection.execute(_SQL["segments"])),
     )
 

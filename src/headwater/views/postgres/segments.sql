@@ -1,6 +1,6 @@
 -- Whoever locks several rows does so in order of the key, so that no two transactions wait for each
 -- other: an UPDATE by itself takes them as they lie in the table. What changes which rows there are
--- holds the lock of `postgres_generations.sql` before.
+-- holds the lock of `generations.sql` before.
 
 -- name: all
 SELECT processor, generation, number, count, token, owner, lease_until, fence
@@ -23,8 +23,7 @@ ORDER BY number
 -- Fences go on above those of segments that were dropped.
 INSERT INTO view_segments (processor, generation, number, count, token, fence)
 SELECT $1, $2, number, $3, $4, coalesce(
-    (SELECT dropped.fence FROM view_generations AS dropped
-     WHERE dropped.kind = 'processor' AND dropped.name = $1), 0)
+    (SELECT dropped.fence FROM view_dropped AS dropped WHERE dropped.processor = $1), 0)
 FROM generate_series(0, $3 - 1) AS number
 RETURNING processor, generation, number, count, token, owner, lease_until, fence
 
@@ -148,6 +147,6 @@ DELETE FROM view_segments
 WHERE processor = $1 AND generation = $2
 
 -- name: keep_fence
-INSERT INTO view_generations (kind, name, generation, fence) VALUES ('processor', $1, 1, $2)
-ON CONFLICT (kind, name)
-DO UPDATE SET fence = greatest(view_generations.fence, excluded.fence)
+INSERT INTO view_dropped (processor, fence) VALUES ($1, $2)
+ON CONFLICT (processor)
+DO UPDATE SET fence = greatest(view_dropped.fence, excluded.fence)

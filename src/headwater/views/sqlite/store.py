@@ -18,23 +18,24 @@ from headwater._sql.sqlite_owner import owner, settle_owner
 from headwater._sql.wake import Pace
 from headwater.errors import StoreUnavailable
 from headwater.messages import Textual
-from headwater.views import sqlite_generations, sqlite_segments
 from headwater.views.api import Generation, Segment, ViewPage
 from headwater.views.catalog import Catalog, Changes, active_of
 from headwater.views.doubts import Doubts
 from headwater.views.exclusive import Exclusive
 from headwater.views.model import View, key_text, key_texts
 from headwater.views.selection import select
-from headwater.views.sqlite_generations import Generations
-from headwater.views.sqlite_tables import Table
-from headwater.views.sqlite_transaction import SQLiteViewTransaction
-from headwater.views.sqlite_writer import Writer
+from headwater.views.sqlite import generations as generations_sql
+from headwater.views.sqlite import segments as segments_sql
+from headwater.views.sqlite.generations import Generations
+from headwater.views.sqlite.tables import Table
+from headwater.views.sqlite.transaction import SQLiteViewTransaction
+from headwater.views.sqlite.writer import Writer
 
 V = TypeVar("V", bound=View)
 T = TypeVar("T")
 
 _ROOM = "views"
-_MIGRATIONS = ("sqlite_1.sql", "sqlite_fences_2.sql", "sqlite_codes_3.sql")
+_MIGRATIONS = ("schema_1.sql",)
 _DIRECT_KEYS_MAX = 20
 
 
@@ -78,7 +79,7 @@ class SQLiteViewStore:
         database = await Database.open(
             path,
             room=_ROOM,
-            migrations=[script("headwater.views", name) for name in _MIGRATIONS],
+            migrations=[script("headwater.views.sqlite", name) for name in _MIGRATIONS],
             busy_timeout_s=busy_timeout_s,
         )
         try:
@@ -101,7 +102,7 @@ class SQLiteViewStore:
         def wanted(catalog: Catalog) -> tuple[Changes, None]:
             return catalog.ensure(views, generation, processor), None
 
-        known = await self._database.read_transaction(sqlite_generations.catalog_of)
+        known = await self._database.read_transaction(generations_sql.catalog_of)
         if wanted(known)[0]:
             await self._change(processor, wanted)
 
@@ -210,9 +211,7 @@ class SQLiteViewStore:
 
     async def generations(self, processor: str = "") -> list[Generation]:
         """See `ViewStore.generations`."""
-        return await self._database.read_here(
-            lambda c: sqlite_generations.generations(c, processor)
-        )
+        return await self._database.read_here(lambda c: generations_sql.generations(c, processor))
 
     async def settle_generation(
         self, processor: str, code: str, views: Sequence[type[View]]
@@ -234,19 +233,19 @@ class SQLiteViewStore:
     async def use_generation(self, processor: str, generation: int) -> None:
         """See `ViewStore.use_generation`."""
         await self._write(
-            lambda w: sqlite_generations.use(w, processor, generation, now=self._clock())
+            lambda w: generations_sql.use(w, processor, generation, now=self._clock())
         )
 
     async def drop_unused(self, processor: str, *, code: str, idle_s: float) -> list[int]:
         """See `ViewStore.drop_unused`."""
 
         def work(writer: apsw.Connection) -> list[int]:
-            now, catalog = self._clock(), sqlite_generations.catalog_of(writer)
+            now, catalog = self._clock(), generations_sql.catalog_of(writer)
             idle = catalog.unused(processor, code, before=now - idle_s)
-            gone = [n for n in idle if not sqlite_segments.is_held(writer, processor, n, now=now)]
+            gone = [n for n in idle if not segments_sql.is_held(writer, processor, n, now=now)]
             for number in gone:
                 changes = catalog.drop_for_good(processor, number)
-                sqlite_generations.change(writer, processor, changes)
+                generations_sql.change(writer, processor, changes)
             return gone
 
         return await self._write(work)
@@ -269,11 +268,11 @@ class SQLiteViewStore:
         """See `ViewStore.drop_generation`."""
 
         def work(writer: apsw.Connection) -> bool:
-            changes = sqlite_generations.catalog_of(writer).drop(processor, generation, views)
+            changes = generations_sql.catalog_of(writer).drop(processor, generation, views)
             now = self._clock()
-            gone = not sqlite_segments.is_held(writer, processor, generation, now=now)
+            gone = not segments_sql.is_held(writer, processor, generation, now=now)
             if gone:
-                sqlite_generations.change(writer, processor, changes)
+                generations_sql.change(writer, processor, changes)
             return gone
 
         return await self._write(work)
@@ -284,10 +283,10 @@ class SQLiteViewStore:
         """See `ViewStore.open_segments`."""
 
         def work(writer: apsw.Connection) -> list[Segment]:
-            found = sqlite_segments.of_generation(writer, processor, generation)
-            if found or sqlite_generations.catalog_of(writer).is_dropped(processor, generation):
+            found = segments_sql.of_generation(writer, processor, generation)
+            if found or generations_sql.catalog_of(writer).is_dropped(processor, generation):
                 return found
-            return sqlite_segments.make(
+            return segments_sql.make(
                 writer, processor, count=count, token=token, generation=generation
             )
 
@@ -295,7 +294,7 @@ class SQLiteViewStore:
 
     async def segments(self, processor: str = "") -> list[Segment]:
         """See `ViewStore.segments`."""
-        return await self._database.read_here(lambda c: sqlite_segments.list_segments(c, processor))
+        return await self._database.read_here(lambda c: segments_sql.list_segments(c, processor))
 
     async def now(self) -> float:
         """See `ViewStore.now`."""
@@ -306,7 +305,7 @@ class SQLiteViewStore:
     ) -> Segment | None:
         """See `ViewStore.claim`."""
         return await self._write(
-            lambda w: sqlite_segments.claim(
+            lambda w: segments_sql.claim(
                 w, segment, owner=owner, lease_s=lease_s, now=self._clock(), restarted=restarted
             )
         )
@@ -314,17 +313,17 @@ class SQLiteViewStore:
     async def renew(self, segments: Sequence[Segment], *, lease_s: float) -> list[Segment]:
         """See `ViewStore.renew`."""
         return await self._write(
-            lambda w: sqlite_segments.renew(w, segments, lease_s=lease_s, now=self._clock())
+            lambda w: segments_sql.renew(w, segments, lease_s=lease_s, now=self._clock())
         )
 
     async def release(self, segments: Sequence[Segment]) -> None:
         """See `ViewStore.release`."""
-        await self._write(lambda w: sqlite_segments.release(w, segments))
+        await self._write(lambda w: segments_sql.release(w, segments))
 
     async def reset(self, processor: str, *, token: str, generation: int) -> None:
         """See `ViewStore.reset`."""
         await self._write(
-            lambda w: sqlite_segments.reset(w, processor, token=token, generation=generation)
+            lambda w: segments_sql.reset(w, processor, token=token, generation=generation)
         )
 
     async def changes(self) -> AsyncIterator[None]:
@@ -355,8 +354,8 @@ class SQLiteViewStore:
         """Decide about generations, and carry that out, in one transaction."""
 
         def work(writer: apsw.Connection) -> T:
-            changes, result = decide(sqlite_generations.catalog_of(writer))
-            sqlite_generations.change(writer, processor, changes)
+            changes, result = decide(generations_sql.catalog_of(writer))
+            generations_sql.change(writer, processor, changes)
             return result
 
         return await self._write(work)

@@ -19,7 +19,7 @@ ORDER BY number
 -- Fences go on above those of segments that were dropped.
 INSERT INTO view_segments (processor, generation, number, count, token, fence)
 SELECT :processor, :generation, :number, :count, :token, coalesce(
-    (SELECT fence FROM view_generations WHERE kind = 'processor' AND name = :processor), 0)
+    (SELECT fence FROM view_dropped WHERE processor = :processor), 0)
 
 -- name: put
 INSERT INTO view_segments (processor, generation, number, count, token, owner, lease_until, fence)
@@ -68,6 +68,5 @@ DELETE FROM view_segments
 WHERE processor = :processor AND generation = :generation
 
 -- name: keep_fence
-INSERT INTO view_generations (kind, name, generation, fence)
-VALUES ('processor', :processor, 1, :fence)
-ON CONFLICT (kind, name) DO UPDATE SET fence = max(fence, excluded.fence)
+INSERT INTO view_dropped (processor, fence) VALUES (:processor, :fence)
+ON CONFLICT (processor) DO UPDATE SET fence = max(fence, excluded.fence)

@@ -3,18 +3,18 @@
 SELECT pg_advisory_xact_lock(7305817102946372433)
 
 -- name: codes
-SELECT processor, generation, code, complete, used FROM view_codes ORDER BY processor, generation
+SELECT processor, generation, code, complete, used FROM view_generations ORDER BY processor, generation
 
 -- name: codes_of
-SELECT processor, generation, code, complete, used FROM view_codes
+SELECT processor, generation, code, complete, used FROM view_generations
 WHERE processor = $1
 ORDER BY generation
 
 -- name: shapes
 SELECT name, generation, columns, processor FROM view_shapes
 
--- name: former
-SELECT kind, name, generation, last FROM view_generations
+-- name: dropped
+SELECT processor, last FROM view_dropped
 
 -- name: segments
 SELECT DISTINCT processor, generation FROM view_segments
@@ -25,7 +25,7 @@ SELECT extract(epoch FROM clock_timestamp())::double precision
 -- name: active_view
 SELECT max(shape.generation)
 FROM view_shapes AS shape
-JOIN view_codes AS known
+JOIN view_generations AS known
   ON known.processor = shape.processor AND known.generation = shape.generation
 WHERE shape.view = $1 AND known.complete
 
@@ -39,19 +39,19 @@ UPDATE view_shapes SET processor = $3 WHERE view = $1 AND generation = $2
 DELETE FROM view_shapes WHERE view = $1 AND generation = $2
 
 -- name: put
-INSERT INTO view_codes (processor, generation, code, complete, used) VALUES ($1, $2, $3, $4, $5)
+INSERT INTO view_generations (processor, generation, code, complete, used) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (processor, generation)
 DO UPDATE SET code = excluded.code, complete = excluded.complete, used = excluded.used
 
 -- name: use
-UPDATE view_codes
+UPDATE view_generations
 SET used = coalesce($3, extract(epoch FROM clock_timestamp())::double precision)
 WHERE processor = $1 AND generation = $2
 
 -- name: forget
-DELETE FROM view_codes WHERE processor = $1 AND generation = $2
+DELETE FROM view_generations WHERE processor = $1 AND generation = $2
 
 -- name: keep_last
-INSERT INTO view_generations (kind, name, generation, last) VALUES ('processor', $1, 1, $2)
-ON CONFLICT (kind, name)
-DO UPDATE SET last = greatest(view_generations.last, excluded.last)
+INSERT INTO view_dropped (processor, last) VALUES ($1, $2)
+ON CONFLICT (processor)
+DO UPDATE SET last = greatest(view_dropped.last, excluded.last)

@@ -1,0 +1,5 @@
+"""Views in memory."""
+
+from headwater.views.memory.store import MemoryViewStore
+
+__all__ = ["MemoryViewStore"]

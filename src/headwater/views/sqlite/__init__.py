@@ -1,0 +1,5 @@
+"""Views in a SQLite file."""
+
+from headwater.views.sqlite.store import SQLiteViewStore
+
+__all__ = ["SQLiteViewStore"]
