@@ -12,7 +12,7 @@ import msgspec
 from benchmarks.bank import MoneyWithdrawn
 from benchmarks.engines import ACCOUNTS, bank, rate
 from benchmarks.harness import Measured, benchmark
-from headwater._sql.sqlite import connect, script
+from headwater._sql.sqlite.database import connect, script
 from headwater.eventstore import NewEvent, StreamWrite
 
 CALLERS = 256
@@ -25,7 +25,7 @@ async def _bare_rate(*, callers: int, commands: int, accounts: int) -> float:
     with tempfile.TemporaryDirectory() as directory:
         loop = asyncio.get_running_loop()
         connection = connect(Path(directory) / "bare.db")
-        connection.execute(script("headwater.eventstore", "sqlite_schema_1.sql"))
+        connection.execute(script("headwater.eventstore.sqlite", "schema_1.sql"))
         balances: dict[str, list[int]] = {}
         waiting: deque[tuple[tuple[object, ...], asyncio.Future[None]]] = deque()
         position, busy = 0, False
@@ -127,7 +127,7 @@ def _bare_replay(events: list[NewEvent]) -> float:
     """Read the rows with the driver, decode, add up."""
     with tempfile.TemporaryDirectory() as directory:
         connection = connect(Path(directory) / "bare.db")
-        connection.execute(script("headwater.eventstore", "sqlite_schema_1.sql"))
+        connection.execute(script("headwater.eventstore.sqlite", "schema_1.sql"))
         rows: list[tuple[object, ...]] = [
             (n, "Account/long", n, "MoneyWithdrawn", 1, 0, "", event.data, event.metadata)
             for n, event in enumerate(events, start=1)

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from benchmarks.harness import Measured, benchmark
-from headwater._sql.sqlite import connect
+from headwater._sql.sqlite.database import connect
 from headwater.eventbus import BusEvent
 from headwater.eventbus.sqlite import SQLiteEventBus
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 
 from benchmarks.harness import Measured, benchmark
-from headwater._sql.sqlite import connect, script
+from headwater._sql.sqlite.database import connect, script
 from headwater.eventstore import NewEvent, StreamWrite
 from headwater.eventstore.sqlite import SQLiteEventStore
 
@@ -41,7 +41,7 @@ def _row(position: int, stream: str, version: int) -> tuple[object, ...]:
 
 def _bare_file(path: Path) -> apsw.Connection:
     connection = connect(path)
-    connection.execute(script("headwater.eventstore", "sqlite_schema_1.sql"))
+    connection.execute(script("headwater.eventstore.sqlite", "schema_1.sql"))
     return connection
 
 

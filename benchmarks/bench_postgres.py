@@ -17,7 +17,7 @@ from benchmarks.bank import MoneyWithdrawn
 from benchmarks.engines import ACCOUNTS, append_long, bank, bank_over, postgres_store, rate
 from benchmarks.harness import Measured, benchmark
 from benchmarks.postgres import schema
-from headwater._sql.postgres import Database, script
+from headwater._sql.postgres.database import Database, script
 from headwater.eventstore import NewEvent, StreamWrite
 
 CALLERS = 256
@@ -45,7 +45,7 @@ _INSERT = (
 async def _bare() -> AsyncIterator[Any]:
     """Give a connection of the bare driver to the same tables."""
     async with schema() as url:
-        script_1 = script("headwater.eventstore", "postgres_schema_1.sql")
+        script_1 = script("headwater.eventstore.postgres", "schema_1.sql")
         database = await Database.open(url, room="eventstore", migrations=[script_1])
         async with database.connection() as connection:
             yield connection

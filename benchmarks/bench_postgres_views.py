@@ -13,7 +13,7 @@ from benchmarks.bench_processing import Balance, Balances
 from benchmarks.bench_views import AccountView
 from benchmarks.harness import Measured, benchmark
 from benchmarks.postgres import schema
-from headwater._sql.postgres import Database, script
+from headwater._sql.postgres.database import Database, script
 from headwater.eventbus import cloudevents, partition_of
 from headwater.eventbus.postgres import PostgresEventBus
 from headwater.eventstore import StreamWrite

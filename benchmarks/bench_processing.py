@@ -13,7 +13,7 @@ import msgspec
 
 from benchmarks.bank import Account, AccountOpened, MoneyWithdrawn, OpenAccount, WithdrawMoney
 from benchmarks.harness import Measured, benchmark
-from headwater._sql.sqlite import connect
+from headwater._sql.sqlite.database import connect
 from headwater.dispatch.local import LocalCommandBus
 from headwater.eventstore import NewEvent, StreamWrite
 from headwater.eventstore.sqlite import SQLiteEventStore

@@ -14,7 +14,7 @@ import apsw
 import msgspec
 
 from benchmarks.harness import Measured, benchmark
-from headwater._sql.sqlite import Database, connect
+from headwater._sql.sqlite.database import Database, connect
 from headwater.views import Index, Key, View, view_type
 from headwater.views.sqlite import SQLiteViewStore
 from headwater.views.sqlite.tables import Table, table

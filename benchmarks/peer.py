@@ -17,7 +17,7 @@ from uuid import UUID
 
 from benchmarks.engines import Engine
 from benchmarks.postgres import schema
-from headwater._sql.postgres import Database
+from headwater._sql.postgres.database import Database
 
 if TYPE_CHECKING:
     from eventsourcing.application import Application

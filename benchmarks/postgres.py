@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 from tests.postgres_server import PostgresServer
 
-from headwater._sql.postgres import Database
+from headwater._sql.postgres.database import Database
 
 _servers: list[PostgresServer] = []
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
-from headwater._sql.postgres_url import SCHEMES, Place
+from headwater._sql.postgres.url import SCHEMES, Place
 from headwater.cli.progress import progress_bar
 from headwater.cli.stores import open_store
 from headwater.errors import ConfigurationError, StoresDiffer

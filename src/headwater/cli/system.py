@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from headwater._sql.postgres_url import SCHEMES, Place
+from headwater._sql.postgres.url import SCHEMES, Place
 from headwater.cli.documents import Document
 from headwater.errors import ConfigurationError
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import msgspec
 
-from headwater._sql.postgres import CLOSED, Database
+from headwater._sql.postgres.database import CLOSED, Database
 from headwater._sql.resources import script, statements
 from headwater.config.api import SettingsChange, SettingsFile, SettingsState
 from headwater.config.changes import difference, touched

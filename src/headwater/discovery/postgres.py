@@ -7,8 +7,8 @@ from typing import Any, Self
 import asyncpg
 import msgspec
 
-from headwater._sql.postgres import CLOSED, LOST, Database
-from headwater._sql.postgres_url import Place
+from headwater._sql.postgres.database import CLOSED, LOST, Database
+from headwater._sql.postgres.url import Place
 from headwater._sql.resources import script, statements
 from headwater.discovery.api import Entry, Instance, Mark, Record, Records
 from headwater.errors import StoreCorrupt, StoreUnavailable

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import msgspec
 
-from headwater._sql.postgres import Database
+from headwater._sql.postgres.database import Database
 from headwater._sql.resources import script, statements
 from headwater.errors import ConfigurationError, MalformedMessage, StoreUnavailable
 from headwater.eventbus import cloudevents

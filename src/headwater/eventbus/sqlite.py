@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from headwater._sql import sqlite_clock
 from headwater._sql.resources import script
-from headwater._sql.sqlite import Database
-from headwater._sql.wake import Pace
+from headwater._sql.sqlite import clock as sqlite_clock
+from headwater._sql.sqlite.database import Database
+from headwater._sql.sqlite.wake import Pace
 from headwater.errors import StoreUnavailable
 from headwater.eventbus import cloudevents, sqlite_log
 from headwater.eventbus.api import BusEvent, Delivery, partition_of

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from headwater._sql.postgres_url import Place
+from headwater._sql.postgres.url import Place
 from headwater.errors import ConfigurationError
 from headwater.eventbus import EventBus
 from headwater.eventstore import EventStore, ShardedEventStore, StreamStore

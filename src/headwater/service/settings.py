@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from headwater._sql.postgres_url import SCHEMES, schema_for
+from headwater._sql.postgres.url import SCHEMES, schema_for
 from headwater.errors import ConfigurationError
 from headwater.messages import new_id
 from headwater.processing import Retry

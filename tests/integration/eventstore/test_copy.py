@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from headwater._sql.postgres import Database
+from headwater._sql.postgres.database import Database
 from headwater.errors import ImportRefused, InvalidInput, StoreUnavailable
 from headwater.eventstore import (
     WHOLE,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from headwater._sql.sqlite import connect
+from headwater._sql.sqlite.database import connect
 from headwater.eventstore import Appended, NewEvent, StreamWrite
 from headwater.eventstore.sqlite import SQLiteEventStore
 from headwater.testing.eventstore_base import log_of

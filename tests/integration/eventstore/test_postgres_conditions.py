@@ -8,9 +8,9 @@ import pytest
 
 from headwater.eventstore import AppendCondition, EventFilter, FilterItem
 from headwater.eventstore.postgres import PostgresEventStore
-from headwater.eventstore.postgres_batch import Append, Batch
-from headwater.eventstore.postgres_filter import select_events
-from headwater.eventstore.postgres_read import SQL
+from headwater.eventstore.postgres.batch import Append, Batch
+from headwater.eventstore.postgres.filter import select_events
+from headwater.eventstore.postgres.read import SQL
 from headwater.testing.eventstore_base import event, put, write
 
 COMMON, RARE, PAGE = 12_000, 40, 10

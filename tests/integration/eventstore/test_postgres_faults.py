@@ -32,7 +32,7 @@ from headwater.eventstore import (
     StreamWrite,
 )
 from headwater.eventstore.postgres import PostgresEventStore
-from headwater.eventstore.postgres_read import SQL
+from headwater.eventstore.postgres.read import SQL
 from headwater.testing.eventstore_base import event, log_of, put, settled, write
 from tests.cutting_proxy import HOWS, CuttingProxy
 from tests.integration.eventstore.test_postgres_processes import check_dense

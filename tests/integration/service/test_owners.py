@@ -6,7 +6,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from headwater._sql.postgres_url import Place
+from headwater._sql.postgres.url import Place
 from headwater.errors import ConfigurationError, ImportRefused
 from headwater.eventstore.copy import copy_store
 from headwater.eventstore.memory import MemoryEventStore

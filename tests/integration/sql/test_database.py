@@ -9,7 +9,7 @@ import apsw
 import pytest
 
 from headwater._sql.resources import statements
-from headwater._sql.sqlite import Database, connect, migrate, transact
+from headwater._sql.sqlite.database import Database, connect, migrate, transact
 from headwater.errors import SchemaTooNew, StoreError, StoreUnavailable
 from headwater.testing.eventstore_base import settled, soon
 
@@ -157,6 +157,6 @@ async def test_migrations_by_many_at_once(tmp_path: Path) -> None:
 
 def test_named_statements() -> None:
     """SQL files are split by name, without comments and final semicolons."""
-    found = statements("headwater.eventstore", "sqlite.sql")
+    found = statements("headwater.eventstore.sqlite", "statements.sql")
     assert found["head"] == "SELECT coalesce(max(position), 0) FROM events"
     assert not [text for text in found.values() if "--" in text or text.endswith(";")]

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from headwater._sql.postgres import Database
+from headwater._sql.postgres.database import Database
 from headwater.errors import HeadwaterError, Outcome, StoreError, StoreUnavailable
 from headwater.views.postgres import PostgresViewStore
 from tests.cutting_proxy import HOWS, CuttingProxy

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from headwater._sql.postgres import Database
-from headwater._sql.postgres_url import Place, schema_for
-from headwater._sql.postgres_wake import SAFETY_S, Wake
+from headwater._sql.postgres.database import Database
+from headwater._sql.postgres.url import Place, schema_for
+from headwater._sql.postgres.wake import SAFETY_S, Wake
 from headwater.errors import (
     ConfigurationError,
     SchemaTooNew,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from headwater._sql.wake import SAFETY_S, Wake, directory_for
+from headwater._sql.sqlite.wake import SAFETY_S, Wake, directory_for
 from headwater.testing.eventstore_base import soon
 
 LONG_S = 60.0
@@ -150,7 +150,7 @@ async def test_nothing_is_left(tmp_path: Path) -> None:
 ECHO = """
 import asyncio, sys
 from pathlib import Path
-from headwater._sql.wake import Wake
+from headwater._sql.sqlite.wake import Wake
 
 async def main():
     here, there = Wake(Path(sys.argv[1])), Wake(Path(sys.argv[2]))

@@ -13,8 +13,8 @@ import apsw
 import msgspec
 import pytest
 
-from headwater._sql import sqlite
-from headwater._sql.sqlite_log import LogKeeper
+from headwater._sql.sqlite import database
+from headwater._sql.sqlite.log import LogKeeper
 from headwater.eventbus.sqlite import SQLiteEventBus
 from headwater.eventstore.sqlite import SQLiteEventStore
 from headwater.testing.eventbus import bus_event
@@ -86,7 +86,7 @@ def _begin(reader: apsw.Connection) -> None:
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return the path of a file whose log shall stay short."""
-    monkeypatch.setattr(sqlite, "LogKeeper", functools.partial(LogKeeper, pages=_PAGES))
+    monkeypatch.setattr(database, "LogKeeper", functools.partial(LogKeeper, pages=_PAGES))
     return tmp_path / "some.db"
 
 
@@ -113,13 +113,13 @@ async def test_a_read_that_does_not_end_is_told(
     file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Writing goes on, a warning names the cause, and once it is gone the log is short again."""
-    monkeypatch.setattr("headwater._sql.sqlite_log.LOG_BYTES_MAX", _BYTES_MAX)
-    monkeypatch.setattr("headwater._sql.sqlite_log._READERS_S_MAX", 0.001)
+    monkeypatch.setattr("headwater._sql.sqlite.log.LOG_BYTES_MAX", _BYTES_MAX)
+    monkeypatch.setattr("headwater._sql.sqlite.log._READERS_S_MAX", 0.001)
     log = file.with_name("some.db-wal")
     async with events(file) as store:
         reader = apsw.Connection(str(file))
         _begin(reader)
-        with caplog.at_level(logging.WARNING, logger="headwater._sql.sqlite_log"):
+        with caplog.at_level(logging.WARNING, logger="headwater._sql.sqlite.log"):
             number = 0
             while not caplog.records:
                 await store(number)

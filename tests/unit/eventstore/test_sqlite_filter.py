@@ -8,7 +8,7 @@ import pytest
 
 from headwater._sql.resources import script
 from headwater.eventstore import EVERYTHING, EventFilter, FilterItem
-from headwater.eventstore.sqlite_filter import _common, _Names, find_tagged, select_events
+from headwater.eventstore.sqlite.filter import _common, _Names, find_tagged, select_events
 
 BOUNDS = {"low": 0, "high": 10, "limit": 5}
 
@@ -16,7 +16,7 @@ BOUNDS = {"low": 0, "high": 10, "limit": 5}
 @pytest.fixture
 def connection() -> apsw.Connection:
     connection = apsw.Connection(":memory:")
-    connection.execute(script("headwater.eventstore", "sqlite_schema_1.sql"))
+    connection.execute(script("headwater.eventstore.sqlite", "schema_1.sql"))
     return connection
 
 

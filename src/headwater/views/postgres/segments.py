@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from headwater._sql.postgres_commits import Found
+from headwater._sql.postgres.commits import Found
 from headwater._sql.resources import statements
 from headwater.errors import ClaimLost
 from headwater.views.api import LEASE_S_MAX, Segment

@@ -9,10 +9,10 @@ import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
-from headwater._sql.postgres import Database
-from headwater._sql.postgres_commits import finished, roll_back
-from headwater._sql.postgres_errors import translated
-from headwater._sql.postgres_owner import owner, settle_owner
+from headwater._sql.postgres.commits import finished, roll_back
+from headwater._sql.postgres.database import Database
+from headwater._sql.postgres.errors import translated
+from headwater._sql.postgres.owner import owner, settle_owner
 from headwater._sql.resources import script
 from headwater.errors import StoreUnavailable
 from headwater.messages import Textual

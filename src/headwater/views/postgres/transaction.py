@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from headwater._sql.postgres_commits import finished
-from headwater._sql.postgres_errors import LOST, translate
+from headwater._sql.postgres.commits import finished
+from headwater._sql.postgres.errors import LOST, translate
 from headwater.errors import ClaimLost, HeadwaterError, InvalidInput, StoreError, StoreUnavailable
 from headwater.messages import Textual
 from headwater.views.api import Segment, ViewPage

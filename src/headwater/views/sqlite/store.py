@@ -11,11 +11,11 @@ from typing import Any, Self, TypeVar
 
 import apsw
 
-from headwater._sql import sqlite_clock
 from headwater._sql.resources import script
-from headwater._sql.sqlite import Database
-from headwater._sql.sqlite_owner import owner, settle_owner
-from headwater._sql.wake import Pace
+from headwater._sql.sqlite import clock as sqlite_clock
+from headwater._sql.sqlite.database import Database
+from headwater._sql.sqlite.owner import owner, settle_owner
+from headwater._sql.sqlite.wake import Pace
 from headwater.errors import StoreUnavailable
 from headwater.messages import Textual
 from headwater.views.api import Generation, Segment, ViewPage
@@ -70,7 +70,7 @@ class SQLiteViewStore:
         Args:
             path: the file.
             clock: tells when leases end, seconds since 1970 UTC; the same for all who share it.
-                None: that of the file, see `sqlite_clock`.
+                None: that of the file, see `headwater._sql.sqlite.clock`.
             busy_timeout_s: how long to wait while another process writes.
 
         Raises:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import apsw
 
-from headwater._sql.sqlite_connection import roll_back
+from headwater._sql.sqlite.connection import roll_back
 from headwater.errors import ClaimLost, StoreError, StoreUnavailable
 from headwater.messages import Textual
 from headwater.views.api import Segment, ViewPage

@@ -11,8 +11,7 @@ from typing import Self, TypeVar
 
 import apsw
 
-from headwater._sql.sqlite import Database
-from headwater._sql.sqlite_connection import (
+from headwater._sql.sqlite.connection import (
     REFUSED,
     commit,
     connect,
@@ -20,6 +19,7 @@ from headwater._sql.sqlite_connection import (
     roll_back,
     translate,
 )
+from headwater._sql.sqlite.database import Database
 from headwater.errors import StoreUnavailable
 
 T = TypeVar("T")

@@ -7,13 +7,13 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from headwater._sql.postgres import Database
+from headwater._sql.postgres.database import Database
 from headwater.errors import InvalidInput
 from headwater.eventstore.api import StoredEvent, StoredKey
 from headwater.eventstore.checks import check_epoch, check_import, new_keys
-from headwater.eventstore.postgres_names import from_text, to_text, to_texts
-from headwater.eventstore.postgres_read import SQL
-from headwater.eventstore.postgres_writer import outcome_of, stored_outcomes
+from headwater.eventstore.postgres.append import outcome_of, stored_outcomes
+from headwater.eventstore.postgres.names import from_text, to_text, to_texts
+from headwater.eventstore.postgres.read import SQL
 from headwater.eventstore.times import runs_of
 
 _encode = msgspec.json.Encoder().encode

@@ -4,7 +4,7 @@ from typing import Any
 
 from headwater._sql.resources import statements
 
-_SQL = statements("headwater._sql", "postgres_owner.sql")
+_SQL = statements("headwater._sql.postgres", "owner.sql")
 
 
 async def owner(connection: Any, room: str) -> str:

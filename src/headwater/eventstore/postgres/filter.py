@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from headwater.eventstore.api import EventFilter, FilterItem
 from headwater.eventstore.checks import grouped
-from headwater.eventstore.postgres_names import to_text
+from headwater.eventstore.postgres.names import to_text
 
 _TERMS_MAX = 64
 _BOUNDS = 3  # $1: low (exclusive), $2: high (inclusive), $3: limit

@@ -23,7 +23,7 @@ from headwater.eventstore.api import (
     StreamWrite,
 )
 from headwater.eventstore.checks import broken_by, stored_before
-from headwater.eventstore.postgres_names import to_text, to_texts
+from headwater.eventstore.postgres.names import to_text, to_texts
 
 _CONFLICT, _CONDITION, _DUPLICATE, _REUSED, _BROKEN = range(1, 6)
 _encode = msgspec.json.Encoder().encode

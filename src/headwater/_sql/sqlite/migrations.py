@@ -5,7 +5,7 @@ from pathlib import Path
 
 import apsw
 
-from headwater._sql.sqlite_connection import transact, translated
+from headwater._sql.sqlite.connection import transact, translated
 from headwater.errors import SchemaTooNew
 
 _TABLE = "CREATE TABLE IF NOT EXISTS headwater_schema (room TEXT PRIMARY KEY, version INTEGER)"

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import apsw
 
-from headwater._sql.sqlite_connection import LOG_BYTES_MAX, LOG_PAGES, patience
+from headwater._sql.sqlite.connection import LOG_BYTES_MAX, LOG_PAGES, patience
 
 _AGAIN = 8  # after one eighth more
 _READERS_S_MAX = 0.25

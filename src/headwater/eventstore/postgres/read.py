@@ -8,10 +8,10 @@ import msgspec
 
 from headwater._sql.resources import statements
 from headwater.eventstore.api import EventFilter, FilterItem, StoredEvent
-from headwater.eventstore.postgres_filter import COLUMNS, select_events
-from headwater.eventstore.postgres_names import from_text, to_text
+from headwater.eventstore.postgres.filter import COLUMNS, select_events
+from headwater.eventstore.postgres.names import from_text, to_text
 
-SQL = statements("headwater.eventstore", "postgres.sql")
+SQL = statements("headwater.eventstore.postgres", "statements.sql")
 
 _tags = msgspec.json.Decoder(tuple[str, ...]).decode
 

@@ -9,7 +9,7 @@ import msgspec
 
 from headwater._sql.resources import statements
 
-SQL = statements("headwater.eventstore", "sqlite.sql")
+SQL = statements("headwater.eventstore.sqlite", "statements.sql")
 
 ROWS_MAX = 512
 _NAMES_MAX = 200_000

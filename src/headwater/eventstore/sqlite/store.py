@@ -12,10 +12,10 @@ from typing import Any, Self
 import apsw
 import msgspec
 
-from headwater._sql.sqlite import Database, script, transact
-from headwater._sql.sqlite_connection import patience
-from headwater._sql.sqlite_owner import owner, settle_owner
-from headwater._sql.wake import Pace
+from headwater._sql.sqlite.connection import patience
+from headwater._sql.sqlite.database import Database, script, transact
+from headwater._sql.sqlite.owner import owner, settle_owner
+from headwater._sql.sqlite.wake import Pace
 from headwater.errors import HeadwaterError, Overloaded, StoreUnavailable
 from headwater.eventstore.api import (
     EVERYTHING,
@@ -34,8 +34,8 @@ from headwater.eventstore.api import (
     StreamWrite,
 )
 from headwater.eventstore.checks import check_range, check_writes
-from headwater.eventstore.sqlite_append import Appender
-from headwater.eventstore.sqlite_batch import (
+from headwater.eventstore.sqlite.append import Appender
+from headwater.eventstore.sqlite.batch import (
     Append,
     Refusal,
     Request,
@@ -43,10 +43,10 @@ from headwater.eventstore.sqlite_batch import (
     Verdict,
     stored_outcomes,
 )
-from headwater.eventstore.sqlite_import import keys_page
-from headwater.eventstore.sqlite_known import SQL
-from headwater.eventstore.sqlite_read import Found, PageQuery
-from headwater.eventstore.sqlite_upkeep import (
+from headwater.eventstore.sqlite.importing import keys_page
+from headwater.eventstore.sqlite.known import SQL
+from headwater.eventstore.sqlite.read import Found, PageQuery
+from headwater.eventstore.sqlite.upkeep import (
     drop_snapshot,
     drop_snapshots,
     forget_keys,
@@ -60,7 +60,7 @@ _BATCH_MAX = 1024
 _HALVED_MIN = 64
 _END = 2**63 - 1
 _LIVE_MAX = 64
-_MIGRATIONS = ("sqlite_schema_1.sql", "sqlite_clock_2.sql")
+_MIGRATIONS = ("schema_1.sql", "clock_2.sql")
 _ROOM = "eventstore"
 _encode_shard = msgspec.json.Encoder().encode
 _decode_shard = msgspec.json.Decoder(Shard).decode
@@ -121,7 +121,7 @@ class SQLiteEventStore:
         database = await Database.open(
             path,
             room=_ROOM,
-            migrations=[script("headwater.eventstore", file) for file in _MIGRATIONS],
+            migrations=[script("headwater.eventstore.sqlite", file) for file in _MIGRATIONS],
             readers=readers,
             busy_timeout_s=busy_timeout_s,
         )

@@ -8,8 +8,8 @@ import apsw
 import msgspec
 
 from headwater.eventstore.api import EventFilter, StoredEvent
-from headwater.eventstore.sqlite_filter import COLUMNS, select_events
-from headwater.eventstore.sqlite_known import SQL
+from headwater.eventstore.sqlite.filter import COLUMNS, select_events
+from headwater.eventstore.sqlite.known import SQL
 
 
 class Found(msgspec.Struct, frozen=True):

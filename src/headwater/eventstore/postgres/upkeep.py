@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 
-from headwater._sql.postgres import Database
+from headwater._sql.postgres.database import Database
 from headwater.eventstore.api import Snapshot
 from headwater.eventstore.checks import check_retag, end_of_prefix
-from headwater.eventstore.postgres_names import from_text, to_text, to_texts
-from headwater.eventstore.postgres_read import SQL
+from headwater.eventstore.postgres.names import from_text, to_text, to_texts
+from headwater.eventstore.postgres.read import SQL
 
 _KEYS_AT_ONCE = 1000
 _encode = msgspec.json.Encoder().encode

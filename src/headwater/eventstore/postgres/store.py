@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import msgspec
 
-from headwater._sql.postgres import CLOSED, Database, script
-from headwater._sql.postgres_owner import owner, settle_owner
+from headwater._sql.postgres.database import CLOSED, Database, script
+from headwater._sql.postgres.owner import owner, settle_owner
 from headwater.errors import HeadwaterError, InvalidInput, Overloaded, StoreUnavailable
 from headwater.eventstore.api import (
     EVERYTHING,
@@ -29,18 +29,18 @@ from headwater.eventstore.api import (
     StreamWrite,
 )
 from headwater.eventstore.checks import check_range, check_writes
-from headwater.eventstore.postgres_batch import Append, Refusal, Request, Verdict
-from headwater.eventstore.postgres_import import import_events, keys_page, storable
-from headwater.eventstore.postgres_names import from_text, to_text
-from headwater.eventstore.postgres_read import SQL, PageQuery
-from headwater.eventstore.postgres_upkeep import (
+from headwater.eventstore.postgres.append import Writer, stored_outcomes
+from headwater.eventstore.postgres.batch import Append, Refusal, Request, Verdict
+from headwater.eventstore.postgres.importing import import_events, keys_page, storable
+from headwater.eventstore.postgres.names import from_text, to_text
+from headwater.eventstore.postgres.read import SQL, PageQuery
+from headwater.eventstore.postgres.upkeep import (
     drop_snapshot,
     drop_snapshots,
     forget_keys,
     read_snapshots,
     retag,
 )
-from headwater.eventstore.postgres_writer import Writer, stored_outcomes
 from headwater.messages import new_id
 
 _BATCH_MAX = 1024
@@ -50,12 +50,12 @@ _APPEND_BYTES_MAX = 512 << 20  # the server takes no message of 1 GiB
 _CONDITIONS_MAX = 256  # each is compared with the events of all before it
 _END = 2**63 - 1
 _MIGRATIONS = (
-    "postgres_schema_1.sql",
-    "postgres_append_2.sql",
-    "postgres_resolve_3.sql",
-    "postgres_matching_4.sql",
-    "postgres_append_5.sql",
-    "postgres_append_6.sql",
+    "schema_1.sql",
+    "append_2.sql",
+    "resolve_3.sql",
+    "matching_4.sql",
+    "append_5.sql",
+    "append_6.sql",
 )
 _ROOM = "eventstore"
 _encode_shard = msgspec.json.Encoder().encode
@@ -125,7 +125,7 @@ class PostgresEventStore:
         database = await Database.open(
             url,
             room=_ROOM,
-            migrations=[script("headwater.eventstore", file) for file in _MIGRATIONS],
+            migrations=[script("headwater.eventstore.postgres", file) for file in _MIGRATIONS],
             schema=schema,
             connections=readers,
             connect_timeout_s=connect_timeout_s,

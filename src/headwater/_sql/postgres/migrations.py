@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from headwater._sql.postgres_url import Place
+from headwater._sql.postgres.url import Place
 from headwater._sql.resources import statements
 from headwater.errors import SchemaTooNew
 
-_SQL = statements("headwater._sql", "postgres_migrations.sql")
+_SQL = statements("headwater._sql.postgres", "migrations.sql")
 
 
 async def migrate(connection: Any, *, place: Place, room: str, scripts: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from headwater._sql.sqlite import commit, roll_back
+from headwater._sql.sqlite.database import commit, roll_back
 from headwater.errors import (
     ConcurrencyConflict,
     ConditionFailed,
@@ -25,8 +25,8 @@ from headwater.eventstore.api import (
     StreamWrite,
 )
 from headwater.eventstore.checks import broken_by, stored_before
-from headwater.eventstore.sqlite_filter import find_tagged
-from headwater.eventstore.sqlite_known import ROWS_MAX, SQL, Known, fitting, insert, many
+from headwater.eventstore.sqlite.filter import find_tagged
+from headwater.eventstore.sqlite.known import ROWS_MAX, SQL, Known, fitting, insert, many
 from headwater.eventstore.times import recorded
 
 _encode = msgspec.json.Encoder().encode

@@ -9,14 +9,14 @@ from typing import TypeVar
 
 import apsw
 
-from headwater._sql.sqlite import roll_back, transact, translate
+from headwater._sql.sqlite.database import roll_back, transact, translate
 from headwater.errors import HeadwaterError, InvalidInput, StoreUnavailable, Unexpected
 from headwater.eventstore.api import StoredEvent, StoredKey
 from headwater.eventstore.checks import stored_before
-from headwater.eventstore.sqlite_batch import Append, Batch, Request, Verdict
-from headwater.eventstore.sqlite_import import store_as_is
-from headwater.eventstore.sqlite_known import Known
-from headwater.eventstore.sqlite_upkeep import retag
+from headwater.eventstore.sqlite.batch import Append, Batch, Request, Verdict
+from headwater.eventstore.sqlite.importing import store_as_is
+from headwater.eventstore.sqlite.known import Known
+from headwater.eventstore.sqlite.upkeep import retag
 
 T = TypeVar("T")
 

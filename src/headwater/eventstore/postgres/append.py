@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 
 from headwater._sql import clock_watch
-from headwater._sql.postgres import (
+from headwater._sql.postgres.database import (
     LOST,
     Database,
     is_lost,
@@ -26,7 +26,7 @@ from headwater.errors import (
 )
 from headwater.eventstore.api import Appended
 from headwater.eventstore.checks import stored_before
-from headwater.eventstore.postgres_batch import (
+from headwater.eventstore.postgres.batch import (
     NOTHING_SENT,
     Answer,
     Append,
@@ -34,8 +34,8 @@ from headwater.eventstore.postgres_batch import (
     Request,
     Verdict,
 )
-from headwater.eventstore.postgres_names import from_text, to_texts
-from headwater.eventstore.postgres_read import SQL
+from headwater.eventstore.postgres.names import from_text, to_texts
+from headwater.eventstore.postgres.read import SQL
 from headwater.messages import new_id, now_us
 
 _LOOK_AGAIN_S = 0.05

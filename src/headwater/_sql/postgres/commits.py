@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 import asyncpg
 
-from headwater._sql.postgres_errors import LOST, is_lost, reason_of, translate
+from headwater._sql.postgres.errors import LOST, is_lost, reason_of, translate
 from headwater._sql.resources import statements
 from headwater.errors import StoreError, StoreUnavailable, Unavailable
 from headwater.messages import new_id
@@ -21,14 +21,14 @@ _PAUSE_S = 0.05
 _ROLL_BACK_S_MAX = 5.0
 _FORGOTTEN_MAX = 100  # marks removed at once
 
-_SQL = statements("headwater._sql", "postgres_commits.sql")
+_SQL = statements("headwater._sql.postgres", "commits.sql")
 
 
 class Commits:
     """Commits the transactions of one database, and finds out about those that were not answered.
 
     A transaction stores a mark beside its own changes, in the same message as the commit. When the
-    answer is lost the mark is asked for; see ``postgres_commits_1.sql``. A mark whose commit was
+    answer is lost the mark is asked for; see ``commits_1.sql``. A mark whose commit was
     answered is removed with a later one.
     """
 

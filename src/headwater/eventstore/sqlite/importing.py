@@ -8,8 +8,8 @@ import msgspec
 
 from headwater.eventstore.api import Appended, StoredEvent, StoredKey
 from headwater.eventstore.checks import check_epoch, check_import, new_keys
-from headwater.eventstore.sqlite_batch import stored_outcomes
-from headwater.eventstore.sqlite_known import ROWS_MAX, SQL, Known, insert
+from headwater.eventstore.sqlite.batch import stored_outcomes
+from headwater.eventstore.sqlite.known import ROWS_MAX, SQL, Known, insert
 from headwater.eventstore.times import runs_of
 
 _encode = msgspec.json.Encoder().encode

@@ -6,10 +6,10 @@ from functools import partial
 import apsw
 import msgspec
 
-from headwater._sql.sqlite import Database, transact
+from headwater._sql.sqlite.database import Database, transact
 from headwater.eventstore.api import Snapshot
 from headwater.eventstore.checks import check_retag, end_of_prefix
-from headwater.eventstore.sqlite_known import SQL
+from headwater.eventstore.sqlite.known import SQL
 
 _KEYS_AT_ONCE = 1000  # so that appends come in between
 

@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 import apsw
 
 from headwater._sql.resources import script, statements
-from headwater._sql.sqlite_connection import (
+from headwater._sql.sqlite.connection import (
     REFUSED,
     FileId,
     Synchronous,
@@ -28,9 +28,9 @@ from headwater._sql.sqlite_connection import (
     transact,
     translate,
 )
-from headwater._sql.sqlite_log import LogKeeper
-from headwater._sql.sqlite_migrations import migrate
-from headwater._sql.wake import Wake
+from headwater._sql.sqlite.log import LogKeeper
+from headwater._sql.sqlite.migrations import migrate
+from headwater._sql.sqlite.wake import Wake
 from headwater.errors import HeadwaterError, StoreUnavailable
 
 T = TypeVar("T")

@@ -9,8 +9,8 @@ from typing import Any, Self, TypeVar
 import asyncpg
 
 from headwater._sql import clock_watch
-from headwater._sql.postgres_commits import Commits, abandon, finished, roll_back
-from headwater._sql.postgres_errors import (
+from headwater._sql.postgres.commits import Commits, abandon, finished, roll_back
+from headwater._sql.postgres.errors import (
     CLOSED,
     LOST,
     is_lost,
@@ -18,10 +18,10 @@ from headwater._sql.postgres_errors import (
     translate,
     translated,
 )
-from headwater._sql.postgres_migrations import migrate
-from headwater._sql.postgres_session import check_session
-from headwater._sql.postgres_url import Place, schema_for
-from headwater._sql.postgres_wake import Wake
+from headwater._sql.postgres.migrations import migrate
+from headwater._sql.postgres.session import check_session
+from headwater._sql.postgres.url import Place, schema_for
+from headwater._sql.postgres.wake import Wake
 from headwater._sql.resources import script, statements
 from headwater.errors import StoreUnavailable
 from headwater.messages import now_us
@@ -31,7 +31,7 @@ Work = Callable[[Any], Awaitable[T]]
 
 _CLOSE_S_MAX = 5.0
 _NOW = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-_COMMITS = ("postgres_commits_1.sql",)
+_COMMITS = ("commits_1.sql",)
 
 _log = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ class Database:
                 connection = await database.connect()
             try:
                 with translated(place.name):
-                    commits = [script("headwater._sql", name) for name in _COMMITS]
+                    commits = [script("headwater._sql.postgres", name) for name in _COMMITS]
                     await migrate(connection, place=place, room="commits", scripts=commits)
                     await migrate(connection, place=place, room=room, scripts=migrations)
             finally:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from headwater._sql.postgres_errors import LOST
+from headwater._sql.postgres.errors import LOST
 
 SAFETY_S = 1.0
 """How often those who wait look for themselves, in case a wake-up was lost."""

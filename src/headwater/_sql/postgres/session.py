@@ -6,12 +6,12 @@ from typing import Any
 import asyncpg
 
 from headwater._sql import clock_watch
-from headwater._sql.postgres_url import Place
+from headwater._sql.postgres.url import Place
 from headwater._sql.resources import statements
 from headwater.errors import StoreUnavailable
 from headwater.messages import now_us
 
-_SQL = statements("headwater._sql", "postgres_session.sql")
+_SQL = statements("headwater._sql.postgres", "session.sql")
 _TURNS = 3
 _NO_SESSION: tuple[type[Exception], ...] = (
     asyncpg.ConnectionDoesNotExistError,  # ended where it began a transaction
