@@ -96,6 +96,8 @@ async def test_the_clock_stands_still():
         await app.settled()
         assert await app.events(OrderReminded) == []
         assert app.clock.now == NOON + DAY - timedelta(microseconds=1)
+        readers = app.runtimes[0].processors.readers
+        assert {reader.claims.clock() for reader in readers} == {app.clock.s()}
 
 
 async def test_events_are_what_was_stored():
