@@ -200,7 +200,7 @@ async def _bare_publish(url: str) -> float:
     documents = [cloudevents.encode(event).decode() for event in events]
     partitions = [partition_of(event.stream, 4) for event in events]
     database = await Database.open(
-        url, room="eventbus", migrations=[script("headwater.eventbus", "postgres_1.sql")]
+        url, room="eventbus", migrations=[script("headwater.eventbus.postgres", "schema_1.sql")]
     )
     async with database.connection() as connection:
         await connection.execute("INSERT INTO bus_origins (source, epoch) VALUES ('a', 'e')")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.walkthrough import curl_lines, play, system_in, write_files
+from tests.system.walkthrough import curl_lines, play, system_in, type_in, write_files
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -30,6 +30,7 @@ async def test_readme(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "examples/bank", bank, ignore=shutil.ignore_patterns(".headwater"))
     async with system_in(bank) as gateway:
         bodies = await play(README, gateway)
+        await type_in(bank, README)
     assert [json.loads(body)["duplicate"] for body in bodies[3:5]] == [False, True]
     assert "holds 5000 cents, 900000 were asked" in bodies[5]
 
@@ -41,6 +42,9 @@ async def test_tutorial(tmp_path: Path) -> None:
     assert (tmp_path / "headwater.toml").exists()
     async with system_in(tmp_path) as gateway:
         bodies = await play(TUTORIAL, gateway)
+        printed = await type_in(tmp_path, TUTORIAL)
+    assert "BookLent" in printed[0]
+    assert json.loads(printed[2])["state"]["reader"] == "Eve"
     assert "lent to 'Eve'" in bodies[3]
     assert [book["id"] for book in json.loads(bodies[5])] == ["b1"]
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import msgspec
 
+from tests.consoles import ROOT, consoles_of
+
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"^```\w+\n# (\S+\.(?:py|toml|yaml))\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 START_S = 60
@@ -96,3 +98,35 @@ async def play(page: Path, gateway: str) -> list[str]:
         assert status == line.status, f"{line.text}\n{status}: {body}"
         bodies.append(body)
     return bodies
+
+
+async def type_in(folder: Path, page: Path) -> list[str]:
+    """Run the other lines of `headwater` of a page beside its running system, as typed.
+
+    Returns what each printed: of one that follows for ever, the beginning.
+    """
+    registry = json.loads((folder / "ready.json").read_text())["discovery"]
+    printed = []
+    for typed in consoles_of(str(page.relative_to(ROOT))):
+        words = typed.words
+        if words[:1] != ["headwater"] or words == ["headwater", "up"]:
+            continue
+        if words[1] == "services":
+            words += ["--discovery", registry]  # its port is another one here
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "headwater.cli", *words[1:]),
+            cwd=folder,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        if "--follow" in words:
+            printed.append((await process.stdout.readline()).decode())
+            process.terminate()
+            await process.communicate()
+            assert printed[-1]
+        else:
+            output, error = await process.communicate()
+            assert process.returncode == 0, f"{typed.line}\n{error.decode()}"
+            printed.append(output.decode())
+    return printed

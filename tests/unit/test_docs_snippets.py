@@ -1,4 +1,4 @@
-"""The Python blocks of the documentation run as written."""
+"""The Python blocks of the documentation run as written, and print what the pages say."""
 
 import ast
 import asyncio
@@ -13,6 +13,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^( *)```python\n(?!# \S+\.py\n)(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+
+
+_OUTPUT = re.compile(r"^<!-- output -->\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_NOT_RUN = re.compile(r"^ *```py\n(.*)\n", re.MULTILINE)
 
 
 def program(text: str) -> str:
@@ -32,9 +36,15 @@ def pages() -> list[str]:
 
 
 @pytest.mark.parametrize("page", pages())
-def test_page(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page(
+    page: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """The blocks of a page, in order, are one module that runs; it may await at its top level."""
-    source = program((ROOT / page).read_text())
+    text = (ROOT / page).read_text()
+    source = program(text)
     code = compile(source, str(ROOT / page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     name = "docs_" + re.sub(r"\W", "_", page)
     module = types.ModuleType(name)
@@ -43,6 +53,26 @@ def test_page(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     outcome = eval(code, module.__dict__)
     if inspect.iscoroutine(outcome):
         asyncio.run(outcome)
+    printed = capsys.readouterr().out
+    for block in _OUTPUT.finditer(text):
+        assert block[1] in printed
+
+
+@pytest.mark.parametrize("page", pages())
+def test_who_types_it_knows_how(page: str) -> None:
+    """A page that awaits outside of a function says where that works; Python alone refuses it."""
+    text = (ROOT / page).read_text()
+    try:
+        compile(program(text), page, "exec")
+    except SyntaxError:
+        assert "python -m asyncio" in text
+
+
+def test_what_is_not_run_says_why() -> None:
+    """A block of Python that is not run (`py`) begins with a comment that says what it is."""
+    for page in pages():
+        for block in _NOT_RUN.finditer((ROOT / page).read_text()):
+            assert block[1].startswith("# "), page
 
 
 def test_program_keeps_line_numbers() -> None:

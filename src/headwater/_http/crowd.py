@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from headwater._machine.limits import descriptor_limit, open_descriptors
+from headwater._os.limits import descriptor_limit, open_descriptors
 from headwater.errors import Overloaded
 
 _RESERVE_MAX = 256

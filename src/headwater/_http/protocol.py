@@ -6,7 +6,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from headwater._http.crowd import IDLE_S, overloaded, reserve
-from headwater._machine.limits import descriptor_limit
+from headwater._os.limits import descriptor_limit
 
 _HELD_BYTES_MAX = 65_536
 

@@ -12,7 +12,7 @@ import uvicorn
 
 from headwater._http.crowd import connections_max
 from headwater._http.protocol import JoiningProtocol
-from headwater._http.pulse import wait_for
+from headwater._http.signal import wait_for
 from headwater.errors import AddressInUse, ConfigurationError, Draining, StartupError
 
 Message = MutableMapping[str, Any]

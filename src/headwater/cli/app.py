@@ -40,37 +40,25 @@ _EXTRAS = {
 }
 
 _COMMANDS = {
-    "up": ("headwater.cli.up:up", "Run a whole system on this machine, as headwater.toml says."),
-    "run": ("headwater.cli.run:run", "Run one instance of a service, or a platform service."),
-    "services": ("headwater.cli.services:services", "List the instances that are registered."),
-    "events": ("headwater.cli.events:events", "Show stored events; --follow for what comes."),
-    "state": ("headwater.cli.state:state", "Show an aggregate or a view as it is, or as it was."),
-    "processors": (
-        "headwater.cli.processors:app",
-        "Show how far processors have come; replay and rebuild them.",
-    ),
+    "up": ("up:up", "Run a whole system on this machine, as headwater.toml says."),
+    "run": ("run:run", "Run one instance of a service, or a platform service."),
+    "services": ("services:services", "List the instances that are registered."),
+    "events": ("events:events", "Show stored events; --follow for what comes."),
+    "state": ("state:state", "Show an aggregate or a view as it is, or as it was."),
+    "processors": ("processors:app", "Show how far processors have come; replay and rebuild them."),
     "dead-letters": (
-        "headwater.cli.dead_letters:app",
+        "dead_letters:app",
         "Inspect, retry and drop events that could not be handled.",
     ),
-    "snapshots": (
-        "headwater.cli.snapshots:app",
-        "Check and drop the stored states of aggregates.",
-    ),
-    "config": (
-        "headwater.cli.config:app",
-        "Push, pull and restore settings that are in a database.",
-    ),
+    "snapshots": ("snapshots:app", "Check and drop the stored states of aggregates."),
+    "config": ("config:app", "Push, pull and restore settings that are in a database."),
     "copy-store": (
-        "headwater.cli.copy_store:copy_store",
+        "copy_store:copy_store",
         "Copy an event store into another one, or compare the two.",
     ),
-    "retag": (
-        "headwater.cli.retag:retag",
-        "Give stored events the tags that their classes have today.",
-    ),
-    "new": ("headwater.cli.new:new", "Make a new service that runs at once."),
-    "version": ("headwater.cli.version:version", "Print the version."),
+    "retag": ("retag:retag", "Give stored events the tags that their classes have today."),
+    "new": ("new:new", "Make a new service that runs at once."),
+    "version": ("version:version", "Print the version."),
 }
 
 
@@ -84,7 +72,7 @@ def build_app() -> App:
         version=__version__,
     )
     for name, (path, text) in _COMMANDS.items():
-        app.command(path, name=name, help=text)
+        app.command(f"headwater.cli.commands.{path}", name=name, help=text)
     return app
 
 

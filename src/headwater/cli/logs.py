@@ -1,15 +1,25 @@
 """How log lines look: for a person at a terminal, or as JSON for machines."""
 
+import asyncio
 import logging
 import os
 import sys
-from typing import Any, TextIO
+from collections.abc import Coroutine
+from typing import Any, TextIO, TypeVar
 
 import structlog
 
-from headwater.cli.output import silence
+from headwater.cli.terminal import silence
+
+T = TypeVar("T")
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+def run_quietly(work: Coroutine[Any, Any, T]) -> T:
+    """Run what a command does; of its logs only errors are shown."""
+    configure_logs("error")
+    return asyncio.run(work)
 
 
 def configure_logs(level: str = "info", format: str = "console", *, final: bool = True) -> None:

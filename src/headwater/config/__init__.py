@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from headwater.config.api import (
     Config,
     ConfigDocument,
-    ConfigSource,
+    ConfigOrigin,
     Settings,
     SettingsChange,
     SettingsFile,
@@ -40,8 +40,8 @@ __all__ = [
     "Config",
     "ConfigClient",
     "ConfigDocument",
+    "ConfigOrigin",
     "ConfigServer",
-    "ConfigSource",
     "Settings",
     "SettingsChange",
     "SettingsFile",

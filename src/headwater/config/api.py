@@ -14,7 +14,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-class ConfigSource(msgspec.Struct, frozen=True):
+class ConfigOrigin(msgspec.Struct, frozen=True):
     """A file that contributed, highest precedence first in a document's list."""
 
     name: str
@@ -41,7 +41,7 @@ class ConfigDocument(msgspec.Struct, frozen=True):
     label: str = ""
     version: str = ""
     config: dict[str, Any] = {}
-    sources: tuple[ConfigSource, ...] = ()
+    sources: tuple[ConfigOrigin, ...] = ()
     origins: dict[str, str] = {}
     requested_label: str = ""
     error: str = ""
@@ -226,7 +226,7 @@ class SettingsStore(SettingsSource, Protocol):
 __all__ = [
     "Config",
     "ConfigDocument",
-    "ConfigSource",
+    "ConfigOrigin",
     "Settings",
     "SettingsChange",
     "SettingsFile",

@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from headwater._http.pulse import Pulse
+from headwater._http.signal import Signal
 from headwater.config.api import SettingsChange, SettingsFile, SettingsState
 from headwater.config.changes import difference, touched
 from headwater.config.checks import check_files
@@ -20,7 +20,7 @@ class MemorySettingsStore:
         self._id = str(uuid.uuid4())
         self._states = [SettingsState()]
         self._changes: list[SettingsChange] = []
-        self._pulse = Pulse()
+        self._signal = Signal()
 
     @property
     def name(self) -> str:
@@ -39,7 +39,7 @@ class MemorySettingsStore:
     async def follow(self, state: SettingsState) -> AsyncIterator[SettingsState]:
         """See `SettingsSource.follow`."""
         while True:
-            following = self._pulse.next
+            following = self._signal.next
             if state != self._states[-1]:
                 state = self._states[-1]
                 yield state
@@ -73,7 +73,7 @@ class MemorySettingsStore:
         }
         self._states.append(SettingsState(stored, change.number))
         self._changes.append(change)
-        self._pulse.beat()
+        self._signal.send()
         return change
 
     async def history(self, *, file: str = "", limit: int = 100) -> Sequence[SettingsChange]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
-from headwater.config.api import ConfigDocument, ConfigSource, SettingsFile, SettingsState
+from headwater.config.api import ConfigDocument, ConfigOrigin, SettingsFile, SettingsState
 from headwater.config.checks import same_name_reason, same_names
 from headwater.config.files import SUFFIXES, Document, parse
 from headwater.config.tree import Path as KeyPath
@@ -139,7 +139,7 @@ class Repository:
         served = label if self._has_label(label) else ""
         tree: Tree = {}
         origins: dict[str, str] = {}
-        sources: list[ConfigSource] = []
+        sources: list[ConfigOrigin] = []
         refused = ""
         for file in self._chosen(app, profiles, served):
             if file.document is None:
@@ -151,7 +151,7 @@ class Repository:
             tree = merge(tree, content.tree)
             lines = content.lines
             origins |= {p: f"{file.name}:{lines[p]}" if p in lines else file.name for p in paths}
-            sources.append(ConfigSource(file.name, len(paths)))
+            sources.append(ConfigOrigin(file.name, len(paths)))
         config = resolve(tree, self._environment, _failure(origins))
         return ConfigDocument(
             name=app,

@@ -9,7 +9,7 @@ from litestar.response import Stream
 from litestar.types import ControllerRouterHandler
 
 from headwater._http.problems import problem_handlers
-from headwater._http.pulse import Pulse, wait_for
+from headwater._http.signal import Signal, wait_for
 from headwater._http.sse import HEADERS, HEARTBEAT, MEDIA_TYPE, encode_event
 from headwater.config.api import ConfigDocument
 from headwater.config.page import render
@@ -29,7 +29,7 @@ class Feed:
     def __init__(self, repository: Repository, *, heartbeat_s: float) -> None:
         """Serve this repository; a silent stream carries a comment every ``heartbeat_s``."""
         self.repository = repository
-        self.pulse = Pulse()
+        self.signal = Signal()
         self.watchers = 0
         self._heartbeat_s = heartbeat_s
 
@@ -43,7 +43,7 @@ class Feed:
         self.watchers += 1
         try:
             while True:
-                following = self.pulse.next
+                following = self.signal.next
                 document = self._good(app, profiles, label)
                 if document is not None and document.version != seen:
                     seen = document.version

@@ -122,7 +122,7 @@ class ConfigServer:
                 async with contextlib.aclosing(self._source.follow(state)) as states:  # type: ignore[type-var] # an async generator
                     async for state in states:  # noqa: PLR1704 # where to go on after a fault
                         await self._take(state)
-                        self._feed.pulse.beat()
+                        self._feed.signal.send()
             except Exception:  # noqa: BLE001 - whatever it was: what is known is served, and again
                 _log.exception("cannot follow the settings, trying again")
                 await asyncio.sleep(AGAIN_S)

@@ -5,7 +5,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from headwater._http.pulse import Pulse
+from headwater._http.signal import Signal
 from headwater.config.api import ConfigDocument
 from headwater.config.binding import bind, override
 from headwater.errors import ConfigurationError
@@ -28,7 +28,7 @@ class LiveSettings(Generic[T]):
         self._prefix = prefix
         self._current = bind(document, type, prefix=prefix)
         self._callbacks: list[Callable[[T], object]] = []
-        self._pulse = Pulse()
+        self._signal = Signal()
         self.error = ""
 
     @property
@@ -39,7 +39,7 @@ class LiveSettings(Generic[T]):
     async def changes(self) -> AsyncIterator[T]:
         """Yield the current value at once and each later one; a slow reader sees the newest."""
         while True:
-            following, value = self._pulse.next, self._current
+            following, value = self._signal.next, self._current
             yield value
             if self._current is value:
                 await following.wait()
@@ -69,7 +69,7 @@ class LiveSettings(Generic[T]):
             return
         self._current = value
         _log.info("settings changed", settings=self._type.__name__, version=document.version)
-        self._pulse.beat()
+        self._signal.send()
         for callback in list(self._callbacks):
             try:
                 callback(value)

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from headwater._http.follow import EventSource, base_urls, sleep_backoff
-from headwater._http.pulse import Pulse
+from headwater._http.signal import Signal
 from headwater._http.sse import ServerSentEvent
 from headwater.discovery.api import Instance, Standing
 from headwater.discovery.feed import Delta, Snapshot
@@ -84,7 +84,7 @@ class DiscoveryClient:
         self._revision = 0
         self._settled = math.inf
         self._began = time.monotonic()
-        self._pulse = Pulse()
+        self._signal = Signal()
         self._first = asyncio.Event()
         self._registrations: dict[str, Registration] = {}
         self._session: aiohttp.ClientSession | None = None
@@ -182,7 +182,7 @@ class DiscoveryClient:
         """
         await self.start()
         while not self._closed:
-            following = self._pulse.next
+            following = self._signal.next
             yield self._table.services()
             await following.wait()
 
@@ -210,7 +210,7 @@ class DiscoveryClient:
         if self._session is not None:
             await self._session.close()
             self._session = None
-        self._pulse.beat()
+        self._signal.send()
 
     async def __aenter__(self) -> Self:
         """Start; what was opened is closed again when that fails."""
@@ -272,7 +272,7 @@ class DiscoveryClient:
         else:
             return  # a later version's event
         self._first.set()
-        self._pulse.beat()
+        self._signal.send()
 
     def _replace(self, snapshot: Snapshot) -> None:
         listed = {instance.id: instance for instance in snapshot.instances}
@@ -312,7 +312,7 @@ class DiscoveryClient:
             del self._carried[id]
             self._table.remove(id)
         if gone:
-            self._pulse.beat()
+            self._signal.send()
 
     def _unreachable(self, error: str) -> StartupError:
         return StartupError(

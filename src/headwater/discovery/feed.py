@@ -5,7 +5,7 @@ from typing import Self
 
 import msgspec
 
-from headwater._http.pulse import Pulse, wait_for
+from headwater._http.signal import Signal, wait_for
 from headwater._http.sse import HEARTBEAT, encode_event
 from headwater.discovery.api import Instance
 from headwater.discovery.registry import Change, Registry
@@ -42,7 +42,7 @@ class Feed:
         """Follow this registry; a silent stream carries a comment every ``heartbeat_s``."""
         self._registry = registry
         self._heartbeat_s = heartbeat_s
-        self._pulse = Pulse()
+        self._signal = Signal()
         self._latest: tuple[int, int, bytes] = (-1, -1, b"")
         self.watchers = 0
         registry.listen(self._changed)
@@ -52,9 +52,9 @@ class Feed:
         self._registry.unlisten(self._changed)
 
     @property
-    def pulse(self) -> Pulse:
+    def signal(self) -> Signal:
         """Beats at each change."""
-        return self._pulse
+        return self._signal
 
     async def stream(self, epoch: str, revision: int) -> AsyncIterator[bytes]:
         """Yield server-sent events for ever: what was missed, or a snapshot, then each change.
@@ -74,7 +74,7 @@ class Feed:
             else:
                 yield HEARTBEAT
             while True:
-                following = self._pulse.next
+                following = self._signal.next
                 if registry.revision != revision:
                     event, revision = self._delta(revision), registry.revision
                     yield event
@@ -85,7 +85,7 @@ class Feed:
 
     async def wait_beyond(self, revision: int, timeout_s: float) -> None:
         """Return when the registry is at another revision than this, or after the time."""
-        following = self._pulse.next
+        following = self._signal.next
         if self._registry.revision == revision:
             await wait_for(following, timeout_s)
 
@@ -105,7 +105,7 @@ class Feed:
         return self._latest[2]
 
     def _changed(self, _: Change) -> None:
-        self._pulse.beat()
+        self._signal.send()
 
 
 __all__ = ["Delta", "Feed", "Snapshot"]

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from headwater._http.pulse import Pulse
+from headwater._http.signal import Signal
 from headwater.discovery.api import Instance, Standing
 from headwater.discovery.registry import Change, Registry
 from headwater.discovery.table import InstanceTable
@@ -23,7 +23,7 @@ class LocalDiscovery:
         """Use this registry, or a new one."""
         self.registry = registry or Registry()
         self._own: set[str] = set()
-        self._pulse = Pulse()
+        self._signal = Signal()
         self.registry.listen(self._beat)
 
     async def start(self) -> None:
@@ -63,7 +63,7 @@ class LocalDiscovery:
     async def changes(self) -> AsyncIterator[Mapping[str, tuple[Instance, ...]]]:
         """Yield `services` at once, and again after each change, for ever."""
         while True:
-            following = self._pulse.next
+            following = self._signal.next
             yield self.registry.services()
             await following.wait()
 
@@ -73,7 +73,7 @@ class LocalDiscovery:
             await self.deregister(id)
 
     def _beat(self, _: Change) -> None:
-        self._pulse.beat()
+        self._signal.send()
 
 
 class StaticDiscovery:
@@ -120,7 +120,7 @@ class StaticDiscovery:
     async def changes(self) -> AsyncIterator[Mapping[str, tuple[Instance, ...]]]:
         """Yield `services` once, then wait for ever."""
         yield self._table.services()
-        await Pulse().next.wait()
+        await Signal().next.wait()
 
     async def close(self) -> None:
         """Nothing to do."""

@@ -7,7 +7,7 @@ from typing import Self
 
 import msgspec
 
-from headwater._http.pulse import Pulse, wait_for
+from headwater._http.signal import Signal, wait_for
 from headwater.discovery.api import Entry, Mark, Record, Records
 from headwater.errors import StoreUnavailable
 
@@ -20,7 +20,7 @@ class _Shared:
         self.mark = Mark(str(uuid.uuid4()), 0)
         self.records: dict[str, Record] = {}
         self.beats: dict[str, int] = {}
-        self.pulse = Pulse()
+        self.signal = Signal()
 
 
 class MemoryRegistryStore:
@@ -66,7 +66,7 @@ class MemoryRegistryStore:
                 for other in gone:
                     self._put(msgspec.structs.replace(_REMOVED, id=other.id, holder=other.holder))
         if stored:
-            self._shared.pulse.beat()
+            self._shared.signal.send()
         return stored
 
     def _put(self, record: Record) -> int:
@@ -105,7 +105,7 @@ class MemoryRegistryStore:
         """See `RegistryStore.changed`."""
         if self._following is not None:
             await wait_for(self._following, _LOOK_S)
-        self._following = self._shared.pulse.next
+        self._following = self._shared.signal.next
 
     async def close(self) -> None:
         """See `RegistryStore.close`."""

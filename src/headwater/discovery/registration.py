@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from headwater._http.follow import BACKOFF_S_MAX, BACKOFF_S_MIN, read_problem
-from headwater._http.pulse import Pulse, wait_for
+from headwater._http.signal import Signal, wait_for
 from headwater.discovery.api import Instance
 from headwater.errors import HeadwaterError, InstanceNotFound, Unavailable, from_problem
 
@@ -39,8 +39,8 @@ class Registration:
         self._session = session
         self._timeout = aiohttp.ClientTimeout(total=request_timeout_s)
         self._request_timeout_s = request_timeout_s
-        self._wake = Pulse()
-        self._progress = Pulse()
+        self._wake = Signal()
+        self._progress = Signal()
         self._tried: dict[str, Instance] = {}
         self._known: dict[str, Instance] = {}
         self._errors: dict[str, str] = {}
@@ -83,7 +83,7 @@ class Registration:
             HeadwaterError: a registry refuses it (`MalformedMessage`).
         """
         self.instance, self._refusal = instance, None
-        self._wake.beat()
+        self._wake.send()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._request_timeout_s):
                 while any(self._tried.get(url) is not instance for url in self._urls):
@@ -93,7 +93,7 @@ class Registration:
 
     def check(self) -> None:
         """Renew at once: a registry may have lost it."""
-        self._wake.beat()
+        self._wake.send()
 
     async def stop(self, *, remove: bool) -> None:
         """Renew no more; with ``remove`` also tell the registries, within the request time-out."""
@@ -119,7 +119,7 @@ class Registration:
                 self._errors.pop(url, None)
                 delay_s = instance.lease_s / 3
             self._tried[url] = instance
-            self._progress.beat()
+            self._progress.send()
             spread = random.uniform(0.8, 1.0)  # noqa: S311 - spreads load, no secret
             await wait_for(following, delay_s * spread)
 

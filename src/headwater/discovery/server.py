@@ -7,8 +7,8 @@ from typing import Self
 
 import structlog
 
-from headwater._http.pulse import wait_for
 from headwater._http.server import AsgiServer
+from headwater._http.signal import wait_for
 from headwater.discovery.api import RegistryStore
 from headwater.discovery.feed import Feed
 from headwater.discovery.registry import Registry
@@ -131,7 +131,7 @@ class DiscoveryServer:
     async def _expire(self) -> None:
         # Woken at the next deadline, or by a change, which may bring an earlier one.
         while True:
-            following = self._feed.pulse.next
+            following = self._feed.signal.next
             await wait_for(following, self.registry.expire())
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import msgspec
 import structlog
 
-from headwater._http.pulse import Pulse, wait_for
+from headwater._http.signal import Signal, wait_for
 from headwater.discovery.api import Entry, Mark, Records, RegistryStore
 from headwater.discovery.registry import Registry, Why
 from headwater.errors import HeadwaterError
@@ -70,8 +70,8 @@ class Sharing:
         self._beaten = float("-inf")
         self._signs: dict[str, tuple[int, float]] = {}  # of each server: how many, since when
         self._error = "it was not asked yet"
-        self._wake = Pulse()
-        self._progress = Pulse()
+        self._wake = Signal()
+        self._progress = Signal()
         self._tasks: list[asyncio.Task[None]] = []
         registry.apart = True
         registry.share(self._told)
@@ -126,7 +126,7 @@ class Sharing:
         else:
             self._waiting[id] = _Waiting(known, overrides=overrides)
         self._told_count += 1
-        self._wake.beat()
+        self._wake.send()
 
     async def _follow(self) -> None:
         while True:
@@ -139,7 +139,7 @@ class Sharing:
     async def _listen(self) -> None:
         while True:
             await self._store.changed()
-            self._wake.beat()
+            self._wake.send()
 
     async def _try(self) -> bool:
         """Come to an agreement; whether the store was there."""
@@ -153,7 +153,7 @@ class Sharing:
             if self._error:
                 _log.info("the registry shares what it knows", store=self._store.name)
             self._error, self._registry.apart = "", False
-        self._progress.beat()
+        self._progress.send()
         return not self._error
 
     def _away(self, error: Exception) -> None:

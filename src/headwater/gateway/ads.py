@@ -13,7 +13,7 @@ from typing import Any
 from grpclib.const import Cardinality, Handler
 from grpclib.server import Server, Stream
 
-from headwater._http.pulse import Pulse, wait_for
+from headwater._http.signal import Signal, wait_for
 from headwater.errors import DeadlineExceeded, Unavailable
 from headwater.gateway import wire
 from headwater.gateway.wire import CLUSTERS, ENDPOINTS, ROUTES, Resource
@@ -71,7 +71,7 @@ class Control:
         self._stream: object = None
         self._refused: Refused | None = None
         self._held: set[str] = set()  # refused as they are wanted: not told again
-        self._pulse = Pulse()
+        self._signal = Signal()
         self._progress = 0
         self._answers = 0
         self._server: Server | None = None
@@ -92,7 +92,7 @@ class Control:
         """From now on tell Envoy these resources of a type; the mapping is not copied."""
         self.wanted[kind] = resources
         self._held.discard(kind)
-        self._pulse.beat()
+        self._signal.send()
 
     async def settled(self, *kinds: str, timeout_s: float) -> None:
         """Return when Envoy has accepted what is wanted of these types.
@@ -107,7 +107,7 @@ class Control:
             Unavailable: it is not connected, and did not come within that time.
         """
         while True:
-            following, progress = self._pulse.next, self._progress
+            following, progress = self._signal.next, self._progress
             refused, self._refused = self._refused, None
             if refused is not None:
                 raise refused
@@ -120,7 +120,7 @@ class Control:
                         raise Unavailable
                     action = "taking over the changed configuration in Envoy"
                     raise DeadlineExceeded(action=action, timeout_s=timeout_s)
-                following = self._pulse.next
+                following = self._signal.next
 
     def _has(self, kind: str) -> bool:
         assert self._known is not None
@@ -186,7 +186,7 @@ class Control:
 
     async def _tell(self, stream: Stream[Any, Any], known: dict[str, _Known]) -> None:
         while True:
-            following = self._pulse.next
+            following = self._signal.next
             for kind in _ORDER:
                 if kind not in self._held:
                     await self._tell_changes(stream, kind, known)
@@ -227,4 +227,4 @@ class Control:
 
     def _beat(self) -> None:
         self._progress += 1
-        self._pulse.beat()
+        self._signal.send()

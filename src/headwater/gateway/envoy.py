@@ -9,7 +9,7 @@ import msgspec
 
 from headwater.gateway.envoy_listener import listener
 from headwater.gateway.envoy_routes import CONTROL, ROUTES, STATUS, duration
-from headwater.gateway.memory import STATE
+from headwater.gateway.last_seen import STATE
 from headwater.gateway.model import Cluster, Endpoint, GatewaySettings
 
 _TYPE = "type.googleapis.com/envoy."

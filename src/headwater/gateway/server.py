@@ -13,7 +13,8 @@ from typing import Self
 import msgspec
 import structlog
 
-from headwater._http.pulse import Pulse, wait_for
+from headwater._http.signal import Signal, wait_for
+from headwater._os.files import sockets_in, write_atomically
 from headwater.discovery import Discovery, Instance
 from headwater.discovery.advertise import advertised
 from headwater.errors import (
@@ -24,8 +25,7 @@ from headwater.errors import (
 from headwater.gateway.addresses import RESOLVE_AGAIN_S, Resolver, reserve
 from headwater.gateway.ads import Control
 from headwater.gateway.envoy import Layout, bootstrap, standalone
-from headwater.gateway.files import sockets_in, write_atomically
-from headwater.gateway.memory import Memory, State, load
+from headwater.gateway.last_seen import LastSeen, State, load
 from headwater.gateway.model import (
     GatewaySettings,
     GatewayStatus,
@@ -60,11 +60,11 @@ class Gateway:
         self._readiness = Readiness(self.status)
         self._supervisor = Supervisor(settings, on_change=self._wake)
         self._resolver = Resolver()
-        self._memory = Memory(remember_s=settings.remember_s)
+        self._last_seen = LastSeen(remember_s=settings.remember_s)
         self._builder = TableBuilder(prefixes=settings.service_prefix)
         self._services: Mapping[str, tuple[Instance, ...]] = {}
         self._changed = asyncio.Event()
-        self._pulse = Pulse()
+        self._signal = Signal()
         self._tasks: list[asyncio.Task[None]] = []
         self._resources = contextlib.ExitStack()
         self._saved: RoutingTable | None = None
@@ -96,7 +96,7 @@ class Gateway:
             asyncio.create_task(self._work(), name="gateway-work"),
             asyncio.create_task(self._keep_saving(), name="gateway-save"),
         ]
-        self._pulse.beat()
+        self._signal.send()
         _log.info("gateway serves", url=self.url, routes=len(self._table.routes))
 
     async def stop(self) -> None:
@@ -114,7 +114,7 @@ class Gateway:
             await self._readiness.close()
             self._resources.close()
             self._port = 0
-            self._pulse.beat()
+            self._signal.send()
 
     async def __aenter__(self) -> Self:
         """Start."""
@@ -189,7 +189,7 @@ class Gateway:
         A slow reader gets the newest status, not every one.
         """
         while True:
-            following = self._pulse.next
+            following = self._signal.next
             yield self.status()
             await following.wait()
 
@@ -209,7 +209,7 @@ class Gateway:
         if sys.platform != "linux":
             reserved.close()
         state = await asyncio.to_thread(load, self._layout.state)
-        self._memory = Memory(remember_s=self._settings.remember_s, instances=state.instances)
+        self._last_seen = LastSeen(remember_s=self._settings.remember_s, instances=state.instances)
         self._builder.owners = state.owners
         sockets = self._resources.enter_context(sockets_in(self._layout.data))
         await self._control.start(sockets / "control")
@@ -254,7 +254,7 @@ class Gateway:
 
     def _wake(self) -> None:
         self._changed.set()
-        self._pulse.beat()
+        self._signal.send()
 
     async def _work(self) -> None:
         """Bring Envoy up to date after each change, and now and then for names and memory."""
@@ -274,7 +274,7 @@ class Gateway:
                 if told != self._rejected:
                     self._rejected = told
                     _log.error("configuration refused, the last stays", reason=told)
-            self._pulse.beat()
+            self._signal.send()
 
     def _pause(self) -> float:
         """Return how long nothing needs to be done unless something changes."""
@@ -284,7 +284,7 @@ class Gateway:
     async def _apply(self) -> None:
         """Build the configuration for the instances known now and publish it."""
         settling = bool(self._discovery.standing().settling_s)
-        services = self._memory.merge(self._services, now=time.monotonic(), settling=settling)
+        services = self._last_seen.merge(self._services, now=time.monotonic(), settling=settling)
         table = self._builder.build(services, settling=settling)
         hosts = {endpoint.host for cluster in table.clusters for endpoint in cluster.endpoints}
         addresses = await self._resolver.resolve(hosts)
@@ -300,7 +300,7 @@ class Gateway:
     async def _keep_saving(self) -> None:
         """Let the files follow what is served."""
         while True:
-            following = self._pulse.next
+            following = self._signal.next
             await self._save()
             await asyncio.sleep(_SAVE_S)
             await following.wait()
@@ -310,7 +310,7 @@ class Gateway:
         if table is self._saved or not told:
             return
         layout = self._layout
-        state = State(self._memory.instances(), dict(self._builder.owners))
+        state = State(self._last_seen.instances(), dict(self._builder.owners))
         start = standalone(self._settings, host=self._host, port=self._port)
 
         def write() -> None:

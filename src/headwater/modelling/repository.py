@@ -26,7 +26,6 @@ from headwater.eventstore import (
     StreamWrite,
 )
 from headwater.messages import Command, ConsistencyToken, Event
-from headwater.modelling.cells import Cell, CellCache, Kept, Turns
 from headwater.modelling.declarations import CommandHandler, events_of
 from headwater.modelling.encoding import (
     Admission,
@@ -35,6 +34,7 @@ from headwater.modelling.encoding import (
     idempotency_of,
     stored_and_read,
 )
+from headwater.modelling.live_aggregates import Kept, LiveAggregate, LiveAggregates, Turns
 from headwater.modelling.models import check_shardable, load_models
 from headwater.modelling.snapshots import Snapshots
 from headwater.modelling.state import Aggregate, StateType, aggregate_type, check_id
@@ -64,9 +64,9 @@ class _StaleError(Exception):
     came to nothing, which is no fault of the command and nobody's success.
     """
 
-    def __init__(self, cell: Cell, conflict: Conflict | None = None) -> None:
+    def __init__(self, live: LiveAggregate, conflict: Conflict | None = None) -> None:
         super().__init__(str(conflict))
-        self.cell = cell
+        self.live = live
         self.conflict = conflict
 
 
@@ -117,9 +117,9 @@ class Repository(Generic[A]):
         self._attempts = attempts
         self._clock = clock
         self._admission = Admission(admit)
-        self._cells = CellCache(cache_size)
+        self._live = LiveAggregates(cache_size)
         self._turns = Turns()
-        self._loading: dict[str, asyncio.Task[Cell]] = {}
+        self._loading: dict[str, asyncio.Task[LiveAggregate]] = {}
         self.snapshots = Snapshots(self.type, store, on_left_out=on_snapshot_left_out)
 
     def handlers(self) -> Mapping[type[Command], KeyedHandler]:
@@ -142,8 +142,8 @@ class Repository(Generic[A]):
             except _StaleError as error:
                 stale = error
             if stale.conflict is None:  # each time something else has ended: this goes on
-                spoiled += stale.cell.spoiled
-                if message.idempotency_key and stale.cell.repeated:
+                spoiled += stale.live.spoiled
+                if message.idempotency_key and stale.live.repeated:
                     first = await self._look_up(handler, message, settled=False)
                     if first is not None:
                         return first
@@ -171,52 +171,52 @@ class Repository(Generic[A]):
             _StaleError: it was decided on a state that proved not to be the stored one.
         """
         command = message.command
-        cell = self._cells.get(id) or await self._load(id, stale)
+        live = self._live.get(id) or await self._load(id, stale)
         models: tuple[Any, ...] = ()
         condition: AppendCondition | None = None
         if handler.models:
             models, condition = await load_models(self._store.shards[0], handler.models, command)
-            cell = self._cells.get(id) or await self._load(id, stale)
-        seen = cell.version
-        if cell.contended and seen == cell.durable and cell.pipeline.broken is None:
-            self._keep(cell)
+            live = self._live.get(id) or await self._load(id, stale)
+        seen = live.version
+        if live.contended and seen == live.durable and live.pipeline.broken is None:
+            self._keep(live)
         try:
             if message.expected_version is not None:
-                self._check_version(cell, message.expected_version, id)
-            decided = self._decide(handler, cell, command, id, models)
+                self._check_version(live, message.expected_version, id)
+            decided = self._decide(handler, live, command, id, models)
             self._admission.check(decided)
             new, events = stored_and_read(decided, message.metadata)
         except Exception:  # also a fault of the handler: it counts in a state that is stored
-            await self._check_current(cell, seen, id)
+            await self._check_current(live, seen, id)
             raise
         if not events:
-            return await self._confirm_nothing(cell, seen, message, id)
-        return await self._store_events(cell, new, events, message, id, condition=condition)
+            return await self._confirm_nothing(live, seen, message, id)
+        return await self._store_events(live, new, events, message, id, condition=condition)
 
-    def _check_version(self, cell: Cell, expected: int, id: str) -> None:
-        if expected != cell.version:
+    def _check_version(self, live: LiveAggregate, expected: int, id: str) -> None:
+        if expected != live.version:
             stream = self.type.stream(id)
-            raise ConcurrencyConflict(stream=stream, expected=expected, actual=cell.version)
+            raise ConcurrencyConflict(stream=stream, expected=expected, actual=live.version)
 
     def _decide(
         self,
         handler: CommandHandler,
-        cell: Cell,
+        live: LiveAggregate,
         command: Command,
         id: str,
         models: tuple[Any, ...],
     ) -> tuple[Event, ...]:
-        exists = cell.version > 0
+        exists = live.version > 0
         if handler.creates is True:
             if exists:
                 raise AggregateExists(aggregate=self.type.name, id=id)
         elif not exists and handler.creates is False:
             raise AggregateNotFound(aggregate=self.type.name, id=id)
-        return events_of(handler.function(cell.state, command, *models))
+        return events_of(handler.function(live.state, command, *models))
 
     async def _store_events(
         self,
-        cell: Cell,
+        live: LiveAggregate,
         new: Sequence[NewEvent],
         events: Sequence[Event],
         message: CommandMessage,
@@ -225,59 +225,59 @@ class Repository(Generic[A]):
         condition: AppendCondition | None,
     ) -> CommandResult:
         stream = self.type.stream(id)
-        write = StreamWrite(stream, new, cell.version)
+        write = StreamWrite(stream, new, live.version)
         try:
             for event in events:
-                self.type.apply(cell.state, event)
+                self.type.apply(live.state, event)
         except BaseException as error:
             # Half-changed: whoever has got hold of it must not decide on it, either.
-            cell.pipeline.broken = PipelineBroken(cause=repr(error))
-            self._cells.discard(id, cell)
+            live.pipeline.broken = PipelineBroken(cause=repr(error))
+            self._live.discard(id, live)
             raise
-        cell.version = version = cell.version + len(events)
+        live.version = version = live.version + len(events)
         every = self._cls.snapshot_every
-        due = every and cell.version - cell.snapshot_version >= every
-        snapshot = self._snapshot(cell) if due else None
-        cell.in_flight += 1
+        due = every and live.version - live.snapshot_version >= every
+        snapshot = self._snapshot(live) if due else None
+        live.in_flight += 1
         landed = 0
         try:
             appended = await self._store.append(
                 (write,),
                 condition=condition,
                 idempotency=idempotency_of(message),
-                pipeline=cell.pipeline,
+                pipeline=live.pipeline,
             )
             if not appended.duplicate:
                 landed = version
         except PipelineBroken as broken:
-            raise _StaleError(cell) from broken
+            raise _StaleError(live) from broken
         except (ConcurrencyConflict, ConditionFailed) as conflict:
-            raise _StaleError(cell, conflict) from conflict
+            raise _StaleError(live, conflict) from conflict
         finally:
-            cell.landed(landed)
-            self._cells.trim()
-            if cell.pipeline.broken is not None:
-                self._cells.discard(id, cell)
+            live.landed(landed)
+            self._live.trim()
+            if live.pipeline.broken is not None:
+                self._live.discard(id, live)
         if snapshot is not None and landed:
             self.snapshots.save(stream, version, snapshot)
         return self._result(id, stream, appended)
 
-    def _keep(self, cell: Cell) -> None:
-        """Keep a cell's durable state; if it has no stored form, it is loaded instead."""
+    def _keep(self, live: LiveAggregate) -> None:
+        """Keep an aggregate's durable state; if it has no stored form, it is loaded instead."""
         form = self.type.form
         if form is None:
-            cell.contended = 0
-        elif cell.kept is None or cell.kept.version < cell.version:
+            live.contended = 0
+        elif live.kept is None or live.kept.version < live.version:
             try:
-                cell.keep(form.encode(cell.state))
+                live.keep(form.encode(live.state))
             except NotStorable:
-                cell.contended = 0  # to find that out again with each command would cost too much
+                live.contended = 0  # to find that out again with each command would cost too much
 
     async def _confirm_nothing(
-        self, cell: Cell, seen: int, message: CommandMessage, id: str
+        self, live: LiveAggregate, seen: int, message: CommandMessage, id: str
     ) -> CommandResult:
         """Answer a command that changes nothing, if the state it saw is the stored one."""
-        await self._check_current(cell, seen, id)
+        await self._check_current(live, seen, id)
         stream = self.type.stream(id)
         idempotency = idempotency_of(message)
         if idempotency is not None:
@@ -287,22 +287,22 @@ class Repository(Generic[A]):
         head = await self._log_of(id).head()
         return CommandResult(id, seen, self._token(stream, head))
 
-    async def _check_current(self, cell: Cell, seen: int, id: str) -> None:
+    async def _check_current(self, live: LiveAggregate, seen: int, id: str) -> None:
         """Check that the state at version ``seen`` was the newest when it was decided on.
 
         Raises:
             _StaleError: it was not.
         """
-        if not await cell.settled(seen):
-            self._cells.discard(id, cell)
-            raise _StaleError(cell)
+        if not await live.settled(seen):
+            self._live.discard(id, live)
+            raise _StaleError(live)
         stream = self.type.stream(id)
         stored = await self._store.version(stream)
         # The stream went on: fine if that was this pipeline, which shows when it has landed.
-        if stored != seen and not (stored <= cell.version and await cell.settled(stored)):
-            self._cells.discard(id, cell)
+        if stored != seen and not (stored <= live.version and await live.settled(stored)):
+            self._live.discard(id, live)
             conflict = ConcurrencyConflict(stream=stream, expected=seen, actual=stored)
-            raise _StaleError(cell, conflict)
+            raise _StaleError(live, conflict)
 
     def _result(self, id: str, stream: str, appended: Appended) -> CommandResult:
         version = appended.versions[0] if appended.versions else 0
@@ -315,8 +315,8 @@ class Repository(Generic[A]):
     def _log_of(self, id: str) -> EventStore:
         return self._store.shards[self._store.shard_of(self.type.stream(id))]
 
-    async def _load(self, id: str, stale: _StaleError | None) -> Cell:
-        """Load a cell once, however many commands wait for it.
+    async def _load(self, id: str, stale: _StaleError | None) -> LiveAggregate:
+        """Load an aggregate once, however many commands wait for it.
 
         Raises:
             InvalidInput: there can be no aggregate of such an id.
@@ -324,29 +324,29 @@ class Repository(Generic[A]):
         check_id(self.type.name, id)
         task = self._loading.get(id)
         if task is None:
-            task = asyncio.create_task(self._load_cell(id, stale))
+            task = asyncio.create_task(self._load_live(id, stale))
             self._loading[id] = task
         return await asyncio.shield(task)
 
-    async def _load_cell(self, id: str, stale: _StaleError | None) -> Cell:
+    async def _load_live(self, id: str, stale: _StaleError | None) -> LiveAggregate:
         try:
             return await self._loaded(id, stale)
-        finally:  # at once: who finds this cell broken loads another
+        finally:  # at once: who finds this one broken loads another
             del self._loading[id]
 
-    async def _loaded(self, id: str, stale: _StaleError | None) -> Cell:
+    async def _loaded(self, id: str, stale: _StaleError | None) -> LiveAggregate:
         began = self._clock()
-        kept = stale.cell.kept_despite(stale.conflict) if stale else None
+        kept = stale.live.kept_despite(stale.conflict) if stale else None
         state, version, snapshot_version = await self._restore(id, until=None, kept=kept)
         took_ms = (self._clock() - began) * 1000
-        cell = Cell(state, version, snapshot_version, contended=stale is not None)
-        self._cells.put(id, cell)
+        live = LiveAggregate(state, version, snapshot_version, contended=stale is not None)
+        self._live.put(id, live)
         allowed_ms = self._cls.snapshot_load_ms
         if allowed_ms and took_ms > allowed_ms and version > snapshot_version:
-            snapshot = self._snapshot(cell)
+            snapshot = self._snapshot(live)
             if snapshot is not None:
                 self.snapshots.save(self.type.stream(id), version, snapshot)
-        return cell
+        return live
 
     async def _restore(
         self, id: str, *, until: int | None, kept: Kept | None = None
@@ -370,13 +370,13 @@ class Repository(Generic[A]):
             version = page.events[-1].version if page.events else version
         return version
 
-    def _snapshot(self, cell: Cell) -> bytes | None:
+    def _snapshot(self, live: LiveAggregate) -> bytes | None:
         """Return the state as it is now in stored form, to be saved when it is durable.
 
         One that has none is due again only after as many events: to find that out costs, too.
         """
-        cell.snapshot_version = cell.version
-        return self.snapshots.encode(cell.state)
+        live.snapshot_version = live.version
+        return self.snapshots.encode(live.state)
 
     async def state(
         self,

@@ -1,7 +1,7 @@
 """Sagas: durable state machines that are fed by events and answer with commands.
 
 A saga is pure: it sees its state and a message, and returns effects. What runs it is in
-`headwater.processing.sagas`.
+`headwater.processing.sagas.applier`.
 """
 
 import functools

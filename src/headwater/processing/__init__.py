@@ -8,30 +8,31 @@ from headwater.processing.admin import (
     Retried,
     SegmentStatus,
 )
-from headwater.processing.applier import Applier, Gone, Outbox
-from headwater.processing.bus_source import BusSource
-from headwater.processing.dead_letters import DeadLetter, processors_with_letters
 from headwater.processing.declarations import (
     EventHandlers,
     Projection,
     ViewReader,
     event_handler,
 )
+from headwater.processing.handling.applier import Applier, Gone, Outbox
+from headwater.processing.handling.dead_letters import DeadLetter, processors_with_letters
 from headwater.processing.message import EventMessage
-from headwater.processing.processor import Processor
 from headwater.processing.rebuild import RebuildProgress, rebuild
 from headwater.processing.relay import Relay, RelayStatus, relays_of
-from headwater.processing.saga_processor import SagaProcessor, saga_applier
-from headwater.processing.settings import ProcessorSettings
-from headwater.processing.sources import Source, StoreSource
-from headwater.processing.status import (
+from headwater.processing.running.processor import Processor
+from headwater.processing.running.status import (
     BusyStatus,
-    LaneStatus,
     LocalStatus,
     SagaStatus,
+    SegmentGroupStatus,
     WaitingStatus,
 )
-from headwater.processing.travel import view_at
+from headwater.processing.sagas.processor import SagaProcessor, saga_applier
+from headwater.processing.settings import ProcessorSettings
+from headwater.processing.sources.bus import BusSource
+from headwater.processing.sources.source import Source
+from headwater.processing.sources.store import StoreSource
+from headwater.processing.time_travel import view_at
 
 __all__ = [
     "Applier",
@@ -42,7 +43,6 @@ __all__ = [
     "EventMessage",
     "GenerationStatus",
     "Gone",
-    "LaneStatus",
     "LocalStatus",
     "Outbox",
     "Processor",
@@ -57,6 +57,7 @@ __all__ = [
     "Retry",
     "SagaProcessor",
     "SagaStatus",
+    "SegmentGroupStatus",
     "SegmentStatus",
     "Source",
     "StoreSource",

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from headwater.errors import ConfigurationError, InvalidInput
-from headwater.processing.applier import Applier, EventFailed, Outbox
-from headwater.processing.claims import successor_of
-from headwater.processing.clock import StoreClock
-from headwater.processing.committer import marked
-from headwater.processing.dead_letters import (
+from headwater.processing.declarations import EventHandlers
+from headwater.processing.generations.lineage import Lineage
+from headwater.processing.generations.switch_over import activated
+from headwater.processing.handling.applier import Applier, EventFailed, Outbox
+from headwater.processing.handling.dead_letters import (
     DeadLetter,
     any_letter,
     failed_again,
@@ -20,20 +20,20 @@ from headwater.processing.dead_letters import (
     forget_former,
     forget_letters,
     forget_older,
-    lane_of,
     letters,
     queue_of,
+    sequence_key_of,
 )
-from headwater.processing.declarations import EventHandlers
-from headwater.processing.generations import Line
-from headwater.processing.projector import applier_of
 from headwater.processing.rebuild import Report, position_of, rebuild
-from headwater.processing.replaying import replaying
-from headwater.processing.resizing import SEGMENTS_MAX, resized
+from headwater.processing.running.claims import successor_of
+from headwater.processing.running.clock import StoreClock
+from headwater.processing.running.committer import marked
+from headwater.processing.running.projector import applier_of
+from headwater.processing.running.replaying import replaying
+from headwater.processing.running.resizing import SEGMENTS_MAX, resized
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
-from headwater.processing.sources import Source
-from headwater.processing.swap import activated
-from headwater.processing.tokens import Token, token_of
+from headwater.processing.sources.source import Source
+from headwater.processing.sources.tokens import Token, token_of
 from headwater.views import Generation, Segment, ViewStore, view_type
 
 _TRIES = 3
@@ -246,7 +246,7 @@ class ProcessorAdmin:
         segments = await self._views.segments(self.name)
         active = await self._active()
         latest = max([active, *(segment.generation for segment in segments)])
-        following = await Line(self._applier, self._views).following(latest)
+        following = await Lineage(self._applier, self._views).following(latest)
         wanted = sum(s.generation == active for s in segments) or self._applier.segments
         await forget_former(self._views, self.name, following)
         await self._views.open_segments(
@@ -341,8 +341,8 @@ class ProcessorAdmin:
         """Yield the dead letters, of one sequence or of all, in order within each sequence."""
         await self._ensure()
         queue = queue_of(self.name, await self._active())
-        lane = lane_of(queue, sequence) if sequence else ""
-        async for letter in letters(self._views, queue=queue, lane=lane):
+        sequence_key = sequence_key_of(queue, sequence) if sequence else ""
+        async for letter in letters(self._views, queue=queue, sequence_key=sequence_key):
             yield letter
 
     async def retry(self, sequence: str) -> Retried:
@@ -355,8 +355,8 @@ class ProcessorAdmin:
         handled = 0
         while True:
             generation = await self._active()
-            lane = lane_of(queue_of(self.name, generation), sequence)
-            letter = await first_letter(self._views, lane)
+            sequence_key = sequence_key_of(queue_of(self.name, generation), sequence)
+            letter = await first_letter(self._views, sequence_key)
             if letter is None:
                 return Retried(handled)
             try:
@@ -369,7 +369,7 @@ class ProcessorAdmin:
                 ) as transaction:
                     # So nobody parks more behind the letter before it is gone.
                     segments = await transaction.segments(self.name, generation=generation)
-                    if await first_letter(transaction, lane) != letter:
+                    if await first_letter(transaction, sequence_key) != letter:
                         continue  # somebody else was faster
                     self._applier.count = len(segments) or 1  # sagas: whose their commands are
                     await self._applier.retry(transaction, letter)
@@ -395,11 +395,13 @@ class ProcessorAdmin:
         await self._ensure()
         dropped = 0
         generation = await self._active()
-        lane = lane_of(queue_of(self.name, generation), sequence)
+        sequence_key = sequence_key_of(queue_of(self.name, generation), sequence)
         while True:
             async with self._views.transaction() as transaction:
                 await transaction.segments(self.name, generation=generation)  # nobody parks more
-                found = (await transaction.find(DeadLetter, where={"lane": lane})).items
+                found = (
+                    await transaction.find(DeadLetter, where={"sequence_key": sequence_key})
+                ).items
                 gone = [one.id for one in found if letter in {"", one.id}]
                 await transaction.delete(DeadLetter, gone)
             dropped += len(gone)

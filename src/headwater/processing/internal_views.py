@@ -1,7 +1,7 @@
 """The views that processors keep for themselves, beside those of the service."""
 
-from headwater.processing.claims import ProcessorMember
-from headwater.processing.dead_letters import DeadLetter
-from headwater.processing.saga_views import PendingCommand, SagaDeadline, SagaState
+from headwater.processing.handling.dead_letters import DeadLetter
+from headwater.processing.running.claims import ProcessorMember
+from headwater.processing.sagas.views import PendingCommand, SagaDeadline, SagaState
 
 INTERNAL_VIEWS = (DeadLetter, PendingCommand, ProcessorMember, SagaDeadline, SagaState)

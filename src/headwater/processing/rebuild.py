@@ -1,4 +1,4 @@
-"""Rebuild a projection beside the one in service, then swap: readers notice nothing."""
+"""Rebuild a projection beside the one in service, then switch over: readers notice nothing."""
 
 import asyncio
 import time
@@ -7,18 +7,19 @@ from collections.abc import Callable
 import msgspec
 
 from headwater.errors import InvalidInput
-from headwater.processing.applier import Applier
-from headwater.processing.claims import successor_of
-from headwater.processing.dead_letters import DeadLetter, forget_former
 from headwater.processing.declarations import EventHandlers
-from headwater.processing.generations import Line
-from headwater.processing.processor import Processor
-from headwater.processing.projector import applier_of
-from headwater.processing.replaying import replaying
+from headwater.processing.generations.lineage import Lineage
+from headwater.processing.generations.switch_over import SwitchOver, reached
+from headwater.processing.handling.applier import Applier
+from headwater.processing.handling.dead_letters import DeadLetter, forget_former
+from headwater.processing.running.claims import successor_of
+from headwater.processing.running.processor import Processor
+from headwater.processing.running.projector import applier_of
+from headwater.processing.running.replaying import replaying
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
-from headwater.processing.sources import Source, close_iterator
-from headwater.processing.swap import Swap, reached
-from headwater.processing.tokens import Token, token_of
+from headwater.processing.sources.shards import close_iterator
+from headwater.processing.sources.source import Source
+from headwater.processing.sources.tokens import Token, token_of
 from headwater.views import Segment, ViewStore
 
 _REPORT_S = 0.1
@@ -96,8 +97,8 @@ class _Rebuild:
         self._views = views
         self._settings = settings
         self._report = report
-        self._swap = Swap(applier, views)
-        self._line = Line(applier, views)
+        self._switch_over = SwitchOver(applier, views)
+        self._lineage = Lineage(applier, views)
         self._began = self._reported = 0.0
         self._first = -1
 
@@ -106,7 +107,7 @@ class _Rebuild:
         active, wanted = await self._begun(join=join)
         if join and not wanted:
             return active
-        wanted = wanted or await self._line.following(active)
+        wanted = wanted or await self._lineage.following(active)
         if count:
             await views.ensure([DeadLetter])
             await forget_former(views, name, wanted)
@@ -139,7 +140,7 @@ class _Rebuild:
         finally:
             await close_iterator(changes)
             await processor.stop()
-        return (await self._line.find()).active
+        return (await self._lineage.find()).active
 
     async def _begun(self, *, join: bool) -> tuple[int, int]:
         """Return the generation to be replaced, and the one that was begun; 0 for none.
@@ -149,7 +150,7 @@ class _Rebuild:
         name, views = self._applier.name, self._views
         while True:
             segments = await views.segments(name)
-            found = await (self._line.find() if join else self._line.settle())
+            found = await (self._lineage.find() if join else self._lineage.settle())
             active = found.active
             if not found.complete and not any(s.generation == active for s in segments):
                 return 0, active  # the first one of this code, which nobody has begun to fill
@@ -164,7 +165,7 @@ class _Rebuild:
                 if not await views.drop_generation(name, begun, self._applier.views):
                     return active, begun
             except InvalidInput:
-                if (await self._line.find()).active == active:
+                if (await self._lineage.find()).active == active:
                     raise
 
     async def _finished(self, wanted: int) -> bool:
@@ -173,7 +174,7 @@ class _Rebuild:
         What it replaces is what is active now: others may have swapped since it was begun.
         """
         name, views = self._applier.name, self._views
-        found = await self._line.find()
+        found = await self._lineage.find()
         if found.complete and found.active >= wanted:
             await self._tell(wanted, [], done=True)
             return True
@@ -184,11 +185,11 @@ class _Rebuild:
             head = await self._source.head()
             if not reached(self._applier, segments, wanted, head):
                 return False
-            await self._swap.freeze(active, wanted)
+            await self._switch_over.freeze(active, wanted)
             segments = await views.segments(name)
             if not successor_of(segments, active):
                 return False  # others have swapped meanwhile: look again
-        if await self._swap.finish(segments, wanted):
+        if await self._switch_over.finish(segments, wanted):
             await self._tell(wanted, segments, done=True)
             return True
         return False

@@ -9,11 +9,12 @@ import msgspec
 from headwater.errors import AheadOfLog, ClaimLost, Unavailable
 from headwater.eventbus import BusEvent, EventBus
 from headwater.eventstore import EventStore, Page, StoredEvent, StreamStore
-from headwater.processing.claims import Claims, ProcessorMember
+from headwater.processing.running.back_off import BackOff
+from headwater.processing.running.claims import Claims, ProcessorMember
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
-from headwater.processing.sources import StoreSource, close_iterator
-from headwater.processing.tokens import Token, log_name, store_token, token_of
-from headwater.processing.trouble import Trouble
+from headwater.processing.sources.shards import close_iterator
+from headwater.processing.sources.store import StoreSource
+from headwater.processing.sources.tokens import Token, log_name, store_token, token_of
 from headwater.views import Segment, ViewStore
 
 _STOP_S = 10.0
@@ -79,8 +80,8 @@ class Relay:
         self._position = 0
         self._last: tuple[int, int] | None = None  # the last event that was published
         self._saved = (0, 0)  # fence and position
-        self._trouble = Trouble(self.name, settings)
-        self._unclaimed = Trouble(self.name, settings)  # what keeps it from looking after the claim
+        self._back_off = BackOff(self.name, settings)
+        self._unclaimed = BackOff(self.name, settings)  # what keeps it from looking after the claim
 
     async def start(self) -> None:
         """Claim the relay if nobody has it, and begin to publish.
@@ -130,7 +131,7 @@ class Relay:
 
         It need not work while another process has the claim.
         """
-        return self._unclaimed.failure or (self._trouble.failure if self.claims.held else "")
+        return self._unclaimed.failure or (self._back_off.failure if self.claims.held else "")
 
     # the claim --------------------------------------------------------------------------------
 
@@ -174,7 +175,7 @@ class Relay:
                 if self._held(claim):  # else it is claimed anew already
                     self.claims.lose([0])
             except Exception as error:  # noqa: BLE001  # publish again from the checkpoint
-                await self._pause(self._trouble.met(error))
+                await self._pause(self._back_off.met(error))
 
     async def _publish_all(self, claim: Segment) -> None:
         """Publish from the checkpoint on, until the claim is lost or it is time to stop."""
@@ -213,13 +214,13 @@ class Relay:
 
     async def _first(self, fetch: asyncio.Future[Page], stop: asyncio.Future[Any]) -> None:
         """Wait for a page or the end; after a failure see whether all is there again meanwhile."""
-        look_s = self._trouble.look_s
+        look_s = self._back_off.look_s
         both: list[asyncio.Future[Any]] = [fetch, stop]
         done, _ = await asyncio.wait(both, timeout=look_s, return_when=asyncio.FIRST_COMPLETED)
         if not done:
             await self._store.head()
             await self._bus.end()
-            self._trouble.over()
+            self._back_off.over()
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
 
     async def _begin(self, claim: Segment) -> int:
@@ -246,7 +247,7 @@ class Relay:
         self._position = page.through
         if page.events:
             self._last = (page.events[-1].position, page.events[-1].time)
-        self._trouble.over()
+        self._back_off.over()
 
     def _position_of(self, claim: Segment) -> int:
         """Return what was confirmed under this very claim but not yet saved."""

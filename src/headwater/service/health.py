@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from headwater._machine import shortages
+from headwater._os.limits import shortages
 from headwater.errors import HeadwaterError
 
 _GOOD_S, _BAD_S = 2.0, 0.5  # how long an answer counts

@@ -11,7 +11,7 @@ from headwater.messages.inheritance import qualified
 from headwater.processing.declarations import kebab
 from headwater.processing.inspection import handler_table
 from headwater.processing.internal_views import INTERNAL_VIEWS
-from headwater.processing.saga_commands import commands_near
+from headwater.processing.sagas.commands import commands_near
 from headwater.service.error_codes import errors_of
 from headwater.service.event_names import EventNames, saga_types, state_types
 from headwater.service.router import OWN_ROUTES

@@ -23,8 +23,8 @@ from headwater.processing import (
     StoreSource,
     relays_of,
 )
-from headwater.processing.dead_letters import forget_dropped
-from headwater.processing.generations import OwnViews
+from headwater.processing.generations.own_views import OwnViews
+from headwater.processing.handling.dead_letters import forget_dropped
 from headwater.service.metrics import Figures
 from headwater.service.service import Service
 from headwater.service.settings import ServiceSettings
@@ -248,7 +248,7 @@ def _figures(status: LocalStatus | RelayStatus) -> Figures:
         return Figures(status.name, max(0, status.head - status.position) if status.active else 0)
     return Figures(
         status.name,
-        lag=max((lane.lag for lane in status.lanes), default=0),
+        lag=max((group.lag for group in status.groups), default=0),
         letters=status.letters,
         parked=status.parked,
         waiting=len(status.waiting),

@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from headwater._http import AsgiServer
+from headwater._os.signals import stop_on_signals
 from headwater._sql import clock_watch
 from headwater.client import HttpCaller
 from headwater.config import Config, ConfigClient, Settings, StaticConfig
@@ -33,17 +34,16 @@ from headwater.eventstore import StreamStore
 from headwater.messages import now_us
 from headwater.modelling import DecisionHandlers, Repository
 from headwater.modelling.models import check_shardable
+from headwater.service.deferred import DeferredSettings
 from headwater.service.edge import Edge
 from headwater.service.engines import name_of, settle_owner
 from headwater.service.health import Ask, Health
-from headwater.service.late import LateSettings
 from headwater.service.metrics import Metrics
 from headwater.service.names import check_names
 from headwater.service.openapi import openapi_document
 from headwater.service.processors import Processors
 from headwater.service.service import Service
 from headwater.service.settings import ServiceSettings, service_settings
-from headwater.service.signals import stop_on_signals
 from headwater.service.surroundings import Surroundings
 from headwater.service.upkeep import Upkeep
 from headwater.views import ViewStore
@@ -168,7 +168,7 @@ class Runtime:
             {**section, **self._given, "instance": settings.instance},
             origin="the command line and the configuration service",
         )
-        self.bound: dict[LateSettings[Any], Settings[Any]] = {
+        self.bound: dict[DeferredSettings[Any], Settings[Any]] = {
             declared: self.config.settings(declared.kind, prefix=declared.prefix)
             for declared in self.service.sections
         }

@@ -18,7 +18,7 @@ from headwater.errors import ConfigurationError, DeclarationError
 from headwater.messages import Command, EventCodec, Query
 from headwater.modelling import Aggregate, DecisionModel, aggregate_type, model_type, saga_type
 from headwater.processing.inspection import handler_table
-from headwater.service.late import LateSettings, late_client
+from headwater.service.deferred import DeferredSettings, deferred_client
 from headwater.service.names import check_names
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Service:
         self.routes = tuple(routes)
         check_names(self)
         _check_events(self)
-        self.sections: list[LateSettings[Any]] = []
+        self.sections: list[DeferredSettings[Any]] = []
         self._running: list[Runtime] = []
         self._current: ContextVar[Runtime | None] = ContextVar("headwater_runtime", default=None)
         self._lent: set[int] = set()
@@ -168,16 +168,16 @@ class Service:
 
         It may be made at import; it can be called while the service runs.
         """
-        return late_client(self, contract)
+        return deferred_client(self, contract)
 
-    def settings(self, kind: type[T], *, prefix: str = "") -> LateSettings[T]:
+    def settings(self, kind: type[T], *, prefix: str = "") -> DeferredSettings[T]:
         """Return a live, typed section of the configuration (default: the service's name).
 
         It may be declared at import; ``.current`` can be read while the service runs. A service
         does not start with a section that does not fit the type, and keeps the last good value
         when a later one does not.
         """
-        declared = LateSettings(self, kind, prefix or self.name)
+        declared = DeferredSettings(self, kind, prefix or self.name)
         self.sections.append(declared)
         return declared
 

@@ -12,7 +12,7 @@ from headwater.eventbus import EventBus
 from headwater.eventbus.retention import Retention
 from headwater.eventstore import StreamStore
 from headwater.processing import BusSource, Processor
-from headwater.processing.tokens import token_of
+from headwater.processing.sources.tokens import token_of
 from headwater.service.settings import ServiceSettings
 from headwater.views import ViewStore
 

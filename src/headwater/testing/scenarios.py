@@ -13,9 +13,9 @@ from headwater.messages import Command, Event, message_type, new_metadata, now_u
 from headwater.modelling import Deadline, Effect, Saga, SagaType, saga_type
 from headwater.modelling.saga import Cancel, End, effects_of
 from headwater.processing import BusSource, EventHandlers, Projection, Source, StoreSource
-from headwater.processing.applier import EventFailed
-from headwater.processing.projector import ProjectionApplier
-from headwater.processing.saga_steps import refusal_step
+from headwater.processing.handling.applier import EventFailed
+from headwater.processing.running.projector import ProjectionApplier
+from headwater.processing.sagas.steps import refusal_step
 from headwater.views import View, view_type
 from headwater.views.memory import MemoryViewStore
 

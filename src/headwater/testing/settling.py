@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from headwater.errors import HeadwaterError
 from headwater.processing import Processor, RelayStatus, SagaProcessor
-from headwater.processing.dead_letters import DeadLetter, letters
-from headwater.processing.saga_views import PendingCommand
+from headwater.processing.handling.dead_letters import DeadLetter, letters
+from headwater.processing.sagas.views import PendingCommand
 from headwater.service.runtime import Runtime
 
 _POLL_S = 0.001
@@ -120,8 +120,8 @@ async def _work_of(processor: Processor) -> list[str]:
     found: list[str] = []
     try:
         status = await processor.status()
-        at_work = sum(len(lane.segments) for lane in status.lanes)
-        lag = sum(lane.lag for lane in status.lanes)
+        at_work = sum(len(group.segments) for group in status.groups)
+        lag = sum(group.lag for group in status.groups)
         if lag or not at_work or at_work < processor.claims.count:
             found.append(f"{processor.name} has {lag} events to handle")
         now = processor.claims.clock()

@@ -152,7 +152,7 @@ def test_no_process_outlives_its_supervisor(make_system, up):
     eventually("all are gone", lambda: not any(map(alive, below)))
 
 
-def test_the_system_comes_back_when_the_nursery_dies(make_system, up):
+def test_the_system_comes_back_when_the_fork_server_dies(make_system, up):
     """When the process that all others are forked from dies, everything is started again."""
     running = up(make_system())
     status = running.wait_ready()

@@ -8,7 +8,7 @@ import pytest
 from headwater.discovery import DiscoveryClient, DiscoveryServer, LocalDiscovery, Standing
 from headwater.errors import NoInstance, NotKnownYet, RouteNotFound, StartupError, from_problem
 from headwater.gateway import Gateway
-from headwater.gateway.memory import remembers
+from headwater.gateway.last_seen import remembers
 from tests.ports import HeldPort
 
 from .conftest import routed, until

@@ -94,12 +94,12 @@ async def histories(store: EventStore) -> dict[str, list[StoredEvent]]:
 
 def check_cached(handle: Handle, history: dict[str, list[StoredEvent]]) -> None:
     """The cache is bounded, and each state in it was that of the account at its version."""
-    cells = handle.repository._cells
-    assert len(cells) <= CACHE_SIZE
-    for id, cell in cells._cells.items():
-        if cell.pipeline.broken is None:
-            assert cell.in_flight == 0
-            assert cell.state.balance == balances(history[id])[cell.version]
+    held = handle.repository._live
+    assert len(held) <= CACHE_SIZE
+    for id, live in held._live.items():
+        if live.pipeline.broken is None:
+            assert live.in_flight == 0
+            assert live.state.balance == balances(history[id])[live.version]
 
 
 class Order(msgspec.Struct):

@@ -20,7 +20,7 @@ from headwater.eventstore.postgres import PostgresEventStore
 from headwater.eventstore.sqlite import SQLiteEventStore
 from headwater.messages import ConsistencyToken
 from headwater.processing import Processor, ProcessorSettings, Retry, StoreSource
-from headwater.processing.dead_letters import letters
+from headwater.processing.handling.dead_letters import letters
 from headwater.views import ViewStore
 from headwater.views.memory import MemoryViewStore
 from headwater.views.postgres import PostgresViewStore

@@ -103,7 +103,7 @@ async def test_a_generation_ahead_is_said_until_it_is_replaced(stores: Stores) -
     await filled(stores)
     older = await cut(stores.store, 5)
     running = processor(stores, older)
-    running._swap.finish = _never  # type: ignore[method-assign]  # holds the swap up
+    running._switch_over.finish = _never  # type: ignore[method-assign]  # holds the swap up
     await stores.start(running)
     await until(lambda: running.claims.generation == 2)
     await running._look()

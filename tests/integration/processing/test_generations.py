@@ -17,8 +17,8 @@ from headwater.processing import (
     event_handler,
     rebuild,
 )
-from headwater.processing.generations import OwnViews
-from headwater.processing.projector import applier_of
+from headwater.processing.generations.own_views import OwnViews
+from headwater.processing.running.projector import applier_of
 from headwater.views import Index, Key, View
 from tests.integration.processing.conftest import QUICK, Stores, until
 from tests.integration.processing.domain import Deposited, Opened, append
@@ -35,7 +35,7 @@ async def unused(stores: Stores, running: Processor) -> None:
     for _ in range(20):
         stores.clock.skip(UNUSED_S * 0.3)
         now = stores.clock()
-        await until(lambda: running._line._used_at >= now)  # noqa: B023  # awaited here
+        await until(lambda: running._lineage._used_at >= now)  # noqa: B023  # awaited here
         if await codes(stores) == {running.applier.code}:
             return
     pytest.fail("others are still there")

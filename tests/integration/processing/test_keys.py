@@ -14,7 +14,7 @@ import pytest
 from headwater.errors import DeclarationError
 from headwater.messages import Event, canonical_text
 from headwater.processing import Processor, ProcessorAdmin, Projection, event_handler
-from headwater.processing.travel import view_at
+from headwater.processing.time_travel import view_at
 from headwater.views import Key, View
 from headwater.views.memory import MemoryViewStore
 from tests.integration.processing.conftest import QUICK, Stores

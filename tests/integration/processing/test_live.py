@@ -7,7 +7,7 @@ from typing import Any
 from headwater.eventstore import NewEvent, StreamWrite
 from headwater.messages import Metadata, encode_metadata, new_id
 from headwater.processing import Processor, StoreSource
-from headwater.processing.tokens import token_of
+from headwater.processing.sources.tokens import token_of
 from headwater.views import ViewTransaction
 from tests.integration.processing.conftest import QUICK, Stores, until
 from tests.integration.processing.domain import AccountView, Ledger, Opened, append

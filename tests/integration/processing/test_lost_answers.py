@@ -39,7 +39,7 @@ from headwater.processing import (
     StoreSource,
     event_handler,
 )
-from headwater.processing.saga_views import PendingCommand, SagaDeadline
+from headwater.processing.sagas.views import PendingCommand, SagaDeadline
 from headwater.testing.eventstore_base import log_of
 from headwater.views import Key, View
 from headwater.views.postgres import PostgresViewStore

@@ -6,7 +6,7 @@ from datetime import timedelta
 from headwater.dispatch import CommandBus
 from headwater.messages import new_metadata
 from headwater.processing import SagaProcessor, StoreSource
-from headwater.processing.saga_views import (
+from headwater.processing.sagas.views import (
     SagaDeadline,
     SagaState,
     queued,

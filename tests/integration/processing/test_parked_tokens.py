@@ -9,7 +9,7 @@ from headwater.eventstore import NewEvent, StreamWrite
 from headwater.eventstore.memory import MemoryEventStore
 from headwater.messages import ConsistencyToken, Event, Metadata, new_id
 from headwater.processing import BusSource, Processor, ProcessorAdmin, StoreSource, rebuild
-from headwater.processing.tokens import token_of
+from headwater.processing.sources.tokens import token_of
 from headwater.views import Segment, View, ViewStore
 from tests.integration.processing.conftest import QUICK, Stores, until
 from tests.integration.processing.domain import (

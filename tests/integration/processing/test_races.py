@@ -10,7 +10,7 @@ import pytest
 
 from headwater.errors import InvalidInput
 from headwater.processing import DeadLetter, Processor, ProcessorAdmin, Relay, rebuild
-from headwater.processing.tokens import Token
+from headwater.processing.sources.tokens import Token
 from headwater.views import ViewTransaction
 from headwater.views.postgres import PostgresViewStore
 from tests.integration.processing.conftest import QUICK, Stores, until

@@ -15,7 +15,7 @@ from headwater.processing import (
     rebuild,
     view_at,
 )
-from headwater.processing.tokens import Token
+from headwater.processing.sources.tokens import Token
 from headwater.views import Index, Key, View
 from headwater.views.memory import MemoryViewStore
 from tests.integration.processing.conftest import QUICK, Stores, until

@@ -23,7 +23,7 @@ from headwater.processing import (
     SagaProcessor,
     saga_applier,
 )
-from headwater.processing.saga_views import PendingCommand, SagaState
+from headwater.processing.sagas.views import PendingCommand, SagaState
 from headwater.testing import given
 from tests.integration.processing.conftest import QUICK, Stores, until
 from tests.integration.processing.domain import append

@@ -9,7 +9,7 @@ from headwater.dispatch import CommandResult
 from headwater.eventstore import NewEvent, StreamWrite
 from headwater.messages import Command, check_key, new_metadata
 from headwater.processing import SagaProcessor, StoreSource
-from headwater.processing.saga_views import PendingCommand, SagaDeadline, SagaState
+from headwater.processing.sagas.views import PendingCommand, SagaDeadline, SagaState
 from tests.integration.processing.bank import MoneyTransfer, Open, TransferRequested, command_bus
 from tests.integration.processing.conftest import QUICK, Stores, until
 

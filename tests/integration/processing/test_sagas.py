@@ -25,7 +25,7 @@ from headwater.messages import (
     new_metadata,
 )
 from headwater.processing import ProcessorAdmin, SagaProcessor, StoreSource, saga_applier
-from headwater.processing.saga_views import PendingCommand, SagaDeadline, SagaState
+from headwater.processing.sagas.views import PendingCommand, SagaDeadline, SagaState
 from tests.integration.processing.bank import (
     Credit,
     MoneyTransfer,

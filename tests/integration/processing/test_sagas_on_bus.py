@@ -4,7 +4,7 @@ from headwater.eventbus import BusEvent
 from headwater.eventstore import NewEvent, StreamWrite
 from headwater.messages import ConsistencyToken, new_metadata
 from headwater.processing import BusSource, Relay, SagaProcessor
-from headwater.processing.saga_views import PendingCommand, SagaState
+from headwater.processing.sagas.views import PendingCommand, SagaState
 from headwater.views.memory import MemoryViewStore
 from tests.integration.processing.bank import (
     MoneyTransfer,
@@ -65,7 +65,7 @@ async def test_transfers_settle_once_over_the_bus(stores: Stores) -> None:
     await second.wait_for(ConsistencyToken.at("bank", stores.store.epoch, head), timeout_s=10)
 
     async def joined() -> bool:
-        return [len(lane.segments) for lane in (await second.status()).lanes] == [4]
+        return [len(group.segments) for group in (await second.status()).groups] == [4]
 
     await until(joined)
     status = await second.status()

@@ -34,7 +34,7 @@ from headwater.processing import (
     relays_of,
     view_at,
 )
-from headwater.processing.tokens import token_of
+from headwater.processing.sources.tokens import token_of
 from headwater.views import ViewStore
 from headwater.views.memory import MemoryViewStore
 from headwater.views.postgres import PostgresViewStore
@@ -213,7 +213,7 @@ async def test_tokens_in_the_view_store_are_per_shard(stores: ShardedStores) -> 
 
     await until(arrived)
     status = await processor.status()
-    assert [(lane.position, lane.head, lane.lag) for lane in status.lanes] == [
+    assert [(group.position, group.head, group.lag) for group in status.groups] == [
         (sum(heads), sum(heads), 0)
     ]
 

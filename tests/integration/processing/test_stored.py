@@ -30,8 +30,8 @@ from headwater.processing import (
     event_handler,
     saga_applier,
 )
-from headwater.processing.projector import applier_of
-from headwater.processing.saga_views import PendingCommand, SagaState
+from headwater.processing.running.projector import applier_of
+from headwater.processing.sagas.views import PendingCommand, SagaState
 from headwater.views import Index, Key, View, ViewTransaction
 from tests.integration.processing.conftest import QUICK, Stores, until
 from tests.integration.processing.domain import stored

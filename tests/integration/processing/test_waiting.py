@@ -307,8 +307,8 @@ async def test_when_too_many_wait_their_segment_waits(desk: Desk) -> None:
         await append(store, name, Deposited(name, 1))
 
     async def held_up() -> bool:
-        lanes = (await processor.status()).lanes
-        return any(lane.error and lane.attempts > 1 for lane in lanes)
+        groups = (await processor.status()).groups
+        return any(group.error and group.attempts > 1 for group in groups)
 
     await until(held_up)
     assert len(await desk.letters()) == 2

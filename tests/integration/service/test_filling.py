@@ -12,8 +12,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from headwater.processing.projector import applier_of
-from headwater.processing.sources import StoreSource
+from headwater.processing.running.projector import applier_of
+from headwater.processing.sources.store import StoreSource
 from headwater.service.runtime import Runtime
 from headwater.views import Segment
 from headwater.views.sqlite import SQLiteViewStore

@@ -106,7 +106,7 @@ async def test_health_says_what_is_short(tmp_path: Path, monkeypatch: pytest.Mon
     ):
         async with http.get("/health/ready") as answer:
             assert answer.status == 200
-        monkeypatch.setattr("headwater._machine.limits._FREE_BYTES_MIN", 2**62)
+        monkeypatch.setattr("headwater._os.limits._FREE_BYTES_MIN", 2**62)
         running.health._looked_at = 0.0
         async with http.get("/health/ready") as answer:
             content = await answer.json()

@@ -10,7 +10,7 @@ from headwater.dispatch import query_handler
 from headwater.messages import Command, Event, Query, Tag, route
 from headwater.modelling import Aggregate, command_handler, event_sourcing_handler
 from headwater.processing import Projection, event_handler
-from headwater.processing.dead_letters import first_letter, lane_of, letters
+from headwater.processing.handling.dead_letters import first_letter, letters, sequence_key_of
 from headwater.service import Service
 from headwater.service.runtime import Runtime
 from headwater.testing.eventstore_values import random_text
@@ -128,5 +128,5 @@ async def test_a_long_stream_can_be_parked(runtime: Runtime) -> None:
             while not found:
                 found = [one async for one in letters(runtime.views, queue="books@1")]
                 await asyncio.sleep(0.05)
-        letter = await first_letter(runtime.views, lane_of("books@1", f"Book/{book}"))
+        letter = await first_letter(runtime.views, sequence_key_of("books@1", f"Book/{book}"))
         assert letter == found[0]

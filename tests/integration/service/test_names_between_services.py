@@ -12,7 +12,7 @@ from headwater.errors import ConfigurationError, DeclarationError
 from headwater.messages import Command, Event, Query, wire
 from headwater.modelling import Aggregate, command_handler, event_sourcing_handler
 from headwater.processing import Projection, event_handler
-from headwater.processing.dead_letters import DeadLetter
+from headwater.processing.handling.dead_letters import DeadLetter
 from headwater.service import Service
 from headwater.service.runtime import Runtime
 from headwater.views import Key, View

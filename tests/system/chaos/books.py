@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from headwater.processing.saga_views import PendingCommand, SagaState
+from headwater.processing.sagas.views import PendingCommand, SagaState
 from headwater.service.engines import open_event_store, open_view_store
 from play.witness import SERVICES, Witness
 from tests.system.chaos.town import Town

@@ -13,9 +13,9 @@ from typing import IO
 
 import msgspec
 
-from headwater.cli.plan import Part, choose_ports, plan
-from headwater.cli.supervised import SUPERVISOR
-from headwater.cli.system import System, load_system
+from headwater.cli.supervising.plan import Part, choose_ports, plan
+from headwater.cli.supervising.supervised import SUPERVISOR
+from headwater.operations.system import System, load_system
 from headwater.service import ServiceSettings
 from tests.ports import HeldPort
 from tests.system.chaos import skewed

@@ -2,7 +2,7 @@
 
 import pytest
 
-from headwater.cli.run import given_settings, pairs
+from headwater.cli.given_settings import given_settings, pairs
 from headwater.cli.times import parse_time, show_time
 from headwater.errors import ConfigurationError
 

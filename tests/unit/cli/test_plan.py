@@ -8,10 +8,10 @@ from contextlib import ExitStack
 import msgspec
 import pytest
 
-from headwater.cli.plan import Ports, choose_ports, plan
-from headwater.cli.run import given_settings
-from headwater.cli.system import System, load_system
+from headwater.cli.given_settings import given_settings
+from headwater.cli.supervising.plan import Ports, choose_ports, plan
 from headwater.errors import AddressInUse, ConfigurationError
+from headwater.operations.system import System, load_system
 from headwater.service.settings import ServiceSettings
 from tests.ports import HeldPort
 

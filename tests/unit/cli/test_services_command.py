@@ -4,7 +4,7 @@ import msgspec
 from aiohttp import web
 from rich.text import Text
 
-from headwater.cli.services import gateway_lines
+from headwater.cli.commands.services import gateway_lines
 from headwater.gateway import GatewayStatus, InstanceProblem, RouteProblem
 from headwater.gateway.readiness import answer
 from tests.ports import HeldPort

@@ -8,12 +8,12 @@ import msgspec
 import pytest
 from google.protobuf import json_format
 
+from headwater._os.files import write_atomically
 from headwater.discovery import Instance, RouteInfo
 from headwater.errors import AddressInUse, ConfigurationError
 from headwater.gateway.addresses import Resolver, reserve
 from headwater.gateway.envoy import EDS, bootstrap, cluster, load_assignment
 from headwater.gateway.envoy_routes import KEYED, route_configuration
-from headwater.gateway.files import write_atomically
 from headwater.gateway.model import GatewaySettings, RoutingTable
 from headwater.gateway.routes import build_table
 from headwater.gateway.wire import CLUSTERS, ENDPOINTS, encode, resource

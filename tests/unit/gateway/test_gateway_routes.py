@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from headwater.discovery import Instance, RouteInfo
 from headwater.errors import ConfigurationError
-from headwater.gateway.memory import Memory
+from headwater.gateway.last_seen import LastSeen
 from headwater.gateway.model import GatewaySettings, RoutingTable
 from headwater.gateway.routes import build_table, cluster_name
 
@@ -165,7 +165,7 @@ def test_cluster_names_are_unique():
 
 def test_vanished_service_is_remembered_for_a_while():
     """The last instances of a vanished service, or role, stay known as DOWN, then are forgotten."""
-    memory = Memory(remember_s=10)
+    memory = LastSeen(remember_s=10)
     writer, reader = instance("w", role="command"), instance("r", role="query")
     assert memory.merge({"accounts": (writer, reader)}, now=0) == {"accounts": (writer, reader)}
     merged = memory.merge({"accounts": (reader,)}, now=5)

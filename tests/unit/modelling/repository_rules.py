@@ -423,10 +423,10 @@ class PipelineRules:
         repository = Repository(Account, store, source="accounts", cache_size=10)
         bus = LocalCommandBus([repository.handlers()])
         await asyncio.gather(*(bus.send(Open(str(n))) for n in range(50)))
-        assert len(repository._cells) <= 10
+        assert len(repository._live) <= 10
         for n in range(50):
             assert (await bus.send(Deposit(str(n), n))).version == 2
-        assert len(repository._cells) <= 10
+        assert len(repository._live) <= 10
 
 
 class Contended:

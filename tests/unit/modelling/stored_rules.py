@@ -169,9 +169,9 @@ class StorableRules:
         bus = LocalCommandBus([repository.handlers()])
         await bus.send(Note("t", (1, {2: (3,)})))
         await bus.send(Fill("t", 5))
-        cell = repository._cells.get("t")
-        assert cell is not None
-        assert cell.state == await fresh(store) == Tank("t", 5.0, [[1, {"2": [3]}]])
+        live = repository._live.get("t")
+        assert live is not None
+        assert live.state == await fresh(store) == Tank("t", 5.0, [[1, {"2": [3]}]])
 
     async def test_what_its_handler_cannot_take_back_is_not_stored(self, store: EventStore) -> None:
         """An event-sourcing handler gets what is read back: if it fails, nothing is stored."""

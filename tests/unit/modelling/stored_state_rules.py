@@ -149,11 +149,11 @@ class StoredStateRules:
         await painter.draw("counting")
         await painter.draw("line", times=30)
         fresh = await Painter(store).state()
-        cell = painter.repository._cells.get("c")
-        assert cell is not None
-        assert isinstance(cell.state.shape, Circle)
-        assert isinstance(cell.state.counts, defaultdict)
-        assert cell.state.drawn == fresh.drawn
+        live = painter.repository._live.get("c")
+        assert live is not None
+        assert isinstance(live.state.shape, Circle)
+        assert isinstance(live.state.counts, defaultdict)
+        assert live.state.drawn == fresh.drawn
 
     async def test_a_state_that_is_never_stored(self, store: EventStore) -> None:
         """An aggregate without snapshots may have any state, also under conflicts."""

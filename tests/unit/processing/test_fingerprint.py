@@ -11,7 +11,7 @@ import pytest
 
 from headwater.messages import Event
 from headwater.processing import Projection, event_handler
-from headwater.processing.fingerprint import code_of
+from headwater.processing.generations.fingerprint import code_of
 from headwater.views import Key, View
 
 Load = Callable[..., str]

@@ -24,9 +24,9 @@ from headwater.processing import (
     StoreSource,
     event_handler,
 )
-from headwater.processing.applier import EventFailed
-from headwater.processing.projector import ProjectionApplier
-from headwater.processing.saga_processor import saga_applier
+from headwater.processing.handling.applier import EventFailed
+from headwater.processing.running.projector import ProjectionApplier
+from headwater.processing.sagas.processor import saga_applier
 from headwater.testing import given
 from headwater.views import Key, View, ViewTransaction
 from headwater.views.memory import MemoryViewStore

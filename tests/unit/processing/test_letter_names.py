@@ -6,9 +6,9 @@ from headwater.eventbus import BusEvent
 from headwater.eventbus.memory import MemoryEventBus
 from headwater.messages import Metadata
 from headwater.processing import BusSource
-from headwater.processing.dead_letters import DeadLetter, lane_of, letter_of
-from headwater.processing.saga_commands import letter_of_saga
-from headwater.processing.saga_views import PendingCommand
+from headwater.processing.handling.dead_letters import DeadLetter, letter_of, sequence_key_of
+from headwater.processing.sagas.commands import letter_of_saga
+from headwater.processing.sagas.views import PendingCommand
 from headwater.testing.eventstore_values import random_text
 from headwater.views.model import view_type
 
@@ -16,8 +16,8 @@ INDEX_ROW_BYTES_MAX = 2704  # of PostgreSQL, with some 24 of its own
 
 
 def check_fits(letter: DeadLetter) -> None:
-    (key, _, lane), _ = view_type(DeadLetter).stored(letter)
-    assert len(key.encode()) + len(lane.encode()) + 30 < INDEX_ROW_BYTES_MAX
+    (key, _, sequence_key), _ = view_type(DeadLetter).stored(letter)
+    assert len(key.encode()) + len(sequence_key.encode()) + 30 < INDEX_ROW_BYTES_MAX
 
 
 @pytest.mark.parametrize("length", [10, 249, 250, 251, 5000])
@@ -28,7 +28,7 @@ def test_an_event_of_a_long_stream(length: int) -> None:
     letter = letter_of(event, source=BusSource(MemoryEventBus()), queue="p@1", sequence=one)
     check_fits(letter)
     assert letter.sequence == one
-    assert lane_of("p@1", one) != lane_of("p@1", other)
+    assert sequence_key_of("p@1", one) != sequence_key_of("p@1", other)
 
 
 @pytest.mark.parametrize("length", [10, 49, 51, 230])

@@ -11,10 +11,10 @@ from headwater.eventstore import StoredEvent
 from headwater.eventstore.memory import MemoryEventStore
 from headwater.messages import stable_hash
 from headwater.processing import BusSource, StoreSource
-from headwater.processing.applier import Applier
-from headwater.processing.resizing import joined, moved, passed, resized
-from headwater.processing.sources import Source, SourcePage
-from headwater.processing.tokens import Token, token_of
+from headwater.processing.handling.applier import Applier
+from headwater.processing.running.resizing import joined, moved, passed, resized
+from headwater.processing.sources.source import Source, SourcePage
+from headwater.processing.sources.tokens import Token, token_of
 from headwater.views import Segment
 
 EVENTS = 30

@@ -31,8 +31,8 @@ from headwater.errors import (
     ViewNotFound,
 )
 from headwater.messages import Command, Metadata
-from headwater.processing.saga_sender import Outcome, Outgoing, Sender, ends
-from headwater.processing.saga_views import PendingCommand
+from headwater.processing.sagas.sender import Outcome, Outgoing, Sender, ends
+from headwater.processing.sagas.views import PendingCommand
 from headwater.processing.settings import ProcessorSettings
 
 SETTINGS = ProcessorSettings(back_off_s=0.0001, back_off_max_s=0.001)
@@ -190,7 +190,7 @@ async def test_segments_that_come_and_go(seed: int) -> None:
     await world.sender.close()
 
 
-async def test_a_lane_that_was_given_up_holds_nobody_up() -> None:
+async def test_a_queue_that_was_given_up_holds_nobody_up() -> None:
     """A send that hangs in a segment that was given up does not keep later ones waiting."""
     hanging, outcomes = asyncio.Event(), []
 

@@ -1,4 +1,4 @@
-"""What processors make of a sharded store: tokens per shard, merged reading, coverage."""
+"""What processors make of a sharded store: tokens per shard, merged reading, consistency."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -21,11 +21,11 @@ from headwater.processing import (
     StoreSource,
     event_handler,
 )
-from headwater.processing.claims import ProcessorMember
-from headwater.processing.coverage import coverage_of
-from headwater.processing.merging import following
-from headwater.processing.sources import SourcePage, close_iterator
-from headwater.processing.tokens import Token, log_name, service_of, store_token
+from headwater.processing.running.claims import ProcessorMember
+from headwater.processing.sources.consistency import consistency_of
+from headwater.processing.sources.shards import close_iterator, following
+from headwater.processing.sources.source import SourcePage
+from headwater.processing.sources.tokens import Token, log_name, service_of, store_token
 from headwater.testing.eventstore_base import ManualClock, event, write
 from headwater.views.memory import MemoryViewStore
 
@@ -210,7 +210,7 @@ def test_names_of_logs() -> None:
     assert {service_of(log_name("a-b", n)) for n in (0, 1, 12)} == {"a-b"}
 
 
-# coverage -----------------------------------------------------------------------------------
+# consistency -----------------------------------------------------------------------------------
 
 
 def wanted(source: StoreSource, **shards: int) -> ConsistencyToken:
@@ -218,29 +218,29 @@ def wanted(source: StoreSource, **shards: int) -> ConsistencyToken:
     return ConsistencyToken({"accounts": SourceState(source.store.epoch, marks)})
 
 
-def test_coverage_of_a_store_is_per_shard(source: StoreSource) -> None:
+def test_consistency_of_a_store_is_per_shard(source: StoreSource) -> None:
     """A consistency token is covered when every segment is there in the shards that it names."""
-    coverage = coverage_of(source)
+    consistency = consistency_of(source)
     tokens = {0: at(source, 5, 1, 9), 1: at(source, 4, 2, 9)}
-    assert coverage.covers(tokens, wanted(source, s0=4))
-    assert coverage.covers(tokens, wanted(source, s0=4, s1=1, s2=9))
-    assert not coverage.covers(tokens, wanted(source, s0=5))
-    assert not coverage.covers(tokens, wanted(source, s1=2)), "though others are further on"
-    assert coverage.gap(tokens, wanted(source, s0=3, s1=2)) == (1, 2)
+    assert consistency.covers(tokens, wanted(source, s0=4))
+    assert consistency.covers(tokens, wanted(source, s0=4, s1=1, s2=9))
+    assert not consistency.covers(tokens, wanted(source, s0=5))
+    assert not consistency.covers(tokens, wanted(source, s1=2)), "though others are further on"
+    assert consistency.gap(tokens, wanted(source, s0=3, s1=2)) == (1, 2)
     with pytest.raises(TokenMismatch):
-        coverage.covers(tokens, ConsistencyToken.at("accounts", "other", 1, shard=1))
-    assert coverage.covers(tokens, ConsistencyToken.at("elsewhere", "other", 1))
+        consistency.covers(tokens, ConsistencyToken.at("accounts", "other", 1, shard=1))
+    assert consistency.covers(tokens, ConsistencyToken.at("elsewhere", "other", 1))
 
 
 def bus_event(source: str, position: int, stream: str = "s") -> BusEvent:
     return BusEvent(source, "e", position, stream, 1, "T", 1, 0, (), b"{}", b"{}")
 
 
-async def test_coverage_of_a_bus_is_per_shard() -> None:
+async def test_consistency_of_a_bus_is_per_shard() -> None:
     """Positions of one shard say nothing about those of another, on the bus neither."""
     bus = MemoryEventBus(partitions=2)
     source = BusSource(bus, sources=["accounts"])
-    coverage = coverage_of(source)
+    consistency = consistency_of(source)
     second = ConsistencyToken.at("accounts", "e", 3, shard=1)
     await bus.publish([bus_event("accounts", number) for number in range(1, 6)])
 
@@ -251,14 +251,14 @@ async def test_coverage_of_a_bus_is_per_shard() -> None:
         return {0: token}
 
     tokens = await handled()
-    await coverage.look(tokens, second)
-    assert not coverage.covers(tokens, second)
-    assert coverage.gap(tokens, second) == (0, 3)
+    await consistency.look(tokens, second)
+    assert not consistency.covers(tokens, second)
+    assert consistency.gap(tokens, second) == (0, 3)
     await bus.publish([bus_event("accounts/1", number) for number in range(1, 4)])
     tokens = await handled()
-    await coverage.look(tokens, second)
-    assert coverage.covers(tokens, second)
-    assert not coverage.covers(tokens, ConsistencyToken.at("accounts", "e", 6))
+    await consistency.look(tokens, second)
+    assert consistency.covers(tokens, second)
+    assert not consistency.covers(tokens, ConsistencyToken.at("accounts", "e", 6))
 
 
 async def test_shards_are_told_apart_on_the_bus() -> None:
@@ -389,7 +389,7 @@ async def test_reading_towards_a_goal_goes_round_what_is_away() -> None:
     assert found[-1].token.shard_position("accounts", 1) == goal.shard_position("accounts", 1)
 
 
-async def test_a_lane_that_waits_for_a_shard_holds_up_no_other() -> None:
+async def test_a_group_that_waits_for_a_shard_holds_up_no_other() -> None:
     """Segments that are behind in a shard that is away wait; the others go on, and they later."""
     logs: list[Any] = [Away(MemoryEventStore()), MemoryEventStore()]
     store = await ShardedEventStore.open(logs)

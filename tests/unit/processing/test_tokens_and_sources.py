@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from headwater.eventbus import BusEvent
 from headwater.eventbus.memory import MemoryEventBus
 from headwater.processing import BusSource
-from headwater.processing.claims import Claims, ProcessorMember
+from headwater.processing.running.claims import Claims, ProcessorMember
 from headwater.processing.settings import DEFAULTS
-from headwater.processing.sources import SourcePage
-from headwater.processing.tokens import Token, store_token, token_of
+from headwater.processing.sources.source import SourcePage
+from headwater.processing.sources.tokens import Token, store_token, token_of
 from headwater.views.memory import MemoryViewStore
 
 names = st.text(min_size=1, max_size=5)
@@ -48,7 +48,7 @@ def test_parts_of_a_bus_token_join_to_the_whole(token: Token, count: int) -> Non
 
 
 def test_whole_tokens_join_only_at_the_same_place() -> None:
-    """Where every segment reads everything, lanes join when they are equally far."""
+    """Where every segment reads everything, groups join when they are equally far."""
     source = BusSource(MemoryEventBus(partitions=2)).whole()
     at = source.start()
     assert source.join(at, at) == at

@@ -2,7 +2,7 @@
 CREATE TABLE events (
     position bigint PRIMARY KEY,
     version bigint NOT NULL,
-    time bigint NOT NULL, -- microseconds UTC, never falling along positions
+    time bigint NOT NULL, -- microseconds UTC, never falling within a run
     type_version integer NOT NULL,
     stream text COLLATE "C" NOT NULL,
     type text COLLATE "C" NOT NULL,
@@ -13,6 +13,9 @@ CREATE TABLE events (
 
 -- Versions are dense per stream: the backstop of all checks.
 CREATE UNIQUE INDEX events_by_stream ON events (stream, version);
+
+-- Where recorded time fell: each row begins a run of events within which it does not.
+CREATE TABLE event_runs (position bigint PRIMARY KEY, time bigint NOT NULL);
 
 -- For filters without tags.
 CREATE INDEX events_by_type ON events (type, position);
@@ -34,6 +37,9 @@ CREATE TABLE event_keys (
     streams text[] NOT NULL,
     versions bigint[] NOT NULL
 );
+
+-- By their age, to be forgotten.
+CREATE INDEX event_keys_by_last ON event_keys (last);
 
 -- The last batch of each process that appends, so that one whose connection broke during the
 -- commit finds out what became of it.

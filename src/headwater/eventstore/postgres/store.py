@@ -49,14 +49,7 @@ _BYTES_MAX = 8 << 20
 _APPEND_BYTES_MAX = 512 << 20  # the server takes no message of 1 GiB
 _CONDITIONS_MAX = 256  # each is compared with the events of all before it
 _END = 2**63 - 1
-_MIGRATIONS = (
-    "schema_1.sql",
-    "append_2.sql",
-    "resolve_3.sql",
-    "matching_4.sql",
-    "append_5.sql",
-    "append_6.sql",
-)
+_VERSION_1 = ("schema_1.sql", "resolve_1.sql", "matching_1.sql", "append_1.sql")
 _ROOM = "eventstore"
 _encode_shard = msgspec.json.Encoder().encode
 _decode_shard = msgspec.json.Decoder(Shard).decode
@@ -125,7 +118,7 @@ class PostgresEventStore:
         database = await Database.open(
             url,
             room=_ROOM,
-            migrations=[script("headwater.eventstore.postgres", file) for file in _MIGRATIONS],
+            migrations=["\n".join(script("headwater.eventstore.postgres", f) for f in _VERSION_1)],
             schema=schema,
             connections=readers,
             connect_timeout_s=connect_timeout_s,

@@ -5,7 +5,7 @@ CREATE TABLE events (
     version INTEGER NOT NULL,
     type TEXT NOT NULL,
     type_version INTEGER NOT NULL,
-    time INTEGER NOT NULL, -- microseconds UTC, never falling along positions
+    time INTEGER NOT NULL, -- microseconds UTC, never falling within a run
     tags TEXT NOT NULL, -- a JSON array; empty text for none
     data BLOB NOT NULL,
     metadata BLOB NOT NULL
@@ -13,6 +13,12 @@ CREATE TABLE events (
 
 -- Versions are dense per stream: the backstop of all checks.
 CREATE UNIQUE INDEX events_by_stream ON events (stream, version);
+
+-- Where recorded time fell: each row begins a run of events within which it does not.
+CREATE TABLE event_runs (
+    position INTEGER PRIMARY KEY,
+    time INTEGER NOT NULL
+) STRICT;
 
 -- For filters without tags: the row id (position) follows the type in the index.
 CREATE INDEX events_by_type ON events (type);
@@ -34,6 +40,9 @@ CREATE TABLE event_keys (
     streams TEXT NOT NULL,
     versions TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- By their age, to be forgotten.
+CREATE INDEX event_keys_by_last ON event_keys (last);
 
 CREATE TABLE event_snapshots (
     stream TEXT PRIMARY KEY,

@@ -1,0 +1,147 @@
+"""``headwater copy-store``: one event store into another, or a comparison of the two."""
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import Parameter
+
+from headwater._sql.postgres.url import SCHEMES, Place
+from headwater.cli.logs import run_quietly
+from headwater.cli.progress import progress_bar
+from headwater.errors import ConfigurationError, StoresDiffer
+from headwater.eventstore import EventStore
+from headwater.eventstore.compare import compare_stores
+from headwater.eventstore.copy import copy_store as copy_all
+from headwater.operations.stores import open_store
+
+_CUT_OVER = (
+    "to cut over: stop whoever writes to the source, run the command once more, "
+    "compare with --check, then switch the URL"
+)
+
+
+def copy_store(
+    *,
+    from_: Annotated[str, Parameter(name="--from")],
+    to: str,
+    check: bool = False,
+    json: bool = False,
+) -> None:
+    """Copy an event store into another one, for example from SQLite to PostgreSQL.
+
+    Events keep their positions, versions, times and contents; idempotency keys and the epoch
+    come along, so that consistency tokens stay valid. Snapshots do not: they are a cache. The
+    source may be in use. Interrupted and started again, it goes on where it was.
+
+    Parameters
+    ----------
+    from_
+        URL of the store to read: sqlite:PATH or postgresql://...?schema=NAME.
+    to
+        URL of the store to write; made if missing. It must be empty, or a beginning of the source.
+    check
+        Copy nothing; compare both stores completely and report the first difference.
+    json
+        One JSON object instead of text.
+    """
+    source, target = _url(from_, "--from"), _url(to, "--to")
+    if _name(source) == _name(target):
+        raise ConfigurationError(subject=f"--to {_name(target)}", reason="is the same as --from")
+    work = _check if check else _copy
+    run_quietly(work(source, target, json=json))
+
+
+def _url(text: str, option: str) -> str:
+    url = text if ":" in text else f"sqlite:{text}"
+    scheme, _, rest = url.partition(":")
+    if scheme == "memory":
+        reason = "a store in memory ends with its process: name a file or a database"
+        raise ConfigurationError(subject=f"{option} {text!r}", reason=reason)
+    if not rest or scheme not in (*SCHEMES, "sqlite"):
+        reason = "expected sqlite:PATH or postgresql://user@host/database?schema=NAME"
+        raise ConfigurationError(subject=f"{option} {text!r}", reason=reason)
+    return url
+
+
+def _name(url: str) -> str:
+    """Return what a store is called in messages; without a password, the same for the same."""
+    scheme, _, path = url.partition(":")
+    return f"sqlite:{Path(path).resolve()}" if scheme == "sqlite" else Place.parse(url).name
+
+
+@contextlib.asynccontextmanager
+async def _opened(
+    source: str, target: str, *, existing: bool
+) -> AsyncIterator[tuple[EventStore, EventStore]]:
+    from headwater.service.engines import open_event_store
+
+    async with contextlib.AsyncExitStack() as resources:
+        read = await resources.enter_async_context(open_store(source, subject="--from"))
+        if existing:
+            written = await resources.enter_async_context(open_store(target, subject="--to"))
+        else:
+            written = await open_event_store(target)
+            resources.push_async_callback(written.close)
+        yield read, written
+
+
+async def _copy(source: str, target: str, *, json: bool) -> None:
+    began = time.monotonic()
+    async with _opened(source, target, existing=False) as (read, written):
+        with progress_bar("copying") as progress:
+            try:
+                copied = await copy_all(read, written, progress=progress)
+            except asyncio.CancelledError:
+                sys.stderr.write("interrupted: the same command goes on where this one ended\n")
+                raise
+        left = await read.head() - copied.position
+        epoch = read.epoch
+    seconds = time.monotonic() - began
+    events = copied.position - copied.began
+    if json:
+        _show_json(
+            source=_name(source),
+            target=_name(target),
+            epoch=epoch,
+            began=copied.began,
+            position=copied.position,
+            events=events,
+            keys=copied.keys,
+            left=left,
+            seconds=round(seconds, 3),
+        )
+        return
+    rate = f", {events / seconds:,.0f} events/s" if events else ""
+    sys.stdout.write(
+        f"copied {events:,} events and {copied.keys:,} idempotency keys in {seconds:.1f} s{rate}\n"
+        "snapshots are left out: they are a cache, and are taken anew\n"
+        f"{_name(target)} is at position {copied.position:,}; "
+        f"the source has {left:,} more by now\n{_CUT_OVER}\n"
+    )
+
+
+async def _check(source: str, target: str, *, json: bool) -> None:
+    async with _opened(source, target, existing=True) as (read, written):
+        with progress_bar("comparing") as progress:
+            found = await compare_stores(read, written, progress=progress)
+    if json:
+        names = {"source": _name(source), "target": _name(target)}
+        _show_json(**names, equal=not found.difference, **msgspec.structs.asdict(found))
+    if found.difference:
+        raise StoresDiffer(difference=found.difference)
+    if not json:
+        sys.stdout.write(
+            f"equal: {found.events:,} events at positions 1 to {found.events:,}, "
+            f"{found.keys:,} idempotency keys\ndigest {found.digest}\n"
+        )
+
+
+def _show_json(**content: Any) -> None:
+    sys.stdout.write(f"{msgspec.json.encode(content).decode()}\n")
+    sys.stdout.flush()

@@ -1,0 +1,231 @@
+"""``headwater events``: what is stored, and what is being stored."""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import Parameter
+
+from headwater.cli.logs import run_quietly
+from headwater.cli.times import show_time
+from headwater.errors import ConfigurationError
+from headwater.eventstore import EVERYTHING, EventFilter, EventStore, FilterItem, StoredEvent
+from headwater.operations.stores import DEFAULT_FILE, load_stores, open_streams
+from headwater.processing.sources.shards import close_iterator
+from headwater.processing.sources.tokens import log_name, service_of
+
+_LAST = 20
+_encode = msgspec.json.Encoder().encode
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """Which events are shown."""
+
+    stream: str = ""
+    filter: EventFilter = EVERYTHING
+    after: int | None = None
+    limit: int | None = None
+
+    def matches(self, event: StoredEvent) -> bool:
+        """Whether an event is selected."""
+        return (not self.stream or event.stream == self.stream) and self.filter.matches(
+            event.type, event.tags
+        )
+
+
+def events(
+    *,
+    service: str = "",
+    follow: Annotated[bool, Parameter(name=["--follow", "-f"])] = False,
+    stream: str = "",
+    type: list[str] | None = None,
+    tag: list[str] | None = None,
+    after: int | None = None,
+    limit: int | None = None,
+    json: bool = False,
+    store: str = "",
+    file: Path = DEFAULT_FILE,
+) -> None:
+    """Show stored events, the newest last.
+
+    Without --after the last ones are shown (--limit, default 20).
+
+    Parameters
+    ----------
+    service
+        Only of this service; default: of all services that store events.
+    follow
+        Go on with what is being stored, until Ctrl-C.
+    stream
+        Only of one stream, for example Account/7.
+    type
+        Only of these types; repeatable.
+    tag
+        Only with all of these tags, for example email:a@b.example; repeatable.
+    after
+        From the event after this position (of the stream: after this version).
+    limit
+        At most so many.
+    json
+        One JSON object per line, with metadata.
+    store
+        URL of a store, or path of a file, instead of the system's.
+    file
+        The description of the system.
+    """
+    stores = load_stores(file, service, store)
+    item = FilterItem(types=tuple(type or ()), tags=tuple(tag or ()))
+    selection = _selection(stream, item, after, limit, stores)
+    names = [log_name(name, n) for name, urls in stores.items() for n in range(len(urls))]
+    width = max(map(len, names)) if len(names) > 1 else 0
+    show = _show_json if json else _line_printer(width)
+    run_quietly(_events(stores, selection, show, follow=follow))
+
+
+def _selection(
+    stream: str,
+    item: FilterItem,
+    after: int | None,
+    limit: int | None,
+    stores: Mapping[str, Sequence[str]],
+) -> Selection:
+    for option, number in (("--after", after), ("--limit", limit)):
+        if number is not None and number < 0:
+            raise ConfigurationError(subject=f"{option} {number}", reason="expected 0 or more")
+    if after is not None and len(stores) > 1:
+        known = ", ".join(stores)
+        raise ConfigurationError(
+            subject="--after",
+            reason=f"positions are counted per service: add --service, one of {known}",
+        )
+    shards = max(map(len, stores.values()))
+    if after is not None and not stream and shards > 1:
+        raise ConfigurationError(
+            subject="--after",
+            reason=f"positions are counted per database, and the store is spread over {shards}: "
+            "add --stream, or --store with the URL of one",
+        )
+    return Selection(
+        stream=stream,
+        filter=EventFilter((item,)) if item.types or item.tags else EVERYTHING,
+        after=after,
+        limit=_LAST if limit is None and after is None else limit,
+    )
+
+
+Show = Callable[[str, StoredEvent], None]
+
+
+async def _events(
+    stores: dict[str, tuple[str, ...]], selection: Selection, show: Show, *, follow: bool
+) -> None:
+    async with contextlib.AsyncExitStack() as resources:
+        opened: dict[str, EventStore] = {}
+        for name, urls in stores.items():
+            store = await resources.enter_async_context(
+                open_streams(urls, subject=f"event store of {name}")
+            )
+            opened |= {
+                log_name(name, shard): log
+                for shard, log in enumerate(store.shards)
+                if not selection.stream or shard == store.shard_of(selection.stream)
+            }
+        heads = {name: await store.head() for name, store in opened.items()}
+        if selection.after is None:
+            await _show_last(opened, heads, selection, show)
+        else:
+            for name, store in opened.items():
+                async for event in _select(store, heads[name], selection):
+                    show(name, event)
+        sys.stdout.flush()
+        if follow:
+            async with asyncio.TaskGroup() as group:
+                for name, store in opened.items():
+                    group.create_task(_coming(name, store, heads[name], selection, show))
+
+
+async def _show_last(
+    opened: dict[str, EventStore], heads: dict[str, int], selection: Selection, show: Show
+) -> None:
+    """Show the last events of all stores together, in order of their time."""
+    limit = selection.limit or 0
+    found = [
+        (event.time, event.position, name, event)
+        for name, store in opened.items()
+        async for event in _select(store, heads[name], selection)
+    ]
+    found.sort(key=lambda entry: entry[:3])
+    for _, _, name, event in found[max(0, len(found) - limit) :]:
+        show(name, event)
+
+
+async def _select(store: EventStore, head: int, selection: Selection) -> AsyncIterator[StoredEvent]:
+    """Yield what is selected up to a position: forwards, or backwards when nothing is given."""
+    left = selection.limit
+    backwards = selection.after is None
+    after = selection.after or 0
+    if selection.stream:
+        pages = store.read_stream(selection.stream, after=after, backwards=backwards)
+    else:
+        pages = store.read(
+            filter=selection.filter, after=after, until=head, backwards=backwards, limit=left
+        )
+    try:
+        async for page in pages:
+            for event in page.events:
+                if left is not None and left <= 0:
+                    return
+                if event.position <= head and selection.matches(event):
+                    left = None if left is None else left - 1
+                    yield event
+    finally:
+        await close_iterator(pages)
+
+
+async def _coming(
+    name: str, store: EventStore, after: int, selection: Selection, show: Show
+) -> None:
+    async for page in store.follow(filter=selection.filter, after=after):
+        for event in page.events:
+            if selection.matches(event):
+                show(name, event)
+        sys.stdout.flush()
+
+
+def _line_printer(width: int) -> Show:
+    colored = sys.stdout.isatty()
+
+    def paint(text: str, code: int) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if colored else text
+
+    def show(name: str, event: StoredEvent) -> None:
+        prefix = f"{name:<{width}}  " if width else ""
+        tags = f"  {' '.join(event.tags)}" if event.tags else ""
+        sys.stdout.write(
+            f"{paint(prefix, 36)}{event.position:>8}  {show_time(event.time)}  "
+            f"{event.stream}@{event.version}  {paint(event.type, 1)}  {event.data.decode()}"
+            f"{paint(tags, 2)}\n"
+        )
+
+    return show
+
+
+def _show_json(name: str, event: StoredEvent) -> None:
+    content: dict[str, Any] = {
+        "service": service_of(name),
+        "log": name,
+        "position": event.position,
+        "time": show_time(event.time),
+        "stream": event.stream,
+        "version": event.version,
+        "type": event.type,
+        "type_version": event.type_version,
+        "tags": event.tags,
+        "data": msgspec.Raw(event.data),
+        "metadata": msgspec.Raw(event.metadata),
+    }
+    sys.stdout.write(f"{_encode(content).decode()}\n")

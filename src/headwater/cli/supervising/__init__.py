@@ -1,0 +1,1 @@
+"""Running all processes of a system on one machine."""

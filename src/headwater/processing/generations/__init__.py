@@ -1,0 +1,1 @@
+"""Generations of views: whose they are, and how one takes the place of another."""

@@ -1,0 +1,1 @@
+"""What a worker does with events, and what becomes of those that fail."""

@@ -1,0 +1,1 @@
+"""Running a processor: claims, the loop of a worker, its commits, retries and progress."""

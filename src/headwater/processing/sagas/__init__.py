@@ -1,0 +1,1 @@
+"""Running a saga: events in, commands out, deadlines, everything durable."""

@@ -1,0 +1,236 @@
+"""The event bus as a source: at least once comes in, each position goes out once."""
+
+import contextlib
+from collections.abc import AsyncIterator, Collection, Sequence
+
+import msgspec
+
+from headwater.errors import InvalidInput, Unavailable
+from headwater.eventbus import Delivery, EventBus, partition_of
+from headwater.messages import stable_hash
+from headwater.processing.sources.shards import close_iterator
+from headwater.processing.sources.source import Measure, RawEvent, SourcePage
+from headwater.processing.sources.tokens import Token, service_of
+
+_REPEATED_MAX = 1000  # a relay publishes once more what it did within a moment before its end
+
+
+class BusSource:
+    """The event bus. Segments divide its partitions, or by key when it is `whole`."""
+
+    name = ""
+
+    def __init__(
+        self, bus: EventBus, *, sources: Collection[str] | None = None, whole: bool = False
+    ) -> None:
+        """Follow a bus.
+
+        Args:
+            bus: the bus.
+            sources: the services whose events are wanted; None: of all.
+            whole: every segment reads all partitions.
+        """
+        self.bus = bus
+        self.sources = None if sources is None else frozenset(sources)
+        self.rereads = not whole
+        self._whole = whole
+
+    def split(self, wanted: int) -> int:
+        """See `Source.split`."""
+        return wanted if self._whole else max(1, min(wanted, self.bus.partitions))
+
+    def whole(self) -> "BusSource":
+        """See `Source.whole`."""
+        return BusSource(self.bus, sources=self.sources, whole=True)
+
+    def start(self) -> Token:
+        """See `Source.start`."""
+        return Token(offsets=dict.fromkeys(range(self.bus.partitions), -1))
+
+    async def head(self) -> Token:
+        """See `Source.head`."""
+        return Token(offsets=await self.bus.end())
+
+    async def now(self) -> Token:
+        """See `Source.now`; the last events are read, as those may be delivered once more."""
+        head = await self.head()
+        late = {p: max(-1, offset - _REPEATED_MAX) for p, offset in head.offsets.items()}
+        token = Token(offsets=late)
+        pages = self.towards(token, head, types=(), page_size=_REPEATED_MAX)
+        try:
+            async for page in pages:
+                token = page.token
+        finally:
+            await close_iterator(pages)
+        return token
+
+    async def at(self, *, position: int | None = None, time_us: int | None = None) -> Token:
+        """See `Source.at`; a bus is read from its start, skipping what is older than the time.
+
+        Raises:
+            InvalidInput: a position is asked for.
+        """
+        if position:
+            reason = "the event bus has no single position: replay from the start or from a time"
+            raise InvalidInput(reason=reason)
+        return msgspec.structs.replace(self.start(), since=time_us or 0)
+
+    def check(self, token: Token) -> None:
+        """See `Source.check`; epochs change within a bus, so every token fits."""
+
+    async def lost(self, token: Token) -> str:
+        """See `Source.lost`; which events there were is known by their number only."""
+        with contextlib.suppress(Unavailable):
+            ends = await self.bus.end()
+            for partition, offset in token.offsets.items():
+                if offset > ends.get(partition, -1):
+                    end = ends.get(partition, -1)
+                    return f"offset {offset} of partition {partition}, which ends at {end}"
+        return ""
+
+    def restrict(self, token: Token, indices: Collection[int], count: int) -> Token:
+        """See `Source.restrict`."""
+        every = range(self.bus.partitions)
+        mine = {p for p in every if self._whole or p % count in indices}
+        return msgspec.structs.replace(
+            token,
+            offsets={p: token.offsets.get(p, -1) for p in mine},
+            positions={
+                source: {p: mark for p, mark in marks.items() if p in mine}
+                for source, marks in token.positions.items()
+            },
+        )
+
+    def join(self, left: Token, right: Token) -> Token | None:
+        """See `Source.join`; groups of different partitions can always be read together."""
+        if self._whole:
+            return left if left.offsets == right.offsets else None
+        positions = {source: dict(marks) for source, marks in left.positions.items()}
+        for source, marks in right.positions.items():
+            positions.setdefault(source, {}).update(marks)
+        return msgspec.structs.replace(
+            left, offsets={**left.offsets, **right.offsets}, positions=positions
+        )
+
+    def least(self, tokens: Sequence[Token]) -> Token:
+        """See `Source.least`; what was delivered last goes with the offset it was read at."""
+        behind: dict[int, Token] = {}
+        for token in tokens:
+            for partition, offset in token.offsets.items():
+                other = behind.get(partition)
+                if other is None or offset < other.offsets[partition]:
+                    behind[partition] = token
+        positions: dict[str, dict[int, tuple[str, int]]] = {}
+        for partition, token in behind.items():
+            for source, marks in token.positions.items():
+                if partition in marks:
+                    positions.setdefault(source, {})[partition] = marks[partition]
+        offsets = {partition: token.offsets[partition] for partition, token in behind.items()}
+        return msgspec.structs.replace(tokens[0], offsets=offsets, positions=positions)
+
+    def passed(self, page: SourcePage, token: Token) -> Sequence[bool]:
+        """See `Source.passed`."""
+        return [
+            offset <= token.offsets.get(partition, -1)
+            for partition, offset in zip(page.partitions, page.offsets, strict=True)
+        ]
+
+    def segments_of(self, page: SourcePage, count: int) -> Sequence[int]:
+        """See `Source.segments_of`."""
+        if self._whole:
+            return [stable_hash(event.stream) % count for event in page.events]
+        return [partition % count for partition in page.partitions]
+
+    def segment_of(self, event: RawEvent, count: int) -> int:
+        """See `Source.segment_of`; who publishes puts a stream in its partition."""
+        if self._whole:
+            return stable_hash(event.stream) % count
+        return partition_of(event.stream, self.bus.partitions) % count
+
+    def name_of(self, event: RawEvent) -> str:
+        """See `Source.name_of`; other programs, whose events have no epoch, name as they like."""
+        source = self.log_of(event)
+        return service_of(source) if getattr(event, "epoch", "") else source
+
+    def log_of(self, event: RawEvent) -> str:
+        """See `Source.log_of`."""
+        return getattr(event, "source", "")
+
+    def sequence_of(self, event: RawEvent) -> str:
+        """See `Source.sequence_of`; streams of two services may have the same name."""
+        return f"{self.name_of(event)}:{event.stream}"
+
+    async def follow(
+        self,
+        token: Token,
+        *,
+        types: Collection[str],  # noqa: ARG002  # a bus delivers all types
+        page_size: int,
+    ) -> AsyncIterator[SourcePage]:
+        """See `Source.follow`."""
+        pages = self.bus.subscribe(after=token.offsets, page_size=page_size)
+        try:
+            async for deliveries in pages:
+                page = self._page(token, deliveries)
+                token = page.token
+                yield page
+        finally:
+            await close_iterator(pages)
+
+    async def towards(
+        self,
+        token: Token,
+        goal: Token,
+        *,
+        types: Collection[str],  # noqa: ARG002  # a bus delivers all types
+        page_size: int,
+    ) -> AsyncIterator[SourcePage]:
+        """See `Source.towards`."""
+        while not self.reached(token, goal):
+            behind = {
+                p: offset for p, offset in token.offsets.items() if offset < goal.offsets.get(p, -1)
+            }
+            pages = self.bus.subscribe(after=behind, page_size=page_size)
+            try:
+                deliveries = await anext(pages)
+            finally:
+                await close_iterator(pages)
+            page = self._page(
+                token, [d for d in deliveries if d.offset <= goal.offsets[d.partition]]
+            )
+            token = page.token
+            yield page
+
+    def reached(self, token: Token, goal: Token) -> bool:
+        """See `Source.reached`."""
+        return all(offset >= goal.offsets.get(p, -1) for p, offset in token.offsets.items())
+
+    def measure(self, token: Token, head: Token) -> Measure:
+        """See `Source.measure`; offsets count from 0, so these are numbers of events."""
+        return Measure(
+            sum(offset + 1 for offset in token.offsets.values()),
+            sum(head.offsets.get(p, -1) + 1 for p in token.offsets),
+        )
+
+    def _page(self, token: Token, deliveries: Sequence[Delivery]) -> SourcePage:
+        offsets = dict(token.offsets)
+        positions = {source: dict(marks) for source, marks in token.positions.items()}
+        events: list[RawEvent] = []
+        partitions: list[int] = []
+        numbers: list[int] = []
+        for delivery in deliveries:
+            offsets[delivery.partition] = delivery.offset
+            event = delivery.event
+            if self.sources is not None and self.name_of(event) not in self.sources:
+                continue
+            marks = positions.setdefault(event.source, {})
+            epoch, last = marks.get(delivery.partition, ("", 0))
+            if epoch == event.epoch and event.position <= last:
+                continue  # delivered before
+            marks[delivery.partition] = (event.epoch, event.position)
+            if event.time >= token.since:
+                events.append(event)
+                partitions.append(delivery.partition)
+                numbers.append(delivery.offset)
+        moved = msgspec.structs.replace(token, offsets=offsets, positions=positions)
+        return SourcePage(events, moved, partitions, numbers)

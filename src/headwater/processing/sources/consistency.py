@@ -1,0 +1,163 @@
+"""Whether tracking tokens have reached a consistency token: the one question of a waiting query."""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Protocol
+
+from headwater.errors import MalformedMessage, TokenMismatch
+from headwater.messages import ConsistencyToken
+from headwater.processing.sources.bus import BusSource
+from headwater.processing.sources.source import Source
+from headwater.processing.sources.store import StoreSource
+from headwater.processing.sources.tokens import Token, log_name
+
+
+class Followed(NamedTuple):
+    """A place that a consistency token names, in a log that is followed."""
+
+    log: str
+    epoch: str
+    shard: int
+    position: int
+
+
+def followed(source: Source, wanted: ConsistencyToken) -> Iterator[Followed]:
+    """Yield the places of a token that are in logs of a source; what else it names is ignored."""
+    for name, state in wanted.sources.items():
+        if isinstance(source, StoreSource):
+            follows = name == source.name
+        else:
+            assert isinstance(source, BusSource)
+            follows = source.sources is None or name in source.sources
+        if follows:
+            for shard, position in state.shards.items():
+                yield Followed(log_name(name, shard), state.epoch, shard, position)
+
+
+class Consistency(Protocol):
+    """Compares the tokens of all segments with a consistency token.
+
+    ``pure``: the tokens alone say everything, there is never anything to `look` for.
+    """
+
+    pure: bool
+
+    def covers(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> bool:
+        """Whether everything up to the token was handled; without I/O.
+
+        Raises:
+            TokenMismatch: the token is of another epoch.
+            MalformedMessage: it names a shard that there is not.
+        """
+
+    async def look(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> None:
+        """Find out more, for a token that is not covered yet."""
+
+    def gap(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> tuple[int, int]:
+        """Return how far the first source that is behind has come, and how far it should be."""
+
+
+def consistency_of(source: Source) -> Consistency:
+    """Return the consistency for a source."""
+    return BusConsistency(source) if isinstance(source, BusSource) else StoreConsistency(source)
+
+
+class StoreConsistency:
+    """For a store: the segment that is furthest behind decides, in each shard."""
+
+    pure = True
+
+    def __init__(self, source: Source) -> None:
+        """Compare for a store."""
+        assert isinstance(source, StoreSource)
+        self._name, self._store = source.name, source.store
+        self._shards = len(source.store.shards)
+
+    def covers(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> bool:
+        """See `Consistency.covers`."""
+        position, target = self.gap(tokens, wanted)
+        return position >= target
+
+    async def look(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> None:
+        """See `Consistency.look`: the tokens say everything."""
+
+    def gap(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> tuple[int, int]:
+        """See `Consistency.gap`."""
+        name, epoch = self._name, self._store.epoch
+        state = wanted.sources.get(name)
+        if state is None:
+            return 0, 0
+        if state.epoch != epoch:
+            raise TokenMismatch(source=name, expected=epoch, actual=state.epoch)
+        for shard, target in state.shards.items():
+            if not 0 <= shard < self._shards:
+                reason = f"it names shard {shard} of {name!r}, which has {self._shards}"
+                raise MalformedMessage(name="consistency token", reason=reason)
+            marks = [token.position_in(name, epoch, shard) for token in tokens.values()]
+            if (position := min(marks, default=0)) < target:
+                return position, target
+        return 0, 0
+
+
+class BusConsistency:
+    """For a bus, whose partitions say nothing of one another.
+
+    Who has seen position p of a source in any partition knows that all up to p are on the bus,
+    because a relay publishes in order. So when a position at or after the wanted one was seen,
+    the ends of all partitions are noted, and when all of them are reached, it is covered.
+    """
+
+    pure = False
+
+    def __init__(self, source: BusSource) -> None:
+        """Compare for a bus."""
+        self._source = source
+        self._covered: dict[tuple[str, str], int] = {}
+        self._noted: dict[tuple[str, str], tuple[int, dict[int, int]]] = {}
+
+    def covers(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> bool:
+        """See `Consistency.covers`."""
+        places = followed(self._source, wanted)
+        return all(self._covers(tokens, p.log, p.epoch, p.position) for p in places)
+
+    async def look(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> None:
+        """See `Consistency.look`."""
+        for log, epoch, _, target in followed(self._source, wanted):
+            seen = self._seen(tokens, log, epoch)
+            noted, _ = self._noted.get((log, epoch), (0, {}))
+            if seen >= target > noted:
+                self._noted[log, epoch] = (seen, await self._source.bus.end())
+
+    def gap(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> tuple[int, int]:
+        """See `Consistency.gap`."""
+        for log, epoch, _, target in followed(self._source, wanted):
+            if not self._covers(tokens, log, epoch, target):
+                return self._seen(tokens, log, epoch), target
+        return 0, 0
+
+    def _covers(self, tokens: Mapping[int, Token], name: str, epoch: str, target: int) -> bool:
+        key = (name, epoch)
+        if self._covered.get(key, 0) >= target:
+            return True
+        self._check_epoch(tokens, name, epoch)
+        position, ends = self._noted.get(key, (0, {}))
+        if position >= target and _reached(tokens, ends):
+            self._covered[key] = position
+            return True
+        return False
+
+    def _check_epoch(self, tokens: Mapping[int, Token], name: str, epoch: str) -> None:
+        marks = [m for t in tokens.values() for m in t.positions.get(name, {}).values()]
+        if marks and all(mark[0] != epoch for mark in marks):
+            raise TokenMismatch(source=name, expected=marks[-1][0], actual=epoch)
+
+    def _seen(self, tokens: Mapping[int, Token], name: str, epoch: str) -> int:
+        marks = (m for t in tokens.values() for m in t.positions.get(name, {}).values())
+        return max((position for e, position in marks if e == epoch), default=0)
+
+
+def _reached(tokens: Mapping[int, Token], ends: Mapping[int, int]) -> bool:
+    return all(
+        offset >= ends.get(partition, -1)
+        for token in tokens.values()
+        for partition, offset in token.offsets.items()
+    )
