@@ -57,6 +57,7 @@ class CuttingProxy:
         self._server_port = self._parts.port or int(options.pop("port", "5432"))
         self._options = urlencode(options)
         self._seed = seed
+        self._turn = asyncio.Lock()
         self.url = ""
 
     async def __aenter__(self) -> Self:
@@ -105,9 +106,10 @@ class CuttingProxy:
             "closed": closed, "closing": closing, "held": held, "then": then or {},
         }  # fmt: skip
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(told).encode() + b"\n")
-        await self._process.stdin.drain()
-        return Counter((await self._hear())["cut"])
+        async with self._turn:
+            self._process.stdin.write(json.dumps(told).encode() + b"\n")
+            await self._process.stdin.drain()
+            return Counter((await self._hear())["cut"])
 
     async def cut(self, how: str, *, only: str = COMMIT, closing: bool = False) -> None:
         """Cut the next request that contains a text."""

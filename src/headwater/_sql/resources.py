@@ -21,3 +21,13 @@ def statements(package: str, file: str) -> dict[str, str]:
         name: re.sub(r"^\s*--[^\n]*\n?", "", text, flags=re.MULTILINE).strip().rstrip(";")
         for name, text in zip(parts[1::2], parts[2::2], strict=True)
     }
+
+
+def not_there(room: str, actual: int, expected: int) -> str:
+    """Return why the tables of a room cannot be read by somebody who may not make them."""
+    if not actual:
+        return f"there is no {room} in it: correct the URL, or start the service first"
+    return (
+        f"its {room} has schema {actual}, this version reads {expected}: start the service of this "
+        "version first, which brings it up to date"
+    )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
+from headwater.errors import HeadwaterError
 from headwater.messages import Command, ConsistencyToken, Metadata, Query, message_type
 
 R = TypeVar("R")
@@ -42,7 +43,8 @@ class CommandMessage(msgspec.Struct, Generic[C_co], frozen=True, gc=False):
     ``fingerprint`` identifies the content as the caller sent it, for the idempotency key: what
     interceptors make of it does not count. The bus sets it when there is a key.
     ``expected_version`` is the version that the sender has seen; at another one the command is a
-    `ConcurrencyConflict` and not decided.
+    `ConcurrencyConflict` and not decided. With ``keep_refusal`` a refusal is an outcome, too: it is
+    stored under the key, and whoever sends the command again with it is refused alike.
     """
 
     command: C_co
@@ -50,6 +52,7 @@ class CommandMessage(msgspec.Struct, Generic[C_co], frozen=True, gc=False):
     idempotency_key: str = ""
     fingerprint: str = ""
     expected_version: int | None = None
+    keep_refusal: bool = False
 
 
 def fingerprint_of(command: Command) -> str:
@@ -75,13 +78,20 @@ QueryInterceptor = Callable[[QueryMessage, QueryNext], Awaitable[Any]]
 class LookUp(Protocol):
     """Finds out what was stored under the idempotency key of a command."""
 
-    async def __call__(self, message: CommandMessage, *, settled: bool) -> CommandResult | None:
+    async def __call__(
+        self,
+        message: CommandMessage,
+        *,
+        settled: bool = False,
+        refusal: HeadwaterError | None = None,
+    ) -> CommandResult | None:
         """Return the outcome of the first time, marked as a duplicate; None without one.
 
         With ``settled`` whatever this process submitted before is carried out, or has failed,
-        before the key is looked up.
+        before the key is looked up. A ``refusal`` is stored under the key if nothing is yet.
 
         Raises:
+            HeadwaterError: the outcome of the first time is this refusal.
             IdempotencyKeyReused: the key was used for another command.
             StoreUnavailable: the store cannot be asked.
         """
@@ -103,6 +113,7 @@ class CommandBus(Protocol):
         *,
         idempotency_key: str = "",
         expected_version: int | None = None,
+        keep_refusal: bool = False,
     ) -> CommandResult:
         """Send a command; return when its events are durable.
 
@@ -115,7 +126,9 @@ class CommandBus(Protocol):
         interceptors, and again before a refusal or a fault is told. A refusal is not kept: a
         command that was refused may be sent again with its key, and be carried out. (So may one
         of two sends at once in two processes: refused in one and then, as the state has changed,
-        carried out in the other; never the other way round.) An empty key is none.
+        carried out in the other; never the other way round.) With ``keep_refusal`` what a handler
+        refuses is kept under the key as any outcome, so that whoever acts on the refusal can
+        rely on it: no send that is still on its way is carried out any more. An empty key is none.
 
         Cancellation leaves it open whether the command is carried out; who sends it again with
         its key finds out.

@@ -3,7 +3,8 @@
 The event store knows what was stored under a key, and checks it with every append. What it cannot
 know is that a command with the key is on its way: its repetition may be decided on what the first
 leaves behind, and be refused. So within a process a repetition waits for the first; and nothing
-that would contradict a stored outcome is told before the key was looked up.
+that would contradict a stored outcome is told before the key was looked up. A refusal is an
+outcome only if the sender asks for it: it is kept, and holds for all sends that are on their way.
 """
 
 import asyncio
@@ -14,11 +15,16 @@ from contextvars import ContextVar
 import msgspec
 
 from headwater.dispatch.api import CommandMessage, CommandNext, CommandResult, LookUp
-from headwater.errors import DeadlineExceeded, IdempotencyKeyReused, Unavailable
+from headwater.errors import (
+    DeadlineExceeded,
+    HeadwaterError,
+    IdempotencyKeyReused,
+    Unavailable,
+)
 
 _LEFT_MAX = 10_000
-_NO_VERDICT = (Unavailable, DeadlineExceeded, IdempotencyKeyReused)
-"""Errors that contradict no outcome: they ask to try again, or were looked up."""
+_NO_VERDICT = (Unavailable, DeadlineExceeded)
+"""Errors that contradict no outcome: they ask to try again."""
 
 _Identity = tuple[str, str, str, str]
 _held: ContextVar[frozenset[_Identity]] = ContextVar("headwater_held_keys", default=frozenset())
@@ -124,8 +130,15 @@ async def _checked(
         return await proceed(message)
     except _NO_VERDICT:
         raise
-    except Exception:
-        first = None if look_up is None else await look_up(message, settled=False)
+    except IdempotencyKeyReused:
+        if look_up is not None:
+            await look_up(message)  # raises the refusal that is kept under it, if that is why
+        raise
+    except Exception as error:
+        refusal = None
+        if message.keep_refusal and isinstance(error, HeadwaterError) and error.decided:
+            refusal = error
+        first = None if look_up is None else await look_up(message, refusal=refusal)
         if first is None:
             raise
         return first

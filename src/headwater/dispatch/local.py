@@ -94,11 +94,17 @@ class LocalCommandBus:
         *,
         idempotency_key: str = "",
         expected_version: int | None = None,
+        keep_refusal: bool = False,
     ) -> CommandResult:
         """Send a command (see `CommandBus.send`)."""
-        metadata = new_metadata()
         return await self._handled(
-            CommandMessage(command, metadata, idempotency_key, expected_version=expected_version)
+            CommandMessage(
+                command,
+                new_metadata(),
+                idempotency_key,
+                expected_version=expected_version,
+                keep_refusal=keep_refusal,
+            )
         )
 
     async def dispatch(self, message: CommandMessage) -> CommandResult:

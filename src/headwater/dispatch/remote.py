@@ -12,7 +12,13 @@ from headwater.dispatch.http import HttpForm
 from headwater.dispatch.local import LocalCommandBus, LocalQueryBus
 from headwater.errors import ConfigurationError, NotKnownYet, RemoteError, UnknownMessage
 from headwater.messages import Command, ConsistencyToken, Query, check_key, new_id
-from headwater.messages.headers import CONSISTENCY_TOKEN, IDEMPOTENCY_KEY, IF_MATCH, to_header
+from headwater.messages.headers import (
+    CONSISTENCY_TOKEN,
+    IDEMPOTENCY_KEY,
+    IF_MATCH,
+    KEEP_REFUSAL,
+    to_header,
+)
 
 R = TypeVar("R")
 
@@ -97,11 +103,15 @@ class RemoteCommandBus:
         *,
         idempotency_key: str = "",
         expected_version: int | None = None,
+        keep_refusal: bool = False,
     ) -> CommandResult:
         """Send a command (see `CommandBus.send`)."""
         if self._local is not None and self._local.handles(type(command)):
             return await self._local.send(
-                command, idempotency_key=idempotency_key, expected_version=expected_version
+                command,
+                idempotency_key=idempotency_key,
+                expected_version=expected_version,
+                keep_refusal=keep_refusal,
             )
         if idempotency_key:
             check_key(idempotency_key)
@@ -113,7 +123,7 @@ class RemoteCommandBus:
                 service=service,
                 method=http.method,
                 path=http.path,
-                headers=_headers(idempotency_key, expected_version),
+                headers=_headers(idempotency_key, expected_version, keep_refusal=keep_refusal),
                 body=http.body,
                 timeout_s=self._timeout_s,
                 routing_key=form.kind.target_of(command),
@@ -180,13 +190,17 @@ class RemoteQueryBus:
         return answer
 
 
-def _headers(idempotency_key: str, expected_version: int | None) -> dict[str, str]:
+def _headers(
+    idempotency_key: str, expected_version: int | None, *, keep_refusal: bool
+) -> dict[str, str]:
     headers = {
         "content-type": "application/json",
         IDEMPOTENCY_KEY: to_header(idempotency_key) or new_id(),
     }
     if expected_version is not None:
         headers[IF_MATCH] = f'"{expected_version}"'
+    if keep_refusal:
+        headers[KEEP_REFUSAL] = "true"
     return headers
 
 

@@ -8,6 +8,7 @@ from itertools import islice
 from headwater.errors import StoreUnavailable
 from headwater.eventbus.api import BusEvent, Delivery, partition_of
 from headwater.eventbus.checks import check_count, check_subscription
+from headwater.eventbus.engine import EventBusEngine
 from headwater.eventbus.retention import Mark, Retention, check_kept, forgettable
 from headwater.eventbus.types import EventType, clashes
 
@@ -145,3 +146,13 @@ class MemoryEventBus:
         if self._closed:
             reason = "it has been closed: open a new one"
             raise StoreUnavailable(store="memory", reason=reason, outcome="not stored")
+
+
+async def _open(_url: str, partitions: int) -> MemoryEventBus:
+    return MemoryEventBus(partitions=partitions)
+
+
+ENGINE = EventBusEngine(open=_open, shared=False, drops_repeated=True)
+"""Opens ``memory:``, a new bus each time."""
+
+__all__ = ["ENGINE", "MemoryEventBus"]

@@ -13,6 +13,8 @@ from headwater.eventstore.api import (
     NewEvent,
     Page,
     Pipeline,
+    ReadableLog,
+    ReadableStreams,
     Shard,
     Snapshot,
     StoredEvent,
@@ -20,6 +22,7 @@ from headwater.eventstore.api import (
     StreamStore,
     StreamWrite,
 )
+from headwater.eventstore.engine import EventStoreEngine
 from headwater.eventstore.sharded import ShardedEventStore
 
 __all__ = [
@@ -30,11 +33,14 @@ __all__ = [
     "Appended",
     "EventFilter",
     "EventStore",
+    "EventStoreEngine",
     "FilterItem",
     "Idempotency",
     "NewEvent",
     "Page",
     "Pipeline",
+    "ReadableLog",
+    "ReadableStreams",
     "Shard",
     "ShardedEventStore",
     "Snapshot",

@@ -6,6 +6,8 @@ order: who has read up to position p has seen everything up to p, for ever. Vers
 except after events that a wrong clock has stamped by more than `AHEAD_US_MAX` too late: positions
 order, time informs.
 
+Who only reads takes a `ReadableLog`, which needs no right to write.
+
 A `StreamStore` is what those need who ask about streams only: an `EventStore`, or a
 `ShardedEventStore` over several of them, each stream in one.
 """
@@ -205,8 +207,8 @@ WHOLE = Shard()
 """A log that is a store by itself."""
 
 
-class StreamStore(Protocol):
-    """Streams of events, each of them in one log.
+class ReadableStreams(Protocol):
+    """Streams of events, to be read.
 
     All methods may be called by several tasks of one event loop at once. Any method raises
     `StoreUnavailable` when the database cannot be reached or is locked beyond the time allowed.
@@ -217,50 +219,11 @@ class StreamStore(Protocol):
         """Identifies the store; differs after it, or any of its logs, was replaced."""
 
     @property
-    def shards(self) -> Sequence["EventStore"]:
-        """The logs, by number: of an `EventStore` itself alone."""
+    def shards(self) -> Sequence["ReadableLog"]:
+        """The logs, by number: of a `ReadableLog` itself alone."""
 
     def shard_of(self, stream: str) -> int:
         """Return the number of the log that a stream is in, the same for ever."""
-
-    async def append(
-        self,
-        writes: Sequence[StreamWrite],
-        *,
-        condition: AppendCondition | None = None,
-        idempotency: Idempotency | None = None,
-        pipeline: Pipeline | None = None,
-    ) -> Appended:
-        """Append all writes, or none; return when they are on disk.
-
-        Ordering: the append takes its place before the first suspension; two appends submitted
-        one after the other by one event loop are carried out in that order. Positions follow the
-        order of the writes and of the events in them. A stream may occur once.
-
-        Atomicity: expectations and condition are checked and the events stored in one step that
-        no other process can come between. Appends may share a transaction (group commit), but
-        each has its own verdict: one that fails changes nothing and harms no other.
-
-        Idempotency: when the key was stored before with the same fingerprint, nothing is stored
-        and the first outcome is returned, before expectations and condition are looked at. An
-        append without events but with a key stores the key.
-
-        Cancellation: the append may or may not be carried out, never in part.
-
-        Raises:
-            InvalidInput: a stream occurs twice, or an event cannot be stored.
-            Overloaded: too many appends are waiting; nothing was stored.
-            ConcurrencyConflict: a stream is not at its expected version.
-            ConditionFailed: an event matching the condition exists after its position.
-            IdempotencyKeyReused: the key was stored before with another fingerprint.
-            PipelineBroken: an earlier append of the pipeline failed.
-            DiskFull: nothing was stored.
-            StoreUnavailable: nothing was stored, or it is unknown whether it was (its outcome
-                says which); an idempotency key finds out.
-        """
-
-    async def outcome(self, key: str) -> tuple[Appended, str] | None:
-        """Return the outcome stored under an idempotency key, and its fingerprint, if any."""
 
     def read_stream(
         self,
@@ -272,51 +235,21 @@ class StreamStore(Protocol):
         limit: int | None = None,
         page_size: int = 1000,
     ) -> AsyncIterator[Page]:
-        """Read one stream; like `EventStore.read`, with versions instead of positions."""
+        """Read one stream; like `ReadableLog.read`, with versions instead of positions."""
 
     async def version(self, stream: str) -> int:
         """Return the version of a stream; 0 if it does not exist."""
 
-    async def save_snapshot(self, snapshot: Snapshot) -> None:
-        """Keep a snapshot, replacing the stream's of the same or an older version.
-
-        A snapshot older than the one kept is ignored.
-        """
-
-    async def load_snapshot(self, stream: str) -> Snapshot | None:
-        """Return the stream's snapshot, if one is kept."""
-
-    def read_snapshots(
-        self, prefix: str = "", *, page_size: int = 100
-    ) -> AsyncIterator[tuple[Snapshot, ...]]:
-        """Read the snapshots of all streams whose names begin with a prefix, in pages.
-
-        In order of the names (by code points; sharded: shard by shard), none of the pages empty.
-        Snapshots that are saved or dropped while this goes on may or may not be among them.
-
-        Raises:
-            InvalidInput: the page size is below 1.
-        """
-
-    async def drop_snapshot(self, stream: str) -> bool:
-        """Remove the stream's snapshot; return whether there was one."""
-
-    async def drop_snapshots(self, prefix: str = "") -> int:
-        """Remove the snapshots of all streams whose names begin with a prefix; return how many."""
-
-    async def forget_keys(self, age_s: float) -> int:
-        """Forget the idempotency keys of appends that are older; return how many.
-
-        By the store's clock; those of younger appends all stay. An append under a key that was
-        forgotten is a new one.
-        """
-
     async def close(self) -> None:
-        """Finish accepted appends, then release everything. Twice is fine."""
+        """Finish what was accepted, then release everything. Twice is fine."""
 
 
-class EventStore(StreamStore, Protocol):
-    """One totally ordered log of events, divided into streams."""
+class ReadableLog(ReadableStreams, Protocol):
+    """One totally ordered log of events, to be read.
+
+    It is what those need who only read: an `EventStore`, or a log that was opened for reading
+    (`EventStoreEngine.open_log`), which needs no right to write and writes nothing.
+    """
 
     def read(
         self,
@@ -369,6 +302,97 @@ class EventStore(StreamStore, Protocol):
             InvalidInput: ``since`` is negative, or the page size is below 1.
         """
 
+    async def shard(self) -> Shard | None:
+        """Return which shard this log is; None when that was never settled."""
+
+    async def owner(self) -> str:
+        """Return the service that this is the event store of; empty when that was never settled."""
+
+
+class StreamStore(ReadableStreams, Protocol):
+    """Streams of events, each of them in one log."""
+
+    @property
+    def shards(self) -> Sequence["EventStore"]:
+        """The logs, by number: of an `EventStore` itself alone."""
+
+    async def append(
+        self,
+        writes: Sequence[StreamWrite],
+        *,
+        condition: AppendCondition | None = None,
+        idempotency: Idempotency | None = None,
+        pipeline: Pipeline | None = None,
+    ) -> Appended:
+        """Append all writes, or none; return when they are on disk.
+
+        Ordering: the append takes its place before the first suspension; two appends submitted
+        one after the other by one event loop are carried out in that order. Positions follow the
+        order of the writes and of the events in them. A stream may occur once.
+
+        Atomicity: expectations and condition are checked and the events stored in one step that
+        no other process can come between. Appends may share a transaction (group commit), but
+        each has its own verdict: one that fails changes nothing and harms no other.
+
+        Idempotency: when the key was stored before with the same fingerprint, nothing is stored
+        and the first outcome is returned, before expectations and condition are looked at. An
+        append without events but with a key stores the key.
+
+        Cancellation: the append may or may not be carried out, never in part.
+
+        Raises:
+            InvalidInput: a stream occurs twice, or an event cannot be stored.
+            Overloaded: too many appends are waiting; nothing was stored.
+            ConcurrencyConflict: a stream is not at its expected version.
+            ConditionFailed: an event matching the condition exists after its position.
+            IdempotencyKeyReused: the key was stored before with another fingerprint.
+            PipelineBroken: an earlier append of the pipeline failed.
+            DiskFull: nothing was stored.
+            StoreUnavailable: nothing was stored, or it is unknown whether it was (its outcome
+                says which); an idempotency key finds out.
+        """
+
+    async def outcome(self, key: str) -> tuple[Appended, str] | None:
+        """Return the outcome stored under an idempotency key, and its fingerprint, if any."""
+
+    async def save_snapshot(self, snapshot: Snapshot) -> None:
+        """Keep a snapshot, replacing the stream's of the same or an older version.
+
+        A snapshot older than the one kept is ignored.
+        """
+
+    async def load_snapshot(self, stream: str) -> Snapshot | None:
+        """Return the stream's snapshot, if one is kept."""
+
+    def read_snapshots(
+        self, prefix: str = "", *, page_size: int = 100
+    ) -> AsyncIterator[tuple[Snapshot, ...]]:
+        """Read the snapshots of all streams whose names begin with a prefix, in pages.
+
+        In order of the names (by code points; sharded: shard by shard), none of the pages empty.
+        Snapshots that are saved or dropped while this goes on may or may not be among them.
+
+        Raises:
+            InvalidInput: the page size is below 1.
+        """
+
+    async def drop_snapshot(self, stream: str) -> bool:
+        """Remove the stream's snapshot; return whether there was one."""
+
+    async def drop_snapshots(self, prefix: str = "") -> int:
+        """Remove the snapshots of all streams whose names begin with a prefix; return how many."""
+
+    async def forget_keys(self, age_s: float) -> int:
+        """Forget the idempotency keys of appends that are older; return how many.
+
+        By the store's clock; those of younger appends all stay. An append under a key that was
+        forgotten is a new one.
+        """
+
+
+class EventStore(StreamStore, ReadableLog, Protocol):
+    """One totally ordered log of events, divided into streams."""
+
     async def import_events(
         self, events: Sequence[StoredEvent], *, epoch: str, keys: Sequence[StoredKey] = ()
     ) -> None:
@@ -392,6 +416,7 @@ class EventStore(StreamStore, Protocol):
         Cancellation: wholly carried out, or not at all.
 
         Raises:
+            ConfigurationError: the engine does not import (`EventStoreEngine.imports`).
             ImportRefused: the events are not those that come next, the store has another epoch,
                 or a key is stored with another outcome.
             InvalidInput: an event or a key cannot be stored.
@@ -429,9 +454,6 @@ class EventStore(StreamStore, Protocol):
             DiskFull, StoreUnavailable, StoreCorrupt: an append would fail, too.
         """
 
-    async def shard(self) -> Shard | None:
-        """Return which shard this log is; None when that was never settled."""
-
     async def settle_shard(self, shard: Shard) -> Shard | None:
         """Store which shard this log is, once and for all; return what is stored now.
 
@@ -442,9 +464,6 @@ class EventStore(StreamStore, Protocol):
 
         Cancellation: settled, or not.
         """
-
-    async def owner(self) -> str:
-        """Return the service that this is the event store of; empty when that was never settled."""
 
     async def settle_owner(self, service: str) -> str:
         """Store whose event store this is, once and for all; return the service that is stored now.

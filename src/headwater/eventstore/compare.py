@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
-from headwater.eventstore.api import WHOLE, EventStore, StoredEvent, StoredKey
+from headwater.eventstore.api import WHOLE, ReadableLog, StoredEvent, StoredKey
 from headwater.eventstore.copy import PAGE, Progress, ahead
 
 T = TypeVar("T")
@@ -33,8 +33,8 @@ class Compared(msgspec.Struct, frozen=True):
 
 
 async def compare_stores(
-    source: EventStore,
-    target: EventStore,
+    source: ReadableLog,
+    target: ReadableLog,
     *,
     page_size: int = PAGE,
     progress: Progress = lambda _position, _head: None,
@@ -79,7 +79,7 @@ async def compare_stores(
 
 
 async def _events(
-    store: EventStore, until: int, page_size: int
+    store: ReadableLog, until: int, page_size: int
 ) -> AsyncGenerator[tuple[StoredEvent, ...], None]:
     async with contextlib.aclosing(ahead(store.read(until=until, page_size=page_size))) as pages:
         async for page in pages:
@@ -88,7 +88,7 @@ async def _events(
 
 
 async def _keys(
-    store: EventStore, until: int, page_size: int
+    store: ReadableLog, until: int, page_size: int
 ) -> AsyncGenerator[tuple[StoredKey, ...], None]:
     async with contextlib.aclosing(ahead(store.read_keys(page_size=page_size))) as pages:
         async for page in pages:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from headwater.errors import ImportRefused
-from headwater.eventstore.api import WHOLE, EventStore, Shard, StoredEvent
+from headwater.eventstore.api import WHOLE, EventStore, ReadableLog, Shard, StoredEvent
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
@@ -37,7 +37,7 @@ class Copied(msgspec.Struct, frozen=True):
 
 
 async def copy_store(
-    source: EventStore,
+    source: ReadableLog,
     target: EventStore,
     *,
     page_size: int = PAGE,
@@ -81,7 +81,7 @@ async def copy_store(
 
 
 async def _check_beginning(
-    source: EventStore, target: EventStore, *, began: int, head: int
+    source: ReadableLog, target: EventStore, *, began: int, head: int
 ) -> None:
     """Check that the target is a beginning of the source, as its epoch and last event tell."""
     if not began:
@@ -105,7 +105,7 @@ async def _check_beginning(
         )
 
 
-async def _check_owner(source: EventStore, target: EventStore) -> str:
+async def _check_owner(source: ReadableLog, target: EventStore) -> str:
     """Return the service that the source belongs to; the target belongs to no other one."""
     wanted, found = await source.owner(), await target.owner()
     if found and wanted and found != wanted:
@@ -116,7 +116,7 @@ async def _check_owner(source: EventStore, target: EventStore) -> str:
     return wanted
 
 
-async def _check_shard(source: EventStore, target: EventStore, *, began: int) -> Shard:
+async def _check_shard(source: ReadableLog, target: EventStore, *, began: int) -> Shard:
     """Return the shard that the source is, if it is one; the target is nothing else."""
     wanted = await source.shard() or WHOLE
     found = await target.shard()
@@ -130,7 +130,7 @@ async def _check_shard(source: EventStore, target: EventStore, *, began: int) ->
     return wanted
 
 
-async def _event_at(store: EventStore, position: int) -> StoredEvent | None:
+async def _event_at(store: ReadableLog, position: int) -> StoredEvent | None:
     found: StoredEvent | None = None
     async for page in store.read(after=position - 1, until=position):
         for event in page.events:
@@ -139,7 +139,7 @@ async def _event_at(store: EventStore, position: int) -> StoredEvent | None:
 
 
 async def _copy_keys(
-    source: EventStore, target: EventStore, *, since: int, head: int, page_size: int
+    source: ReadableLog, target: EventStore, *, since: int, head: int, page_size: int
 ) -> int:
     """Copy the keys of outcomes from ``since`` to ``head``; return how many.
 

@@ -3,10 +3,10 @@
 import asyncio
 import bisect
 import contextlib
-import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from operator import attrgetter
+from typing import NamedTuple
 
 import msgspec
 
@@ -23,7 +23,6 @@ from headwater.eventstore.api import (
     AppendCondition,
     Appended,
     EventFilter,
-    EventStore,
     Idempotency,
     Page,
     Pipeline,
@@ -45,6 +44,8 @@ from headwater.eventstore.checks import (
     new_keys,
     stored_before,
 )
+from headwater.eventstore.engine import EventStoreEngine
+from headwater.eventstore.log_base import END, Found, LogBase, through
 from headwater.eventstore.times import machine_us, recorded, runs_of
 from headwater.messages import new_id
 from headwater.messages.characters import check_text
@@ -53,7 +54,14 @@ _POSITION: Callable[[StoredEvent], int] = attrgetter("position")
 _VERSION: Callable[[StoredEvent], int] = attrgetter("version")
 
 
-class MemoryEventStore:
+class _Query(NamedTuple):
+    log: Callable[[], list[StoredEvent]]
+    filter: EventFilter
+    number: Callable[[StoredEvent], int]
+    backwards: bool
+
+
+class MemoryEventStore(LogBase[_Query]):
     """An `EventStore` that lasts as long as the object. Nothing is copied to disk."""
 
     def __init__(self, *, clock: Callable[[], int] = machine_us) -> None:
@@ -74,15 +82,6 @@ class MemoryEventStore:
     def epoch(self) -> str:
         """See `EventStore.epoch`."""
         return self._epoch
-
-    @property
-    def shards(self) -> Sequence[EventStore]:
-        """See `StreamStore.shards`."""
-        return (self,)
-
-    def shard_of(self, stream: str) -> int:  # noqa: ARG002  # all of them
-        """See `StreamStore.shard_of`."""
-        return 0
 
     async def append(
         self,
@@ -114,63 +113,6 @@ class MemoryEventStore:
         self._check_open()
         check_text((key,))
         return self._outcomes.get(key)
-
-    def read(
-        self,
-        *,
-        filter: EventFilter = EVERYTHING,
-        after: int = 0,
-        until: int | None = None,
-        backwards: bool = False,
-        limit: int | None = None,
-        page_size: int = 1000,
-    ) -> AsyncIterator[Page]:
-        """See `EventStore.read`."""
-        check_range(after=after, until=until, limit=limit, page_size=page_size)
-        check_filter(filter)
-        return self._pages(
-            self._log,
-            _POSITION,
-            filter,
-            after=after,
-            until=until,
-            backwards=backwards,
-            limit=limit,
-            page_size=page_size,
-        )
-
-    def read_stream(
-        self,
-        stream: str,
-        *,
-        after: int = 0,
-        until: int | None = None,
-        backwards: bool = False,
-        limit: int | None = None,
-        page_size: int = 1000,
-    ) -> AsyncIterator[Page]:
-        """See `EventStore.read_stream`."""
-        check_range(after=after, until=until, limit=limit, page_size=page_size)
-        check_text((stream,))
-        log = self._streams.get(stream, [])
-        return self._pages(
-            log,
-            _VERSION,
-            EVERYTHING,
-            after=after,
-            until=until,
-            backwards=backwards,
-            limit=limit,
-            page_size=page_size,
-        )
-
-    def follow(
-        self, *, filter: EventFilter = EVERYTHING, after: int = 0, page_size: int = 1000
-    ) -> AsyncIterator[Page]:
-        """See `EventStore.follow`."""
-        check_range(after=after, until=None, limit=None, page_size=page_size)
-        check_filter(filter)
-        return self._follow(filter, after, page_size)
 
     async def head(self) -> int:
         """See `EventStore.head`."""
@@ -253,13 +195,6 @@ class MemoryEventStore:
             del self._outcomes[key]
         return len(old)
 
-    def read_keys(
-        self, *, since: int = 0, page_size: int = 1000
-    ) -> AsyncIterator[tuple[StoredKey, ...]]:
-        """See `EventStore.read_keys`."""
-        check_range(after=since, until=None, limit=None, page_size=page_size)
-        return self._keys(since, page_size)
-
     async def import_events(
         self, events: Sequence[StoredEvent], *, epoch: str, keys: Sequence[StoredKey] = ()
     ) -> None:
@@ -311,6 +246,24 @@ class MemoryEventStore:
         self._closed = True
         self._wake()
 
+    def _of_log(self, filter: EventFilter, *, backwards: bool) -> _Query:
+        check_filter(filter)
+        return _Query(lambda: self._log, filter, _POSITION, backwards)
+
+    def _of_stream(self, stream: str, *, backwards: bool) -> _Query:
+        check_text((stream,))
+        return _Query(lambda: self._streams.get(stream, []), EVERYTHING, _VERSION, backwards)
+
+    async def _fetch(
+        self, query: _Query, low: int, high: int, limit: int, *, head: bool = True
+    ) -> Found:
+        del head  # it costs nothing
+        self._check_open()
+        log = query.log()
+        select = _backwards if query.backwards else _forwards
+        events = select(log, query.filter, low, min(high, len(log)), limit)
+        return Found(events, len(log), len(events) == limit)
+
     async def _keys(self, since: int, page_size: int) -> AsyncIterator[tuple[StoredKey, ...]]:
         self._check_open()
         found = [
@@ -334,50 +287,21 @@ class MemoryEventStore:
                 yield present
 
     async def _follow(self, filter: EventFilter, after: int, page_size: int) -> AsyncIterator[Page]:
+        query = self._of_log(filter, backwards=False)
         woken = asyncio.Event()
         self._followers.add(woken)
         try:
             while True:
                 woken.clear()
-                self._check_open()
-                if after < len(self._log):
-                    events = _forwards(self._log, filter, after, len(self._log), page_size)
-                    after = events[-1].position if len(events) == page_size else len(self._log)
-                    yield Page(events, after)
+                found = await self._fetch(query, after, END, page_size)
+                reached = through(query, found)
+                if reached > after:
+                    after = reached
+                    yield Page(found.events, after)
                 else:
                     await woken.wait()
         finally:
             self._followers.discard(woken)
-
-    async def _pages(
-        self,
-        log: list[StoredEvent],
-        number: Callable[[StoredEvent], int],
-        filter: EventFilter,
-        *,
-        after: int,
-        until: int | None,
-        backwards: bool,
-        limit: int | None,
-        page_size: int,
-    ) -> AsyncIterator[Page]:
-        self._check_open()
-        end = max(after, len(log) if until is None else min(until, len(log)))
-        select = _backwards if backwards else _forwards
-        left = sys.maxsize if limit is None else limit
-        while True:
-            self._check_open()
-            wanted = min(page_size, left)
-            events = select(log, filter, after, end, wanted)
-            left -= len(events)
-            if len(events) < wanted:
-                after, end = (after, after) if backwards else (end, end)
-            elif events:
-                last = number(events[-1])
-                after, end = (after, last - 1) if backwards else (last, end)
-            yield Page(events, end if backwards else after)
-            if not left or after == end:
-                return
 
     def _check_open(self) -> None:
         if self._closed:
@@ -465,3 +389,13 @@ def _breaking(pipeline: Pipeline | None) -> Iterator[None]:
         if pipeline is not None and pipeline.broken is None:
             pipeline.broken = error
         raise
+
+
+async def _open(_url: str) -> MemoryEventStore:
+    return MemoryEventStore()
+
+
+ENGINE = EventStoreEngine(open=_open, shared=False)
+"""Opens ``memory:``, a new store each time."""
+
+__all__ = ["ENGINE", "MemoryEventStore"]

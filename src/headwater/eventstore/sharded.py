@@ -16,6 +16,7 @@ from headwater.eventstore.api import (
     Idempotency,
     Page,
     Pipeline,
+    ReadableLog,
     Shard,
     Snapshot,
     StreamWrite,
@@ -69,17 +70,10 @@ class ShardedEventStore:
         """
         if len(logs) < 2:
             raise InvalidInput(reason=f"a sharded store needs two logs or more, got {len(logs)}")
-        heads = await asyncio.gather(*(log.head() for log in logs))  # before what is settled
-        settled = await asyncio.gather(*(log.shard() for log in logs))
-        first = settled[0]
-        store = first.store if first is not None and first.store else logs[0].epoch
-        wanted = [Shard(store, index, len(logs)) for index in range(len(logs))]
         called = list(names) or [f"log {index}" for index in range(len(logs))]
-        for name, found, expected, head in zip(called, settled, wanted, heads, strict=True):
-            if found is not None or any(heads):
-                _check(name, found, expected, head=head)
-        for name, log, found, expected in zip(called, logs, settled, wanted, strict=True):
-            if found is None:
+        wanted = await check_shards(logs, names=called)
+        for name, log, expected in zip(called, logs, wanted, strict=True):
+            if await log.shard() is None:
                 _check(name, await log.settle_shard(expected), expected, head=await log.head())
         return cls(logs)
 
@@ -235,6 +229,24 @@ class ShardedEventStore:
                 raise InvalidInput(reason=reason)
             pipeline.shard = shard
         return shard
+
+
+async def check_shards(logs: Sequence[ReadableLog], *, names: Sequence[str]) -> list[Shard]:
+    """Check that logs are all the shards of a store, or new; return which each is, or would be.
+
+    Raises:
+        ShardMismatch: a log is not the shard that it should be.
+        StoreUnavailable: one of the logs is away.
+    """
+    heads = await asyncio.gather(*(log.head() for log in logs))  # before what is settled
+    settled = await asyncio.gather(*(log.shard() for log in logs))
+    first = settled[0]
+    store = first.store if first is not None and first.store else logs[0].epoch
+    wanted = [Shard(store, index, len(logs)) for index in range(len(logs))]
+    for name, found, expected, head in zip(names, settled, wanted, heads, strict=True):
+        if found is not None or any(heads):
+            _check(name, found, expected, head=head)
+    return wanted
 
 
 async def settle_whole(log: EventStore, *, name: str) -> EventStore:

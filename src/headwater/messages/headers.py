@@ -11,6 +11,7 @@ from headwater.messages.metadata import Context, Metadata, new_id, new_tracepare
 
 IDEMPOTENCY_KEY = "idempotency-key"
 IF_MATCH = "if-match"
+KEEP_REFUSAL = "headwater-keep-refusal"
 CONSISTENCY_TOKEN = "headwater-consistency-token"  # noqa: S105 - a header's name
 TIMEOUT_MS = "headwater-timeout-ms"
 CORRELATION_ID = "headwater-correlation-id"
@@ -96,6 +97,19 @@ def idempotency_key(headers: Mapping[str, str]) -> str:
     key = decoded if decoded and is_key(decoded) else value  # the same each time, at any rate
     check_key(key, name=f"header {IDEMPOTENCY_KEY}")
     return key
+
+
+def keep_refusal(headers: Mapping[str, str]) -> bool:
+    """Return whether ``Headwater-Keep-Refusal: true`` asks to keep a refusal under the key.
+
+    Raises:
+        MalformedMessage: it is neither true nor false.
+    """
+    text = headers.get(KEEP_REFUSAL, "false").strip().lower()
+    if text not in ("true", "false"):
+        reason = f"{text[:20]!r} is neither true nor false"
+        raise MalformedMessage(name=f"header {KEEP_REFUSAL}", reason=reason)
+    return text == "true"
 
 
 def expected_version(headers: Mapping[str, str]) -> int | None:

@@ -1,11 +1,17 @@
 """From what was decided to what is stored: events with their metadata, and idempotency."""
 
+import contextlib
 from collections.abc import Callable, Iterable
 
 import msgspec
 
 from headwater.dispatch import CommandMessage
-from headwater.errors import ConcurrencyConflict, IdempotencyKeyReused
+from headwater.errors import (
+    ConcurrencyConflict,
+    HeadwaterError,
+    IdempotencyKeyReused,
+    from_problem,
+)
 from headwater.eventstore import Appended, EventStore, Idempotency, NewEvent, StreamWrite
 from headwater.messages import Event, Metadata, encode_metadata, new_id, now_us
 
@@ -86,29 +92,55 @@ def idempotency_of(message: CommandMessage) -> Idempotency | None:
 
 
 _NEVER = -1  # a version that no stream is at
+_KEPT_BYTES_MAX = 4096  # of a refusal; of a larger one only what it says is kept
+_DETAIL_MAX = 500  # characters
 
 
 async def first_outcome(
-    store: EventStore, message: CommandMessage, stream: str, *, settled: bool
+    store: EventStore,
+    message: CommandMessage,
+    stream: str,
+    *,
+    settled: bool,
+    refusal: HeadwaterError | None = None,
 ) -> Appended | None:
     """Return what the store holds under a command's idempotency key, if anything.
 
     With ``settled`` after all that was submitted before: as an append to the stream that takes
-    its place behind them, and whose key alone is looked at.
+    its place behind them, and whose key alone is looked at. A ``refusal`` is stored if nothing is.
 
     Raises:
+        HeadwaterError: it holds this refusal.
         IdempotencyKeyReused: it holds the outcome of another command.
     """
-    if settled:
-        nothing = StreamWrite(stream, (), _NEVER)
-        try:
-            return await store.append((nothing,), idempotency=idempotency_of(message))
-        except ConcurrencyConflict:
+    key = message.idempotency_key
+    with contextlib.suppress(IdempotencyKeyReused):  # or of this one: a refusal
+        if refusal is not None:
+            kept = Idempotency(key, _kept(message.fingerprint, refusal))
+            await store.append((StreamWrite(stream, ()),), idempotency=kept)
             return None
-    found = await store.outcome(message.idempotency_key)
+        if settled:
+            nothing = StreamWrite(stream, (), _NEVER)
+            try:
+                return await store.append((nothing,), idempotency=idempotency_of(message))
+            except ConcurrencyConflict:
+                return None
+    found = await store.outcome(key)
     if found is None:
         return None
     appended, fingerprint = found
-    if fingerprint != message.fingerprint:
-        raise IdempotencyKeyReused(key=message.idempotency_key)
-    return msgspec.structs.replace(appended, duplicate=True)
+    if fingerprint == message.fingerprint:
+        return msgspec.structs.replace(appended, duplicate=True)
+    refused, _, problem = fingerprint.partition(" ")
+    if problem and refused == message.fingerprint:
+        raise from_problem(msgspec.json.decode(problem))
+    raise IdempotencyKeyReused(key=key)
+
+
+def _kept(fingerprint: str, refusal: HeadwaterError) -> str:
+    """Return the fingerprint under which a refusal is stored: it says which one it was."""
+    problem = refusal.to_problem()
+    kept = _encode(problem)
+    if len(kept) > _KEPT_BYTES_MAX:
+        kept = _encode({**problem, "detail": refusal.message[:_DETAIL_MAX], "fields": None})
+    return f"{fingerprint} {kept.decode()}"

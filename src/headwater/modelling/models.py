@@ -6,7 +6,11 @@ from functools import partial
 from typing import Any
 
 from headwater.dispatch import CommandMessage, CommandResult, KeyedHandler
-from headwater.errors import ConditionFailed, ConfigurationError
+from headwater.errors import (
+    ConditionFailed,
+    ConfigurationError,
+    HeadwaterError,
+)
 from headwater.eventstore import (
     EVERYTHING,
     NOTHING,
@@ -150,11 +154,16 @@ class DecisionHandlers:
         return await self._attempt(handler, message)
 
     async def _look_up(
-        self, handler: CommandHandler, message: CommandMessage, *, settled: bool
+        self,
+        handler: CommandHandler,
+        message: CommandMessage,
+        *,
+        settled: bool = False,
+        refusal: HeadwaterError | None = None,
     ) -> CommandResult | None:
         id = handler.command.target_of(message.command)
         stream = self._type.stream(id)
-        first = await first_outcome(self._store, message, stream, settled=settled)
+        first = await first_outcome(self._store, message, stream, settled=settled, refusal=refusal)
         return None if first is None else self._result(id, first)
 
     async def _attempt(self, handler: CommandHandler, message: CommandMessage) -> CommandResult:

@@ -15,6 +15,7 @@ from headwater.errors import (
     ConcurrencyConflict,
     ConditionFailed,
     Conflict,
+    HeadwaterError,
     PipelineBroken,
 )
 from headwater.eventstore import (
@@ -144,7 +145,7 @@ class Repository(Generic[A]):
             if stale.conflict is None:  # each time something else has ended: this goes on
                 spoiled += stale.live.spoiled
                 if message.idempotency_key and stale.live.repeated:
-                    first = await self._look_up(handler, message, settled=False)
+                    first = await self._look_up(handler, message)
                     if first is not None:
                         return first
                 continue
@@ -155,11 +156,18 @@ class Repository(Generic[A]):
                 await asyncio.sleep(0.001 * attempt)
 
     async def _look_up(
-        self, handler: CommandHandler, message: CommandMessage, *, settled: bool
+        self,
+        handler: CommandHandler,
+        message: CommandMessage,
+        *,
+        settled: bool = False,
+        refusal: HeadwaterError | None = None,
     ) -> CommandResult | None:
         id = handler.command.target_of(message.command)
         stream = self.type.stream(id)
-        first = await first_outcome(self._log_of(id), message, stream, settled=settled)
+        first = await first_outcome(
+            self._log_of(id), message, stream, settled=settled, refusal=refusal
+        )
         return None if first is None else self._result(id, stream, first)
 
     async def _attempt(

@@ -26,6 +26,15 @@ from headwater.processing import (
     saga_applier,
 )
 from headwater.processing.declarations import kebab
+from headwater.service.engines import (
+    EVENT_BUSES,
+    EVENT_STORES,
+    VIEW_STORES,
+    check_owner,
+    open_event_bus,
+    open_stream_store,
+    open_view_store,
+)
 from headwater.service.service import Service
 from headwater.views import ViewStore
 
@@ -61,7 +70,8 @@ async def open_admins(file: Path, service: str) -> AsyncIterator[Opened]:
     system = load_system(file)
     names = chosen_services(system, service)
     if not service:
-        names = [name for name in names if exists(settings_of(system, name).url("views"))]
+        views = {name: settings_of(system, name).url("views") for name in names}
+        names = [name for name in names if exists(views[name], VIEW_STORES)]
         if not names:
             raise ConfigurationError(
                 subject=str(file), reason=f"nothing is stored in {system.data}: start the system"
@@ -77,20 +87,13 @@ async def _open_service(
     system: System, name: str, resources: contextlib.AsyncExitStack, opened: Opened
 ) -> None:
     from headwater.eventbus.memory import MemoryEventBus
-    from headwater.service.engines import (
-        check_owner,
-        name_of,
-        open_event_bus,
-        open_stream_store,
-        open_view_store,
-    )
 
     settings = settings_of(system, name)
-    require(settings.url("views"), subject=f"view store of {name}")
+    require(settings.url("views"), subject=f"view store of {name}", engines=VIEW_STORES)
     service = load_service(system.services[name].app, python_path=system.python_path)
     views = await open_view_store(settings.url("views"))
     resources.push_async_callback(views.close)
-    check_owner(await views.owner(), service.name, name=name_of(settings.url("views")))
+    check_owner(await views.owner(), service.name, name=VIEW_STORES.name_of(settings.url("views")))
     store: StreamStore | None = None
     bus: EventBus | None = None
     if (service.aggregates or service.decisions) and any(map(exists, settings.stores)):
@@ -99,8 +102,8 @@ async def _open_service(
         store = await open_stream_store(settings.stores)
         resources.push_async_callback(store.close)
         for url, log in zip(settings.stores, store.shards, strict=True):
-            check_owner(await log.owner(), service.name, name=name_of(url))
-    if settings.bus and exists(settings.url("bus")):
+            check_owner(await log.owner(), service.name, name=EVENT_STORES.name_of(url))
+    if settings.bus and exists(settings.url("bus"), EVENT_BUSES):
         bus = await open_event_bus(settings.url("bus"), partitions=settings.partitions)
         resources.push_async_callback(bus.close)
     admins = list(_admins(service, store, bus, views))

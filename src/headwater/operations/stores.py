@@ -3,11 +3,15 @@
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from headwater.engines import Engine, Engines
 from headwater.errors import ConfigurationError
-from headwater.eventstore import EventStore, StreamStore
+from headwater.eventstore import ReadableLog, StreamStore
+from headwater.eventstore.sharded import check_shards
 from headwater.operations.documents import nearest
 from headwater.operations.system import System, load_system
+from headwater.service.engines import EVENT_STORES, open_event_store, open_stream_store
 from headwater.service.settings import ServiceSettings, service_settings, split_urls
 
 DEFAULT_FILE = Path("headwater.toml")
@@ -35,67 +39,63 @@ def chosen_services(system: System, service: str) -> list[str]:
     return list(system.services)
 
 
-def file_of(url: str) -> Path | None:
-    """Return the file of an embedded store; None for others."""
-    scheme, _, path = url.partition(":")
-    return Path(path) if scheme == "sqlite" else None
-
-
-def exists(url: str) -> bool:
+def exists(url: str, engines: Engines[Any] = EVENT_STORES) -> bool:
     """Whether there is something to look into; a store in memory lives in its own process only."""
-    path = file_of(url)
-    return path.exists() if path is not None else not url.startswith("memory:")
+    engine: Engine = engines.of(url)
+    path = engine.file_of(url)
+    return path.exists() if path is not None else engine.shared
 
 
-def require(url: str, *, subject: str) -> None:
+def require(url: str, *, subject: str, engines: Engines[Any] = EVENT_STORES) -> None:
     """Check that there is something to look into.
 
     Raises:
         ConfigurationError: there is not; says why.
     """
-    if url.startswith("memory:"):
+    engine = engines.of(url)
+    if not engine.shared:
         reason = "is kept in the memory of its own process: nobody else can look into it"
         raise ConfigurationError(subject=f"{subject} {url!r}", reason=reason)
-    if not exists(url):
-        reason = f"{file_of(url)} does not exist: start the system first, or correct the path"
+    if not exists(url, engines):
+        reason = (
+            f"{engine.file_of(url)} does not exist: start the system first, or correct the path"
+        )
         raise ConfigurationError(subject=subject, reason=reason)
 
 
 @contextlib.asynccontextmanager
-async def open_store(url: str, *, subject: str) -> AsyncIterator[EventStore]:
-    """Open an event store that exists, and close it at the end.
+async def open_logs(urls: Sequence[str], *, subject: str) -> AsyncIterator[tuple[ReadableLog, ...]]:
+    """Open the logs of an event store for reading, one for each shard.
+
+    Where the engine can, nothing is written, and no right to write is needed.
 
     Raises:
-        ConfigurationError: it does not exist, or the URL names no known engine.
-        StoreUnavailable, StoreCorrupt, SchemaTooNew: it cannot be opened.
+        ConfigurationError: one does not exist, or the URL names no known engine.
+        StoreUnavailable, StoreCorrupt, SchemaTooNew: one cannot be opened.
+        ShardMismatch: one is not the shard that its place among the URLs says.
     """
-    from headwater.service.engines import open_event_store
-
-    require(url, subject=subject)
-    store = await open_event_store(url)
-    try:
-        yield store
-    finally:
-        await store.close()
+    async with contextlib.AsyncExitStack() as resources:
+        logs: list[ReadableLog] = []
+        for url in urls:
+            require(url, subject=subject)
+            engine = EVENT_STORES.of(url)
+            logs.append(await (engine.open_log or engine.open)(url))
+            resources.push_async_callback(logs[-1].close)
+        if len(logs) > 1:
+            await check_shards(logs, names=[EVENT_STORES.name_of(url) for url in urls])
+        yield tuple(logs)
 
 
 @contextlib.asynccontextmanager
 async def open_streams(urls: Sequence[str], *, subject: str) -> AsyncIterator[StreamStore]:
-    """Open the event store of a service, in one database or spread over several, as `open_store`.
+    """Open the event store of a service, in one database or spread over several, as `open_logs`.
 
-    Raises:
-        ShardMismatch: a database is not the shard that its place among the URLs says.
-        Others: as `open_store`.
+    One log is not settled as a store by itself: looking changes nothing.
     """
-    from headwater.service.engines import open_stream_store
-
-    if len(urls) == 1:  # which is not settled as a store by itself: looking changes nothing
-        async with open_store(urls[0], subject=subject) as log:
-            yield log
-        return
     for url in urls:
         require(url, subject=subject)
-    store = await open_stream_store(urls)
+    store: StreamStore
+    store = await (open_event_store(urls[0]) if len(urls) == 1 else open_stream_store(urls))
     try:
         yield store
     finally:

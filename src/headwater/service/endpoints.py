@@ -32,12 +32,14 @@ from headwater.messages.headers import (
     CORRELATION_ID,
     IDEMPOTENCY_KEY,
     IF_MATCH,
+    KEEP_REFUSAL,
     TENANT,
     TIMEOUT_MS,
     TRACEPARENT,
     expected_version,
     from_headers,
     idempotency_key,
+    keep_refusal,
 )
 from headwater.service.content import CONTENT_TYPE, ORIGIN, check_content
 from headwater.service.metrics import Metrics
@@ -57,6 +59,7 @@ _WANTED = {
         ORIGIN,
         IDEMPOTENCY_KEY,
         IF_MATCH,
+        KEEP_REFUSAL,
         CONSISTENCY_TOKEN,
         TIMEOUT_MS,
         CORRELATION_ID,
@@ -130,7 +133,13 @@ class Endpoints:
             body = await _body(request, limit_bytes)
             command = form.command(request.values, body)
             token = headers.get(CONSISTENCY_TOKEN, "")
-            message = CommandMessage(command, request.metadata, key, expected_version=version)
+            message = CommandMessage(
+                command,
+                request.metadata,
+                key,
+                expected_version=version,
+                keep_refusal=keep_refusal(headers),
+            )
             with handling(request.metadata, deadline=request.deadline, token=token):
                 result = await self._commands.dispatch(message)
             told = [(_TOKEN, result.token.encode()), (b"etag", b'"%d"' % result.version), _JSON]

@@ -1,27 +1,52 @@
-"""From URLs to engines; with `testing` and `cli` the only place that knows technologies."""
+"""From URLs to engines: the tables of those that are part of Headwater, and what opens them."""
 
 import contextlib
 from collections.abc import Sequence
-from pathlib import Path
 
-from headwater._sql.postgres.url import Place
+from headwater.engines import Engines
 from headwater.errors import ConfigurationError
-from headwater.eventbus import EventBus
-from headwater.eventstore import EventStore, ShardedEventStore, StreamStore
+from headwater.eventbus import EventBus, EventBusEngine
+from headwater.eventstore import (
+    EventStore,
+    EventStoreEngine,
+    ReadableLog,
+    ShardedEventStore,
+    StreamStore,
+)
 from headwater.eventstore.sharded import settle_whole
-from headwater.views import ViewStore
+from headwater.views import ViewStore, ViewStoreEngine
 
-
-def _split(url: str, *, engine: str) -> tuple[str, Path]:
-    scheme, separator, rest = url.partition(":")
-    if separator and scheme in ("postgres", "postgresql"):
-        return "postgresql", Path()
-    if not separator or scheme not in ("sqlite", "memory") or (scheme == "sqlite" and not rest):
-        raise ConfigurationError(
-            subject=f"{engine} {url!r}",
-            reason="expected 'sqlite:<path>', 'postgresql://...' or 'memory:'",
-        )
-    return scheme, Path(rest)
+_POSTGRES = ("postgres", "postgresql")
+EVENT_STORES = Engines(
+    EventStoreEngine,
+    "headwater.eventstores",
+    what="event store",
+    own={
+        "memory": "headwater.eventstore.memory:ENGINE",
+        "sqlite": "headwater.eventstore.sqlite:ENGINE",
+        **dict.fromkeys(_POSTGRES, "headwater.eventstore.postgres:ENGINE"),
+    },
+)
+EVENT_BUSES = Engines(
+    EventBusEngine,
+    "headwater.eventbuses",
+    what="event bus",
+    own={
+        "memory": "headwater.eventbus.memory:ENGINE",
+        "sqlite": "headwater.eventbus.sqlite:ENGINE",
+        **dict.fromkeys(_POSTGRES, "headwater.eventbus.postgres:ENGINE"),
+    },
+)
+VIEW_STORES = Engines(
+    ViewStoreEngine,
+    "headwater.viewstores",
+    what="view store",
+    own={
+        "memory": "headwater.views.memory:ENGINE",
+        "sqlite": "headwater.views.sqlite:ENGINE",
+        **dict.fromkeys(_POSTGRES, "headwater.views.postgres:ENGINE"),
+    },
+)
 
 
 async def open_stream_store(urls: Sequence[str]) -> StreamStore:
@@ -32,9 +57,15 @@ async def open_stream_store(urls: Sequence[str]) -> StreamStore:
         ShardMismatch: a database is not the shard that its place among the URLs says.
         Others: as `open_event_store`.
     """
-    again = [url for number, url in enumerate(urls) if url in urls[:number] and url != "memory:"]
+    again = [
+        url
+        for number, url in enumerate(urls)
+        if url in urls[:number] and EVENT_STORES.of(url).shared
+    ]
     if not urls or again:
-        reason = f"{name_of(again[0])} is named twice" if again else "names no database"
+        reason = (
+            f"{EVENT_STORES.name_of(again[0])} is named twice" if again else "names no database"
+        )
         raise ConfigurationError(
             subject="store", reason=f"{reason}: give one URL, or one for each shard"
         )
@@ -43,7 +74,7 @@ async def open_stream_store(urls: Sequence[str]) -> StreamStore:
         for url in urls:
             logs.append(await open_event_store(url))
             undo.push_async_callback(logs[-1].close)
-        names = [name_of(url) for url in urls]
+        names = [EVENT_STORES.name_of(url) for url in urls]
         opened: StreamStore
         if len(logs) == 1:
             opened = await settle_whole(logs[0], name=names[0])
@@ -51,12 +82,6 @@ async def open_stream_store(urls: Sequence[str]) -> StreamStore:
             opened = await ShardedEventStore.open(logs, names=names)
         undo.pop_all()
     return opened
-
-
-def name_of(url: str) -> str:
-    """Return what a store is called in messages, without user and password."""
-    scheme, _ = _split(url, engine="store")
-    return Place.parse(url).name if scheme == "postgresql" else url
 
 
 async def settle_owner(engine: EventStore | ViewStore, service: str, *, name: str) -> None:
@@ -87,53 +112,34 @@ def check_owner(owner: str, service: str, *, name: str) -> None:
 
 
 async def open_event_store(url: str) -> EventStore:
-    """Open the one log that a URL names.
+    """Open the one log that a URL names; it is made if there is none.
 
     Raises:
         ConfigurationError: the URL names no known engine.
         StoreUnavailable, StoreCorrupt, SchemaTooNew: it cannot be opened.
     """
-    scheme, path = _split(url, engine="event store")
-    if scheme == "memory":
-        from headwater.eventstore.memory import MemoryEventStore
+    return await EVENT_STORES.of(url).open(url)
 
-        return MemoryEventStore()
-    if scheme == "postgresql":
-        from headwater.eventstore.postgres import PostgresEventStore
 
-        return await PostgresEventStore.open(url)
-    from headwater.eventstore.sqlite import SQLiteEventStore
+async def open_log(url: str) -> ReadableLog:
+    """Open the one log that a URL names for reading: nothing is written, and no right to needed.
 
-    return await SQLiteEventStore.open(path)
+    Raises:
+        ConfigurationError: the URL names no known engine, or one that cannot do this.
+        StoreUnavailable, StoreCorrupt, SchemaTooNew: it cannot be opened, or is not there.
+    """
+    engine = EVENT_STORES.of(url)
+    if engine.open_log is None:
+        reason = "its engine opens no log for reading alone: open it where it is written"
+        raise ConfigurationError(subject=engine.name_of(url), reason=reason)
+    return await engine.open_log(url)
 
 
 async def open_view_store(url: str) -> ViewStore:
     """Open the view store that a URL names; raises as `open_event_store`."""
-    scheme, path = _split(url, engine="view store")
-    if scheme == "memory":
-        from headwater.views.memory import MemoryViewStore
-
-        return MemoryViewStore()
-    if scheme == "postgresql":
-        from headwater.views.postgres import PostgresViewStore
-
-        return await PostgresViewStore.open(url)
-    from headwater.views.sqlite import SQLiteViewStore
-
-    return await SQLiteViewStore.open(path)
+    return await VIEW_STORES.of(url).open(url)
 
 
 async def open_event_bus(url: str, *, partitions: int) -> EventBus:
     """Open the event bus that a URL names; raises as `open_event_store`."""
-    scheme, path = _split(url, engine="event bus")
-    if scheme == "memory":
-        from headwater.eventbus.memory import MemoryEventBus
-
-        return MemoryEventBus(partitions=partitions)
-    if scheme == "postgresql":
-        from headwater.eventbus.postgres import PostgresEventBus
-
-        return await PostgresEventBus.open(url, partitions=partitions)
-    from headwater.eventbus.sqlite import SQLiteEventBus
-
-    return await SQLiteEventBus.open(path, partitions=partitions)
+    return await EVENT_BUSES.of(url).open(url, partitions)

@@ -36,7 +36,7 @@ from headwater.modelling import DecisionHandlers, Repository
 from headwater.modelling.models import check_shardable
 from headwater.service.deferred import DeferredSettings
 from headwater.service.edge import Edge
-from headwater.service.engines import name_of, settle_owner
+from headwater.service.engines import EVENT_BUSES, EVENT_STORES, VIEW_STORES, settle_owner
 from headwater.service.health import Ask, Health
 from headwater.service.metrics import Metrics
 from headwater.service.names import check_names
@@ -184,7 +184,7 @@ class Runtime:
             self.store = await outside.open_stream_store(settings.stores)
             self._exit.push_async_callback(self.store.close)
             for url, log in zip(settings.stores, self.store.shards, strict=True):
-                await settle_owner(log, service.name, name=name_of(url))
+                await settle_owner(log, service.name, name=EVENT_STORES.name_of(url))
         if settings.bus:
             self.bus = await outside.open_event_bus(
                 settings.url("bus"), partitions=settings.partitions
@@ -195,7 +195,7 @@ class Runtime:
         views = settings.url("views")
         self.views = await outside.open_view_store(views)
         self._exit.push_async_callback(self.views.close)
-        await settle_owner(self.views, service.name, name=name_of(views))
+        await settle_owner(self.views, service.name, name=VIEW_STORES.name_of(views))
 
     async def _connect(self) -> None:
         settings = self.settings
@@ -327,7 +327,7 @@ class Runtime:
         parts: dict[str, Ask] = {"view store": self.views.segments}
         logs = self.store.shards if self.store is not None else ()
         for log, url in zip(logs, self.settings.stores, strict=False):
-            name = "event store" if len(logs) == 1 else f"event store {name_of(url)}"
+            name = "event store" if len(logs) == 1 else f"event store {EVENT_STORES.name_of(url)}"
             parts[name] = log.probe if self.settings.commands else log.head
         if self.bus is not None:
             parts["event bus"] = self.bus.end
@@ -336,9 +336,12 @@ class Runtime:
     def _folders(self) -> list[Path]:
         """Return where this instance keeps data on disks of this machine."""
         settings = self.settings
-        urls = [*(settings.stores if self.store is not None else ()), settings.url("views")]
-        urls += [settings.url("bus")] if settings.bus else []
-        return [Path(u.removeprefix("sqlite:")).parent for u in urls if u.startswith("sqlite:")]
+        files = [VIEW_STORES.file_of(settings.url("views"))]
+        if self.store is not None:
+            files += map(EVENT_STORES.file_of, settings.stores)
+        if settings.bus:
+            files.append(EVENT_BUSES.file_of(settings.url("bus")))
+        return [file.parent for file in files if file is not None]
 
     async def _problems(self) -> dict[str, str]:
         """Return what keeps this instance from its work at the moment, by name."""

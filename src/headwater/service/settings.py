@@ -12,7 +12,10 @@ from headwater.messages import new_id
 from headwater.processing import Retry
 
 Role = Literal["command", "query", "all"]
-_BETWEEN_URLS = re.compile(r"\s*,\s*(?=(?:sqlite|memory|postgres|postgresql):)")
+# A URL with several hosts has commas, too; after them come a name and a port.
+_BETWEEN_URLS = re.compile(
+    r"\s*,\s*(?=(?:sqlite|memory|postgres|postgresql):|[a-z][a-z0-9+.-]*:(?!\d))"
+)
 
 
 def split_urls(text: str) -> list[str]:

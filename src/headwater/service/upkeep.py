@@ -13,6 +13,7 @@ from headwater.eventbus.retention import Retention
 from headwater.eventstore import StreamStore
 from headwater.processing import BusSource, Processor
 from headwater.processing.sources.tokens import token_of
+from headwater.service.engines import VIEW_STORES
 from headwater.service.settings import ServiceSettings
 from headwater.views import ViewStore
 
@@ -38,8 +39,10 @@ class Upkeep:
         self._bus = bus
         self._views = views
         self._readers = [p for p in processors if isinstance(p.source, BusSource)]
-        shared = settings.views.startswith("postgres")
-        place = "" if shared else f" of {socket.gethostname()}:{settings.url('views')}"
+        url = settings.url("views")
+        engine = VIEW_STORES.of(url)
+        elsewhere = engine.shared and engine.file_of(url) is None
+        place = "" if elsewhere else f" of {socket.gethostname()}:{url}"
         self._name = f"{settings.service}{place}"
 
     async def run(self) -> None:

@@ -3,8 +3,7 @@
 A backend's whole test module::
 
     class TestMyEventBus(EventBusConformance):
-        shared = True
-        drops_repeated = True
+        engine = ENGINE
 
         async def open_bus(self, place: Path, partitions: int) -> EventBus:
             return await MyEventBus.open(place / "bus", partitions=partitions)
@@ -25,7 +24,14 @@ from headwater.errors import (
     InvalidInput,
     StoreUnavailable,
 )
-from headwater.eventbus import BusEvent, Delivery, EventBus, EventType, partition_of
+from headwater.eventbus import (
+    BusEvent,
+    Delivery,
+    EventBus,
+    EventBusEngine,
+    EventType,
+    partition_of,
+)
 from headwater.eventbus.retention import Retention
 
 WAIT_S_MAX = 30.0
@@ -80,17 +86,20 @@ class EventBusConformance:
     """Subclass it, say how to open a bus, and declare what the backend can.
 
     Attributes:
-        shared: whether buses at one place share their data, and keep it when all are closed.
-        drops_repeated: whether an event that is published again is delivered once only.
+        engine: what it says it can.
     """
 
     pytestmark = pytest.mark.asyncio
-    shared: ClassVar[bool]
-    drops_repeated: ClassVar[bool]
+    engine: ClassVar[EventBusEngine]
 
     async def open_bus(self, place: Path, partitions: int) -> EventBus:
         """Open a bus whose data is in the directory ``place``."""
         raise NotImplementedError
+
+    @property
+    def shared(self) -> bool:
+        """Whether buses at one place share their data, and keep it when all are closed."""
+        return self.engine.shared
 
     @pytest_asyncio.fixture
     async def bus(self, tmp_path: Path) -> AsyncIterator[EventBus]:
@@ -212,11 +221,11 @@ class EventBusConformance:
         await bus.publish([*events[1:], events[2]])
         await bus.publish([bus_event(3, stream="s", epoch="e2"), bus_event(4, stream="s")])
         await bus.publish([bus_event(4, stream="s", source="other")])
-        expected = 6 if self.drops_repeated else 9
+        expected = 6 if self.engine.drops_repeated else 9
         found = await collect(bus, expected)
         identities = Counter((d.event.source, d.event.epoch, d.event.position) for d in found)
         assert len(identities) == 6
-        assert identities["accounts", "e1", 3] == (1 if self.drops_repeated else 3)
+        assert identities["accounts", "e1", 3] == (1 if self.engine.drops_repeated else 3)
         assert len(found) == expected
 
     async def test_cancelled_publishing_can_be_repeated(self, bus: EventBus) -> None:

@@ -3,21 +3,25 @@
 A backend's whole test module::
 
     class TestMyEventStore(EventStoreConformance):
-        shared = True
+        engine = ENGINE  # as it is registered
+
+        def url(self, place: Path) -> str:
+            return f"mine:{place / 'events'}"
 
         async def open_store(self, place: Path, clock: Callable[[], int]) -> EventStore:
             return await MyEventStore.open(place / "events", clock=clock)
 
-``shared`` says whether stores at one place are the same log, which also outlives them. A store
-that is not shared must show so: that is asserted, too.
+What the engine declares is held to, and what it does not declare must be absent: stores that are
+not shared see nothing of each other, and a test that imports has to fail where nothing is imported.
 """
 
 from headwater.testing.eventstore_append import AppendConformance
 from headwater.testing.eventstore_base import EventStoreBase, ManualClock
 from headwater.testing.eventstore_conditions import ConditionConformance
+from headwater.testing.eventstore_engine import EngineConformance
 from headwater.testing.eventstore_follow import FollowConformance
 from headwater.testing.eventstore_history import HistoryConformance
-from headwater.testing.eventstore_import import ImportConformance
+from headwater.testing.eventstore_import import ImportConformance, KeyReadingConformance
 from headwater.testing.eventstore_keys import KeyConformance
 from headwater.testing.eventstore_owner import OwnerConformance
 from headwater.testing.eventstore_read import ReadConformance
@@ -34,14 +38,16 @@ class EventStoreConformance(
     ReadConformance,
     FollowConformance,
     ImportConformance,
+    KeyReadingConformance,
     ShardConformance,
     UpkeepConformance,
     ValueConformance,
     HistoryConformance,
     OwnerConformance,
     TimeConformance,
+    EngineConformance,
 ):
-    """Subclass it, say how to open a store, and whether stores at one place share their log."""
+    """Subclass it, name the engine, and say how to open a store with a clock of the test."""
 
 
 __all__ = ["EventStoreBase", "EventStoreConformance", "ManualClock"]

@@ -3,16 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 import pytest_asyncio
 
+from headwater.errors import ConfigurationError
 from headwater.eventstore import (
     EVERYTHING,
     Appended,
     EventFilter,
     EventStore,
+    EventStoreEngine,
     FilterItem,
     NewEvent,
     Page,
@@ -20,7 +22,9 @@ from headwater.eventstore import (
     StreamWrite,
 )
 
+C = TypeVar("C", bound=Callable[..., object])
 T = TypeVar("T")
+_ABSENT = (ConfigurationError, AssertionError)  # the second where all that a test tries fails
 
 WAIT_S_MAX = 30.0
 
@@ -41,11 +45,27 @@ class EventStoreBase:
     """Opens stores and closes them after each test."""
 
     pytestmark = pytest.mark.asyncio
-    shared: ClassVar[bool]
+    engine: ClassVar[EventStoreEngine]
 
     async def open_store(self, place: Path, clock: Callable[[], int]) -> EventStore:
         """Open a store whose log is in the directory ``place``."""
         raise NotImplementedError
+
+    def url(self, place: Path) -> str:
+        """Return the URL of the store whose log is in the directory ``place``."""
+        raise NotImplementedError
+
+    @property
+    def shared(self) -> bool:
+        """Whether stores at one place are the same log, which also outlives them."""
+        return self.engine.shared
+
+    @pytest.fixture(autouse=True)
+    def _declared(self, request: pytest.FixtureRequest) -> None:
+        """What an engine does not declare must be absent: a test that needs it has to fail."""
+        if getattr(request.function, "imports", False) and not self.engine.imports:
+            absent = pytest.mark.xfail(raises=_ABSENT, strict=True, reason="no imports declared")
+            request.node.add_marker(absent)
 
     @pytest.fixture
     def clock(self) -> ManualClock:
@@ -71,6 +91,15 @@ class EventStoreBase:
     async def store(self, opened: Callable[[], Awaitable[EventStore]]) -> EventStore:
         """Open an empty store."""
         return await opened()
+
+
+def importing(test: C) -> C:
+    """Mark a test, or all of a class, as one that imports events."""
+    tests: list[Any] = [*vars(test).values()] if isinstance(test, type) else [test]
+    for each in tests:
+        if getattr(each, "__name__", "").startswith("test_"):
+            each.imports = True
+    return test
 
 
 def event(

@@ -28,6 +28,7 @@ from headwater.testing.eventstore_base import (
     ManualClock,
     event,
     events_of,
+    importing,
     log_of,
     matching,
     places,
@@ -89,6 +90,46 @@ async def check_refused(
     assert await store.outcome("refused") is None
 
 
+class KeyReadingConformance(EventStoreBase):
+    """Idempotency keys are read in pages, as they are copied."""
+
+    async def test_keys_are_read(self, store: EventStore) -> None:
+        """All keys are read, in order and once, with what was stored under them."""
+        assert await keys_of(store) == []
+        names = [*_ODD, "", *(f"k{n:04}" for n in range(700))]
+        work = [
+            store.append(
+                [write(f"s{n % 7}", event(), event())], idempotency=Idempotency(name, f"f{n}")
+            )
+            for n, name in enumerate(names)
+        ]
+        outcomes = [one for one in await settled(*work) if isinstance(one, Appended)]
+        expected = [
+            StoredKey(name, f"f{n}", outcomes[n])
+            for name, n in sorted((name, n) for n, name in enumerate(names))
+        ]
+        for page_size in (1, 7, 100, 707, 1000):
+            assert await keys_of(store, page_size=page_size) == expected
+        for since in (1, 2, 3, 700, 1413, 1414, 1415):
+            found = await keys_of(store, since=since, page_size=100)
+            assert found == [each for each in expected if each.outcome.last >= since]
+
+    async def test_key_of_no_events_is_read(self, store: EventStore) -> None:
+        """The key of an append without events is read with the head that it had."""
+        await put(store, write("a"))
+        outcome = await store.append([StreamWrite("a", ())], idempotency=Idempotency("k", "f"))
+        assert await keys_of(store, since=1) == [StoredKey("k", "f", outcome)]
+        assert await keys_of(store, since=2) == []
+
+    async def test_key_reading_checks_its_numbers(self, store: EventStore) -> None:
+        """Numbers that select nothing sensible are refused when they are given."""
+        with pytest.raises(InvalidInput):
+            store.read_keys(since=-1)
+        with pytest.raises(InvalidInput):
+            store.read_keys(page_size=0)
+
+
+@importing
 class ImportConformance(EventStoreBase):
     """Events and keys of another store are stored as they are, in order, or not at all."""
 
@@ -222,34 +263,6 @@ class ImportConformance(EventStoreBase):
             await store.append([write("a")], idempotency=Idempotency("k", "g"))
         assert await store.head() == 1
 
-    async def test_keys_are_read(self, store: EventStore) -> None:
-        """All keys are read, in order and once, with what was stored under them."""
-        assert await keys_of(store) == []
-        names = [*_ODD, "", *(f"k{n:04}" for n in range(700))]
-        work = [
-            store.append(
-                [write(f"s{n % 7}", event(), event())], idempotency=Idempotency(name, f"f{n}")
-            )
-            for n, name in enumerate(names)
-        ]
-        outcomes = [one for one in await settled(*work) if isinstance(one, Appended)]
-        expected = [
-            StoredKey(name, f"f{n}", outcomes[n])
-            for name, n in sorted((name, n) for n, name in enumerate(names))
-        ]
-        for page_size in (1, 7, 100, 707, 1000):
-            assert await keys_of(store, page_size=page_size) == expected
-        for since in (1, 2, 3, 700, 1413, 1414, 1415):
-            found = await keys_of(store, since=since, page_size=100)
-            assert found == [each for each in expected if each.outcome.last >= since]
-
-    async def test_key_of_no_events_is_read(self, store: EventStore) -> None:
-        """The key of an append without events is read with the head that it had."""
-        await put(store, write("a"))
-        outcome = await store.append([StreamWrite("a", ())], idempotency=Idempotency("k", "f"))
-        assert await keys_of(store, since=1) == [StoredKey("k", "f", outcome)]
-        assert await keys_of(store, since=2) == []
-
     async def test_what_is_read_can_be_imported(self, store: EventStore) -> None:
         """Importing once more what is there changes nothing for keys and is refused for events."""
         idempotency = Idempotency("k\0", "f\1")
@@ -260,13 +273,6 @@ class ImportConformance(EventStoreBase):
             await store.import_events(log, epoch=store.epoch, keys=keys)
         assert await log_of(store) == log
         assert await keys_of(store) == keys
-
-    async def test_key_reading_checks_its_numbers(self, store: EventStore) -> None:
-        """Numbers that select nothing sensible are refused when they are given."""
-        with pytest.raises(InvalidInput):
-            store.read_keys(since=-1)
-        with pytest.raises(InvalidInput):
-            store.read_keys(page_size=0)
 
     async def test_followers_are_woken(self, store: EventStore) -> None:
         """Who follows gets imported events at once."""

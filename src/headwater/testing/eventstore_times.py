@@ -2,7 +2,14 @@
 
 from headwater.eventstore import EventStore
 from headwater.eventstore.api import AHEAD_US_MAX
-from headwater.testing.eventstore_base import EventStoreBase, ManualClock, log_of, put, write
+from headwater.testing.eventstore_base import (
+    EventStoreBase,
+    ManualClock,
+    importing,
+    log_of,
+    put,
+    write,
+)
 from headwater.testing.eventstore_import import stored
 
 _YEAR = 365 * 86_400 * 1_000_000
@@ -48,6 +55,7 @@ class TimeConformance(EventStoreBase):
         expected = [0, 1, 2, 4, 5, 7, 7, 7]
         assert [await store.position_at(start + moved) for moved in asked] == expected
 
+    @importing
     async def test_wrong_times_are_copied(self, store: EventStore, clock: ManualClock) -> None:
         """Another store's events are stored with their times, and times are found among them."""
         start = clock.now

@@ -3,7 +3,7 @@
 A backend's whole test module::
 
     class TestMyViewStore(ViewStoreConformance):
-        shared = True
+        engine = ENGINE
 
         async def open_store(self, place: Path, clock: Callable[[], float]) -> ViewStore:
             return await MyViewStore.open(place / "views", clock=clock)

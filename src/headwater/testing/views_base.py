@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from headwater.views import Index, Key, Segment, View, ViewStore
+from headwater.views import Index, Key, Segment, View, ViewStore, ViewStoreEngine
 
 WAIT_S_MAX = 30.0
 
@@ -60,11 +60,16 @@ class ViewStoreSuite:
     """Opens the store of one test."""
 
     pytestmark = pytest.mark.asyncio
-    shared: ClassVar[bool]
+    engine: ClassVar[ViewStoreEngine]
 
     async def open_store(self, place: Path, clock: Callable[[], float]) -> ViewStore:
         """Open a store whose data is in the directory ``place``."""
         raise NotImplementedError
+
+    @property
+    def shared(self) -> bool:
+        """Whether stores at one place share their data, and keep it when all are closed."""
+        return self.engine.shared
 
     @pytest.fixture
     def clock(self) -> Clock:

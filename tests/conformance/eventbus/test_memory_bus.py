@@ -3,13 +3,12 @@
 from pathlib import Path
 
 from headwater.eventbus import EventBus
-from headwater.eventbus.memory import MemoryEventBus
+from headwater.eventbus.memory import ENGINE, MemoryEventBus
 from headwater.testing.eventbus import EventBusConformance
 
 
 class TestMemoryEventBus(EventBusConformance):
-    shared = False
-    drops_repeated = True
+    engine = ENGINE
 
     async def open_bus(self, place: Path, partitions: int) -> EventBus:
         return MemoryEventBus(partitions)

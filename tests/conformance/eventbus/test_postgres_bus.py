@@ -5,13 +5,12 @@ from pathlib import Path
 import pytest
 
 from headwater.eventbus import EventBus
-from headwater.eventbus.postgres import PostgresEventBus
+from headwater.eventbus.postgres import ENGINE, PostgresEventBus
 from headwater.testing.eventbus import EventBusConformance
 
 
 class TestPostgresEventBus(EventBusConformance):
-    shared = True
-    drops_repeated = True
+    engine = ENGINE
 
     @pytest.fixture(autouse=True)
     def place(self, postgres_url: str) -> None:

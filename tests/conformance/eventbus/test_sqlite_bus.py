@@ -3,13 +3,12 @@
 from pathlib import Path
 
 from headwater.eventbus import EventBus
-from headwater.eventbus.sqlite import SQLiteEventBus
+from headwater.eventbus.sqlite import ENGINE, SQLiteEventBus
 from headwater.testing.eventbus import EventBusConformance
 
 
 class TestSQLiteEventBus(EventBusConformance):
-    shared = True
-    drops_repeated = True
+    engine = ENGINE
 
     async def open_bus(self, place: Path, partitions: int) -> EventBus:
         return await SQLiteEventBus.open(place / "bus.db", partitions=partitions)

@@ -6,16 +6,19 @@ from pathlib import Path
 import pytest
 
 from headwater.eventstore import EventStore
-from headwater.eventstore.postgres import PostgresEventStore
+from headwater.eventstore.postgres import ENGINE, PostgresEventStore
 from headwater.testing.eventstore import EventStoreConformance
 
 
 class TestPostgresEventStore(EventStoreConformance):
-    shared = True
+    engine = ENGINE
 
     @pytest.fixture(autouse=True)
     def at(self, postgres_url: str) -> None:
-        self.url = postgres_url
+        self.at_url = postgres_url
+
+    def url(self, place: Path) -> str:
+        return self.at_url
 
     async def open_store(self, place: Path, clock: Callable[[], int]) -> EventStore:
-        return await PostgresEventStore.open(self.url, clock=clock)
+        return await PostgresEventStore.open(self.at_url, clock=clock)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from headwater.testing.views import ViewStoreConformance
 from headwater.views import ViewStore
-from headwater.views.memory import MemoryViewStore
+from headwater.views.memory import ENGINE, MemoryViewStore
 
 
 class TestMemoryViewStore(ViewStoreConformance):
-    shared = False
+    engine = ENGINE
 
     async def open_store(self, place: Path, clock: Callable[[], float]) -> ViewStore:
         return MemoryViewStore(clock=clock)

@@ -7,11 +7,11 @@ import pytest
 
 from headwater.testing.views import ViewStoreConformance
 from headwater.views import ViewStore
-from headwater.views.postgres import PostgresViewStore
+from headwater.views.postgres import ENGINE, PostgresViewStore
 
 
 class TestPostgresViewStore(ViewStoreConformance):
-    shared = True
+    engine = ENGINE
 
     @pytest.fixture(autouse=True)
     def place(self, postgres_url: str) -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from headwater.testing.views import ViewStoreConformance
 from headwater.views import ViewStore
-from headwater.views.sqlite import SQLiteViewStore
+from headwater.views.sqlite import ENGINE, SQLiteViewStore
 
 
 class TestSQLiteViewStore(ViewStoreConformance):
-    shared = True
+    engine = ENGINE
 
     async def open_store(self, place: Path, clock: Callable[[], float]) -> ViewStore:
         return await SQLiteViewStore.open(place / "views.db", clock=clock)

@@ -147,7 +147,9 @@ class Process:
             store, bus, name="ledger", epoch=store.epoch, views=views, owner=name, settings=QUICK
         )
 
-    async def send(self, command: Command, *, idempotency_key: str = "") -> CommandResult:
+    async def send(
+        self, command: Command, *, idempotency_key: str = "", **_: object
+    ) -> CommandResult:
         """Be the command bus: what is done is an event, once for a key."""
         self.keys[idempotency_key] += 1
         if isinstance(command, Count) and command.number % 7 == 0:

@@ -357,7 +357,9 @@ class Sent:
     def __init__(self) -> None:
         self.by_key: dict[str, Command] = {}
 
-    async def send(self, command: Command, *, idempotency_key: str = "") -> CommandResult:
+    async def send(
+        self, command: Command, *, idempotency_key: str = "", **_: object
+    ) -> CommandResult:
         self.by_key.setdefault(idempotency_key, command)
         return CommandResult("", 1, "")
 

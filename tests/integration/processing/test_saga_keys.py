@@ -97,7 +97,9 @@ class Desk:
         self.noted: dict[str, Note] = {}
         self.started: list[SagaProcessor] = []
 
-    async def send(self, command: Command, *, idempotency_key: str = "") -> CommandResult:
+    async def send(
+        self, command: Command, *, idempotency_key: str = "", **_: object
+    ) -> CommandResult:
         assert isinstance(command, Note)
         assert self.noted.setdefault(idempotency_key, command) == command
         return CommandResult(command.note_id, 1, "")

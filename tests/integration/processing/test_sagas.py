@@ -55,7 +55,9 @@ class Bank:
     def source(self) -> StoreSource:
         return StoreSource(self.stores.store, "bank")
 
-    async def send(self, command: Command, *, idempotency_key: str = "") -> CommandResult:
+    async def send(
+        self, command: Command, *, idempotency_key: str = "", **_: object
+    ) -> CommandResult:
         """Be the command bus, with faults."""
         if self.down:
             raise NoInstance(service="accounts")

@@ -355,7 +355,7 @@ class Pumps:
         self.settings = QUICK
         self.wrong: dict[str, Exception] = {}
 
-    async def send(self, command: Any, *, idempotency_key: str = "") -> CommandResult:
+    async def send(self, command: Any, *, idempotency_key: str = "", **_: object) -> CommandResult:
         if command.id in self.wrong:
             raise self.wrong[command.id]
         self.sent.append(command.id)

@@ -17,11 +17,16 @@ from headwater.client import HttpCaller
 from headwater.discovery import Instance, StaticDiscovery
 from headwater.dispatch import CommandMessage, CommandNext, CommandResult, intercepts
 from headwater.dispatch.remote import RemoteCommandBus
-from headwater.errors import MalformedMessage, Rejection
-from headwater.messages.headers import IDEMPOTENCY_KEY, IF_MATCH, TIMEOUT_MS
+from headwater.errors import AggregateNotFound, MalformedMessage, Rejection
+from headwater.messages.headers import (
+    IDEMPOTENCY_KEY,
+    IF_MATCH,
+    KEEP_REFUSAL,
+    TIMEOUT_MS,
+)
 from headwater.service import Service
 from headwater.service.runtime import Runtime
-from tests.integration.service.shop import AddItem, Item
+from tests.integration.service.shop import AddItem, Item, SellItem
 from tests.integration.service.test_odd_requests import _ask, _item, _post
 from tests.postgres_server import POSTGRES, execute
 
@@ -246,6 +251,31 @@ async def test_after_a_time_out(
         assert (status, body.get("duplicate")) == (200, True), body
     assert suppliers.asked == ["a", "b"]
     assert await head(runtime) == 3
+
+
+async def test_a_kept_refusal(runtime: Runtime, given: dict[str, Any]) -> None:
+    """A refusal that is kept holds for all sends under its key, also for plain clients."""
+    port = int(runtime.url.rpartition(":")[2])
+    instance = Instance("shop", "s1", "127.0.0.1", port, routes=runtime.edge.routes())
+    discovery = StaticDiscovery({"shop": [instance]})
+    caller = HttpCaller(discovery)
+    away = RemoteCommandBus(caller, discovery)
+    try:
+        with pytest.raises(AggregateNotFound):
+            await away.send(SellItem("a", 1), idempotency_key="k", keep_refusal=True)
+        with pytest.raises(AggregateNotFound):
+            await away.send(SellItem("a", 1), idempotency_key="another")
+        await away.send(AddItem("a", "Bach", 9))
+        for bus in (runtime.commands, away):
+            with pytest.raises(AggregateNotFound):
+                await bus.send(SellItem("a", 1), idempotency_key="k")
+        await away.send(SellItem("a", 1), idempotency_key="another")
+    finally:
+        await caller.close()
+    request = _post("/items/a/sales", b'{"count":1}', f"{KEY}: k2", f"{KEEP_REFUSAL}: maybe")
+    answered, _, body = await _ask(runtime, request)
+    assert (answered, b"neither true nor false" in body) == (400, True), body
+    assert await head(runtime) == 2
 
 
 KEY, MATCH = IDEMPOTENCY_KEY, IF_MATCH

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -150,6 +151,21 @@ async def _log(url: str) -> Events:
         ]
     finally:
         await store.close()
+
+
+async def keep_logs(town: Town, folder: Path) -> None:
+    """Write the logs of all services down, one event a line: `transfers.jsonl` and so on."""
+    for name in SERVICES:
+        store = await open_event_store(town.store_url(name))
+        try:
+            with (folder / f"{name}.jsonl").open("wb") as kept:
+                async for page in store.read():
+                    for event in page.events:
+                        content, about = msgspec.Raw(event.data), msgspec.Raw(event.metadata)
+                        line = (event.position, event.time, event.stream, event.type)
+                        kept.write(msgspec.json.encode((*line, content, about)) + b"\n")
+        finally:
+            await store.close()
 
 
 async def _open_ends(town: Town) -> list[str]:

@@ -10,7 +10,7 @@ import msgspec
 
 from tests.cutting_proxy import CuttingProxy
 from tests.postgres_server import PostgresServer
-from tests.system.chaos.books import judge, settle
+from tests.system.chaos.books import judge, keep_logs, settle
 from tests.system.chaos.crowd import Crowd
 from tests.system.chaos.ills import Ills, small_disk
 from tests.system.chaos.schedule import schedule
@@ -102,6 +102,8 @@ async def _play(
         wrong, settled_s = await settle(town)
         wrong += await judge(town, crowd.witness)
         wrong += town.strange_ends()
+        if wrong:
+            await keep_logs(town, folder)
     return Outcome(wrong, len(faults), sum(crowd.answers.values()), settled_s)
 
 

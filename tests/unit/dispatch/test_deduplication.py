@@ -13,6 +13,7 @@ from headwater.dispatch.interceptors import Validating, in_context
 from headwater.dispatch.local import LocalCommandBus
 from headwater.errors import (
     ConcurrencyConflict,
+    HeadwaterError,
     IdempotencyKeyReused,
     MalformedMessage,
     Overloaded,
@@ -48,7 +49,13 @@ class Shop:
         self.bought[message.idempotency_key] = result, message.fingerprint
         return result
 
-    async def look_up(self, message: CommandMessage, *, settled: bool) -> CommandResult | None:
+    async def look_up(
+        self,
+        message: CommandMessage,
+        *,
+        settled: bool = False,
+        refusal: HeadwaterError | None = None,
+    ) -> CommandResult | None:
         self.looked_up.append(settled)
         if self.away:
             raise StoreUnavailable(store="x", reason="away")

@@ -93,6 +93,13 @@ CASES = {
 }
 
 
+KEPT: dict[str, tuple[Command, Command]] = {  # what is refused, and what lets it be carried out
+    "aggregate": (Withdraw("7", 150), Deposit("7", 50)),
+    "absent": (Deposit("9", 1), Open("9")),
+    "model": (ReserveEmail("eve-7@x.example", "note"), ChangeEmail("7", "free@x.example")),
+}
+
+
 async def prepare(bus: LocalCommandBus, id: str = "7") -> None:
     """Open an account with a balance of 100."""
     await bus.send(Open(id, f"eve-{id}@x.example"))
@@ -173,6 +180,66 @@ class KeyRules:
         refused = [each for each in outcomes if isinstance(each, Insufficient)]
         assert outcomes[: len(refused)] == refused, "a refusal after it was carried out"
         check_one_outcome(outcomes[len(refused) :])
+
+    @pytest.mark.parametrize("which", ["aggregate", "absent", "model"])
+    async def test_a_kept_refusal(
+        self, store: EventStore, bus: LocalCommandBus, which: str
+    ) -> None:
+        """Who acts on a refusal has it kept: no send under its key is carried out any more."""
+        command, change = KEPT[which]
+        with pytest.raises(HeadwaterError) as first:
+            await bus.send(command, idempotency_key="k", keep_refusal=True)
+        await bus.send(change)
+        await bus.send(command, idempotency_key="another")
+        head = await store.head()
+        for again in (bus, bus_on(store)):
+            for keep in (False, True):
+                with pytest.raises(type(first.value)) as then:
+                    await again.send(command, idempotency_key="k", keep_refusal=keep)
+                assert then.value.to_problem() == first.value.to_problem()
+            with pytest.raises(IdempotencyKeyReused):
+                await again.send(Deposit("7", 77), idempotency_key="k")
+        assert await store.head() == head
+
+    async def test_an_outcome_before_a_refusal(
+        self, store: EventStore, bus: LocalCommandBus
+    ) -> None:
+        """What was carried out elsewhere is the outcome, also for who would keep a refusal."""
+        elsewhere = bus_on(store)
+        first = await elsewhere.send(Withdraw("7", 100), idempotency_key="k")
+        again = await bus.send(Withdraw("7", 100), idempotency_key="k", keep_refusal=True)
+        assert (again.version, again.duplicate) == (first.version, True)
+
+    async def test_a_refusal_that_says_much(self, store: EventStore, bus: LocalCommandBus) -> None:
+        """Of a large refusal is kept that it was one, and what it says."""
+        much = Withdraw("7", 10**4000)
+        for each in (bus, bus_on(store)):
+            with pytest.raises(Rejection, match="100 are there, 1000"):
+                await each.send(much, idempotency_key="k", keep_refusal=True)
+
+    @pytest.mark.parametrize("turns", range(12))
+    async def test_refused_for_all_or_for_none(
+        self, store: EventStore, bus: LocalCommandBus, turns: int
+    ) -> None:
+        """However two processes meet while the state changes: they are told the same."""
+        buses = [bus, bus_on(store), bus_on(store)]
+        case = Withdraw("7", 150)
+        sends = []
+        for number in range(6):
+            sent = buses[number % 2].send(case, idempotency_key="k", keep_refusal=True)
+            sends.append(asyncio.ensure_future(sent))
+            if number == 2:
+                sends.append(asyncio.ensure_future(buses[2].send(Deposit("7", 50))))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        outcomes = await outcomes_of(*sends)
+        del outcomes[3]
+        if isinstance(outcomes[0], Insufficient):
+            problems = [each.to_problem() for each in outcomes if isinstance(each, Insufficient)]
+            assert problems == 6 * [outcomes[0].to_problem()]
+        else:
+            check_one_outcome(outcomes)
+        assert (await types_of(store)).count("Withdrawn") <= 1
 
     async def test_another_content_at_once(self, store: EventStore, bus: LocalCommandBus) -> None:
         """Of two commands under one key at once, one is carried out and one is refused."""

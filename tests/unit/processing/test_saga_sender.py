@@ -114,7 +114,12 @@ class World:
         self.faults = True
 
     async def send(
-        self, command: Command, *, idempotency_key: str = "", expected_version: int | None = None
+        self,
+        command: Command,
+        *,
+        idempotency_key: str = "",
+        expected_version: int | None = None,
+        keep_refusal: bool = False,
     ) -> CommandResult:
         """Be the command bus: slow, away, or deaf after the work is done."""
         for _ in range(self.random.randrange(4)):

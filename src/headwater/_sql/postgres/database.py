@@ -18,7 +18,7 @@ from headwater._sql.postgres.errors import (
     translate,
     translated,
 )
-from headwater._sql.postgres.migrations import migrate
+from headwater._sql.postgres.migrations import check_version, migrate
 from headwater._sql.postgres.session import check_session
 from headwater._sql.postgres.url import Place, schema_for
 from headwater._sql.postgres.wake import Wake
@@ -67,9 +67,11 @@ class Database:
         settle_timeout_s: float,
         channel: str,
         settings: Mapping[str, str],
+        reading: bool,
     ) -> None:
         """Prepare; use `open`."""
         self.place = place
+        self._reading = reading
         self._connect_timeout_s = connect_timeout_s
         # All that the server, the database or the user may have been given otherwise, and that
         # would change what our statements do.
@@ -85,6 +87,7 @@ class Database:
             "jit": "off",
             "enable_seqscan": "off",  # plans made while tables are empty must not read them
             **settings,
+            **({"default_transaction_read_only": "on"} if reading else {}),
         }
         self._settings: dict[str, Any] = {
             "timeout": connect_timeout_s,
@@ -112,6 +115,7 @@ class Database:
         lock_timeout_s: float = 5.0,
         settle_timeout_s: float = 10.0,
         settings: Mapping[str, str] | None = None,
+        reading: bool = False,
     ) -> Self:
         """Connect, and bring the tables of a room to the present version.
 
@@ -126,6 +130,8 @@ class Database:
             lock_timeout_s: how long to wait for a lock that another transaction holds.
             settle_timeout_s: how long to find out what became of a commit whose answer was lost.
             settings: more of the server's settings for all connections.
+            reading: write nothing; the tables must be there in the present version. The user needs
+                no right to write, and the server may be a standby.
 
         Raises:
             ConfigurationError: the URL is wrong.
@@ -141,12 +147,17 @@ class Database:
             settle_timeout_s=settle_timeout_s,
             channel=f"hw_{room}_{place.schema}",
             settings=settings or {},
+            reading=reading,
         )
         try:
             with translated(place.name, outcome="not stored"):
                 connection = await database.connect()
             try:
                 with translated(place.name):
+                    if reading:
+                        expected = len(migrations)
+                        await check_version(connection, place=place, room=room, expected=expected)
+                        return database
                     commits = [script("headwater._sql.postgres", name) for name in _COMMITS]
                     await migrate(connection, place=place, room="commits", scripts=commits)
                     await migrate(connection, place=place, room=room, scripts=migrations)
@@ -180,6 +191,7 @@ class Database:
                     self.place,
                     self._session,
                     lambda: asyncpg.connect(self.place.dsn, **self._settings),
+                    reading=self._reading,
                 )
         except BaseException:
             connection.terminate()

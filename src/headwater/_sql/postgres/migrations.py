@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from headwater._sql.postgres.url import Place
-from headwater._sql.resources import statements
-from headwater.errors import SchemaTooNew
+from headwater._sql.resources import not_there, statements
+from headwater.errors import SchemaTooNew, StoreUnavailable
 
 _SQL = statements("headwater._sql.postgres", "migrations.sql")
 
@@ -21,7 +21,7 @@ async def migrate(connection: Any, *, place: Place, room: str, scripts: Sequence
         asyncpg.PostgresError: nothing was changed.
     """
     if await connection.fetchval(_SQL["has_versions"]):
-        present = await _version(connection, place, room, scripts)
+        present = await _version(connection, place, room, len(scripts))
         if present == len(scripts):
             return
     async with connection.transaction(isolation="read_committed"):
@@ -29,14 +29,29 @@ async def migrate(connection: Any, *, place: Place, room: str, scripts: Sequence
         if not await connection.fetchval(_SQL["has_schema"], place.schema):
             await connection.execute(f'CREATE SCHEMA "{place.schema}"')  # a plain name, checked
         await connection.execute(_SQL["create_versions"])
-        present = await _version(connection, place, room, scripts)
+        present = await _version(connection, place, room, len(scripts))
         for text in scripts[present:]:
             await connection.execute(text)
         await connection.execute(_SQL["set_version"], room, len(scripts))
 
 
-async def _version(connection: Any, place: Place, room: str, scripts: Sequence[str]) -> int:
+async def check_version(connection: Any, *, place: Place, room: str, expected: int) -> None:
+    """Check that a schema, which is only read, has a room's tables in the present version.
+
+    Raises:
+        SchemaTooNew: a newer version of Headwater was here.
+        StoreUnavailable: it has no such tables, or older ones.
+        asyncpg.PostgresError: as the driver says it.
+    """
+    has_versions = await connection.fetchval(_SQL["has_versions"])
+    actual = await _version(connection, place, room, expected) if has_versions else 0
+    if actual != expected:
+        reason = not_there(room, actual, expected)
+        raise StoreUnavailable(store=place.name, reason=reason, outcome="not stored")
+
+
+async def _version(connection: Any, place: Place, room: str, expected: int) -> int:
     version: int = await connection.fetchval(_SQL["version"], room) or 0
-    if version > len(scripts):
-        raise SchemaTooNew(store=place.name, actual=version, expected=len(scripts))
+    if version > expected:
+        raise SchemaTooNew(store=place.name, actual=version, expected=expected)
     return version

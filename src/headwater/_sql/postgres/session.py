@@ -29,7 +29,12 @@ Connect = Callable[[], Awaitable[Any]]
 
 
 async def check_session(
-    connection: Any, place: Place, settings: Mapping[str, str], another: Connect
+    connection: Any,
+    place: Place,
+    settings: Mapping[str, str],
+    another: Connect,
+    *,
+    reading: bool = False,
 ) -> None:
     """Refuse a connection on which our statements would not do what they say.
 
@@ -40,6 +45,7 @@ async def check_session(
         place: which schema it shall be in.
         settings: of the session, as they were asked for.
         another: makes one more connection, not checked.
+        reading: whether a server that only allows reading will do.
 
     Raises:
         StoreUnavailable: a pooler does not keep sessions apart, the server only allows reading, or
@@ -52,7 +58,7 @@ async def check_session(
     except _NO_SESSION as error:
         raise _refused(place, _MIXED) from error
     clock_watch.compare(place.name, row["clock"], began_us=began_us)
-    if row["read_only"]:
+    if row["read_only"] and not reading:
         # What it shows may be older than what was acknowledged, so it is not read either.
         reason = (
             "the server only allows reading (a standby, or default_transaction_read_only): "

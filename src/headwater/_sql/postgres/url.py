@@ -57,6 +57,11 @@ class Place(NamedTuple):
         return cls(dsn, chosen, f"postgresql://{host}{port}{parts.path}?schema={chosen}")
 
 
+def name_of(url: str) -> str:
+    """Return what a place is called in messages, without user and password."""
+    return Place.parse(url).name
+
+
 def schema_for(service: str) -> str:
     """Return the schema that a service uses when its URL names none."""
     plain = re.sub(r"[^a-z0-9_]+", "_", service.lower()).strip("_")[:60]

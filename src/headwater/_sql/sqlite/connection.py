@@ -57,7 +57,7 @@ def check_in_place(connection: apsw.Connection) -> None:
 
 def check_file(path: str, opened: FileId) -> None:
     """As `check_in_place`, for the file that is opened."""
-    if _file_at(path) != opened:
+    if file_at(path) != opened:
         reason = (
             "its file was removed or replaced while it was in use, so what is stored now would be "
             "lost: put the right file in its place, then restart whoever uses it"
@@ -65,7 +65,8 @@ def check_file(path: str, opened: FileId) -> None:
         raise StoreUnavailable(store=path, reason=reason, outcome="not stored")
 
 
-def _file_at(path: str) -> FileId | None:
+def file_at(path: str) -> FileId | None:
+    """Return which file is at a path; None when there is none."""
     try:
         found = os.stat(path)  # noqa: PTH116  # for each commit, and Path takes twice as long
     except OSError:
@@ -95,7 +96,7 @@ def connect(
         connection = Connection(str(path), statementcachesize=200)
         try:
             _set_up(connection, busy_timeout_s, synchronous)
-            connection.file = _file_at(connection.filename)
+            connection.file = file_at(connection.filename)
         except BaseException:
             connection.close()
             raise

@@ -4,21 +4,18 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
 
-from headwater._sql.postgres.url import SCHEMES, Place
 from headwater.cli.logs import run_quietly
 from headwater.cli.progress import progress_bar
 from headwater.errors import ConfigurationError, StoresDiffer
-from headwater.eventstore import EventStore
 from headwater.eventstore.compare import compare_stores
 from headwater.eventstore.copy import copy_store as copy_all
-from headwater.operations.stores import open_store
+from headwater.operations.stores import open_logs, urls_of
+from headwater.service.engines import EVENT_STORES, open_event_store
 
 _CUT_OVER = (
     "to cut over: stop whoever writes to the source, run the command once more, "
@@ -58,42 +55,25 @@ def copy_store(
 
 
 def _url(text: str, option: str) -> str:
-    url = text if ":" in text else f"sqlite:{text}"
-    scheme, _, rest = url.partition(":")
-    if scheme == "memory":
+    [url] = urls_of(text)
+    if not EVENT_STORES.of(url).shared:
         reason = "a store in memory ends with its process: name a file or a database"
-        raise ConfigurationError(subject=f"{option} {text!r}", reason=reason)
-    if not rest or scheme not in (*SCHEMES, "sqlite"):
-        reason = "expected sqlite:PATH or postgresql://user@host/database?schema=NAME"
         raise ConfigurationError(subject=f"{option} {text!r}", reason=reason)
     return url
 
 
 def _name(url: str) -> str:
     """Return what a store is called in messages; without a password, the same for the same."""
-    scheme, _, path = url.partition(":")
-    return f"sqlite:{Path(path).resolve()}" if scheme == "sqlite" else Place.parse(url).name
-
-
-@contextlib.asynccontextmanager
-async def _opened(
-    source: str, target: str, *, existing: bool
-) -> AsyncIterator[tuple[EventStore, EventStore]]:
-    from headwater.service.engines import open_event_store
-
-    async with contextlib.AsyncExitStack() as resources:
-        read = await resources.enter_async_context(open_store(source, subject="--from"))
-        if existing:
-            written = await resources.enter_async_context(open_store(target, subject="--to"))
-        else:
-            written = await open_event_store(target)
-            resources.push_async_callback(written.close)
-        yield read, written
+    file = EVENT_STORES.file_of(url)
+    return f"sqlite:{file.resolve()}" if file is not None else EVENT_STORES.name_of(url)
 
 
 async def _copy(source: str, target: str, *, json: bool) -> None:
     began = time.monotonic()
-    async with _opened(source, target, existing=False) as (read, written):
+    async with contextlib.AsyncExitStack() as resources:
+        [read] = await resources.enter_async_context(open_logs((source,), subject="--from"))
+        written = await open_event_store(target)
+        resources.push_async_callback(written.close)
         with progress_bar("copying") as progress:
             try:
                 copied = await copy_all(read, written, progress=progress)
@@ -127,7 +107,10 @@ async def _copy(source: str, target: str, *, json: bool) -> None:
 
 
 async def _check(source: str, target: str, *, json: bool) -> None:
-    async with _opened(source, target, existing=True) as (read, written):
+    async with (
+        open_logs((source,), subject="--from") as [read],
+        open_logs((target,), subject="--to") as [written],
+    ):
         with progress_bar("comparing") as progress:
             found = await compare_stores(read, written, progress=progress)
     if json:

@@ -13,8 +13,9 @@ from cyclopts import Parameter
 from headwater.cli.logs import run_quietly
 from headwater.cli.times import show_time
 from headwater.errors import ConfigurationError
-from headwater.eventstore import EVERYTHING, EventFilter, EventStore, FilterItem, StoredEvent
-from headwater.operations.stores import DEFAULT_FILE, load_stores, open_streams
+from headwater.eventstore import EVERYTHING, EventFilter, FilterItem, ReadableLog, StoredEvent
+from headwater.eventstore.sharded import shard_of
+from headwater.operations.stores import DEFAULT_FILE, load_stores, open_logs
 from headwater.processing.sources.shards import close_iterator
 from headwater.processing.sources.tokens import log_name, service_of
 
@@ -124,15 +125,15 @@ async def _events(
     stores: dict[str, tuple[str, ...]], selection: Selection, show: Show, *, follow: bool
 ) -> None:
     async with contextlib.AsyncExitStack() as resources:
-        opened: dict[str, EventStore] = {}
+        opened: dict[str, ReadableLog] = {}
         for name, urls in stores.items():
-            store = await resources.enter_async_context(
-                open_streams(urls, subject=f"event store of {name}")
+            logs = await resources.enter_async_context(
+                open_logs(urls, subject=f"event store of {name}")
             )
             opened |= {
                 log_name(name, shard): log
-                for shard, log in enumerate(store.shards)
-                if not selection.stream or shard == store.shard_of(selection.stream)
+                for shard, log in enumerate(logs)
+                if not selection.stream or shard == shard_of(selection.stream, len(logs))
             }
         heads = {name: await store.head() for name, store in opened.items()}
         if selection.after is None:
@@ -149,7 +150,7 @@ async def _events(
 
 
 async def _show_last(
-    opened: dict[str, EventStore], heads: dict[str, int], selection: Selection, show: Show
+    opened: dict[str, ReadableLog], heads: dict[str, int], selection: Selection, show: Show
 ) -> None:
     """Show the last events of all stores together, in order of their time."""
     limit = selection.limit or 0
@@ -163,7 +164,9 @@ async def _show_last(
         show(name, event)
 
 
-async def _select(store: EventStore, head: int, selection: Selection) -> AsyncIterator[StoredEvent]:
+async def _select(
+    store: ReadableLog, head: int, selection: Selection
+) -> AsyncIterator[StoredEvent]:
     """Yield what is selected up to a position: forwards, or backwards when nothing is given."""
     left = selection.limit
     backwards = selection.after is None
@@ -187,7 +190,7 @@ async def _select(store: EventStore, head: int, selection: Selection) -> AsyncIt
 
 
 async def _coming(
-    name: str, store: EventStore, after: int, selection: Selection, show: Show
+    name: str, store: ReadableLog, after: int, selection: Selection, show: Show
 ) -> None:
     async for page in store.follow(filter=selection.filter, after=after):
         for event in page.events:

@@ -25,14 +25,11 @@ from headwater.errors import (
     Unexpected,
 )
 from headwater.eventstore.api import Appended
-from headwater.eventstore.checks import stored_before
+from headwater.eventstore.group_commit import Request, Verdict, break_pipelines
 from headwater.eventstore.postgres.batch import (
     NOTHING_SENT,
     Answer,
-    Append,
     Batch,
-    Request,
-    Verdict,
 )
 from headwater.eventstore.postgres.names import from_text, to_texts
 from headwater.eventstore.postgres.read import SQL
@@ -83,8 +80,7 @@ class Writer:
             if answer is None and len(requests) > 1 and _may_be_one(error, failed):
                 return [(await self.carry_out([request]))[0] for request in requests]
             verdicts = [_failure(error, self._database.name) for _ in requests]
-        for request, verdict in zip(requests, verdicts, strict=True):
-            _break_pipeline(request, verdict)
+        break_pipelines(requests, verdicts)
         return verdicts
 
     async def close(self) -> None:
@@ -219,16 +215,6 @@ def outcome_of(row: Any) -> Appended:
     """Return the outcome from a row of ``event_keys``."""
     streams = tuple([from_text(name) for name in row["streams"]])
     return Appended(row["first"], row["last"], row["time"], streams, tuple(row["versions"]))
-
-
-def _break_pipeline(request: Request, verdict: Verdict) -> None:
-    pipeline = request.pipeline
-    if pipeline is None or pipeline.broken is not None:
-        return
-    if isinstance(verdict, HeadwaterError):
-        pipeline.broken = verdict
-    elif verdict.duplicate and isinstance(request, Append):
-        pipeline.broken = stored_before(request.idempotency.key if request.idempotency else "")
 
 
 def _may_be_one(error: Exception, failed: HeadwaterError) -> bool:

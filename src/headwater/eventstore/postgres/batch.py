@@ -1,6 +1,5 @@
 """One group commit: the arguments of ``append_events``, and the verdicts from its answer."""
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,57 +16,17 @@ from headwater.eventstore.api import (
     AppendCondition,
     Appended,
     FilterItem,
-    Idempotency,
     NewEvent,
     Pipeline,
-    StreamWrite,
 )
 from headwater.eventstore.checks import broken_by, stored_before
+from headwater.eventstore.group_commit import Append, Refusal, Request, Verdict
 from headwater.eventstore.postgres.names import to_text, to_texts
 
 _CONFLICT, _CONDITION, _DUPLICATE, _REUSED, _BROKEN = range(1, 6)
 _encode = msgspec.json.Encoder().encode
 
 Stored = Mapping[str, tuple[Appended, str] | HeadwaterError]
-
-
-class Append:
-    """An append that waits for its place in a transaction; ``size`` are its events' bytes."""
-
-    __slots__ = ("condition", "events", "future", "idempotency", "pipeline", "size", "writes")
-
-    def __init__(
-        self,
-        writes: Sequence[StreamWrite],
-        condition: AppendCondition | None,
-        idempotency: Idempotency | None,
-        pipeline: Pipeline | None,
-        future: asyncio.Future[Appended],
-        *,
-        events: int,
-        size: int,
-    ) -> None:
-        self.writes = writes
-        self.condition = condition
-        self.idempotency = idempotency
-        self.pipeline = pipeline
-        self.future = future
-        self.events = events
-        self.size = size
-
-
-class Refusal:
-    """An append that was refused at once; it breaks its pipeline only when its turn comes."""
-
-    __slots__ = ("error", "pipeline")
-
-    def __init__(self, error: HeadwaterError, pipeline: Pipeline) -> None:
-        self.error = error
-        self.pipeline = pipeline
-
-
-Request = Append | Refusal
-Verdict = Appended | HeadwaterError
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -128,7 +87,9 @@ class Batch:
         for request in requests:
             if isinstance(request, Refusal):
                 refused.add(request.pipeline)
-            elif request.pipeline is None or not (
+                continue
+            assert isinstance(request, Append)  # snapshots are saved at once
+            if request.pipeline is None or not (
                 request.pipeline.broken or request.pipeline in refused
             ):
                 self._add(request)
@@ -244,8 +205,9 @@ class Batch:
                 broken.setdefault(request.pipeline, request.error)
                 verdicts.append(request.error)
                 continue
+            assert isinstance(request, Append)
             pipeline = request.pipeline
-            verdict: Verdict | None = None
+            verdict: Appended | HeadwaterError | None = None
             if turn < len(self.sent) and self.sent[turn] is request:
                 turn += 1
                 outcome = next(sent)
@@ -310,7 +272,10 @@ class Batch:
 
 
 def _note(
-    broken: dict[Pipeline, HeadwaterError], pipeline: Pipeline, request: Append, verdict: Verdict
+    broken: dict[Pipeline, HeadwaterError],
+    pipeline: Pipeline,
+    request: Append,
+    verdict: Appended | HeadwaterError,
 ) -> None:
     """Remember what broke a pipeline, if this did."""
     if isinstance(verdict, HeadwaterError):

@@ -8,27 +8,13 @@ import msgspec
 
 from headwater._sql.resources import statements
 from headwater.eventstore.api import EventFilter, FilterItem, StoredEvent
+from headwater.eventstore.log_base import Found
 from headwater.eventstore.postgres.filter import COLUMNS, select_events
 from headwater.eventstore.postgres.names import from_text, to_text
 
 SQL = statements("headwater.eventstore.postgres", "statements.sql")
 
 _tags = msgspec.json.Decoder(tuple[str, ...]).decode
-
-
-class Found(msgspec.Struct, frozen=True):
-    """What a fetch found.
-
-    Attributes:
-        events: in reading order.
-        head: the last number there is, or (forwards, when nothing was left out) a number from
-            which on there was nothing; None when more may be left.
-        full: as many as asked for, so there may be more.
-    """
-
-    events: tuple[StoredEvent, ...]
-    head: int | None
-    full: bool
 
 
 def _stream_query(order: str) -> str:

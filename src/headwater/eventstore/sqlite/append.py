@@ -12,8 +12,8 @@ import apsw
 from headwater._sql.sqlite.database import roll_back, transact, translate
 from headwater.errors import HeadwaterError, InvalidInput, StoreUnavailable, Unexpected
 from headwater.eventstore.api import StoredEvent, StoredKey
-from headwater.eventstore.checks import stored_before
-from headwater.eventstore.sqlite.batch import Append, Batch, Request, Verdict
+from headwater.eventstore.group_commit import Request, Verdict, break_pipelines
+from headwater.eventstore.sqlite.batch import Batch
 from headwater.eventstore.sqlite.importing import store_as_is
 from headwater.eventstore.sqlite.known import Known
 from headwater.eventstore.sqlite.upkeep import retag
@@ -58,8 +58,7 @@ class Appender:
                     for request in requests
                 ]
             verdicts = [_failure(error, self._path) for _ in requests]
-        for request, verdict in zip(requests, verdicts, strict=True):
-            _break_pipeline(request, verdict)
+        break_pipelines(requests, verdicts)
         return verdicts
 
     def bring_in(
@@ -94,16 +93,6 @@ class Appender:
             raise _failure(error, self._path) from error
         finally:
             self._known.forget()
-
-
-def _break_pipeline(request: Request, verdict: Verdict) -> None:
-    pipeline = request.pipeline
-    if pipeline is None or pipeline.broken is not None:
-        return
-    if isinstance(verdict, HeadwaterError):
-        pipeline.broken = verdict
-    elif verdict is not None and verdict.duplicate and isinstance(request, Append):
-        pipeline.broken = stored_before(request.idempotency.key if request.idempotency else "")
 
 
 def _failure(error: Exception, path: Path) -> HeadwaterError:

@@ -1,6 +1,5 @@
 """One transaction: the verdict of each append in it, and the rows of those that succeed."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,10 +20,9 @@ from headwater.eventstore.api import (
     Idempotency,
     NewEvent,
     Pipeline,
-    Snapshot,
-    StreamWrite,
 )
 from headwater.eventstore.checks import broken_by, stored_before
+from headwater.eventstore.group_commit import Append, Refusal, Request, Save, Verdict
 from headwater.eventstore.sqlite.filter import find_tagged
 from headwater.eventstore.sqlite.known import ROWS_MAX, SQL, Known, fitting, insert, many
 from headwater.eventstore.times import recorded
@@ -32,51 +30,6 @@ from headwater.eventstore.times import recorded
 _encode = msgspec.json.Encoder().encode
 _texts = msgspec.json.Decoder(tuple[str, ...]).decode
 _numbers = msgspec.json.Decoder(tuple[int, ...]).decode
-
-
-class Append:
-    """An append that waits for its place in a transaction."""
-
-    __slots__ = ("condition", "future", "idempotency", "pipeline", "writes")
-
-    def __init__(
-        self,
-        writes: Sequence[StreamWrite],
-        condition: AppendCondition | None,
-        idempotency: Idempotency | None,
-        pipeline: Pipeline | None,
-        future: asyncio.Future[Appended],
-    ) -> None:
-        self.writes = writes
-        self.condition = condition
-        self.idempotency = idempotency
-        self.pipeline = pipeline
-        self.future = future
-
-
-class Save:
-    """A snapshot that waits to be stored with the next transaction."""
-
-    __slots__ = ("future", "pipeline", "snapshot")
-
-    def __init__(self, snapshot: Snapshot, future: asyncio.Future[None]) -> None:
-        self.snapshot = snapshot
-        self.future = future
-        self.pipeline: Pipeline | None = None
-
-
-class Refusal:
-    """An append that was refused at once; it breaks its pipeline only when its turn comes."""
-
-    __slots__ = ("error", "pipeline")
-
-    def __init__(self, error: HeadwaterError, pipeline: Pipeline) -> None:
-        self.error = error
-        self.pipeline = pipeline
-
-
-Request = Append | Save | Refusal
-Verdict = Appended | HeadwaterError | None
 
 
 class Batch:

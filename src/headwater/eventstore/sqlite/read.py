@@ -8,23 +8,9 @@ import apsw
 import msgspec
 
 from headwater.eventstore.api import EventFilter, StoredEvent
+from headwater.eventstore.log_base import Found
 from headwater.eventstore.sqlite.filter import COLUMNS, select_events
 from headwater.eventstore.sqlite.known import SQL
-
-
-class Found(msgspec.Struct, frozen=True):
-    """What a fetch found.
-
-    Attributes:
-        events: in reading order.
-        head: the last number there is: the log's last position, or the stream's version.
-        full: as many as asked for, so there may be more.
-    """
-
-    events: tuple[StoredEvent, ...]
-    head: int
-    full: bool
-
 
 _rows = msgspec.json.Decoder(list[tuple[int, str, int, str, int, int, str, int, int]]).decode
 _tags = msgspec.json.Decoder(tuple[str, ...]).decode

@@ -172,7 +172,9 @@ class Sender:
             return outgoing.command
         try:
             with handling(row.cause):
-                await self._bus.send(outgoing.command, idempotency_key=row.idempotency_key)
+                await self._bus.send(
+                    outgoing.command, idempotency_key=row.idempotency_key, keep_refusal=True
+                )
         except BaseException as error:
             if not is_of_callee(error):
                 raise

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from headwater.errors import Unavailable
-from headwater.eventstore import EventFilter, EventStore, Page
+from headwater.eventstore import EventFilter, Page, ReadableLog
 
 _log = logging.getLogger(__name__)
 _AGAIN_S_MAX = 2.0
@@ -14,7 +14,7 @@ _AGAIN_S = 0.05
 
 
 async def following(
-    logs: Sequence[EventStore], after: Sequence[int], *, filter: EventFilter, page_size: int
+    logs: Sequence[ReadableLog], after: Sequence[int], *, filter: EventFilter, page_size: int
 ) -> AsyncIterator[tuple[int, Page]]:
     """Yield pages for ever, with the number of their log; a page of each is fetched ahead.
 
@@ -54,7 +54,7 @@ class _Reader:
     """Follows one log, and goes on where it was when the log is back."""
 
     def __init__(
-        self, log: EventStore, number: int, position: int, *, filter: EventFilter, page_size: int
+        self, log: ReadableLog, number: int, position: int, *, filter: EventFilter, page_size: int
     ) -> None:
         self.number = number
         self._log = log

@@ -8,10 +8,10 @@ from headwater.errors import InvalidInput, TokenMismatch, Unavailable
 from headwater.eventstore import (
     EVERYTHING,
     EventFilter,
-    EventStore,
     FilterItem,
     Page,
-    StreamStore,
+    ReadableLog,
+    ReadableStreams,
 )
 from headwater.messages import stable_hash
 from headwater.processing.sources.shards import close_iterator, following
@@ -32,7 +32,7 @@ class StoreSource:
 
     rereads = False
 
-    def __init__(self, store: StreamStore, name: str) -> None:
+    def __init__(self, store: ReadableStreams, name: str) -> None:
         """Follow a store; ``name`` is the service that owns it, as consistency tokens say it."""
         self.store = store
         self.name = name
@@ -211,7 +211,7 @@ def _noted(last: dict[int, tuple[int, int]], shard: int, page: Page) -> dict[int
     return {**last, shard: (event.position, event.time)}
 
 
-async def _holds(log: EventStore, position: int, time_us: int) -> bool:
+async def _holds(log: ReadableLog, position: int, time_us: int) -> bool:
     """Whether the event at a position is the one that was recorded at a time."""
     pages = log.read(after=position - 1, until=position, page_size=1)
     try:

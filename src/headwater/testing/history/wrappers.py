@@ -351,6 +351,7 @@ class RecordedCommands:
         *,
         idempotency_key: str = "",
         expected_version: int | None = None,
+        keep_refusal: bool = False,
     ) -> CommandResult:
         """See `CommandBus.send`. It is sent in a conversation of its own."""
         around = current()
@@ -364,7 +365,10 @@ class RecordedCommands:
             handling(mine),
         ):
             result = await self._bus.send(
-                command, idempotency_key=idempotency_key, expected_version=expected_version
+                command,
+                idempotency_key=idempotency_key,
+                expected_version=expected_version,
+                keep_refusal=keep_refusal,
             )
             call.answer(_done(result))
         return result

@@ -1,5 +1,12 @@
 """Views in a SQLite file."""
 
+from headwater._sql.sqlite.url import file_of
+from headwater.views.engine import ViewStoreEngine
 from headwater.views.sqlite.store import SQLiteViewStore
 
-__all__ = ["SQLiteViewStore"]
+ENGINE = ViewStoreEngine(
+    open=lambda url: SQLiteViewStore.open(file_of(url)), file_of=file_of, shared=True
+)
+"""Opens ``sqlite:<path>``."""
+
+__all__ = ["ENGINE", "SQLiteViewStore"]
