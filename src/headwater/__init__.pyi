@@ -9,7 +9,6 @@ from .dispatch import (
     QueryMessage,
     QueryNext,
     intercepts,
-    query_handler,
 )
 from .errors import HeadwaterError, Rejection
 from .messages import (
@@ -35,15 +34,20 @@ from .modelling import (
     DecisionModel,
     Effects,
     End,
+    EventHandlers,
+    EventMessage,
     Events,
+    Projection,
+    Retry,
     Saga,
     command_handler,
     deadline_handler,
+    event_handler,
     event_sourcing_handler,
+    query_handler,
     rejection_handler,
     saga_handler,
 )
-from .processing import EventHandlers, EventMessage, Projection, Retry, event_handler
 from .service import Service
 from .views import Index, Key, Range, View, ViewPage, ViewTransaction
 

@@ -13,7 +13,6 @@ from headwater.dispatch.api import (
     QueryMessage,
     QueryNext,
 )
-from headwater.dispatch.handlers import query_handler, query_handlers_of
 from headwater.dispatch.interceptors import intercepts
 
 __all__ = [
@@ -29,6 +28,4 @@ __all__ = [
     "QueryMessage",
     "QueryNext",
     "intercepts",
-    "query_handler",
-    "query_handlers_of",
 ]

@@ -10,6 +10,7 @@ from headwater.errors import ConfigurationError
 from headwater.eventbus import EventBus
 from headwater.eventstore import StreamStore
 from headwater.modelling import Saga, saga_type
+from headwater.modelling.event_handlers import kebab
 from headwater.operations.documents import nearest
 from headwater.operations.loading import load_service
 from headwater.operations.stores import chosen_services, exists, require, settings_of
@@ -25,7 +26,6 @@ from headwater.processing import (
     relays_of,
     saga_applier,
 )
-from headwater.processing.declarations import kebab
 from headwater.service.engines import (
     EVENT_BUSES,
     EVENT_STORES,

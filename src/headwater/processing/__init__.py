@@ -1,6 +1,5 @@
-"""Processing: processors, projections, sagas, relay, dead letters, replay and rebuild."""
+"""Processing: processors, what runs sagas, the relay, dead letters, replay and rebuild."""
 
-from headwater.modelling.policies import Retry
 from headwater.processing.admin import (
     GenerationStatus,
     ProcessorAdmin,
@@ -8,15 +7,8 @@ from headwater.processing.admin import (
     Retried,
     SegmentStatus,
 )
-from headwater.processing.declarations import (
-    EventHandlers,
-    Projection,
-    ViewReader,
-    event_handler,
-)
 from headwater.processing.handling.applier import Applier, Gone, Outbox
 from headwater.processing.handling.dead_letters import DeadLetter, processors_with_letters
-from headwater.processing.message import EventMessage
 from headwater.processing.rebuild import RebuildProgress, rebuild
 from headwater.processing.relay import Relay, RelayStatus, relays_of
 from headwater.processing.running.processor import Processor
@@ -39,8 +31,6 @@ __all__ = [
     "BusSource",
     "BusyStatus",
     "DeadLetter",
-    "EventHandlers",
-    "EventMessage",
     "GenerationStatus",
     "Gone",
     "LocalStatus",
@@ -49,21 +39,17 @@ __all__ = [
     "ProcessorAdmin",
     "ProcessorSettings",
     "ProcessorStatus",
-    "Projection",
     "RebuildProgress",
     "Relay",
     "RelayStatus",
     "Retried",
-    "Retry",
     "SagaProcessor",
     "SagaStatus",
     "SegmentGroupStatus",
     "SegmentStatus",
     "Source",
     "StoreSource",
-    "ViewReader",
     "WaitingStatus",
-    "event_handler",
     "processors_with_letters",
     "rebuild",
     "relays_of",

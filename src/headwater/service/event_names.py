@@ -10,8 +10,8 @@ from headwater.eventbus import EventBus, EventType
 from headwater.messages import Event, message_type
 from headwater.messages.inheritance import annotations_of, known_events, qualified, same_wire_name
 from headwater.modelling import Saga, SagaType, aggregate_type, model_type, saga_type
+from headwater.modelling.handler_tables import handler_table
 from headwater.modelling.state import StateType
-from headwater.processing.inspection import handler_table
 
 if TYPE_CHECKING:
     from headwater.service.service import Service

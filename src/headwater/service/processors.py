@@ -7,11 +7,12 @@ from typing import Any, Literal, Protocol
 
 import structlog
 
-from headwater.dispatch import CommandBus, QueryMessage, QueryNext, query_handlers_of
+from headwater.dispatch import CommandBus, QueryMessage, QueryNext
 from headwater.errors import ConfigurationError, HeadwaterError
 from headwater.eventbus import EventBus
 from headwater.eventstore import StreamStore
 from headwater.messages import ConsistencyToken, Query
+from headwater.modelling.query_handlers import query_handlers_of
 from headwater.processing import (
     BusSource,
     LocalStatus,

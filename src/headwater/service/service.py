@@ -6,18 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from headwater.dispatch import (
-    CommandBus,
-    CommandInterceptor,
-    QueryBus,
-    QueryInterceptor,
-    query_handlers_of,
-)
+from headwater.dispatch import CommandBus, CommandInterceptor, QueryBus, QueryInterceptor
 from headwater.dispatch.interceptors import Authorize
 from headwater.errors import ConfigurationError, DeclarationError
 from headwater.messages import Command, EventCodec, Query
 from headwater.modelling import Aggregate, DecisionModel, aggregate_type, model_type, saga_type
-from headwater.processing.inspection import handler_table
+from headwater.modelling.handler_tables import handler_table
+from headwater.modelling.query_handlers import query_handlers_of
 from headwater.service.deferred import DeferredSettings, deferred_client
 from headwater.service.names import check_names
 

@@ -23,8 +23,10 @@ from headwater.messages import Command, ConsistencyToken, Event, EventCodec
 from headwater.modelling import (
     Deadline,
     Effects,
+    Projection,
     Saga,
     deadline_handler,
+    event_handler,
     rejection_handler,
     saga_handler,
 )
@@ -33,11 +35,9 @@ from headwater.processing import (
     DeadLetter,
     Processor,
     ProcessorAdmin,
-    Projection,
     Relay,
     SagaProcessor,
     StoreSource,
-    event_handler,
 )
 from headwater.processing.sagas.views import PendingCommand, SagaDeadline
 from headwater.testing.eventstore_base import log_of

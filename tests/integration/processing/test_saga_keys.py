@@ -13,13 +13,12 @@ import pytest
 from headwater.dispatch import CommandResult
 from headwater.errors import DeclarationError, EventParked
 from headwater.messages import Command, ConsistencyToken, Event
-from headwater.modelling import Effects, Saga, saga_handler
+from headwater.modelling import Effects, Retry, Saga, saga_handler
 from headwater.processing import (
     BusSource,
     DeadLetter,
     ProcessorAdmin,
     Relay,
-    Retry,
     SagaProcessor,
     saga_applier,
 )

@@ -22,14 +22,13 @@ from headwater.eventstore.memory import MemoryEventStore
 from headwater.eventstore.postgres import PostgresEventStore
 from headwater.eventstore.sqlite import SQLiteEventStore
 from headwater.messages import ConsistencyToken, Event, SourceState
+from headwater.modelling import EventMessage, event_handler
 from headwater.processing import (
     BusSource,
-    EventMessage,
     Processor,
     ProcessorAdmin,
     Relay,
     StoreSource,
-    event_handler,
     rebuild,
     relays_of,
     view_at,

@@ -14,20 +14,20 @@ from headwater.messages import Command, Event, wire
 from headwater.modelling import (
     Deadline,
     Effects,
+    EventHandlers,
+    Projection,
     Saga,
     deadline_handler,
+    event_handler,
     rejection_handler,
     saga_handler,
 )
 from headwater.processing import (
     BusSource,
     DeadLetter,
-    EventHandlers,
     Processor,
     ProcessorAdmin,
-    Projection,
     SagaProcessor,
-    event_handler,
     saga_applier,
 )
 from headwater.processing.running.projector import applier_of

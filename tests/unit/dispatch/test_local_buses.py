@@ -7,15 +7,7 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from headwater.dispatch import (
-    CommandMessage,
-    CommandNext,
-    CommandResult,
-    QueryMessage,
-    QueryNext,
-    query_handler,
-    query_handlers_of,
-)
+from headwater.dispatch import CommandMessage, CommandNext, CommandResult, QueryMessage, QueryNext
 from headwater.dispatch.interceptors import (
     Validating,
     authorizing,
@@ -26,6 +18,8 @@ from headwater.dispatch.interceptors import (
 from headwater.dispatch.local import LocalCommandBus, LocalQueryBus
 from headwater.errors import DeclarationError, Forbidden, MalformedMessage, UnknownMessage
 from headwater.messages import Command, ConsistencyToken, Metadata, Query, current
+from headwater.modelling import query_handler
+from headwater.modelling.query_handlers import query_handlers_of
 
 
 class Deposit(Command):

@@ -16,14 +16,15 @@ from headwater.messages import (
     new_metadata,
     wire,
 )
-from headwater.modelling import Effects, Saga, saga_handler
-from headwater.processing import (
-    BusSource,
+from headwater.modelling import (
+    Effects,
     EventHandlers,
     Projection,
-    StoreSource,
+    Saga,
     event_handler,
+    saga_handler,
 )
+from headwater.processing import BusSource, StoreSource
 from headwater.processing.handling.applier import EventFailed
 from headwater.processing.running.projector import ProjectionApplier
 from headwater.processing.sagas.processor import saga_applier

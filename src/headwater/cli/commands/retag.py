@@ -16,6 +16,7 @@ from headwater.eventstore.retag import Retagged, retag_store
 from headwater.messages import Event, EventCodec, message_type
 from headwater.messages.upcasting import sources_of
 from headwater.modelling import Saga, aggregate_type, model_type, saga_type
+from headwater.modelling.handler_tables import handler_table
 from headwater.operations.loading import load_service
 from headwater.operations.stores import (
     DEFAULT_FILE,
@@ -25,7 +26,6 @@ from headwater.operations.stores import (
     settings_of,
 )
 from headwater.operations.system import System, load_system
-from headwater.processing.inspection import handler_table
 from headwater.processing.sources.tokens import log_name
 from headwater.service.service import Service
 

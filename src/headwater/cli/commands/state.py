@@ -12,7 +12,8 @@ from headwater.cli.logs import run_quietly
 from headwater.cli.times import parse_time, show_time
 from headwater.errors import ConfigurationError, HeadwaterError, ViewNotFound
 from headwater.eventstore import StreamStore
-from headwater.modelling import Repository, aggregate_type
+from headwater.modelling import EventHandlers, Repository, aggregate_type
+from headwater.modelling.handler_tables import handler_table
 from headwater.operations.documents import nearest
 from headwater.operations.loading import load_service
 from headwater.operations.stores import (
@@ -23,8 +24,7 @@ from headwater.operations.stores import (
     urls_of,
 )
 from headwater.operations.system import System, load_system
-from headwater.processing import EventHandlers, StoreSource
-from headwater.processing.inspection import handler_table
+from headwater.processing import StoreSource
 from headwater.processing.time_travel import view_after
 from headwater.views import view_type
 

@@ -9,8 +9,8 @@ import msgspec
 from headwater.errors import DeclarationError
 from headwater.messages import Event, Textual
 from headwater.messages.keys import KeyOf
+from headwater.modelling.event_message import EventMessage
 from headwater.modelling.policies import Retry, Start
-from headwater.processing.message import EventMessage
 from headwater.views import View, ViewPage
 
 F = TypeVar("F", bound=Callable[..., Awaitable[None]])
@@ -203,7 +203,7 @@ class EventHandlers:
         super().__init_subclass__(**kwargs)
         if not cls.__dict__.get("name"):
             cls.name = kebab(cls.__name__)
-        from headwater.processing.inspection import check_declaration
+        from headwater.modelling.handler_tables import check_declaration
 
         check_declaration(cls)
 
