@@ -34,6 +34,8 @@ copybutton_line_continuation_character = "\\"
 copybutton_exclude = ".linenos, .gp, .go"
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_static_path = ["_static"]
 html_css_files = ["headwater.css"]
+html_search_scorer = str(Path(__file__).parent / "_static" / "scorer.js")
 exclude_patterns: list[str] = []

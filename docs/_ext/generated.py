@@ -3,7 +3,9 @@
 * ``<!-- commands -->`` in a page becomes the reference of the command line, from the commands.
 * ``<!-- room NAME -->`` becomes the entries of what a room exports, from their docstrings.
 * ``<!-- face -->`` becomes the list of what ``from headwater import ...`` offers.
+* What ``words.toml`` says of a page is in the index, which the search prefers.
 * Types in signatures, and names in docstrings, link to the page of the room that exports them.
+* The first mention of such a name in a section of any other page links there, too.
 * A public name without a page is a warning, which fails the build.
 """
 
@@ -12,9 +14,11 @@ import importlib
 import inspect
 import pkgutil
 import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
-from docutils.nodes import Node, reference
+from docutils.nodes import Node, document, literal, reference, section
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -26,6 +30,7 @@ import headwater
 
 logger = logging.getLogger(__name__)
 COMMANDS, FACE = "<!-- commands -->", "<!-- face -->"
+WORDS = tomllib.loads((Path(__file__).parents[1] / "words.toml").read_text())
 ROOM = re.compile(r"<!-- room (\w+) -->")
 ROOMS = sorted(
     each.name
@@ -111,21 +116,28 @@ def face() -> str:
     for room, names in headwater._ROOMS.items():  # noqa: SLF001  # the list that it is made of
         lines += [f"\n## From `headwater.{room}`\n", "| name | |", "|---|---|"]
         for name in names.split():
-            lines.append(f"| {{py:obj}}`{name} <headwater.{room}.{name}>` | {summary(name)} |")
+            lines.append(
+                f"| {{py:obj}}`{name} <headwater.{room}.{name}>` | {summary(room, name)} |"
+            )
     return "\n".join(lines)
 
 
-def summary(name: str) -> str:
+def summary(room: str, name: str) -> str:
     """Return the first sentence of what is said about a name of the package."""
     value = getattr(headwater, name)
     if not (inspect.isclass(value) or inspect.isroutine(value)):
-        return f"a type: `{value!r}`".replace("|", "\\|") if "|" not in repr(value) else "a type"
+        home, line = assigned(room, name)
+        said = ModuleAnalyzer.for_module(home).find_attr_docs().get(("", name), [])
+        return said[0] if said else "`{}`".format(line.partition(" = ")[2].replace("|", "\\|"))
     first = (inspect.getdoc(value) or "").partition("\n\n")[0].replace("\n", " ")
     return re.split(r"(?<=\.) |: *$", first)[0].replace("``", "`").replace("|", "\\|")
 
 
-def fill_in(_app: Sphinx, _page: str, source: list[str]) -> None:
-    """Put what is generated into a page that asks for it."""
+def fill_in(_app: Sphinx, page: str, source: list[str]) -> None:
+    """Put what is generated into a page that asks for it, and its words into the index."""
+    if words := WORDS.get(page):
+        entries_of_page = ", ".join(f"! {word}" for word in words)
+        source[0] = f"```{{index}} {entries_of_page}\n```\n\n{source[0]}"
     if COMMANDS in source[0]:
         source[0] = source[0].replace(COMMANDS, commands())
     source[0] = ROOM.sub(lambda found: entries(found[1]), source[0])
@@ -147,6 +159,33 @@ def resolve(
     return found
 
 
+def link_names(app: Sphinx, tree: document, page: str) -> None:
+    """Link the first mention of a public name in each section of a page to its entry."""
+    if page.startswith("reference/api/"):
+        return
+    linked: set[tuple[int, str]] = set()
+    for found in list(tree.findall(literal)):
+        place = app.linked_names.get(re.split(r"[(\[]", found.astext().lstrip("@"))[0])  # type: ignore[attr-defined]
+        part = id(section_of(found))
+        if place is None or isinstance(found.parent, reference) or (part, place) in linked:
+            continue
+        linked.add((part, place))
+        node = pending_xref(refdoc=page)
+        domain = app.env.get_domain("py")
+        resolved = domain.resolve_xref(
+            app.env, page, app.builder, "obj", place, node, found.deepcopy()
+        )
+        if resolved is not None:
+            found.replace_self(resolved)
+
+
+def section_of(node: Node) -> Node | None:
+    """Return the section that a node is in."""
+    while node.parent is not None and not isinstance(node, section):
+        node = node.parent
+    return node
+
+
 def check(_app: Sphinx, env: BuildEnvironment) -> None:
     """Warn of public names that have no entry."""
     documented = {name for name, *_ in env.get_domain("py").get_objects()}
@@ -158,8 +197,13 @@ def check(_app: Sphinx, env: BuildEnvironment) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Take part in the build."""
-    app.public_names = public_names()  # type: ignore[attr-defined]  # kept for all pages
+    names = public_names()
+    app.public_names = names  # type: ignore[attr-defined]  # kept for all pages
+    app.linked_names = {  # type: ignore[attr-defined]  # words such as `get` may mean many things
+        name: names[name] for name in names if name[0].isupper() or name in headwater.__all__
+    }
     app.connect("source-read", fill_in)
     app.connect("missing-reference", resolve)
+    app.connect("doctree-resolved", link_names)
     app.connect("env-check-consistency", check)
     return {"parallel_read_safe": True}

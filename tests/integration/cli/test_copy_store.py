@@ -181,7 +181,7 @@ async def _one_more(url: str) -> None:
         ("sqlite:missing.db", "sqlite:copy.db", 2, "missing.db does not exist"),
         ("memory:", "sqlite:copy.db", 2, "ends with its process"),
         ("sqlite:here.db", "memory:", 2, "ends with its process"),
-        ("sqlite:here.db", "mysql://there/db", 2, "expected sqlite:PATH or postgresql://"),
+        ("sqlite:here.db", "mysql://there/db", 2, "there is no engine for this scheme"),
         ("sqlite:here.db", "here.db", 2, "is the same as --from"),
         ("sqlite:here.db", "sqlite:./here.db", 2, "is the same as --from"),
         ("sqlite:here.db", "postgresql://u:secret@127.0.0.1:1/d", 75, "cannot be reached"),
