@@ -17,7 +17,8 @@ from headwater._sql.sqlite.database import connect
 from headwater.dispatch.local import LocalCommandBus
 from headwater.eventstore import NewEvent, StreamWrite
 from headwater.eventstore.sqlite import SQLiteEventStore
-from headwater.messages import ConsistencyToken, Event, Metadata, encode_metadata, new_id
+from headwater.messages import ConsistencyToken, Event, Metadata, new_id
+from headwater.messages.codec import encode_metadata
 from headwater.modelling import (
     Effects,
     End,

@@ -24,7 +24,7 @@ _ROOMS = {  # type checkers and editors read the stub beside this file instead
         "upcaster wire"
     ),
     "modelling": (
-        "Aggregate Cancel Deadline DecisionHandlers DecisionModel Effects End EventHandlers "
+        "Aggregate Cancel Deadline DecisionModel Effects End EventHandlers "
         "EventMessage Events Projection Retry Saga command_handler deadline_handler event_handler "
         "event_sourcing_handler query_handler rejection_handler saga_handler"
     ),

@@ -24,17 +24,11 @@ from headwater.dispatch.api import (
     QueryNext,
 )
 from headwater.errors import DeclarationError, HeadwaterError, Rejection
-from headwater.messages import (
-    Command,
-    Metadata,
-    Query,
-    StoredForm,
-    handling,
-    message_form,
-    message_type,
-)
+from headwater.messages import Command, Metadata, Query, handling, message_type
+from headwater.messages.codec import message_form
 from headwater.messages.hints import alternatives
 from headwater.messages.inheritance import annotations_of
+from headwater.messages.stored_form import StoredForm
 
 C = TypeVar("C", bound=Command)
 Q = TypeVar("Q", bound=Query[Any])

@@ -12,7 +12,8 @@ import msgspec
 from headwater.errors import HeadwaterError
 from headwater.eventstore.api import EventStore, StoredEvent
 from headwater.eventstore.copy import Progress, ahead
-from headwater.messages import EventCodec, message_type
+from headwater.messages import message_type
+from headwater.messages.codec import EventCodec
 
 PAGE = 500
 

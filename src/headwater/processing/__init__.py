@@ -7,10 +7,9 @@ from headwater.processing.admin import (
     Retried,
     SegmentStatus,
 )
-from headwater.processing.handling.applier import Applier, Gone, Outbox
-from headwater.processing.handling.dead_letters import DeadLetter, processors_with_letters
+from headwater.processing.handling.dead_letters import DeadLetter
 from headwater.processing.rebuild import RebuildProgress, rebuild
-from headwater.processing.relay import Relay, RelayStatus, relays_of
+from headwater.processing.relay import Relay, RelayStatus
 from headwater.processing.running.processor import Processor
 from headwater.processing.running.status import (
     BusyStatus,
@@ -19,7 +18,7 @@ from headwater.processing.running.status import (
     SegmentGroupStatus,
     WaitingStatus,
 )
-from headwater.processing.sagas.processor import SagaProcessor, saga_applier
+from headwater.processing.sagas.processor import SagaProcessor
 from headwater.processing.settings import ProcessorSettings
 from headwater.processing.sources.bus import BusSource
 from headwater.processing.sources.source import Source
@@ -27,14 +26,11 @@ from headwater.processing.sources.store import StoreSource
 from headwater.processing.time_travel import view_at
 
 __all__ = [
-    "Applier",
     "BusSource",
     "BusyStatus",
     "DeadLetter",
     "GenerationStatus",
-    "Gone",
     "LocalStatus",
-    "Outbox",
     "Processor",
     "ProcessorAdmin",
     "ProcessorSettings",
@@ -50,9 +46,6 @@ __all__ = [
     "Source",
     "StoreSource",
     "WaitingStatus",
-    "processors_with_letters",
     "rebuild",
-    "relays_of",
-    "saga_applier",
     "view_at",
 ]

@@ -9,9 +9,10 @@ from headwater.errors import ConfigurationError, DeclarationError
 from headwater.eventbus import EventBus, EventType
 from headwater.messages import Event, message_type
 from headwater.messages.inheritance import annotations_of, known_events, qualified, same_wire_name
-from headwater.modelling import Saga, SagaType, aggregate_type, model_type, saga_type
+from headwater.modelling import Saga
 from headwater.modelling.handler_tables import handler_table
-from headwater.modelling.state import StateType
+from headwater.modelling.saga import SagaType, saga_type
+from headwater.modelling.state import StateType, aggregate_type, model_type
 
 if TYPE_CHECKING:
     from headwater.service.service import Service

@@ -22,10 +22,10 @@ from headwater.processing import (
     SagaProcessor,
     Source,
     StoreSource,
-    relays_of,
 )
 from headwater.processing.generations.own_views import OwnViews
 from headwater.processing.handling.dead_letters import forget_dropped
+from headwater.processing.relay import relays_of
 from headwater.service.metrics import Figures
 from headwater.service.service import Service
 from headwater.service.settings import ServiceSettings

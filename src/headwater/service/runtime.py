@@ -32,8 +32,8 @@ from headwater.errors import ConfigurationError, HeadwaterError
 from headwater.eventbus import EventBus
 from headwater.eventstore import StreamStore
 from headwater.messages import now_us
-from headwater.modelling import DecisionHandlers, Repository
-from headwater.modelling.models import check_shardable
+from headwater.modelling import Repository
+from headwater.modelling.models import DecisionHandlers, check_shardable
 from headwater.service.deferred import DeferredSettings
 from headwater.service.edge import Edge
 from headwater.service.engines import EVENT_BUSES, EVENT_STORES, VIEW_STORES, settle_owner

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from headwater.dispatch import CommandBus, CommandInterceptor, QueryBus, QueryInterceptor
 from headwater.dispatch.interceptors import Authorize
 from headwater.errors import ConfigurationError, DeclarationError
-from headwater.messages import Command, EventCodec, Query
-from headwater.modelling import Aggregate, DecisionModel, aggregate_type, model_type, saga_type
+from headwater.messages import Command, Query
+from headwater.messages.codec import EventCodec
+from headwater.modelling import Aggregate, DecisionModel
 from headwater.modelling.handler_tables import handler_table
 from headwater.modelling.query_handlers import query_handlers_of
+from headwater.modelling.saga import saga_type
+from headwater.modelling.state import aggregate_type, model_type
 from headwater.service.deferred import DeferredSettings, deferred_client
 from headwater.service.names import check_names
 

@@ -8,7 +8,7 @@ suites (`headwater.testing.views`, ...) need pytest: ``pip install headwater[tes
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from headwater.testing.decisions import Given, Outcome
+from headwater.testing.decisions import Decided, Given
 from headwater.testing.given import given
 from headwater.testing.scenarios import ProjectionScenario, SagaScenario
 
@@ -31,8 +31,8 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "Decided",
     "Given",
-    "Outcome",
     "ProjectionScenario",
     "Running",
     "SagaScenario",

@@ -20,7 +20,8 @@ from headwater.discovery import LocalDiscovery
 from headwater.dispatch import CommandResult
 from headwater.errors import ConfigurationError, EventUnreadable
 from headwater.eventstore import StoredEvent
-from headwater.messages import Command, ConsistencyToken, Event, EventCodec, Query
+from headwater.messages import Command, ConsistencyToken, Event, Query
+from headwater.messages.codec import EventCodec
 from headwater.messages.headers import CONSISTENCY_TOKEN
 from headwater.service import Service
 from headwater.service.runtime import Runtime

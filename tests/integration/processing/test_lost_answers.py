@@ -19,7 +19,8 @@ from headwater.errors import EventParked, Rejection, StoreUnavailable
 from headwater.eventbus.postgres import PostgresEventBus
 from headwater.eventstore import Idempotency, StreamWrite
 from headwater.eventstore.postgres import PostgresEventStore
-from headwater.messages import Command, ConsistencyToken, Event, EventCodec
+from headwater.messages import Command, ConsistencyToken, Event
+from headwater.messages.codec import EventCodec
 from headwater.modelling import (
     Deadline,
     Effects,

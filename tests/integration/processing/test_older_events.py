@@ -321,7 +321,8 @@ def test_a_missing_step_is_refused_by_every_reader() -> None:
         def gap(self, event: Gap) -> Effects: ...
 
     from headwater.eventstore.memory import MemoryEventStore
-    from headwater.processing import StoreSource, saga_applier
+    from headwater.processing import StoreSource
+    from headwater.processing.sagas.processor import saga_applier
 
     source = StoreSource(MemoryEventStore(), "gaps")
     with pytest.raises(DeclarationError, match=r"add @upcaster\(Gap, from_version=1\)"):

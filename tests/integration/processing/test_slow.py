@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from headwater.messages import stable_hash
+from headwater.messages.hashing import stable_hash
 from headwater.modelling import EventHandlers, EventMessage, event_handler
 from headwater.processing import Processor, ProcessorAdmin
 from tests.integration.processing.conftest import QUICK, Stores, until

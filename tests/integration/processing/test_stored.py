@@ -22,15 +22,9 @@ from headwater.modelling import (
     rejection_handler,
     saga_handler,
 )
-from headwater.processing import (
-    BusSource,
-    DeadLetter,
-    Processor,
-    ProcessorAdmin,
-    SagaProcessor,
-    saga_applier,
-)
+from headwater.processing import BusSource, DeadLetter, Processor, ProcessorAdmin, SagaProcessor
 from headwater.processing.running.projector import applier_of
+from headwater.processing.sagas.processor import saga_applier
 from headwater.processing.sagas.views import PendingCommand, SagaState
 from headwater.views import Index, Key, View, ViewTransaction
 from tests.integration.processing.conftest import QUICK, Stores, until

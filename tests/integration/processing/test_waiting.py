@@ -15,7 +15,8 @@ from headwater.errors import (
 )
 from headwater.eventbus import BusEvent
 from headwater.eventstore import NewEvent, StreamWrite
-from headwater.messages import Event, Metadata, new_id, stable_hash
+from headwater.messages import Event, Metadata, new_id
+from headwater.messages.hashing import stable_hash
 from headwater.modelling import EventHandlers, EventMessage, Retry, event_handler
 from headwater.processing import (
     BusSource,

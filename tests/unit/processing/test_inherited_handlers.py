@@ -8,14 +8,8 @@ from headwater.errors import DeclarationError
 from headwater.eventbus import BusEvent
 from headwater.eventbus.memory import MemoryEventBus
 from headwater.eventstore.memory import MemoryEventStore
-from headwater.messages import (
-    Event,
-    encode_event,
-    encode_metadata,
-    message_type,
-    new_metadata,
-    wire,
-)
+from headwater.messages import Event, encode_event, message_type, new_metadata, wire
+from headwater.messages.codec import encode_metadata
 from headwater.modelling import (
     Effects,
     EventHandlers,

@@ -13,10 +13,13 @@ from headwater.cli.progress import progress_bar
 from headwater.errors import ConfigurationError, DeclarationError
 from headwater.eventstore import EventStore
 from headwater.eventstore.retag import Retagged, retag_store
-from headwater.messages import Event, EventCodec, message_type
+from headwater.messages import Event, message_type
+from headwater.messages.codec import EventCodec
 from headwater.messages.upcasting import sources_of
-from headwater.modelling import Saga, aggregate_type, model_type, saga_type
+from headwater.modelling import Saga
 from headwater.modelling.handler_tables import handler_table
+from headwater.modelling.saga import saga_type
+from headwater.modelling.state import aggregate_type, model_type
 from headwater.operations.loading import load_service
 from headwater.operations.stores import (
     DEFAULT_FILE,

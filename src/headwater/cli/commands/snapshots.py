@@ -10,8 +10,8 @@ from cyclopts import App
 
 from headwater.cli.logs import run_quietly
 from headwater.errors import ConfigurationError
-from headwater.modelling import aggregate_type
 from headwater.modelling.snapshot_check import CheckedSnapshot, check_snapshots
+from headwater.modelling.state import aggregate_type
 from headwater.operations.documents import nearest
 from headwater.operations.loading import load_service
 from headwater.operations.stores import (

@@ -12,8 +12,9 @@ from headwater.cli.logs import run_quietly
 from headwater.cli.times import parse_time, show_time
 from headwater.errors import ConfigurationError, HeadwaterError, ViewNotFound
 from headwater.eventstore import StreamStore
-from headwater.modelling import EventHandlers, Repository, aggregate_type
+from headwater.modelling import EventHandlers, Repository
 from headwater.modelling.handler_tables import handler_table
+from headwater.modelling.state import aggregate_type
 from headwater.operations.documents import nearest
 from headwater.operations.loading import load_service
 from headwater.operations.stores import (

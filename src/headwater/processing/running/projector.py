@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from headwater.errors import DeadlineExceeded, DeclarationError, ViewNotFound
-from headwater.messages import Event, Metadata, handling, metadata_of
+from headwater.messages import Event, Metadata, handling
+from headwater.messages.codec import metadata_of
 from headwater.messages.inheritance import known_events
 from headwater.messages.keys import Keys
 from headwater.messages.text import shown

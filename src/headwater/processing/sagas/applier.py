@@ -9,7 +9,8 @@ from typing import NamedTuple
 import msgspec
 
 from headwater.dispatch import CommandBus
-from headwater.messages import Command, metadata_of
+from headwater.messages import Command
+from headwater.messages.codec import metadata_of
 from headwater.messages.inheritance import known_events
 from headwater.modelling.event_handlers import kebab
 from headwater.modelling.saga import Saga, SagaHandler, SagaType, saga_type
