@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from headwater.eventstore import NewEvent, StoredEvent
 from headwater.messages import new_id, new_metadata
 from headwater.service.engines import open_event_store
 from tests.consoles import ROOT, Typed, consoles_of
+from tests.system.walkthrough import write_files
 
 DOCUMENTED = Path(__file__).parent / "documented"
 HEADWATER = [sys.executable, "-m", "headwater.cli"]
@@ -71,6 +73,13 @@ def history() -> list[StoredEvent]:
     return found
 
 
+def check_printed(typed: Typed, output: str) -> None:
+    """Check that a line printed what the page says, where … stands for anything."""
+    for line in typed.printed:
+        expected = ".*".join(re.escape(part.strip()) for part in line.split("…"))
+        assert re.search(expected, output), f"{typed.line}\n{output}"
+
+
 class Folder:
     """A folder of the documented system, to type commands in."""
 
@@ -93,8 +102,7 @@ class Folder:
             check=False,
         )
         assert done.returncode == FAILS.get(typed.line, 0), f"{typed.line}\n{done.stderr}"
-        for line in typed.printed:
-            assert line.strip() in done.stdout, f"{typed.line}\n{done.stdout}"
+        check_printed(typed, done.stdout)
         return done.stdout
 
     def _begin(self, words: list[str]) -> str:
@@ -171,3 +179,35 @@ def test_a_store_in_two_files(tmp_path: Path) -> None:
     )
     Folder(Path(bank)).type(line)
     assert {"left.db", "right.db"} <= {file.name for file in Path(bank).iterdir()}
+
+
+def test_the_start_page(tmp_path: Path) -> None:
+    """The service of the start page runs, and what is typed beside it prints what is shown."""
+    page = "docs/index.md"
+    write_files(ROOT / page, tmp_path)
+    run, *others = consoles_of(page)
+    words = [word if word != "8000" else "0" for word in run.words]
+    with subprocess.Popen(
+        [*HEADWATER, *words[1:]],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as service:
+        try:
+            assert service.stdout is not None
+            said = service.stdout.readline()
+            found = re.search(r":(\d+)/docs", said)
+            assert found
+            port = found[1]
+            check_printed(run, said.replace(port, "8000"))
+            for typed in others:
+                words = [
+                    word.replace("localhost:8000", f"localhost:{port}") for word in typed.words
+                ]
+                words = [*HEADWATER, *words[1:]] if words[0] == "headwater" else words
+                check_printed(
+                    typed, subprocess.check_output(words, cwd=tmp_path, text=True, timeout=60)
+                )
+        finally:
+            service.terminate()

@@ -10,7 +10,7 @@ source           the service that owns the event
 type             the event's wire name
 time             recorded time, RFC 3339, UTC, microseconds
 subject          the stream
-datacontenttype  ``application/json``
+datacontenttype  ``application/json``; ``application/octet-stream`` through a codec
 sequence         the position, 20 digits, so that the order of texts is the order of positions
 partitionkey     the stream
 traceparent      W3C trace context from the metadata; absent without one
@@ -19,13 +19,14 @@ version          the version in the stream
 typeversion      the version of the type
 tags             a JSON list, as text (CloudEvents attributes are plain values)
 metadata         a JSON object, as text
-data             the event's content
+data             the event's content; ``data_base64`` when it went through a codec
 ===============  =====================================================================
 
 Events of other programs need only what CloudEvents requires. They have no ``epoch``; the place on
 the bus stands in for their position, as nothing else orders what a stranger sends.
 """
 
+from base64 import b64decode, b64encode
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -33,6 +34,7 @@ import msgspec
 
 from headwater.errors import MalformedMessage
 from headwater.eventbus.api import BusEvent
+from headwater.messages.sealing import is_sealed
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -81,7 +83,7 @@ def encode(event: BusEvent) -> bytes:
     Raises:
         MalformedMessage: its metadata is not a JSON object as text.
     """
-    trace = ""
+    trace, binary = "", is_sealed(event.data)
     try:
         if b'"traceparent"' in event.metadata:
             trace = _decode_trace(event.metadata).traceparent
@@ -93,7 +95,7 @@ def encode(event: BusEvent) -> bytes:
                 type=event.type,
                 time=_EPOCH + timedelta(microseconds=event.time),
                 subject=event.stream,
-                datacontenttype="application/json",
+                datacontenttype="application/octet-stream" if binary else "application/json",
                 sequence=f"{event.position:020}",
                 partitionkey=event.stream,
                 traceparent=trace,
@@ -102,7 +104,8 @@ def encode(event: BusEvent) -> bytes:
                 typeversion=event.type_version,
                 tags=_encode(event.tags).decode() if event.tags else "[]",
                 metadata=event.metadata.decode(),
-                data=msgspec.Raw(event.data) if event.data else msgspec.UNSET,
+                data=msgspec.Raw(event.data) if event.data and not binary else msgspec.UNSET,
+                data_base64=b64encode(event.data).decode() if binary else "",
             )
         )
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -149,7 +152,16 @@ def _data(wire: _Document) -> bytes:
     """Return the content; binary content of other programs stays base64, as JSON text."""
     if wire.data is not msgspec.UNSET:
         return bytes(wire.data)
+    if wire.epoch and wire.data_base64:
+        return _base64(wire.data_base64)
     return _encode(wire.data_base64) if wire.data_base64 else b"null"
+
+
+def _base64(text: str) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except ValueError as error:
+        raise _malformed(f"data_base64 is no base64: {error}") from error
 
 
 def _metadata(wire: _Document) -> bytes:

@@ -12,8 +12,9 @@ import msgspec
 from headwater.errors import HeadwaterError
 from headwater.eventstore.api import EventStore, StoredEvent
 from headwater.eventstore.copy import Progress, ahead
-from headwater.messages import message_type
+from headwater.messages import Codec, message_type
 from headwater.messages.codec import EventCodec
+from headwater.messages.sealing import opened_event
 
 PAGE = 500
 
@@ -57,6 +58,7 @@ async def retag_store(
     *,
     after: int = 0,
     check: bool = False,
+    through: Codec | None = None,
     page_size: int = PAGE,
     progress: Progress = lambda _position, _head: None,
 ) -> Retagged:
@@ -72,6 +74,7 @@ async def retag_store(
         codec: knows the classes.
         after: begin behind this position.
         check: change nothing, only count.
+        through: the codec of the service, through which contents are stored.
         page_size: how many events are looked at in one step.
         progress: is told how far it is.
 
@@ -91,7 +94,7 @@ async def retag_store(
         async for page in pages:
             tags: dict[int, tuple[str, ...]] = {}
             for event in page.events:
-                wanted = _tags_of(event, codec, found)
+                wanted = _tags_of(event, codec, through, found)
                 if set(wanted) != set(event.tags):
                     tags[event.position] = wanted
                     found.changed[event.type] = found.changed.get(event.type, 0) + 1
@@ -102,13 +105,16 @@ async def retag_store(
     return found
 
 
-def _tags_of(event: StoredEvent, codec: EventCodec, found: Retagged) -> tuple[str, ...]:
+def _tags_of(
+    event: StoredEvent, codec: EventCodec, through: Codec | None, found: Retagged
+) -> tuple[str, ...]:
     """Return the tags that an event should have; those that it has when that cannot be told."""
     if not codec.knows(event.type):
         found.unknown[event.type] = found.unknown.get(event.type, 0) + 1
         return event.tags
     try:
-        became = codec.decode_all(event.type, event.type_version, event.data)
+        content = opened_event(through, event).data
+        became = codec.decode_all(event.type, event.type_version, content)
         tags = [tag for each in became for tag in message_type(type(each)).tags_of(each)]
     except HeadwaterError as error:
         found.unread += 1

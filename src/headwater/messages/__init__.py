@@ -12,6 +12,7 @@ from headwater.messages.metadata import (
     new_metadata,
     now_us,
 )
+from headwater.messages.sealing import Codec
 from headwater.messages.tags import Tag
 from headwater.messages.text import Textual, canonical_text
 from headwater.messages.token import ConsistencyToken
@@ -29,6 +30,7 @@ from headwater.messages.whole_numbers import BigInt
 
 __all__ = [
     "BigInt",
+    "Codec",
     "Command",
     "ConsistencyToken",
     "Context",

@@ -9,6 +9,7 @@ import msgspec
 from headwater.errors import EventUnreadable, MalformedMessage, UnknownMessage
 from headwater.messages.inheritance import same_wire_name
 from headwater.messages.metadata import Metadata
+from headwater.messages.sealing import NO_CODEC, is_sealed
 from headwater.messages.stored_form import StoredForm, Write, decoder_of
 from headwater.messages.types import Event, MessageType, message_type
 from headwater.messages.upcasting import check_steps, encode_content, lift, sources_of
@@ -119,7 +120,8 @@ class EventCodec:
         except EventUnreadable:
             raise
         except Exception as error:
-            raise EventUnreadable(type=name, reason=_reason(error)) from error
+            reason = NO_CODEC if is_sealed(data) else _reason(error)
+            raise EventUnreadable(type=name, reason=reason) from error
 
     def read(self, event: Any) -> Event:
         """Return an event from its form in a store, or on the bus (see `decode`).

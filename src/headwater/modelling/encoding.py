@@ -1,7 +1,7 @@
 """From what was decided to what is stored: events with their metadata, and idempotency."""
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -13,8 +13,9 @@ from headwater.errors import (
     from_problem,
 )
 from headwater.eventstore import Appended, EventStore, Idempotency, NewEvent, StreamWrite
-from headwater.messages import Event, Metadata, new_id, now_us
+from headwater.messages import Codec, Event, Metadata, new_id, now_us
 from headwater.messages.codec import encode_metadata
+from headwater.messages.sealing import sealed
 
 _encode = msgspec.json.Encoder().encode
 _joined = "".join
@@ -83,6 +84,14 @@ def stored_and_read(events: Iterable[Event], cause: Metadata) -> tuple[list[NewE
         encode_metadata(cause)
         raise
     return new, read
+
+
+def sealed_events(codec: Codec | None, new: Sequence[NewEvent], stream: str) -> Sequence[NewEvent]:
+    """Return events in the form in which they are stored in a stream."""
+    if codec is None:
+        return new
+    replace = msgspec.structs.replace
+    return [replace(one, data=sealed(codec, one.data, stream=stream)) for one in new]
 
 
 def idempotency_of(message: CommandMessage) -> Idempotency | None:

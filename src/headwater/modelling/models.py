@@ -23,7 +23,8 @@ from headwater.eventstore import (
     StoredEvent,
     StreamWrite,
 )
-from headwater.messages import Command, ConsistencyToken
+from headwater.messages import Codec, Command, ConsistencyToken
+from headwater.messages.sealing import opened_events
 from headwater.modelling.declarations import CommandHandler, events_of
 from headwater.modelling.encoding import (
     Admission,
@@ -31,6 +32,7 @@ from headwater.modelling.encoding import (
     first_outcome,
     idempotency_of,
     new_events,
+    sealed_events,
 )
 from headwater.modelling.state import (
     Aggregate,
@@ -44,7 +46,11 @@ _ITEMS_MAX = 16  # of a boundary, read together
 
 
 async def load_models(
-    store: EventStore, models: tuple[type[DecisionModel], ...], command: Command
+    store: EventStore,
+    models: tuple[type[DecisionModel], ...],
+    command: Command,
+    *,
+    codec: Codec | None = None,
 ) -> tuple[tuple[Any, ...], AppendCondition | None]:
     """Return the models' states for a command, and the condition that keeps them true.
 
@@ -63,7 +69,7 @@ async def load_models(
         if boundary == NOTHING:
             continue
         async for events in _inside(store, boundary, head):
-            kind.replay(state, events)
+            kind.replay(state, opened_events(codec, events))
         items.extend(boundary.items)
         everything = everything or not boundary.items
     if not items and not everything:
@@ -130,6 +136,7 @@ class DecisionHandlers:
         source: str,
         attempts: int = 25,
         admit: Admit | None = None,
+        codec: Codec | None = None,
     ) -> None:
         """Serve one decision model; arguments as for `Repository`."""
         self._model = model
@@ -138,6 +145,7 @@ class DecisionHandlers:
         self._source = source
         self._attempts = attempts
         self._admission = Admission(admit)
+        self._codec = codec
 
     def handlers(self) -> Mapping[type[Command], KeyedHandler]:
         """Return what handles each command type, for the command bus."""
@@ -172,11 +180,14 @@ class DecisionHandlers:
         id = handler.command.target_of(command)
         check_id(self._type.name, id)
         wanted = (self._model, *handler.models)
-        (state, *models), condition = await load_models(self._store, wanted, command)
+        (state, *models), condition = await load_models(
+            self._store, wanted, command, codec=self._codec
+        )
         events = events_of(handler.function(state, command, *models))
         self._admission.check(events)
-        new = new_events(events, message.metadata)
-        writes = [StreamWrite(self._type.stream(id), new)] if new else []
+        stream = self._type.stream(id)
+        new = sealed_events(self._codec, new_events(events, message.metadata), stream)
+        writes = [StreamWrite(stream, new)] if new else []
         appended = await self._store.append(
             writes, condition=condition, idempotency=idempotency_of(message)
         )

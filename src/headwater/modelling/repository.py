@@ -27,13 +27,15 @@ from headwater.eventstore import (
     StreamStore,
     StreamWrite,
 )
-from headwater.messages import Command, ConsistencyToken, Event
+from headwater.messages import Codec, Command, ConsistencyToken, Event
+from headwater.messages.sealing import opened_events
 from headwater.modelling.declarations import CommandHandler, events_of
 from headwater.modelling.encoding import (
     Admission,
     Admit,
     first_outcome,
     idempotency_of,
+    sealed_events,
     stored_and_read,
 )
 from headwater.modelling.live_aggregates import Kept, LiveAggregate, LiveAggregates, Turns
@@ -93,6 +95,7 @@ class Repository(Generic[A]):
         clock: Callable[[], float] = time.perf_counter,
         on_snapshot_left_out: Callable[[str], None] = lambda _: None,
         admit: Admit | None = None,
+        codec: Codec | None = None,
     ) -> None:
         """Serve one aggregate class.
 
@@ -106,6 +109,7 @@ class Repository(Generic[A]):
             on_snapshot_left_out: is told the aggregate's name when a state cannot be stored, or
                 its snapshot not be saved or read; commands go on without.
             admit: checks each class of events before the first is stored; raises to refuse.
+            codec: that of the service, through which contents are stored.
 
         Raises:
             ConfigurationError: it decides by decision models, and the store is sharded.
@@ -119,10 +123,11 @@ class Repository(Generic[A]):
         self._attempts = attempts
         self._clock = clock
         self._admission = Admission(admit)
+        self._codec = codec
         self._live = LiveAggregates(cache_size)
         self._turns = Turns()
         self._loading: dict[str, asyncio.Task[LiveAggregate]] = {}
-        self.snapshots = Snapshots(self.type, store, on_left_out=on_snapshot_left_out)
+        self.snapshots = Snapshots(self.type, store, on_left_out=on_snapshot_left_out, codec=codec)
 
     def handlers(self) -> Mapping[type[Command], KeyedHandler]:
         """Return what handles each command type, for the command bus."""
@@ -184,7 +189,9 @@ class Repository(Generic[A]):
         models: tuple[Any, ...] = ()
         condition: AppendCondition | None = None
         if handler.models:
-            models, condition = await load_models(self._store.shards[0], handler.models, command)
+            models, condition = await load_models(
+                self._store.shards[0], handler.models, command, codec=self._codec
+            )
             live = self._live.get(id) or await self._load(id, stale)
         seen = live.version
         if live.contended and seen == live.durable and live.pipeline.broken is None:
@@ -195,12 +202,13 @@ class Repository(Generic[A]):
             decided = self._decide(handler, live, command, id, models)
             self._admission.check(decided)
             new, events = stored_and_read(decided, message.metadata)
+            stored = sealed_events(self._codec, new, self.type.stream(id))
         except Exception:  # also a fault of the handler: it counts in a state that is stored
             await self._check_current(live, seen, id)
             raise
         if not events:
             return await self._confirm_nothing(live, seen, message, id)
-        return await self._store_events(live, new, events, message, id, condition=condition)
+        return await self._store_events(live, stored, events, message, id, condition=condition)
 
     def _check_version(self, live: LiveAggregate, expected: int, id: str) -> None:
         if expected != live.version:
@@ -375,7 +383,7 @@ class Repository(Generic[A]):
     ) -> int:
         """Change a state by the events after its version, and return the version it has then."""
         async for page in self._store.read_stream(stream, after=version, until=until):
-            self.type.replay(state, page.events)
+            self.type.replay(state, opened_events(self._codec, page.events))
             version = page.events[-1].version if page.events else version
         return version
 

@@ -7,6 +7,8 @@ import msgspec
 
 from headwater.errors import HeadwaterError
 from headwater.eventstore import Snapshot, StreamStore
+from headwater.messages import Codec
+from headwater.messages.sealing import opened, opened_events
 from headwater.modelling.state import Aggregate, StateType, aggregate_type, split_stream
 
 Verdict = Literal["same", "different", "ignored", "unreadable"]
@@ -30,13 +32,14 @@ class CheckedSnapshot(msgspec.Struct, frozen=True):
 
 
 async def check_snapshots(
-    cls: type[Aggregate], store: StreamStore, *, prefix: str = ""
+    cls: type[Aggregate], store: StreamStore, *, prefix: str = "", codec: Codec | None = None
 ) -> AsyncIterator[CheckedSnapshot]:
     """Compare the snapshots of an aggregate class, each with a replay of all events before it.
 
     Args:
         cls: the class.
         store: where its events and snapshots are; it may be in use.
+        codec: that of the service.
         prefix: only of streams whose names begin like this; empty: of all that the class has.
 
     Raises:
@@ -45,22 +48,24 @@ async def check_snapshots(
     kind = aggregate_type(cls)
     async for page in store.read_snapshots(prefix or kind.stream("")):
         for snapshot in page:
-            verdict, reason = await _compare(kind, store, snapshot)
+            verdict, reason = await _compare(kind, store, snapshot, codec)
             yield CheckedSnapshot(snapshot.stream, snapshot.version, verdict, reason)
 
 
-async def _compare(kind: StateType, store: StreamStore, snapshot: Snapshot) -> tuple[Verdict, str]:
+async def _compare(
+    kind: StateType, store: StreamStore, snapshot: Snapshot, codec: Codec | None
+) -> tuple[Verdict, str]:
     if kind.form is None or snapshot.fingerprint != kind.fingerprint:
         return "ignored", ""
     try:
-        stored = kind.form.decode(snapshot.data)
+        stored = kind.form.decode(opened(codec, snapshot.data, stream=snapshot.stream))
     except Exception as error:  # noqa: BLE001  # whatever it is, it is what the service meets, too
         return "unreadable", str(error)
     state: Any = kind.cls(id=split_stream(snapshot.stream)[1])
     version = 0
     try:
         async for page in store.read_stream(snapshot.stream, until=snapshot.version):
-            kind.replay(state, page.events)
+            kind.replay(state, opened_events(codec, page.events))
             version = page.events[-1].version if page.events else version
     except HeadwaterError:
         raise

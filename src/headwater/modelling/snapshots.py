@@ -9,6 +9,8 @@ import structlog
 
 from headwater.errors import HeadwaterError
 from headwater.eventstore import Snapshot, StreamStore
+from headwater.messages import Codec
+from headwater.messages.sealing import opened, sealed
 from headwater.modelling.state import StateType
 from headwater.modelling.stored_state import NotStorable
 
@@ -29,6 +31,7 @@ class Snapshots:
         store: StreamStore,
         *,
         on_left_out: Callable[[str], None],
+        codec: Codec | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Serve a class.
@@ -37,11 +40,13 @@ class Snapshots:
             kind: the class.
             store: where the snapshots are.
             on_left_out: is told the aggregate's name whenever one is left out.
+            codec: that of the service.
             clock: seconds; bounds how often the same warning is logged.
         """
         self._kind = kind
         self._store = store
         self._on_left_out = on_left_out
+        self._codec = codec
         self._clock = clock
         self._saving: set[asyncio.Task[None]] = set()
         self._warned: dict[str, float] = {}
@@ -60,7 +65,8 @@ class Snapshots:
 
     def save(self, stream: str, version: int, data: bytes) -> None:
         """Save a state in the background; it must be durable."""
-        snapshot = Snapshot(stream, version, self._kind.fingerprint, data)
+        stored = sealed(self._codec, data, stream=stream)
+        snapshot = Snapshot(stream, version, self._kind.fingerprint, stored)
         task = asyncio.create_task(self._save(snapshot))
         self._saving.add(task)
         task.add_done_callback(self._saving.discard)
@@ -77,7 +83,8 @@ class Snapshots:
         ):
             return None
         try:
-            return form.decode(snapshot.data), snapshot.version
+            data = opened(self._codec, snapshot.data, stream=stream)
+            return form.decode(data), snapshot.version
         except Exception as error:  # noqa: BLE001  # whatever it is: the events are the truth
             self._left_out("snapshot cannot be read", stream=stream, reason=str(error))
             return None

@@ -121,8 +121,10 @@ def _admins(
 ) -> Iterator[ProcessorAdmin]:
     def source(wanted: str) -> Source | None:
         if wanted == "bus":
-            return BusSource(bus) if bus is not None else None
-        return StoreSource(store, service.name) if store is not None else None
+            return BusSource(bus, codec=service.codec) if bus is not None else None
+        if store is None:
+            return None
+        return StoreSource(store, service.name, codec=service.codec)
 
     for handlers in (*service.projections, *service.handlers):
         if (followed := source(handlers.source)) is not None:

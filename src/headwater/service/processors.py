@@ -128,14 +128,14 @@ class Processors:
                     reason="follows the event bus, and no bus is set: set bus, for example "
                     "bus='sqlite:{data}/bus.db'",
                 )
-            return BusSource(self._bus)
+            return BusSource(self._bus, codec=self._service.codec)
         if self._store is None:
             raise ConfigurationError(
                 subject=f"{name} of service {self._service.name!r}",
                 reason="follows the event store, and the service has no aggregates: "
                 "let it follow the bus (source = 'bus')",
             )
-        return StoreSource(self._store, self._service.name)
+        return StoreSource(self._store, self._service.name, codec=self._service.codec)
 
     def query_handlers(
         self,

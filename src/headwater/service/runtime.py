@@ -221,13 +221,18 @@ class Runtime:
                     cache_size=settings.cache_size,
                     on_snapshot_left_out=self.metrics.snapshot_left_out,
                     admit=self.event_names.admit,
+                    codec=service.codec,
                 )
                 self.repositories[repository.type.name] = repository
                 self._exit.push_async_callback(repository.close)
                 handlers.append(repository.handlers())
             handlers += [
                 DecisionHandlers(
-                    model, self.store.shards[0], source=service.name, admit=self.event_names.admit
+                    model,
+                    self.store.shards[0],
+                    source=service.name,
+                    admit=self.event_names.admit,
+                    codec=service.codec,
                 ).handlers()
                 for model in service.decisions
             ]

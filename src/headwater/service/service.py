@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from headwater.dispatch import CommandBus, CommandInterceptor, QueryBus, QueryInterceptor
 from headwater.dispatch.interceptors import Authorize
 from headwater.errors import ConfigurationError, DeclarationError
-from headwater.messages import Command, Query
+from headwater.messages import Codec, Command, Query
 from headwater.messages.codec import EventCodec
 from headwater.modelling import Aggregate, DecisionModel
 from headwater.modelling.handler_tables import handler_table
@@ -61,6 +61,7 @@ class Service:
         authorize: Authorize | None = None,
         routes: Iterable[Any] = (),
         version: str = "",
+        codec: Codec | None = None,
     ) -> None:
         if not name or not all(c.isalnum() or c in "-_" for c in name):
             raise DeclarationError(
@@ -78,6 +79,7 @@ class Service:
         self.query_interceptors = tuple(query_interceptors)
         self.authorize = authorize
         self.routes = tuple(routes)
+        self.codec = codec
         check_names(self)
         _check_events(self)
         self.sections: list[DeferredSettings[Any]] = []

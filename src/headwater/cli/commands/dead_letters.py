@@ -13,6 +13,7 @@ from headwater.cli.logs import run_quietly
 from headwater.cli.terminal import console
 from headwater.cli.times import show_time
 from headwater.errors import ConfigurationError
+from headwater.messages.sealing import as_json
 from headwater.operations.processors import Found, one, open_admins
 from headwater.operations.stores import DEFAULT_FILE
 from headwater.processing import DeadLetter
@@ -190,7 +191,7 @@ def _content(letter: DeadLetter) -> dict[str, Any]:
             "position": event.position,
             "time": show_time(event.time),
             "type_version": event.type_version,
-            "data": msgspec.Raw(event.data),
+            "data": msgspec.Raw(as_json(event.data)),
         }
     if letter.content:
         content["command"] = msgspec.Raw(letter.content.encode())

@@ -15,6 +15,7 @@ from headwater.cli.times import show_time
 from headwater.errors import ConfigurationError
 from headwater.eventstore import EVERYTHING, EventFilter, FilterItem, ReadableLog, StoredEvent
 from headwater.eventstore.sharded import shard_of
+from headwater.messages.sealing import as_json
 from headwater.operations.stores import DEFAULT_FILE, load_stores, open_logs
 from headwater.processing.sources.shards import close_iterator
 from headwater.processing.sources.tokens import log_name, service_of
@@ -208,9 +209,10 @@ def _line_printer(width: int) -> Show:
     def show(name: str, event: StoredEvent) -> None:
         prefix = f"{name:<{width}}  " if width else ""
         tags = f"  {' '.join(event.tags)}" if event.tags else ""
+        data = as_json(event.data).decode()
         sys.stdout.write(
             f"{paint(prefix, 36)}{event.position:>8}  {show_time(event.time)}  "
-            f"{event.stream}@{event.version}  {paint(event.type, 1)}  {event.data.decode()}"
+            f"{event.stream}@{event.version}  {paint(event.type, 1)}  {data}"
             f"{paint(tags, 2)}\n"
         )
 
@@ -228,7 +230,7 @@ def _show_json(name: str, event: StoredEvent) -> None:
         "type": event.type,
         "type_version": event.type_version,
         "tags": event.tags,
-        "data": msgspec.Raw(event.data),
+        "data": msgspec.Raw(as_json(event.data)),
         "metadata": msgspec.Raw(event.metadata),
     }
     sys.stdout.write(f"{_encode(content).decode()}\n")

@@ -13,7 +13,7 @@ from headwater.cli.progress import progress_bar
 from headwater.errors import ConfigurationError, DeclarationError
 from headwater.eventstore import EventStore
 from headwater.eventstore.retag import Retagged, retag_store
-from headwater.messages import Event, message_type
+from headwater.messages import Codec, Event, message_type
 from headwater.messages.codec import EventCodec
 from headwater.messages.upcasting import sources_of
 from headwater.modelling import Saga
@@ -91,7 +91,7 @@ async def _retag(system: System, names: list[str], after: int, *, check: bool, j
         async with open_streams(urls, subject=f"event store of {name}") as store:
             for shard, log in enumerate(store.shards):
                 called = log_name(name, shard)
-                found = await _one(log, codec, called, after, check=check)
+                found = await _one(log, codec, called, after, through=loaded.codec, check=check)
                 report = _json if json else _text
                 report(called, found, twice, check=check)
                 if found.unread or (check and found.changed):
@@ -100,7 +100,13 @@ async def _retag(system: System, names: list[str], after: int, *, check: bool, j
 
 
 async def _one(
-    log: EventStore, codec: EventCodec, name: str, after: int, *, check: bool
+    log: EventStore,
+    codec: EventCodec,
+    name: str,
+    after: int,
+    *,
+    through: Codec | None,
+    check: bool,
 ) -> Retagged:
     reached = after
     with progress_bar(f"{'checking' if check else 'retagging'} {name}") as bar:
@@ -111,7 +117,9 @@ async def _one(
             bar(position, head)
 
         try:
-            return await retag_store(log, codec, after=after, check=check, progress=progress)
+            return await retag_store(
+                log, codec, after=after, through=through, check=check, progress=progress
+            )
         except asyncio.CancelledError:
             sys.stderr.write(f"interrupted: {name} goes on with --after {reached}\n")
             raise

@@ -10,6 +10,7 @@ from cyclopts import App
 
 from headwater.cli.logs import run_quietly
 from headwater.errors import ConfigurationError
+from headwater.messages import Codec
 from headwater.modelling.snapshot_check import CheckedSnapshot, check_snapshots
 from headwater.modelling.state import aggregate_type
 from headwater.operations.documents import nearest
@@ -33,6 +34,7 @@ class Chosen(msgspec.Struct, frozen=True):
     name: str
     cls: Any
     id: str = ""
+    codec: Codec | None = None
 
     @property
     def stream(self) -> str:
@@ -100,7 +102,7 @@ def _chosen(system: System, wanted: str, service: str) -> list[Chosen]:
     known = list(_aggregates(system, service))
     if not wanted:
         return [e for e in known if service or any(map(exists, _stores(system, e)))]
-    found = [Chosen(each.service, name, each.cls, id) for each in known if each.name == name]
+    found = [msgspec.structs.replace(each, id=id) for each in known if each.name == name]
     if not found or (separator and not id):
         reason = f"expected an aggregate: {nearest(name, [each.name for each in known])}"
         raise ConfigurationError(subject=f"{wanted!r}", reason=reason)
@@ -111,7 +113,7 @@ def _aggregates(system: System, service: str) -> Iterator[Chosen]:
     for owner in chosen_services(system, service):
         loaded = load_service(system.services[owner].app, python_path=system.python_path)
         for aggregate in loaded.aggregates:
-            yield Chosen(owner, aggregate_type(aggregate).name, aggregate)
+            yield Chosen(owner, aggregate_type(aggregate).name, aggregate, codec=loaded.codec)
 
 
 def _stores(system: System, chosen: Chosen) -> tuple[str, ...]:
@@ -124,7 +126,9 @@ async def _check(system: System, found: list[Chosen], *, json: bool) -> int:
         counts: dict[str, int] = {}
         urls, subject = _stores(system, chosen), f"event store of {chosen.service}"
         async with open_streams(urls, subject=subject) as store:
-            async for one in check_snapshots(chosen.cls, store, prefix=chosen.stream):
+            async for one in check_snapshots(
+                chosen.cls, store, prefix=chosen.stream, codec=chosen.codec
+            ):
                 if chosen.id and one.stream != chosen.stream:
                     continue  # its name only begins alike
                 counts[one.verdict] = counts.get(one.verdict, 0) + 1

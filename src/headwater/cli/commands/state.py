@@ -12,6 +12,7 @@ from headwater.cli.logs import run_quietly
 from headwater.cli.times import parse_time, show_time
 from headwater.errors import ConfigurationError, HeadwaterError, ViewNotFound
 from headwater.eventstore import StreamStore
+from headwater.messages import Codec
 from headwater.modelling import EventHandlers, Repository
 from headwater.modelling.handler_tables import handler_table
 from headwater.modelling.state import aggregate_type
@@ -37,6 +38,7 @@ class Subject(msgspec.Struct, frozen=True):
     name: str
     kind: Any  # type[Aggregate], or with a projection type[View]
     projection: EventHandlers | None = None
+    codec: Codec | None = None
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -128,10 +130,10 @@ def _find(system: System, name: str, service: str) -> Subject:
 def _subjects(system: System, owner: str) -> Iterator[Subject]:
     loaded = load_service(system.services[owner].app, python_path=system.python_path)
     for aggregate in loaded.aggregates:
-        yield Subject(owner, aggregate_type(aggregate).name, aggregate)
+        yield Subject(owner, aggregate_type(aggregate).name, aggregate, codec=loaded.codec)
     for projection in loaded.projections:
         for view in handler_table(type(projection)).views:
-            yield Subject(owner, view_type(view).name, view, projection)
+            yield Subject(owner, view_type(view).name, view, projection, loaded.codec)
 
 
 async def _show(urls: Sequence[str], subject: Subject, id: str, point: Point) -> None:
@@ -168,7 +170,9 @@ def _text(value: Any) -> str:
 
 
 async def _aggregate(store: StreamStore, subject: Subject, id: str, point: Point) -> dict[str, Any]:
-    repository: Repository[Any] = Repository(subject.kind, store, source=subject.service)
+    repository: Repository[Any] = Repository(
+        subject.kind, store, source=subject.service, codec=subject.codec
+    )
     found = await repository.state(
         id, at_version=point.version, at_position=point.position, at_time=point.time
     )
@@ -204,7 +208,7 @@ async def _view(
             subject=subject.name,
             reason="is kept from the event bus, which has no past to replay from: ask the service",
         )
-    source = StoreSource(store, subject.service)
+    source = StoreSource(store, subject.service, codec=subject.codec)
     if point.position is None and point.time is None:
         goal = await source.head()
     else:

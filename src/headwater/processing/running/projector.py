@@ -13,6 +13,7 @@ from headwater.messages import Event, Metadata, handling
 from headwater.messages.codec import metadata_of
 from headwater.messages.inheritance import known_events
 from headwater.messages.keys import Keys
+from headwater.messages.sealing import opened_event
 from headwater.messages.text import shown
 from headwater.modelling.event_handlers import EventHandlers, Projection
 from headwater.modelling.event_message import EventMessage
@@ -182,14 +183,14 @@ class ProjectionApplier(Applier):
             entry = chosen(entry, raw, self.source)
         if entry is None:
             return ()
-        direct = entry.direct
-        if direct is not None and raw.type_version == direct[0]:
+        direct, codec = entry.direct, self.source.codec
+        if codec is None and direct is not None and raw.type_version == direct[0]:
             try:
                 return (_Item(raw, 0, direct[1](raw.data), direct[2], replaying),)
             except Exception:  # noqa: BLE001, S110  # the codec says which event it is, and why
                 pass
         try:
-            parts = entry.codec.read_parts(raw)
+            parts = entry.codec.read_parts(opened_event(codec, raw))
         except BaseException as error:
             raise failed(raw, error) from error
         plans = entry.handlers

@@ -12,6 +12,7 @@ from headwater.dispatch import CommandBus
 from headwater.messages import Command
 from headwater.messages.codec import metadata_of
 from headwater.messages.inheritance import known_events
+from headwater.messages.sealing import opened_event
 from headwater.modelling.event_handlers import kebab
 from headwater.modelling.saga import Saga, SagaHandler, SagaType, saga_type
 from headwater.processing.handling.applier import Applier, EventFailed, Outbox, failed
@@ -186,7 +187,7 @@ class SagaApplier(Applier):
                 only = saga_of(raw)
                 steps = [
                     _Step(raw, part, event, handler, saga)
-                    for part, event in entry.codec.read_parts(raw)
+                    for part, event in entry.codec.read_parts(opened_event(self.source.codec, raw))
                     for handler in [entry.handlers[type(event)]]
                     for saga in handler.keys(event)
                     if only in {"", saga}

@@ -7,6 +7,7 @@ import msgspec
 
 from headwater.errors import InvalidInput, Unavailable
 from headwater.eventbus import Delivery, EventBus, partition_of
+from headwater.messages import Codec
 from headwater.messages.hashing import stable_hash
 from headwater.processing.sources.shards import close_iterator
 from headwater.processing.sources.source import Measure, RawEvent, SourcePage
@@ -21,7 +22,12 @@ class BusSource:
     name = ""
 
     def __init__(
-        self, bus: EventBus, *, sources: Collection[str] | None = None, whole: bool = False
+        self,
+        bus: EventBus,
+        *,
+        sources: Collection[str] | None = None,
+        whole: bool = False,
+        codec: Codec | None = None,
     ) -> None:
         """Follow a bus.
 
@@ -29,11 +35,13 @@ class BusSource:
             bus: the bus.
             sources: the services whose events are wanted; None: of all.
             whole: every segment reads all partitions.
+            codec: opens the contents of events.
         """
         self.bus = bus
         self.sources = None if sources is None else frozenset(sources)
         self.rereads = not whole
         self._whole = whole
+        self.codec = codec
 
     def split(self, wanted: int) -> int:
         """See `Source.split`."""
@@ -41,7 +49,7 @@ class BusSource:
 
     def whole(self) -> "BusSource":
         """See `Source.whole`."""
-        return BusSource(self.bus, sources=self.sources, whole=True)
+        return BusSource(self.bus, sources=self.sources, whole=True, codec=self.codec)
 
     def start(self) -> Token:
         """See `Source.start`."""

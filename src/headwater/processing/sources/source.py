@@ -7,6 +7,7 @@ import msgspec
 
 from headwater.eventbus import BusEvent
 from headwater.eventstore import StoredEvent
+from headwater.messages import Codec
 from headwater.processing.sources.tokens import Token
 
 RawEvent = StoredEvent | BusEvent
@@ -48,10 +49,12 @@ class Source(Protocol):
     ``rereads``: groups that join need a new reader, because their segments read different
     partitions; otherwise every segment reads everything and takes what is its own.
     ``name``: the service whose events these all are; empty on a bus, which has those of several.
+    ``codec``: what opens their contents.
     """
 
     rereads: bool
     name: str
+    codec: Codec | None
 
     def split(self, wanted: int) -> int:
         """Return into how many segments the work can be divided."""

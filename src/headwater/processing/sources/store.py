@@ -13,6 +13,7 @@ from headwater.eventstore import (
     ReadableLog,
     ReadableStreams,
 )
+from headwater.messages import Codec
 from headwater.messages.hashing import stable_hash
 from headwater.processing.sources.shards import close_iterator, following
 from headwater.processing.sources.source import (
@@ -32,10 +33,11 @@ class StoreSource:
 
     rereads = False
 
-    def __init__(self, store: ReadableStreams, name: str) -> None:
+    def __init__(self, store: ReadableStreams, name: str, *, codec: Codec | None = None) -> None:
         """Follow a store; ``name`` is the service that owns it, as consistency tokens say it."""
         self.store = store
         self.name = name
+        self.codec = codec
         self._count = len(store.shards)
 
     def split(self, wanted: int) -> int:
