@@ -69,16 +69,18 @@ class Service:
             )
         self.name = name
         self.version = version
-        self.aggregates = tuple(aggregates)
-        self.decisions = tuple(decisions)
+        self.aggregates: tuple[type[Aggregate], ...] = tuple(aggregates)
+        self.decisions: tuple[type[DecisionModel], ...] = tuple(decisions)
         self._given = (*projections, *handlers)
-        self.projections = tuple(p() if isinstance(p, type) else p for p in projections)
-        self.sagas = tuple(sagas)
-        self.handlers = tuple(h() if isinstance(h, type) else h for h in handlers)
-        self.interceptors = tuple(interceptors)
-        self.query_interceptors = tuple(query_interceptors)
+        self.projections: tuple[Any, ...] = tuple(
+            p() if isinstance(p, type) else p for p in projections
+        )
+        self.sagas: tuple[type[Any], ...] = tuple(sagas)
+        self.handlers: tuple[Any, ...] = tuple(h() if isinstance(h, type) else h for h in handlers)
+        self.interceptors: tuple[CommandInterceptor, ...] = tuple(interceptors)
+        self.query_interceptors: tuple[QueryInterceptor, ...] = tuple(query_interceptors)
         self.authorize = authorize
-        self.routes = tuple(routes)
+        self.routes: tuple[Any, ...] = tuple(routes)
         self.codec = codec
         check_names(self)
         _check_events(self)

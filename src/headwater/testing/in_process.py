@@ -23,6 +23,7 @@ from headwater.eventstore import StoredEvent
 from headwater.messages import Command, ConsistencyToken, Event, Query
 from headwater.messages.codec import EventCodec
 from headwater.messages.headers import CONSISTENCY_TOKEN
+from headwater.messages.sealing import opened_event
 from headwater.service import Service
 from headwater.service.runtime import Runtime
 from headwater.testing.settling import Settling
@@ -59,7 +60,7 @@ class Running:
         self, runtimes: Sequence[Runtime], clock: Clock, http: "httpx.AsyncClient"
     ) -> None:
         """Use `running`."""
-        self.runtimes = tuple(runtimes)
+        self.runtimes: tuple[Runtime, ...] = tuple(runtimes)
         self.clock = clock
         self.http = http
         self._settling = Settling(self.runtimes)
@@ -259,7 +260,7 @@ def _decoded(runtime: Runtime, raw: StoredEvent) -> Event:
     cls = runtime.event_names.class_of(raw.type)
     if cls is None:
         raise EventUnreadable(type=raw.type, reason="no class of the service has this name")
-    return EventCodec([cls]).read(raw)
+    return EventCodec([cls]).read(opened_event(runtime.service.codec, raw))
 
 
 __all__ = ["Running", "running"]

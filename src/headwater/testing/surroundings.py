@@ -36,7 +36,7 @@ class Clock:
             raise ConfigurationError(
                 subject=f"now={now!r}", reason="says no zone: datetime(..., tzinfo=UTC)"
             )
-        self.now = (now or datetime.now(UTC).replace(microsecond=0)).astimezone(UTC)
+        self.now: datetime = (now or datetime.now(UTC).replace(microsecond=0)).astimezone(UTC)
         self.fixed_by = ""  # what has a clock of its own, which nobody moves
 
     def advance(self, duration: timedelta) -> None:
