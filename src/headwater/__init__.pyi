@@ -12,11 +12,13 @@ from .dispatch import (
 )
 from .errors import HeadwaterError, Rejection
 from .messages import (
+    ANONYMOUS,
     BigInt,
     Command,
     ConsistencyToken,
     Event,
     Metadata,
+    Principal,
     Query,
     Tag,
     Target,
@@ -47,12 +49,13 @@ from .modelling import (
     rejection_handler,
     saga_handler,
 )
-from .service import Service
+from .service import EdgeRequest, Service
 from .views import Index, Key, Range, View, ViewPage, ViewTransaction
 
 __version__: str
 
 __all__ = [
+    "ANONYMOUS",
     "Aggregate",
     "BigInt",
     "Cancel",
@@ -64,6 +67,7 @@ __all__ = [
     "ConsistencyToken",
     "Deadline",
     "DecisionModel",
+    "EdgeRequest",
     "Effects",
     "End",
     "Event",
@@ -74,6 +78,7 @@ __all__ = [
     "Index",
     "Key",
     "Metadata",
+    "Principal",
     "Projection",
     "Query",
     "QueryBus",

@@ -24,7 +24,7 @@ from headwater.dispatch.api import (
     QueryNext,
 )
 from headwater.errors import DeclarationError, HeadwaterError, Rejection
-from headwater.messages import Command, Metadata, Query, handling, message_type
+from headwater.messages import Command, Principal, Query, current, handling, message_type
 from headwater.messages.codec import message_form
 from headwater.messages.hints import alternatives
 from headwater.messages.inheritance import annotations_of
@@ -32,7 +32,7 @@ from headwater.messages.stored_form import StoredForm
 
 C = TypeVar("C", bound=Command)
 Q = TypeVar("Q", bound=Query[Any])
-Authorize = Callable[[Command | Query[Any], Metadata], Awaitable[None] | None]
+Authorize = Callable[[Command | Query[Any], Principal], Awaitable[None] | None]
 
 _TYPES = "__headwater_intercepts__"
 _BASES: dict[Any, type] = {CommandMessage: Command, QueryMessage: Query}
@@ -181,16 +181,19 @@ async def query_in_context(message: QueryMessage, proceed: QueryNext) -> Any:
         return await proceed(message)
 
 
-def authorizing(authorize: Authorize) -> Any:
+def authorizing(authorize: Authorize, *, itself: Principal) -> Any:
     """Return an interceptor for both buses that asks a hook, which raises to refuse.
 
-    The hook gets the message and its metadata (with principal and tenant) and raises
-    `Unauthenticated` or `Forbidden`; it may be async.
+    The hook gets the message and who asks, and raises `Unauthenticated` or `Forbidden`; it may be
+    async. What no request has led to (a saga's commands, what handlers of events send) is asked by
+    the service ``itself``.
     """
 
     async def interceptor(message: Any, proceed: Any) -> Any:
         subject = message.command if isinstance(message, CommandMessage) else message.query
-        verdict = authorize(subject, message.metadata)
+        context = current()
+        principal = itself if context is None else context.principal or itself
+        verdict = authorize(subject, principal)
         if verdict is not None:
             await verdict
         return await proceed(message)

@@ -12,6 +12,7 @@ from headwater.messages.metadata import (
     new_metadata,
     now_us,
 )
+from headwater.messages.principal import ANONYMOUS, Principal
 from headwater.messages.sealing import Codec
 from headwater.messages.tags import Tag
 from headwater.messages.text import Textual, canonical_text
@@ -29,6 +30,7 @@ from headwater.messages.upcasting import Upcast, upcaster
 from headwater.messages.whole_numbers import BigInt
 
 __all__ = [
+    "ANONYMOUS",
     "BigInt",
     "Codec",
     "Command",
@@ -36,6 +38,7 @@ __all__ = [
     "Context",
     "Event",
     "Metadata",
+    "Principal",
     "Query",
     "Tag",
     "Target",

@@ -9,7 +9,7 @@ from litestar.connection import WebSocket
 from litestar.response import ServerSentEvent
 
 from headwater.errors import Forbidden, Rejection
-from headwater.messages import Command, Event, Metadata, Query, route
+from headwater.messages import Command, Event, Principal, Query, current, route
 from headwater.modelling import (
     Aggregate,
     Projection,
@@ -160,9 +160,11 @@ class Items(Projection):
         return query.item_id
 
 
-def authorize(message: Command | Query, metadata: Metadata) -> None:
+def authorize(message: Command | Query, _: Principal) -> None:
     """Nobody but its own tenant may touch a reserved item."""
-    if getattr(message, "item_id", "") == "reserved" and metadata.tenant != "owner":
+    context = current()
+    tenant = context.metadata.tenant if context is not None else ""
+    if getattr(message, "item_id", "") == "reserved" and tenant != "owner":
         raise Forbidden(action="touching a reserved item")
 
 

@@ -3,9 +3,9 @@
 import types
 from typing import Annotated
 
-from headwater.cli.commands.retag import codec_of
 from headwater.messages import Event, Tag, Upcast, upcaster, wire
 from headwater.modelling import Aggregate, EventHandlers, event_handler, event_sourcing_handler
+from headwater.operations.retag import codec_of
 from headwater.service import Service
 
 
