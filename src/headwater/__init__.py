@@ -20,15 +20,15 @@ _ROOMS = {  # type checkers and editors read the stub beside this file instead
     ),
     "errors": "HeadwaterError Rejection",
     "messages": (
-        "BigInt Command ConsistencyToken Event Metadata Query Tag Target Upcast current route "
-        "upcaster wire"
+        "ANONYMOUS BigInt Command ConsistencyToken Event Metadata Principal Query Tag Target "
+        "Upcast current route upcaster wire"
     ),
     "modelling": (
         "Aggregate Cancel Deadline DecisionHandlers DecisionModel Effects End Events Saga "
         "command_handler deadline_handler event_sourcing_handler rejection_handler saga_handler"
     ),
     "processing": "EventHandlers EventMessage Projection Retry event_handler",
-    "service": "Service",
+    "service": "EdgeRequest Service",
     "views": "Index Key Range View ViewPage ViewTransaction",
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}

@@ -13,11 +13,13 @@ from .dispatch import (
 )
 from .errors import HeadwaterError, Rejection
 from .messages import (
+    ANONYMOUS,
     BigInt,
     Command,
     ConsistencyToken,
     Event,
     Metadata,
+    Principal,
     Query,
     Tag,
     Target,
@@ -44,12 +46,13 @@ from .modelling import (
     saga_handler,
 )
 from .processing import EventHandlers, EventMessage, Projection, Retry, event_handler
-from .service import Service
+from .service import EdgeRequest, Service
 from .views import Index, Key, Range, View, ViewPage, ViewTransaction
 
 __version__: str
 
 __all__ = [
+    "ANONYMOUS",
     "Aggregate",
     "BigInt",
     "Cancel",
@@ -62,6 +65,7 @@ __all__ = [
     "Deadline",
     "DecisionHandlers",
     "DecisionModel",
+    "EdgeRequest",
     "Effects",
     "End",
     "Event",
@@ -72,6 +76,7 @@ __all__ = [
     "Index",
     "Key",
     "Metadata",
+    "Principal",
     "Projection",
     "Query",
     "QueryBus",

@@ -10,6 +10,7 @@ import aiohttp
 import msgspec
 import structlog
 
+from headwater._http.session import HttpSession
 from headwater._http.sse import ServerSentEvent, decode_events
 from headwater.errors import ConfigurationError, HeadwaterError, from_problem
 
@@ -33,7 +34,7 @@ class EventSource:
         urls: tuple[str, ...],
         path: str,
         *,
-        session: aiohttp.ClientSession,
+        session: HttpSession,
         headers: Callable[[], Mapping[str, str]],
         idle_timeout_s: float,
         connect_timeout_s: float,

@@ -2,10 +2,10 @@
 
 import asyncio
 import contextlib
-import errno
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import msgspec
 import uvicorn
@@ -13,7 +13,8 @@ import uvicorn
 from headwater._http.crowd import connections_max
 from headwater._http.protocol import JoiningProtocol
 from headwater._http.signal import wait_for
-from headwater.errors import AddressInUse, ConfigurationError, Draining, StartupError
+from headwater._os.ports import listening
+from headwater.errors import Draining, StartupError
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -41,6 +42,7 @@ class AsgiServer:
         lifespan: bool = False,
         keep_alive_s: int = 75,
         name: str = "the server",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Describe the server; nothing is bound yet.
 
@@ -52,11 +54,13 @@ class AsgiServer:
             keep_alive_s: idle connections live this long; longer than a proxy keeps its own, so
                 that the proxy never writes into a connection that is being closed.
             name: who speaks in a 503 answer during the drain.
+            tls: with which connections are encrypted; None: they are not.
         """
         self._app = app
         self._host = host
         self._port = port
         self._name = name
+        self._tls = tls
         self._lifespan = lifespan
         self._keep_alive_s = keep_alive_s
         self._closing = asyncio.Event()
@@ -75,11 +79,16 @@ class AsgiServer:
         return self._port
 
     @property
+    def scheme(self) -> Literal["http", "https"]:
+        """How to call it."""
+        return "http" if self._tls is None else "https"
+
+    @property
     def url(self) -> str:
         """Base URL without a trailing slash."""
         every = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
         host = every.get(self._host, self._host)
-        return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
+        return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{self._port}"
 
     async def start(self) -> None:
         """Bind, then serve; requests are answered when this returns.
@@ -89,7 +98,7 @@ class AsgiServer:
             ConfigurationError: the address is not one of this machine, or not allowed.
             StartupError: the app's own start-up failed.
         """
-        sock = await _bind(self._host, self._port)
+        sock = await listening(self._host, self._port, backlog=_BACKLOG)
         self._socket = sock
         self._port = sock.getsockname()[1]
         config = uvicorn.Config(
@@ -105,6 +114,8 @@ class AsgiServer:
             timeout_keep_alive=self._keep_alive_s,
             backlog=_BACKLOG,
         )
+        config.load()
+        config.ssl = self._tls
         config.connections_max = connections_max()  # type: ignore[attr-defined]  # of our protocol
         self._server = server = _Server(config)
         self._task = asyncio.create_task(_run(server, sock), name=f"serve {self.url}")
@@ -264,41 +275,6 @@ async def _run(server: _Server, sock: socket.socket) -> None:
     except SystemExit as error:  # uvicorn's way to report a failed lifespan start
         msg = "the server gave up during its start"
         raise RuntimeError(msg) from error
-
-
-async def _bind(host: str, port: int) -> socket.socket:
-    if not 0 <= port <= 65535:
-        raise ConfigurationError(
-            subject=f"{host}:{port}", reason="a port is a number from 0 to 65535: correct it"
-        )
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(
-            host or "0.0.0.0",  # noqa: S104 - an empty host means all addresses, as elsewhere
-            port,
-            type=socket.SOCK_STREAM,
-            flags=socket.AI_PASSIVE,
-        )
-    except (OSError, UnicodeError) as error:
-        raise ConfigurationError(
-            subject=f"{host}:{port}", reason=f"unknown host ({error}): use an address of this host"
-        ) from error
-    family, kind, protocol, _, address = min(found, key=lambda item: item[0] != socket.AF_INET)
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-        sock.listen(_BACKLOG)
-        sock.setblocking(False)
-    except OSError as error:
-        sock.close()
-        if error.errno == errno.EADDRINUSE:
-            raise AddressInUse(host=host, port=port) from error
-        raise ConfigurationError(
-            subject=f"{host}:{port}",
-            reason=f"cannot listen ({error.strerror}): choose another address or port",
-        ) from error
-    return sock
 
 
 __all__ = ["AsgiApp", "AsgiServer"]

@@ -1,13 +1,13 @@
 """How far the machine's clock is off those of the stores, which count."""
 
-import logging
+import structlog
 
 from headwater.messages import now_us
 
 OFF_S_MAX = 5.0
 """Beyond this a clock is wrong, not late."""
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger("headwater.sql")
 _off_s: dict[str, float] = {}
 
 
@@ -18,8 +18,10 @@ def compare(store: str, store_us: int, *, began_us: int) -> None:
     before = abs(_off_s.get(store, 0.0)) > OFF_S_MAX
     _off_s[store] = off_s
     if before != (abs(off_s) > OFF_S_MAX):
-        log = _log.info if before else _log.warning
-        log("%s", told(store, off_s) if not before else f"{store}: this machine's clock is right")
+        if before:
+            _log.info("this machine's clock is right", store=store)
+        else:
+            _log.warning("this machine's clock is off", store=store, reason=told(store, off_s))
 
 
 def ahead_s() -> dict[str, float]:

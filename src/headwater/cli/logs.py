@@ -56,7 +56,7 @@ def configure_logs(level: str = "info", format: str = "console", *, final: bool 
         )
     )
     logging.basicConfig(level=max(number, logging.INFO), handlers=[handler], force=True)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # we say ourselves what listens where
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # noqa: TID251  # others log so; we say ourselves what listens where
 
 
 class _Lasting:

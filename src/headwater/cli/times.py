@@ -1,9 +1,9 @@
 """Times as people write and read them; inside everything is microseconds UTC."""
 
-import time
 from datetime import UTC, datetime
 
 from headwater.errors import ConfigurationError
+from headwater.messages import now_us
 
 
 def parse_time(text: str, *, option: str) -> int:
@@ -35,7 +35,7 @@ def show_since(time_us: int) -> str:
     """Return how long ago something was, in one unit."""
     if not time_us:
         return ""
-    passed_s = max(0.0, time.time() - time_us / 1_000_000)
+    passed_s = max(0, now_us() - time_us) / 1_000_000
     for unit, seconds in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if passed_s >= 2 * seconds:
             return f"{passed_s / seconds:.0f} {unit}"

@@ -9,10 +9,11 @@ from headwater.client.connect import Interceptor, Next, Observer, connect, disco
 from headwater.client.declarations import client, delete, get, head, patch, post, put
 from headwater.client.http import HttpCaller
 from headwater.client.marks import BodyParam, HeaderParam, QueryParam, Response
-from headwater.client.messages import Reply, Request
+from headwater.client.messages import Credentials, Reply, Request
 
 __all__ = [
     "BodyParam",
+    "Credentials",
     "HeaderParam",
     "HttpCaller",
     "Interceptor",

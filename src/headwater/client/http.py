@@ -13,9 +13,9 @@ import msgspec
 from headwater.client.attempts import Answer, Policy, Run, Send
 from headwater.client.hedging import first_answer
 from headwater.client.instances import Group, Target
-from headwater.client.messages import Reply, Request
+from headwater.client.messages import Credentials, Reply, Request
 from headwater.discovery import Discovery, Instance
-from headwater.errors import ConfigurationError, Overloaded
+from headwater.errors import ConfigurationError, DeadlineExceeded, Overloaded
 from headwater.messages import current, remaining_s
 from headwater.messages.headers import SERVICE, TIMEOUT_MS, to_header, to_headers
 
@@ -49,6 +49,7 @@ class HttpCaller:
         eject_after: int = 5,
         answer_bytes_max: int = 64 * 1024 * 1024,
         tls: "SSLContext | None" = None,
+        credentials: Credentials | None = None,
     ) -> None:
         """Open nothing yet.
 
@@ -63,6 +64,8 @@ class HttpCaller:
             eject_after: consecutive failures after which an instance is left alone.
             answer_bytes_max: a larger answer is refused.
             tls: for https, such as one that knows a private authority; by default the system's.
+            credentials: asked once for each call, within its time, for headers that prove who
+                calls; it sees where the request goes. Headers of the request go before.
         """
         self._discovery = discovery
         self._zone = zone
@@ -70,6 +73,7 @@ class HttpCaller:
         self._connect_timeout_s = connect_timeout_s
         self._answer_bytes_max = answer_bytes_max
         self._tls = tls
+        self._credentials = credentials
         limit = connections + waiting
         self._policy = Policy(eject_after=eject_after, limit=limit, patience_s=patience_s)
         self._groups: dict[tuple[str, str, str], Group] = {}
@@ -103,6 +107,7 @@ class HttpCaller:
                 but there is no discovery.
         """
         group = self._group(request)
+        request = await self._proved(request)
         transport = self._transport or self._open()
         run = self._run(request, group, transport.send)
         if not request.hedge_s or request.method not in ("GET", "HEAD"):
@@ -126,8 +131,30 @@ class HttpCaller:
             HeadwaterError: as `call` does.
         """
         group = self._group(request)
+        request = await self._proved(request)
         transport = self._transport or self._open()
         return await self._run(request, group, transport.open, endless=True).answer()
+
+    async def _proved(self, request: Request) -> Request:
+        """Return a request with credentials, and with the time that is left after they came."""
+        if self._credentials is None:
+            return request
+        timeout_s = remaining_s(default=request.timeout_s, action=request.action)
+        ends = time.monotonic() + timeout_s
+        found = self._credentials(request)
+        if isinstance(found, Awaitable):
+            try:
+                async with asyncio.timeout(timeout_s):
+                    found = await found
+            except TimeoutError:
+                raise DeadlineExceeded(
+                    action=request.action, timeout_s=timeout_s, outcome="not stored"
+                ) from None
+        own = {name.lower() for name in request.headers}
+        proofs = {name: value for name, value in found.items() if name.lower() not in own}
+        headers = {**proofs, **request.headers}
+        left_s = max(0.0, ends - time.monotonic())
+        return msgspec.structs.replace(request, headers=headers, timeout_s=left_s)
 
     async def close(self) -> None:
         """Close all connections; calls under way fail. Twice is fine."""

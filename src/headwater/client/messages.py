@@ -1,6 +1,6 @@
 """What a call is and what comes back."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
@@ -47,6 +47,10 @@ class Request(msgspec.Struct, frozen=True):
     def action(self) -> str:
         """The call in words, for messages."""
         return f"{self.method} {self.service or self.url}{self.path.partition('?')[0]}"
+
+
+Credentials = Callable[[Request], Mapping[str, str] | Awaitable[Mapping[str, str]]]
+"""Returns headers that prove who calls, such as ``authorization``. It may be async."""
 
 
 class Reply(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from typing import NoReturn
 import aiohttp
 from yarl import URL
 
+from headwater._http.session import HttpSession, http_session
 from headwater.client.messages import READS, Failure, Reply, Request
 from headwater.errors import (
     ConnectionLost,
@@ -19,7 +20,6 @@ from headwater.errors import (
     Unreachable,
 )
 
-KEEP_ALIVE_S = 4.0  # less than the five seconds after which common servers close idle connections
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 REDIRECTS_MAX = 5
 
@@ -38,20 +38,15 @@ class Transport:
         """Open no more than ``connections`` to one address for calls, as many for streams."""
         self._tls = tls
         self._answer_bytes_max = answer_bytes_max
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
+        self._connect_timeout_s = connect_timeout_s
         self._calls = self._session(connections)
         self._streams = self._session(connections)
 
-    def _session(self, connections: int) -> aiohttp.ClientSession:
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0,
-                limit_per_host=connections,
-                keepalive_timeout=KEEP_ALIVE_S,
-                ssl=self._tls or True,
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=self._timeout,
+    def _session(self, connections: int) -> HttpSession:
+        session = http_session(
+            connect_timeout_s=self._connect_timeout_s,
+            connections=connections,
+            tls=self._tls,
             skip_auto_headers=("Accept-Encoding", "Content-Type"),
         )
         # Else it repeats GET, HEAD, PUT and DELETE by itself when a connection breaks; whether a

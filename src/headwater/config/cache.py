@@ -1,13 +1,11 @@
 """The last good document in a local file, to start from while the server is away."""
 
-import contextlib
-import os
-import tempfile
 from pathlib import Path
 
 import msgspec
 import structlog
 
+from headwater._os.files import write_atomically
 from headwater.config.api import ConfigDocument
 
 _log = structlog.get_logger("headwater.config")
@@ -19,17 +17,7 @@ def save(path: Path, document: ConfigDocument) -> None:
     """Write it atomically, readable by the owner only; a failure is logged and harms nothing."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(_encode(document))
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(name).unlink()
-            raise
+        write_atomically(path, _encode(document), private=True)
     except OSError as error:
         _log.warning("cannot keep the configuration for later starts", reason=str(error))
 

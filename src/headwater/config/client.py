@@ -3,19 +3,20 @@
 import asyncio
 import contextlib
 import os
+import ssl
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Self, TypeVar
 from urllib.parse import quote
 
-import aiohttp
 import msgspec
 import structlog
 
 from headwater._http.follow import EventSource, base_urls, sleep_backoff
+from headwater._http.session import HttpSession, http_session
 from headwater.config import cache
 from headwater.config.api import ConfigDocument
-from headwater.config.settings import Binder, LiveSettings
+from headwater.config.settings import Binder, BoundSettings
 from headwater.errors import ConfigurationError, StartupError
 
 T = TypeVar("T")
@@ -44,6 +45,7 @@ class ConfigClient:
         optional: bool = False,
         cache_file: str | Path | None = None,
         environment: Mapping[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Describe the client; nothing is requested yet.
 
@@ -58,6 +60,7 @@ class ConfigClient:
             optional: start from ``cache_file`` when no server answers.
             cache_file: where the last good document is kept.
             environment: variables for overrides; those of the process when not given.
+            tls: for https, such as one that knows a private authority; by default the system's.
 
         Raises:
             ConfigurationError: a URL is none, or ``optional`` is without ``cache_file``.
@@ -67,6 +70,7 @@ class ConfigClient:
                 subject="configuration client", reason="optional needs a cache_file: name one"
             )
         self._urls = base_urls(urls, subject="configuration")
+        self._tls = tls
         self._path = _watch_path(app, profiles, label)
         self._start_timeout_s = start_timeout_s
         self._request_timeout_s = request_timeout_s
@@ -76,7 +80,7 @@ class ConfigClient:
         self._binder = Binder(app, os.environ if environment is None else environment)
         self._version = ""
         self._first = asyncio.Event()
-        self._session: aiohttp.ClientSession | None = None
+        self._session: HttpSession | None = None
         self._source: EventSource | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -88,7 +92,7 @@ class ConfigClient:
                 cache, or it was not asked for. Names the URL and the last reason.
         """
         if self._session is None:
-            self._session = aiohttp.ClientSession()
+            self._session = http_session(tls=self._tls)
             self._source = EventSource(
                 self._urls,
                 self._path,
@@ -123,7 +127,7 @@ class ConfigClient:
         """
         return self._binder.bind(type, prefix)
 
-    def settings(self, type: type[T], *, prefix: str = "") -> LiveSettings[T]:
+    def settings(self, type: type[T], *, prefix: str = "") -> BoundSettings[T]:
         """Return a section as `bind` does, kept current. An invalid change is refused and logged.
 
         Raises:

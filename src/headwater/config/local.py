@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from headwater.config.api import ConfigDocument
-from headwater.config.settings import Binder, LiveSettings
+from headwater.config.settings import Binder, BoundSettings
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ class StaticConfig:
         """
         return self._binder.bind(type, prefix)
 
-    def settings(self, type: type[T], *, prefix: str = "") -> LiveSettings[T]:
+    def settings(self, type: type[T], *, prefix: str = "") -> BoundSettings[T]:
         """Return a section as `bind` does, kept current over `change`.
 
         Raises:

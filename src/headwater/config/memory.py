@@ -1,7 +1,6 @@
 """Settings files in the memory of one process, with their history."""
 
 import asyncio
-import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 
@@ -10,6 +9,7 @@ from headwater.config.api import SettingsChange, SettingsFile, SettingsState
 from headwater.config.changes import difference, touched
 from headwater.config.checks import check_files
 from headwater.errors import ChangeNotFound, SettingsConflict
+from headwater.messages import now_us
 
 
 class MemorySettingsStore:
@@ -56,7 +56,7 @@ class MemorySettingsStore:
             before.contents(),
             files,
             number=before.change + 1,
-            time=time.time_ns() // 1000,
+            time=now_us(),
             author=author,
             comment=comment,
         )

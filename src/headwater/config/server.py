@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
@@ -41,6 +42,7 @@ class ConfigServer:
         environment: Mapping[str, str] | None = None,
         heartbeat_s: float = 5.0,
         settle_s: float = 0.1,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Describe the server; nothing is read or bound yet.
 
@@ -52,6 +54,7 @@ class ConfigServer:
             environment: variables for placeholders; those of the process when not given.
             heartbeat_s: a watch stream is never silent for longer than this.
             settle_s: a changed file of a directory is read after it was left alone for so long.
+            tls: with which connections are encrypted; None: they are not.
 
         Raises:
             ConfigurationError: the directory does not exist.
@@ -64,7 +67,11 @@ class ConfigServer:
         )
         self._feed = Feed(self.repository, heartbeat_s=heartbeat_s)
         self._server = AsgiServer(
-            make_app(self.repository, self._feed), host, port, name="the configuration service"
+            make_app(self.repository, self._feed),
+            host,
+            port,
+            name="the configuration service",
+            tls=tls,
         )
         self._task: asyncio.Task[None] | None = None
         self._known_errors: dict[str, str] = {}

@@ -15,7 +15,7 @@ T = TypeVar("T")
 _log = structlog.get_logger("headwater.config")
 
 
-class LiveSettings(Generic[T]):
+class BoundSettings(Generic[T]):
     """Implements `Settings`; fed by a `Binder`."""
 
     def __init__(self, document: ConfigDocument, type: type[T], prefix: str) -> None:
@@ -83,7 +83,7 @@ class Binder:
     def __init__(self, name: str, environment: Mapping[str, str]) -> None:
         """Begin with an empty document."""
         self._environment = environment
-        self._settings: list[LiveSettings[Any]] = []
+        self._settings: list[BoundSettings[Any]] = []
         self.document = override(ConfigDocument(name), environment)
 
     def take(self, document: ConfigDocument) -> None:
@@ -96,11 +96,11 @@ class Binder:
         """Bind once."""
         return bind(self.document, type, prefix=prefix)
 
-    def settings(self, type: type[T], prefix: str) -> LiveSettings[T]:
+    def settings(self, type: type[T], prefix: str) -> BoundSettings[T]:
         """Bind and keep current."""
-        settings = LiveSettings(self.document, type, prefix)
+        settings = BoundSettings(self.document, type, prefix)
         self._settings.append(settings)
         return settings
 
 
-__all__ = ["Binder", "LiveSettings"]
+__all__ = ["Binder", "BoundSettings"]

@@ -5,12 +5,12 @@ here and what others stored meanwhile are told apart.
 """
 
 import contextlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
+from headwater._os.files import write_atomically
 from headwater.config.api import SettingsChange, SettingsState, SettingsStore
 from headwater.config.changes import difference, touched
 from headwater.config.checks import check_files, check_name
@@ -187,12 +187,7 @@ def merge(
 
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        new.write_bytes(content)
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+    write_atomically(path, content)
 
 
 __all__ = ["MARK", "Plan", "WorkingCopy", "merge"]

@@ -3,15 +3,16 @@
 import asyncio
 import contextlib
 import math
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Self
 
-import aiohttp
 import msgspec
 import structlog
 
 from headwater._http.follow import EventSource, base_urls, sleep_backoff
+from headwater._http.session import HttpSession, http_session
 from headwater._http.signal import Signal
 from headwater._http.sse import ServerSentEvent
 from headwater.discovery.api import Instance, Standing
@@ -61,6 +62,7 @@ class DiscoveryClient:
         start_timeout_s: float = 10.0,
         request_timeout_s: float = 2.0,
         idle_timeout_s: float = 15.0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Describe the client; nothing is requested yet.
 
@@ -70,11 +72,13 @@ class DiscoveryClient:
             request_timeout_s: bound of one request.
             idle_timeout_s: a silent watch counts as broken after this; longer than the
                 registry's heartbeat.
+            tls: for https, such as one that knows a private authority; by default the system's.
 
         Raises:
             ConfigurationError: a URL is none.
         """
         self._urls = base_urls(urls, subject="discovery")
+        self._tls = tls
         self._start_timeout_s = start_timeout_s
         self._request_timeout_s = request_timeout_s
         self._idle_timeout_s = idle_timeout_s
@@ -87,7 +91,7 @@ class DiscoveryClient:
         self._signal = Signal()
         self._first = asyncio.Event()
         self._registrations: dict[str, Registration] = {}
-        self._session: aiohttp.ClientSession | None = None
+        self._session: HttpSession | None = None
         self._source: EventSource | None = None
         self._task: asyncio.Task[None] | None = None
         self._closed = False
@@ -225,9 +229,9 @@ class DiscoveryClient:
         """Close."""
         await self.close()
 
-    def _open(self) -> aiohttp.ClientSession:
+    def _open(self) -> HttpSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession()
+            self._session = http_session(tls=self._tls)
             self._source = EventSource(
                 self._urls,
                 "/v1/watch",

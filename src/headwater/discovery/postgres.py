@@ -15,7 +15,7 @@ from headwater.errors import StoreCorrupt, StoreUnavailable
 
 SCHEMA = "headwater_discovery"
 
-_MIGRATIONS = ("postgres_1.sql", "postgres_2.sql")
+_MIGRATIONS = ("postgres_1.sql",)
 _SQL = statements("headwater.discovery", "postgres.sql")
 _AWAY = (*LOST, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError)
 _WAIT_S = 2.0  # for a connection, an answer or a lock: what is late is done again

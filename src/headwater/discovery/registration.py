@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from headwater._http.follow import BACKOFF_S_MAX, BACKOFF_S_MIN, read_problem
+from headwater._http.session import HttpSession
 from headwater._http.signal import Signal, wait_for
 from headwater.discovery.api import Instance
 from headwater.errors import HeadwaterError, InstanceNotFound, Unavailable, from_problem
@@ -30,7 +31,7 @@ class Registration:
         instance: Instance,
         urls: tuple[str, ...],
         *,
-        session: aiohttp.ClientSession,
+        session: HttpSession,
         request_timeout_s: float,
     ) -> None:
         """Describe it; `start` begins."""

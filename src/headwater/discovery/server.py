@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Callable
 from typing import Self
 
@@ -51,6 +52,7 @@ class DiscoveryServer:
         store: RegistryStore | None = None,
         heartbeat_s: float = 5.0,
         settle_s: float = SETTLE_S,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Describe the server; nothing is bound yet.
 
@@ -62,6 +64,7 @@ class DiscoveryServer:
             heartbeat_s: a watch stream is never silent for longer than this.
             settle_s: so long after a start without memory, what is not listed may be there all the
                 same, and is said to be unknown; as long as the longest usual lease.
+            tls: with which connections are encrypted; None: they are not.
         """
         self.registry = registry or Registry()
         self._settle_s = settle_s
@@ -72,6 +75,7 @@ class DiscoveryServer:
             host,
             port,
             name="the discovery service",
+            tls=tls,
         )
         self._timer: asyncio.Task[None] | None = None
 

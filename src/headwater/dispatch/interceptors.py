@@ -21,16 +21,17 @@ from headwater.dispatch.api import (
 from headwater.errors import HeadwaterError, Rejection
 from headwater.messages import (
     Command,
-    Metadata,
+    Principal,
     Query,
     StoredForm,
+    current,
     handling,
     message_form,
     message_type,
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
-Authorize = Callable[[Command | Query[Any], Metadata], Awaitable[None] | None]
+Authorize = Callable[[Command | Query[Any], Principal], Awaitable[None] | None]
 
 _TYPES = "__headwater_intercepts__"
 _PURE = "__headwater_pure__"
@@ -122,16 +123,19 @@ async def query_in_context(message: QueryMessage, proceed: QueryNext) -> Any:
         return await proceed(message)
 
 
-def authorizing(authorize: Authorize) -> Any:
+def authorizing(authorize: Authorize, *, itself: Principal) -> Any:
     """Return an interceptor for both buses that asks a hook, which raises to refuse.
 
-    The hook gets the message and its metadata (with principal and tenant) and raises
-    `Unauthenticated` or `Forbidden`; it may be async.
+    The hook gets the message and who asks, and raises `Unauthenticated` or `Forbidden`; it may be
+    async. What no request has led to (a saga's commands, what handlers of events send) is asked by
+    the service ``itself``.
     """
 
     async def interceptor(message: Any, proceed: Any) -> Any:
         subject = message.command if isinstance(message, CommandMessage) else message.query
-        verdict = authorize(subject, message.metadata)
+        context = current()
+        principal = itself if context is None else context.principal or itself
+        verdict = authorize(subject, principal)
         if verdict is not None:
             await verdict
         return await proceed(message)

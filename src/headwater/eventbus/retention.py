@@ -1,18 +1,18 @@
 """Which events of a bus may be forgotten: what is old or too much, and read by all."""
 
-import logging
 import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
+import structlog
 
 from headwater.errors import InvalidInput
 
 AT_ONCE = 1000
 """How many events are removed in one transaction, so that others come in between."""
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger("headwater.eventbus")
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,9 +81,9 @@ def check_kept(partition: int, after: int, first: int) -> None:
         return
     if after < 0:
         _log.warning(
-            "partition %d of the event bus begins at offset %d: what was before was forgotten",
-            partition,
-            first,
+            "a partition of the event bus begins later: what was before was forgotten",
+            partition=partition,
+            offset=first,
         )
         return
     raise InvalidInput(

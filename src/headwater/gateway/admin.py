@@ -10,12 +10,10 @@ class Admin:
 
     def __init__(self, address: str, *, timeout_s: float = 2.0) -> None:
         """Make a client; must be called within a running event loop. `close` it."""
-        import aiohttp
+        from headwater._http.session import http_session
 
         self.address = address
-        self._session = aiohttp.ClientSession(
-            f"http://{address}", timeout=aiohttp.ClientTimeout(total=timeout_s)
-        )
+        self._session = http_session(f"http://{address}", total_timeout_s=timeout_s)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import fcntl
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -14,7 +13,7 @@ import msgspec
 import structlog
 
 from headwater._http.signal import Signal, wait_for
-from headwater._os.files import sockets_in, write_atomically
+from headwater._os.files import owned, sockets_in, write_atomically
 from headwater.discovery import Discovery, Instance
 from headwater.discovery.advertise import advertised
 from headwater.errors import (
@@ -347,10 +346,10 @@ def _without_address(table: RoutingTable, addresses: Mapping[str, str]) -> Routi
 @contextlib.contextmanager
 def _lock(data: Path) -> Iterator[None]:
     """Own the data directory; the system releases it whatever happens to this process."""
-    with (data / "lock").open("a") as file:
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            held.enter_context(owned(data / "lock"))
+        except BlockingIOError as error:
             raise ConfigurationError(
                 subject="gateway.data",
                 reason=f"{data} is in use by another gateway: stop it or name another directory",

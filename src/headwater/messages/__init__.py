@@ -22,6 +22,7 @@ from headwater.messages.metadata import (
     now_us,
     remaining_s,
 )
+from headwater.messages.principal import ANONYMOUS, Principal
 from headwater.messages.sealing import Codec
 from headwater.messages.stored_form import StoredForm
 from headwater.messages.tags import Tag
@@ -42,6 +43,7 @@ from headwater.messages.upcasting import Upcast, upcaster
 from headwater.messages.whole_numbers import BigInt
 
 __all__ = [
+    "ANONYMOUS",
     "BigInt",
     "Codec",
     "Command",
@@ -51,6 +53,7 @@ __all__ = [
     "EventCodec",
     "MessageType",
     "Metadata",
+    "Principal",
     "Query",
     "Route",
     "SourceState",

@@ -13,6 +13,7 @@ import msgspec
 import uuid_utils
 
 from headwater.errors import DeadlineExceeded
+from headwater.messages.principal import Principal
 
 
 class Metadata(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -24,8 +25,8 @@ class Metadata(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         causation_id: the id of the message that led to this one; empty for the first.
         time: when it was made, microseconds since 1970 UTC.
         traceparent: W3C trace context of the work that made it; empty without one.
-        principal: who asked, as the authorization hook named it; empty when unknown.
-        tenant: for whom, as the caller said; empty when unused.
+        principal: who asked, as `Principal.name` has it; empty when unknown.
+        tenant: for whom: the principal's, or else as the caller said; empty when unused.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Context(msgspec.Struct, frozen=True):
     metadata: Metadata
     deadline: float | None = None  # time.monotonic() seconds
     token: str = ""  # the consistency token that came with the request
+    principal: Principal | None = None  # of the request; None: no request has led here
 
 
 _CURRENT: ContextVar[Context | None] = ContextVar("headwater_context", default=None)
@@ -55,7 +57,7 @@ def new_id() -> str:
 
 def now_us() -> int:
     """Return the wall clock in microseconds since 1970 UTC."""
-    return time.time_ns() // 1000
+    return time.time_ns() // 1000  # noqa: TID251  # this is that one way
 
 
 def current() -> Context | None:
@@ -68,13 +70,13 @@ def new_metadata() -> Metadata:
     identity = str(uuid_utils.uuid7())
     context = _CURRENT.get()
     if context is None:
-        return Metadata(id=identity, correlation_id=identity, time=time.time_ns() // 1000)
+        return Metadata(id=identity, correlation_id=identity, time=now_us())
     cause = context.metadata
     return Metadata(
         id=identity,
         correlation_id=cause.correlation_id or cause.id,
         causation_id=cause.id,
-        time=time.time_ns() // 1000,
+        time=now_us(),
         traceparent=cause.traceparent,
         principal=cause.principal,
         tenant=cause.tenant,
@@ -84,36 +86,50 @@ def new_metadata() -> Metadata:
 class _Handling:
     """The context manager of `handling`; a class, because it is on every hot path."""
 
-    __slots__ = ("_before", "_deadline", "_metadata", "_token")
+    __slots__ = ("_before", "_deadline", "_metadata", "_principal", "_token")
 
-    def __init__(self, metadata: Metadata, deadline: float | None, token: str) -> None:
+    def __init__(
+        self,
+        metadata: Metadata,
+        deadline: float | None,
+        token: str,
+        principal: Principal | None,
+    ) -> None:
         self._metadata = metadata
         self._deadline = deadline
         self._token = token
+        self._principal = principal
 
     def __enter__(self) -> None:
         deadline = self._deadline
         token = self._token
+        principal = self._principal
         outer = _CURRENT.get()
         if outer is not None:
             token = token or outer.token
+            principal = principal or outer.principal
             if outer.deadline is not None:
                 deadline = outer.deadline if deadline is None else min(deadline, outer.deadline)
-        self._before = _CURRENT.set(Context(self._metadata, deadline, token))
+        self._before = _CURRENT.set(Context(self._metadata, deadline, token, principal))
 
     def __exit__(self, *_: object) -> None:
         _CURRENT.reset(self._before)
 
 
 def handling(
-    metadata: Metadata, *, deadline: float | None = None, token: str = ""
+    metadata: Metadata,
+    *,
+    deadline: float | None = None,
+    token: str = "",
+    principal: Principal | None = None,
 ) -> AbstractContextManager[None]:
     """Make a message the current context; a deadline is never later than the one around it.
 
     A consistency token is passed on with every call made in the context, so that services asked
-    on the way see what the first caller has seen; one around it holds unless another is given.
+    on the way see what the first caller has seen; one around it holds unless another is given, and
+    so does the principal.
     """
-    return _Handling(metadata, deadline, token)
+    return _Handling(metadata, deadline, token, principal)
 
 
 def remaining_s(*, default: float, action: str) -> float:

@@ -1,5 +1,6 @@
-"""The processors of a system, to be looked after from the command line."""
+"""The processors of a system: how far they are; replay, rebuild, split and merge."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
@@ -18,7 +19,9 @@ from headwater.processing import (
     BusSource,
     Gone,
     ProcessorAdmin,
+    ProcessorStatus,
     Relay,
+    RelayStatus,
     Source,
     StoreSource,
     processors_with_letters,
@@ -38,13 +41,18 @@ from headwater.service.engines import (
 from headwater.service.service import Service
 from headwater.views import ViewStore
 
+_LOOK_S = 0.1
+_RUN_LOOKS = 30
+_TAKE_UP_LOOKS = 100
+
 
 class Found(msgspec.Struct, frozen=True):
-    """A processor of a service."""
+    """A processor of a service, and the view store that it keeps its progress in."""
 
     service: str
     name: str
     admin: ProcessorAdmin
+    views: ViewStore
 
 
 class Opened(msgspec.Struct, frozen=True):
@@ -107,7 +115,7 @@ async def _open_service(
         bus = await open_event_bus(settings.url("bus"), partitions=settings.partitions)
         resources.push_async_callback(bus.close)
     admins = list(_admins(service, store, bus, views))
-    opened.processors.extend(Found(name, admin.name, admin) for admin in admins)
+    opened.processors.extend(Found(name, admin.name, admin, views) for admin in admins)
     declared = {type(one).name for one in (*service.projections, *service.handlers)}
     declared |= {admin.name for admin in admins}
     sagas: Sequence[type[Saga]] = service.sagas
@@ -115,7 +123,7 @@ async def _open_service(
     source: Source = BusSource(MemoryEventBus())
     for gone in sorted(await processors_with_letters(views) - declared):
         admin = ProcessorAdmin(Gone(source, gone), source=source, views=views)
-        opened.gone.append(Found(name, gone, admin))
+        opened.gone.append(Found(name, gone, admin, views))
     if store is not None and bus is not None:
         relays = relays_of(store, bus, name=name, views=views, owner="admin")
         opened.relays.extend((name, relay) for relay in relays)
@@ -157,3 +165,135 @@ def one(opened: Opened, name: str) -> Found:
         subject=f"processor {name!r}",
         reason=f"does not exist: {nearest(name, [f.name for f in found])}",
     )
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """A processor of a service as it is now, and for how long its oldest command waits, seconds."""
+
+    service: str
+    status: ProcessorStatus
+    waiting_s: float
+
+
+class Relayed(msgspec.Struct, frozen=True):
+    """A relay of a service to the bus as it is now."""
+
+    service: str
+    status: RelayStatus
+
+
+async def figures(opened: Opened) -> AsyncIterator[Figures]:
+    """Yield how each processor is; times are those of its store.
+
+    Raises:
+        StoreUnavailable: a store is away.
+    """
+    for entry in opened.processors:
+        status = await entry.admin.status()
+        waiting_s = 0.0
+        if status.outbox.commands:
+            waiting_s = max(0.0, await entry.views.now() - status.outbox.since)
+        yield Figures(entry.service, status, waiting_s)
+
+
+async def relayed(opened: Opened) -> list[Relayed]:
+    """Return how far each relay is.
+
+    Raises:
+        StoreUnavailable: a store is away.
+    """
+    return [Relayed(name, await relay.status()) for name, relay in opened.relays]
+
+
+class Replay(msgspec.Struct, frozen=True):
+    """A replay that has begun: events to go, and whether somebody works on it."""
+
+    lag: int
+    runs: bool
+
+
+async def replay(
+    entry: Found, *, position: int | None = None, time_us: int | None = None
+) -> Replay:
+    """Let a processor handle events again; see `ProcessorAdmin.reset`.
+
+    Whether somebody takes it up is watched for a few seconds.
+
+    Raises:
+        InvalidInput: it cannot be replayed, or not from there.
+        StoreUnavailable: a store is away.
+    """
+    await entry.admin.reset(position=position, time_us=time_us)
+    status = await entry.admin.status()
+    return Replay(status.lag, await _runs(entry))
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How much of something is done."""
+
+    done: int
+    total: int
+
+
+async def catching_up(entry: Found) -> AsyncIterator[Progress]:
+    """Yield how far a processor is over all its segments, until it is at the head.
+
+    Ends before when nobody works on it any more.
+
+    Raises:
+        StoreUnavailable: a store is away.
+    """
+    while True:
+        status = await entry.admin.status()
+        total = sum(segment.head for segment in status.segments)
+        done = sum(segment.position for segment in status.segments)
+        yield Progress(done if total else 1, max(total, 1))
+        if status.lag == 0 or (not _owned(status) and not await _runs(entry)):
+            return
+        await asyncio.sleep(_LOOK_S)
+
+
+class Resized(msgspec.Struct, frozen=True):
+    """Segments before, and how many of them somebody worked on."""
+
+    before: int
+    owned: int
+
+
+async def resize(entry: Found, segments: int) -> Resized:
+    """Split or merge the segments of a processor; see `ProcessorAdmin.resize`.
+
+    Raises:
+        InvalidInput: there cannot be so many, or it was never started.
+        StoreUnavailable: a store is away.
+    """
+    before = await entry.admin.status()
+    await entry.admin.resize(segments)
+    return Resized(len(before.segments), _owned(before))
+
+
+async def taking_up(entry: Found, segments: int) -> AsyncIterator[Progress]:
+    """Yield how many of its new segments have an owner, until all have, within some seconds.
+
+    Raises:
+        StoreUnavailable: a store is away.
+    """
+    for _ in range(_TAKE_UP_LOOKS):
+        taken = _owned(await entry.admin.status())
+        yield Progress(taken, segments)
+        if taken == segments:
+            return
+        await asyncio.sleep(_LOOK_S)
+
+
+def _owned(status: ProcessorStatus) -> int:
+    return sum(bool(segment.owner) for segment in status.segments)
+
+
+async def _runs(entry: Found) -> bool:
+    """Whether somebody takes up the segments again, within the time that a look takes."""
+    for _ in range(_RUN_LOOKS):
+        if _owned(await entry.admin.status()):
+            return True
+        await asyncio.sleep(_LOOK_S)
+    return False

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
@@ -35,12 +35,14 @@ class SystemSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class DiscoverySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[discovery]``: where the registry listens, and where it keeps what it knows.
 
-    ``database`` is that of ``[system]`` when it is not given; empty: in memory alone.
+    ``database`` is that of ``[system]`` when it is not given; empty: in memory alone. One without a
+    database says for ``settle_s`` seconds after its start that it may not have heard of everyone.
     """
 
     host: str = "127.0.0.1"
     port: int = 8761
     database: str | None = None
+    settle_s: Annotated[float, msgspec.Meta(ge=0)] = 5.0
 
 
 class ConfigSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

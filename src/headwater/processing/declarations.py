@@ -4,12 +4,12 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, overload
 
-import msgspec
-
 from headwater.errors import DeclarationError
 from headwater.messages import Event, Textual
 from headwater.messages.keys import KeyOf
 from headwater.modelling.policies import Retry, Start
+from headwater.processing.inspection import check_declaration
+from headwater.processing.marks import MARK, Marks
 from headwater.processing.message import EventMessage
 from headwater.views import View, ViewPage
 
@@ -17,17 +17,6 @@ F = TypeVar("F", bound=Callable[..., Awaitable[None]])
 S = TypeVar("S")
 E = TypeVar("E", bound=Event)
 V = TypeVar("V", bound=View)
-
-MARK = "__headwater_event_handler__"
-
-
-class Marks(msgspec.Struct, frozen=True):
-    """What `event_handler` noted on a method; without a view it is a free-form handler."""
-
-    view: type[View] | None = None
-    key: str | KeyOf = ""
-    deletes: bool = False
-    replay: bool = True
 
 
 class ViewReader(Protocol):
@@ -203,8 +192,6 @@ class EventHandlers:
         super().__init_subclass__(**kwargs)
         if not cls.__dict__.get("name"):
             cls.name = kebab(cls.__name__)
-        from headwater.processing.inspection import check_declaration
-
         check_declaration(cls)
 
 

@@ -12,7 +12,7 @@ from headwater.messages.hints import fields_of, shape_of
 from headwater.messages.inheritance import Method, handlers_of, nearest, qualified
 from headwater.messages.keys import Keys, key_shape, keys_of
 from headwater.modelling.policies import check_policies
-from headwater.processing.declarations import MARK, EventHandlers, Marks
+from headwater.processing.marks import MARK, Marks
 from headwater.processing.message import EventMessage
 from headwater.views import View, ViewTransaction, ViewType, view_type
 
@@ -45,7 +45,7 @@ class FreeHandler(msgspec.Struct, frozen=True):
 class HandlerTable(msgspec.Struct, frozen=True):
     """All handlers of a class, by the event type that they declare, in order of declaration."""
 
-    cls: type[EventHandlers]
+    cls: type[Any]
     keyed: dict[type[Event], tuple[KeyedHandler, ...]]
     free: dict[type[Event], tuple[FreeHandler, ...]]
     views: tuple[type[View], ...]
@@ -74,7 +74,7 @@ class HandlerTable(msgspec.Struct, frozen=True):
         return keyed, self.free[free] if free is not None else ()
 
 
-def check_declaration(cls: type[EventHandlers]) -> None:
+def check_declaration(cls: type[Any]) -> None:
     """Check options and handlers of a class.
 
     Raises:
@@ -107,7 +107,7 @@ def check_declaration(cls: type[EventHandlers]) -> None:
         )
 
 
-def handler_table(cls: type[EventHandlers]) -> HandlerTable:
+def handler_table(cls: type[Any]) -> HandlerTable:
     """Return the handlers of a class.
 
     Raises:

@@ -1,6 +1,7 @@
 """Service: the composition root, its lifecycle and its HTTP edge."""
 
+from headwater.service.authentication import EdgeRequest
 from headwater.service.service import Service
 from headwater.service.settings import Role, ServiceSettings, service_settings
 
-__all__ = ["Role", "Service", "ServiceSettings", "service_settings"]
+__all__ = ["EdgeRequest", "Role", "Service", "ServiceSettings", "service_settings"]

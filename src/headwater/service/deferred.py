@@ -1,57 +1,86 @@
 """What is declared at import and works while the service runs: clients, and settings."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, TypeVar
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from headwater.client import HttpCaller, Reply, Request, connect
+from headwater.config import Settings
+from headwater.dispatch import CommandBus, QueryBus
 
 if TYPE_CHECKING:
     from headwater.client.transport import Stream
-    from headwater.service.service import Service
 
 T = TypeVar("T")
 
 
-class _RuntimeCaller(HttpCaller):
+class RunningInstance(Protocol):
+    """A running instance of a service, as far as its handlers and clients use it."""
+
+    commands: CommandBus
+    queries: QueryBus
+    caller: HttpCaller
+    bound: Mapping["DeferredSettings[Any]", Settings[Any]]
+
+    def observe_call(
+        self, target: str, verb: str, template: str, status: int, seconds: float
+    ) -> None:
+        """Count a call to another service."""
+
+
+Running = Callable[[], RunningInstance]
+"""Returns the running instance; raises `ConfigurationError` when there is none."""
+
+
+class _RunningCaller(HttpCaller):
     """Calls through whatever instance of the service runs at the moment."""
 
-    def __init__(self, service: "Service") -> None:
+    def __init__(self, running: Running) -> None:
         super().__init__()
-        self._service = service
+        self._running = running
 
     async def call(self, request: Request) -> Reply:
         """Call as the running instance's caller does."""
-        return await self._service.runtime.caller.call(request)
+        return await self._running().caller.call(request)
 
     async def stream(self, request: Request) -> "Stream":
         """Open a stream as the running instance's caller does."""
-        return await self._service.runtime.caller.stream(request)
+        return await self._running().caller.stream(request)
 
 
-def deferred_client(service: "Service", contract: Callable[..., T]) -> T:
+def deferred_client(running: Running, contract: Callable[..., T]) -> T:
     """Return a client whose calls go through the running instance and into its metrics."""
 
     def observe(target: str, verb: str, template: str, status: int, seconds: float) -> None:
-        service.runtime.metrics.client_call(target, verb, template, status, seconds)
+        running().observe_call(target, verb, template, status, seconds)
 
-    return connect(contract, caller=_RuntimeCaller(service), observe=observe)
+    return connect(contract, caller=_RunningCaller(running), observe=observe)
 
 
 class DeferredSettings(Generic[T]):
-    """A typed section of the configuration; `current` is always the newest valid value."""
+    """Implements `Settings` for a section that is declared before there is a configuration.
 
-    def __init__(self, service: "Service", kind: type[T], prefix: str) -> None:
+    All of it raises `ConfigurationError` while the service is not running in this process.
+    """
+
+    def __init__(self, running: Running, kind: type[T], prefix: str) -> None:
         """Declare the section; it is bound and checked when the service starts."""
-        self._service = service
+        self._running = running
         self.kind = kind
         self.prefix = prefix
 
     @property
-    def current(self) -> T:
-        """The newest valid value; it changes between two reads, without a restart.
+    def _bound(self) -> Settings[T]:
+        return self._running().bound[self]
 
-        Raises:
-            ConfigurationError: the service is not running in this process.
-        """
-        value: T = self._service.runtime.bound[self].current
-        return value
+    @property
+    def current(self) -> T:
+        """The newest valid value; it changes between two reads, without a restart."""
+        return self._bound.current
+
+    def changes(self) -> AsyncIterator[T]:
+        """Yield the current value at once and each later one; a slow reader sees the newest."""
+        return self._bound.changes()
+
+    def on_change(self, callback: Callable[[T], object]) -> Callable[[], None]:
+        """Call this with each later value, in the event loop; return what ends that."""
+        return self._bound.on_change(callback)

@@ -17,6 +17,7 @@ from headwater.dispatch.http import HttpForm
 from headwater.dispatch.local import LocalCommandBus, LocalQueryBus
 from headwater.errors import WrongService
 from headwater.messages.headers import SERVICE
+from headwater.service.authentication import Authenticate, identifying
 from headwater.service.endpoints import Endpoints, respond
 from headwater.service.metrics import Figures, Metrics
 from headwater.service.openapi import openapi_page, swagger_assets
@@ -54,6 +55,7 @@ class Edge:
         figures: Callable[[], Awaitable[Iterable[Figures]]],
         document: Mapping[str, Any],
         routes: Iterable[Any] = (),
+        authenticate: Authenticate | None = None,
     ) -> None:
         """Build the application.
 
@@ -67,6 +69,7 @@ class Edge:
             figures: what is counted of each processor.
             document: the OpenAPI document of the whole service.
             routes: further Litestar handlers.
+            authenticate: asked who makes each request for a message or one of ``routes``.
         """
         self._settings = settings
         self._service = settings.service.encode()
@@ -76,7 +79,8 @@ class Edge:
         self._figures = figures
         self._document = document
         self._extra = tuple(routes)
-        self._endpoints = Endpoints(settings, commands, queries, metrics)
+        self._identify = identifying(authenticate, timeout_s=settings.request_timeout_s)
+        self._endpoints = Endpoints(settings, commands, queries, metrics, identify=self._identify)
         self._forms = [
             *(HttpForm(command) for command in commands.commands),
             *(HttpForm(query) for query in queries.queries),
@@ -87,7 +91,7 @@ class Edge:
         self._router = self._routes(own)
         # What is no HTTP handler (WebSockets, mounted apps) is found by Litestar alone.
         mounted = not all(isinstance(handler, HTTPRouteHandler) for handler in self._extra)
-        self._others = in_context(self.app) if mounted else self.app
+        self._others = in_context(self.app, identify=self._identify) if mounted else self.app
 
     @property
     def draining(self) -> bool:
@@ -149,7 +153,9 @@ class Edge:
             for path in handler.paths:
                 router.add("GET", path, endpoint_of(self.app))
         limit = self._settings.max_body_bytes
-        for method, path, endpoint in own_endpoints(self._extra, limit_bytes=limit):
+        for method, path, endpoint in own_endpoints(
+            self._extra, limit_bytes=limit, identify=self._identify
+        ):
             router.add(method, path, endpoint)
         for form in self._forms:
             router.add(form.route.method, form.route.path, self._endpoints.endpoint(form))

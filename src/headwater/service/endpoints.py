@@ -8,6 +8,7 @@ import functools
 import re
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, get_args
 from urllib.parse import parse_qsl
 
@@ -25,7 +26,7 @@ from headwater.errors import (
     TooLarge,
     ViewNotFound,
 )
-from headwater.messages import ConsistencyToken, Metadata, handling
+from headwater.messages import ConsistencyToken, Metadata, Principal, handling
 from headwater.messages.headers import (
     CAUSATION_ID,
     CONSISTENCY_TOKEN,
@@ -41,6 +42,7 @@ from headwater.messages.headers import (
     idempotency_key,
     keep_refusal,
 )
+from headwater.service.authentication import Identify, identified
 from headwater.service.content import CONTENT_TYPE, ORIGIN, check_content
 from headwater.service.metrics import Metrics
 from headwater.service.router import Endpoint
@@ -83,7 +85,14 @@ class _Request(NamedTuple):
     values: dict[str, str]
     headers: Headers
     metadata: Metadata
+    principal: Principal
     deadline: float
+
+    def handling(self, token: str) -> AbstractContextManager[None]:
+        """Make it the current context."""
+        return handling(
+            self.metadata, deadline=self.deadline, token=token, principal=self.principal
+        )
 
 
 Answer = Callable[[_Request], Awaitable[tuple[Fields, bytes]]]
@@ -102,6 +111,8 @@ class Endpoints:
         commands: LocalCommandBus,
         queries: LocalQueryBus,
         metrics: Metrics,
+        *,
+        identify: Identify,
     ) -> None:
         """Serve these buses.
 
@@ -110,7 +121,9 @@ class Endpoints:
             commands: the commands that are served.
             queries: the queries that are served.
             metrics: where requests are counted.
+            identify: finds out who asks.
         """
+        self._identify = identify
         self._settings = settings
         self._commands = commands
         self._queries = queries
@@ -140,7 +153,7 @@ class Endpoints:
                 expected_version=version,
                 keep_refusal=keep_refusal(headers),
             )
-            with handling(request.metadata, deadline=request.deadline, token=token):
+            with request.handling(token):
                 result = await self._commands.dispatch(message)
             told = [(_TOKEN, result.token.encode()), (b"etag", b'"%d"' % result.version), _JSON]
             return told, _encode(result)
@@ -154,7 +167,7 @@ class Endpoints:
             query = form.query(request.values, _parameters(request.scope["query_string"]))
             text = request.headers.get(CONSISTENCY_TOKEN, "")
             token = ConsistencyToken.decode(text) if text else None
-            with handling(request.metadata, deadline=request.deadline, token=text):
+            with request.handling(text):
                 found = await self._queries.dispatch(QueryMessage(query, request.metadata, token))
             if found is None and not optional:
                 raise ViewNotFound(view=form.kind.name, key=form.kind.target_of(query))
@@ -201,7 +214,10 @@ class Endpoints:
         try:
             async with asyncio.timeout(allowed_s):
                 ends = time.monotonic() + allowed_s
-                return await answer(_Request(scope, receive, values, headers, metadata, ends))
+                principal = await self._identify(scope)
+                metadata = identified(metadata, principal)
+                request = _Request(scope, receive, values, headers, metadata, principal, ends)
+                return await answer(request)
         except TimeoutError:
             name = form.kind.name
             raise DeadlineExceeded(action=name, timeout_s=allowed_s) from None

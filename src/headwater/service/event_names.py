@@ -1,7 +1,7 @@
 """Which class each event name of a service belongs to."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import msgspec
 
@@ -12,9 +12,7 @@ from headwater.messages.inheritance import annotations_of, known_events, qualifi
 from headwater.modelling import Saga, SagaType, aggregate_type, model_type, saga_type
 from headwater.modelling.state import StateType
 from headwater.processing.inspection import handler_table
-
-if TYPE_CHECKING:
-    from headwater.service.service import Service
+from headwater.service.declaration import Declaration
 
 
 class EventNames:
@@ -27,7 +25,7 @@ class EventNames:
         own: those that aggregates and decision models decide and are changed by.
     """
 
-    def __init__(self, service: "Service") -> None:
+    def __init__(self, service: Declaration) -> None:
         """Collect the events.
 
         Raises:
@@ -108,7 +106,7 @@ class EventNames:
 
 
 def _events(
-    service: "Service",
+    service: Declaration,
 ) -> tuple[list[type[Event]], list[type[Event]], list[type[Event]]]:
     """Return the events of aggregates, those followed in the store, and those from the bus."""
     kinds = list(state_types(service))
@@ -154,7 +152,7 @@ def _schema(hint: Any) -> str:
     return msgspec.json.encode(schema, order="deterministic").decode()
 
 
-def _compile(service: "Service") -> None:
+def _compile(service: Declaration) -> None:
     """Let every handler's tables be built, which refuses what is ambiguous.
 
     Raises:
@@ -171,13 +169,13 @@ def _compile(service: "Service") -> None:
             saga.event_handler(event)
 
 
-def state_types(service: "Service") -> Iterator[StateType]:
+def state_types(service: Declaration) -> Iterator[StateType]:
     """Yield what is known of the aggregates and decision models of a service."""
     yield from map(aggregate_type, service.aggregates)
     yield from map(model_type, service.decisions)
 
 
-def saga_types(service: "Service") -> list[SagaType]:
+def saga_types(service: Declaration) -> list[SagaType]:
     """Return what is known of the sagas of a service."""
     sagas: tuple[type[Saga], ...] = service.sagas
     return [saga_type(saga) for saga in sagas]

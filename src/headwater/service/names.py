@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from headwater.dispatch import query_handlers_of
 from headwater.errors import DeclarationError
@@ -12,13 +12,11 @@ from headwater.processing.declarations import kebab
 from headwater.processing.inspection import handler_table
 from headwater.processing.internal_views import INTERNAL_VIEWS
 from headwater.processing.sagas.commands import commands_near
+from headwater.service.declaration import Declaration
 from headwater.service.error_codes import errors_of
 from headwater.service.event_names import EventNames, saga_types, state_types
 from headwater.service.router import OWN_ROUTES
 from headwater.views import view_type
-
-if TYPE_CHECKING:
-    from headwater.service.service import Service
 
 _PROCESSOR = 'name = "..." in the class'
 _SAGA = 'saga_name = "..." in the class'
@@ -67,7 +65,7 @@ def _called(owner: Any) -> str:
     return owner if isinstance(owner, str) else qualified(owner)
 
 
-def check_names(service: "Service") -> "EventNames":
+def check_names(service: Declaration) -> EventNames:
     """Check that everything in a service can be told apart by its name; return its events.
 
     Raises:
@@ -83,7 +81,7 @@ def check_names(service: "Service") -> "EventNames":
     return EventNames(service)
 
 
-def _check_listed(service: "Service") -> None:
+def _check_listed(service: Declaration) -> None:
     seen: set[type] = set()
     for cls in _classes(service):
         if cls in seen:
@@ -92,7 +90,7 @@ def _check_listed(service: "Service") -> None:
         seen.add(cls)
 
 
-def _classes(service: "Service") -> Iterator[type]:
+def _classes(service: Declaration) -> Iterator[type]:
     yield from service.aggregates
     yield from service.decisions
     yield from map(type, service.projections)
@@ -100,13 +98,13 @@ def _classes(service: "Service") -> Iterator[type]:
     yield from service.sagas
 
 
-def _check_streams(service: "Service") -> None:
+def _check_streams(service: Declaration) -> None:
     names = Names("stream name")
     for kind in state_types(service):
         names.claim(kind.name, kind.cls, remedy=_STREAM)
 
 
-def _check_processors(service: "Service") -> None:
+def _check_processors(service: Declaration) -> None:
     names, sagas = Names("processor name"), Names("saga name")
     relay = f"relay-{service.name}"
     if service.aggregates or service.decisions:
@@ -121,7 +119,7 @@ def _check_processors(service: "Service") -> None:
                 sagas.claim(other.name, saga.cls, remedy=_SAGA, shown=saga.name)
 
 
-def _check_views(service: "Service") -> None:
+def _check_views(service: Declaration) -> None:
     names = Names("table name")
     for kind in map(view_type, INTERNAL_VIEWS):
         names.claim(kind.name.casefold(), kind.cls, remedy=_OURS, shown=kind.name)
@@ -130,7 +128,7 @@ def _check_views(service: "Service") -> None:
             names.claim(kind.name.casefold(), kind.cls, remedy=_VIEW, shown=kind.name)
 
 
-def _check_messages(service: "Service") -> None:
+def _check_messages(service: Declaration) -> None:
     """Check commands and queries: one handler each, and names and routes of their own."""
     owners: dict[type, type] = {}
     names = {"command": Names("command name"), "query": Names("query name")}
@@ -146,7 +144,7 @@ def _check_messages(service: "Service") -> None:
         _claim_route(routes, kind.route.method, kind.route.path, message, remedy=_ROUTE)
 
 
-def _claim_other_routes(service: "Service", routes: Names) -> None:
+def _claim_other_routes(service: Declaration, routes: Names) -> None:
     for path in OWN_ROUTES:
         _claim_route(routes, "GET", path, "a route of every service", remedy=_OURS)
     for handler in service.routes:
@@ -163,7 +161,7 @@ def _claim_route(routes: Names, method: str, path: str, owner: Any, *, remedy: s
     routes.claim(f"{verb} /{'/'.join(parts)}", owner, remedy=remedy, shown=f"{verb} {path}")
 
 
-def _check_sent(service: "Service") -> None:
+def _check_sent(service: Declaration) -> None:
     """Check that the stored commands of a saga can be found again by their names."""
     for saga in service.sagas:
         names = Names("command name")
@@ -172,7 +170,7 @@ def _check_sent(service: "Service") -> None:
                 names.claim(name, command, remedy=_WIRE)
 
 
-def _handled(service: "Service") -> Iterator[tuple[type, type]]:
+def _handled(service: Declaration) -> Iterator[tuple[type, type]]:
     """Yield the commands and queries that are handled, each with the class that does."""
     for kind in state_types(service):
         for command in kind.commands:
@@ -182,7 +180,7 @@ def _handled(service: "Service") -> Iterator[tuple[type, type]]:
             yield query, type(answering)
 
 
-def _check_codes(service: "Service") -> None:
+def _check_codes(service: Declaration) -> None:
     names = Names("error code")
     known: dict[str, type] = {}
     handled = [error for s in saga_types(service) for h in s.rejections for error in h.errors]

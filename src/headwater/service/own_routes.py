@@ -14,6 +14,7 @@ from headwater.discovery import RouteInfo
 from headwater.errors import DeadlineExceeded, HeadwaterError
 from headwater.messages import handling
 from headwater.messages.headers import CONSISTENCY_TOKEN, from_headers
+from headwater.service.authentication import Identify, identified
 from headwater.service.endpoints import request_headers, respond
 from headwater.service.router import Endpoint
 
@@ -30,7 +31,7 @@ def application(handlers: Iterable[Any], *, limit_bytes: int) -> Litestar:
 
 
 def own_endpoints(
-    handlers: Iterable[Any], *, limit_bytes: int
+    handlers: Iterable[Any], *, limit_bytes: int, identify: Identify
 ) -> Iterator[tuple[str, str, Endpoint]]:
     """Yield method, template and endpoint of HTTP handlers.
 
@@ -51,7 +52,7 @@ def own_endpoints(
             group.setdefault(path, []).append(alone)
     for group in groups:
         all_of_it = [handler for sharing in group.values() for handler in sharing]
-        app = in_context(application(all_of_it, limit_bytes=limit_bytes))
+        app = in_context(application(all_of_it, limit_bytes=limit_bytes), identify=identify)
         for path, sharing in group.items():
             for handler in sharing:
                 for method in handler.http_methods:
@@ -77,32 +78,40 @@ def endpoint_of(app: Any) -> Endpoint:
     return endpoint
 
 
-def in_context(app: Any) -> Any:
+def in_context(app: Any, *, identify: Identify) -> Any:
     """Surround an ASGI app with the context of each request, as messages have it.
 
-    So commands, queries and calls that its handlers send carry tenant, trace, correlation, deadline
-    and consistency token on.
+    Who asks is found out before, as for messages. So commands, queries and calls that its handlers
+    send carry principal, tenant, trace, correlation, deadline and consistency token on.
     """
 
     async def within(scope: Any, receive: Any, send: Any) -> None:
         try:
             headers = request_headers(scope)
             metadata, deadline = from_headers(headers)
-            if deadline is not None and deadline <= time.monotonic():
-                raise DeadlineExceeded(action=scope["path"], timeout_s=0.0, outcome="not stored")
-        except HeadwaterError as error:
+            _check_time(scope, deadline)
+            principal = await identify(scope)
+        except Exception as error:
+            if scope["type"] == "websocket" and not isinstance(error, HeadwaterError):
+                raise  # a fault of the hook, told as that of a handler
             await _refuse(error, scope, send)
             return
+        metadata = identified(metadata, principal)
         token = headers.get(CONSISTENCY_TOKEN, "")
-        with handling(metadata, deadline=deadline, token=token):
+        with handling(metadata, deadline=deadline, token=token, principal=principal):
             await app(scope, receive, send)
 
     return within
 
 
-async def _refuse(error: HeadwaterError, scope: Any, send: Any) -> None:
+def _check_time(scope: Any, deadline: float | None) -> None:
+    if deadline is not None and deadline <= time.monotonic():
+        raise DeadlineExceeded(action=scope["path"], timeout_s=0.0, outcome="not stored")
+
+
+async def _refuse(error: Exception, scope: Any, send: Any) -> None:
     if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008, "reason": error.message})
+        await send({"type": "websocket.close", "code": 1008, "reason": str(error)})
         return
     status, headers, body = problem_of(error, scope)
     told = [(name.encode(), text.encode("latin-1")) for name, text in headers.items()]

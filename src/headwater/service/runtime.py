@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from headwater._http import AsgiServer
+from headwater._http.tls import client_context, server_context
 from headwater._os.signals import stop_on_signals
 from headwater._sql import clock_watch
 from headwater.client import HttpCaller
@@ -31,7 +32,7 @@ from headwater.dispatch.tracing import tracing
 from headwater.errors import ConfigurationError, HeadwaterError
 from headwater.eventbus import EventBus
 from headwater.eventstore import StreamStore
-from headwater.messages import now_us
+from headwater.messages import Principal, now_us
 from headwater.modelling import DecisionHandlers, Repository
 from headwater.modelling.models import check_shardable
 from headwater.service.deferred import DeferredSettings
@@ -154,6 +155,7 @@ class Runtime:
                 settings.profiles,
                 settings.label,
                 start_timeout_s=settings.start_timeout_s,
+                tls=client_context(settings.tls_ca),
             )
             self.config = client
             self._exit.push_async_callback(client.close)
@@ -167,7 +169,7 @@ class Runtime:
             {**section, **self._given, "instance": settings.instance},
             origin="the command line and the configuration service",
         )
-        self.bound: dict[DeferredSettings[Any], Settings[Any]] = {
+        self.bound: Mapping[DeferredSettings[Any], Settings[Any]] = {
             declared: self.config.settings(declared.kind, prefix=declared.prefix)
             for declared in self.service.sections
         }
@@ -196,13 +198,21 @@ class Runtime:
 
     async def _connect(self) -> None:
         settings = self.settings
+        tls = client_context(settings.tls_ca)
         self.discovery: Discovery = StaticDiscovery({})
         if settings.discovery:
-            client = DiscoveryClient(settings.discovery, start_timeout_s=settings.start_timeout_s)
+            client = DiscoveryClient(
+                settings.discovery, start_timeout_s=settings.start_timeout_s, tls=tls
+            )
             self._exit.push_async_callback(client.close)
             await client.start()
             self.discovery = client
-        self.caller = HttpCaller(self.discovery, zone=settings.zone)
+        self.caller = HttpCaller(
+            self.discovery,
+            zone=settings.zone,
+            tls=tls,
+            credentials=self.service.credentials,
+        )
         self._exit.push_async_callback(self.caller.close)
         self.metrics = Metrics(settings.service, settings.instance)
 
@@ -241,6 +251,12 @@ class Runtime:
         )
         self._build_processors()
 
+    def observe_call(
+        self, target: str, verb: str, template: str, status: int, seconds: float
+    ) -> None:
+        """Count a call to another service."""
+        self.metrics.client_call(target, verb, template, status, seconds)
+
     def _within(self, message: Any, proceed: Any) -> Any:
         """Let interceptors and query handlers belong to this instance (an interceptor)."""
         return proceed(message) if self.service.alone else self._entered(message, proceed)
@@ -252,9 +268,14 @@ class Runtime:
     def _always(self) -> list[CommandInterceptor]:
         """Return what surrounds every command, also one that was carried out before."""
         chain: list[CommandInterceptor] = [*self._traced[0], logging_commands]
-        if self.service.authorize is not None:
-            chain.append(authorizing(self.service.authorize))
-        return chain
+        return [*chain, *self._authorizing()]
+
+    def _authorizing(self) -> list[Any]:
+        """Return what asks the service's hook, if there is one."""
+        if self.service.authorize is None:
+            return []
+        itself = Principal(subject=self.service.name, kind="service")
+        return [authorizing(self.service.authorize, itself=itself)]
 
     def _interceptors(self) -> list[CommandInterceptor]:
         """Return what surrounds a command that is carried out."""
@@ -272,9 +293,7 @@ class Runtime:
             views=self.views,
             commands=self.commands,
         )
-        chain: list[QueryInterceptor] = [*self._traced[1]]
-        if self.service.authorize is not None:
-            chain.append(authorizing(self.service.authorize))
+        chain: list[QueryInterceptor] = [*self._traced[1], *self._authorizing()]
         chain += [self._within, query_in_context, self.processors.wait_for_token]
         self.local_queries = LocalQueryBus(
             self.processors.query_handlers(),
@@ -317,8 +336,15 @@ class Runtime:
             figures=self.processors.figures,
             document=self._document,
             routes=self.service.routes,
+            authenticate=self.service.authenticate,
         )
-        self._server = AsgiServer(self.edge, settings.host, settings.port, name=settings.instance)
+        self._server = AsgiServer(
+            self.edge,
+            settings.host,
+            settings.port,
+            name=settings.instance,
+            tls=server_context(settings.tls_certificate, settings.tls_key),
+        )
         await self._server.start()
         self._exit.push_async_callback(self._drain)
 
@@ -370,6 +396,7 @@ class Runtime:
             id=settings.instance,
             host=host,
             port=self._server.port,
+            scheme=self._server.scheme,
             role=settings.role,
             zone=settings.zone,
             version=self.service.version,

@@ -4,30 +4,30 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+from headwater.client import Credentials
+from headwater.config import Settings
 from headwater.dispatch import (
     CommandBus,
     CommandInterceptor,
     QueryBus,
     QueryInterceptor,
-    query_handlers_of,
 )
 from headwater.dispatch.interceptors import Authorize
 from headwater.errors import ConfigurationError, DeclarationError
-from headwater.messages import Codec, Command, EventCodec, Query
-from headwater.modelling import Aggregate, DecisionModel, aggregate_type, model_type, saga_type
+from headwater.messages import Codec, EventCodec
+from headwater.modelling import Aggregate, DecisionModel, saga_type
 from headwater.processing.inspection import handler_table
-from headwater.service.deferred import DeferredSettings, deferred_client
+from headwater.service.authentication import Authenticate
+from headwater.service.declaration import Declaration
+from headwater.service.deferred import DeferredSettings, RunningInstance, deferred_client
 from headwater.service.names import check_names
-
-if TYPE_CHECKING:
-    from headwater.service.runtime import Runtime
 
 T = TypeVar("T")
 
 
-class Service:
+class Service(Declaration):
     """A service, declared at import and run by ``headwater run module:service``.
 
     Args:
@@ -41,7 +41,9 @@ class Service:
         handlers: `EventHandlers` classes (or instances) with effects of their own.
         interceptors: around every command handled here, outermost first.
         query_interceptors: around every query answered here, outermost first.
-        authorize: asked before every command and query; raises to refuse.
+        authenticate: asked who makes a request, for every message and route; raises to refuse.
+        authorize: asked before every command and query, with who asks; raises to refuse.
+        credentials: asked for what goes along with every call to another service.
         routes: further Litestar route handlers (SSE, WebSockets, plain REST).
         version: the program's version, shown in discovery and OpenAPI.
 
@@ -60,7 +62,9 @@ class Service:
         handlers: Sequence[Any] = (),
         interceptors: Sequence[CommandInterceptor] = (),
         query_interceptors: Sequence[QueryInterceptor] = (),
+        authenticate: Authenticate | None = None,
         authorize: Authorize | None = None,
+        credentials: Credentials | None = None,
         routes: Iterable[Any] = (),
         version: str = "",
         codec: Codec | None = None,
@@ -69,31 +73,36 @@ class Service:
             raise DeclarationError(
                 subject=f"Service({name!r})", reason="a name has letters, digits, - and _"
             )
-        self.name = name
+        super().__init__(
+            name,
+            aggregates=aggregates,
+            decisions=decisions,
+            projections=projections,
+            sagas=sagas,
+            handlers=handlers,
+            routes=tuple(routes),
+        )
         self.version = version
-        self.aggregates = tuple(aggregates)
-        self.decisions = tuple(decisions)
-        self._given = (*projections, *handlers)
-        self.projections = tuple(p() if isinstance(p, type) else p for p in projections)
-        self.sagas = tuple(sagas)
-        self.handlers = tuple(h() if isinstance(h, type) else h for h in handlers)
         self.interceptors = tuple(interceptors)
         self.query_interceptors = tuple(query_interceptors)
+        self.authenticate = authenticate
         self.authorize = authorize
-        self.routes = tuple(routes)
+        self.credentials = credentials
         self.codec = codec
         check_names(self)
         _check_events(self)
         self.sections: list[DeferredSettings[Any]] = []
-        self._running: list[Runtime] = []
-        self._current: ContextVar[Runtime | None] = ContextVar("headwater_runtime", default=None)
+        self._running: list[RunningInstance] = []
+        self._current: ContextVar[RunningInstance | None] = ContextVar(
+            "headwater_runtime", default=None
+        )
         self._lent: set[int] = set()
 
     @contextlib.contextmanager
     def lend(self) -> Iterator[tuple[Any, ...]]:
         """Give one running instance projections and handlers that no other one uses meanwhile."""
         mine = []
-        for given, one in zip(self._given, (*self.projections, *self.handlers), strict=True):
+        for given, one in zip(self.given, (*self.projections, *self.handlers), strict=True):
             own = one
             if id(one) in self._lent:
                 own = given() if isinstance(given, type) else copy.copy(given)
@@ -106,7 +115,7 @@ class Service:
             self._lent -= ids
 
     @contextlib.contextmanager
-    def within(self, runtime: "Runtime") -> Iterator[None]:
+    def within(self, runtime: RunningInstance) -> Iterator[None]:
         """Let the block, and the tasks that it starts, belong to one of the running instances."""
         before = self._current.set(runtime)
         try:
@@ -115,7 +124,7 @@ class Service:
             self._current.reset(before)
 
     @contextlib.contextmanager
-    def running(self, runtime: "Runtime") -> Iterator[None]:
+    def running(self, runtime: RunningInstance) -> Iterator[None]:
         """Let handlers and clients of the service work through an instance."""
         self._running.append(runtime)
         try:
@@ -128,16 +137,8 @@ class Service:
         """Whether at most one instance runs in this process, so that all belongs to it."""
         return len(self._running) < 2
 
-    def contract(self) -> tuple[list[type[Command]], list[type[Query[Any]]]]:
-        """Return the commands and queries of the whole service, whatever an instance's role."""
-        kinds = [aggregate_type(aggregate) for aggregate in self.aggregates]
-        kinds += [model_type(model) for model in self.decisions]
-        commands = [command for kind in kinds for command in kind.commands]
-        answering = (*self.projections, *self.handlers)
-        return commands, [query for one in answering for query in query_handlers_of(one)]
-
     @property
-    def runtime(self) -> "Runtime":
+    def runtime(self) -> RunningInstance:
         """The running instance of this service in this process.
 
         Of several, the one whose handler or request this is; outside of them the latest.
@@ -170,16 +171,16 @@ class Service:
 
         It may be made at import; it can be called while the service runs.
         """
-        return deferred_client(self, contract)
+        return deferred_client(lambda: self.runtime, contract)
 
-    def settings(self, kind: type[T], *, prefix: str = "") -> DeferredSettings[T]:
+    def settings(self, kind: type[T], *, prefix: str = "") -> Settings[T]:
         """Return a live, typed section of the configuration (default: the service's name).
 
         It may be declared at import; ``.current`` can be read while the service runs. A service
         does not start with a section that does not fit the type, and keeps the last good value
         when a later one does not.
         """
-        declared = DeferredSettings(self, kind, prefix or self.name)
+        declared = DeferredSettings(lambda: self.runtime, kind, prefix or self.name)
         self.sections.append(declared)
         return declared
 

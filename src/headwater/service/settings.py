@@ -60,6 +60,9 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             unless its handlers say otherwise.
         retry_pause_s, retry_pause_max_s: the pause after the first failure, which doubles up to
             the largest.
+        tls_certificate, tls_key: PEM files with what the instance shows to those who connect, by
+            https then; empty: it is reached by http. The key may be in the same file.
+        tls_ca: a PEM file with the authorities that vouch for others; empty: the system's.
         log_level, log_format: ``console`` or ``json`` lines on standard error.
     """
 
@@ -97,6 +100,9 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     retry_attempts: int = 10
     retry_pause_s: float = 0.25
     retry_pause_max_s: float = 15.0
+    tls_certificate: str = ""
+    tls_key: str = ""
+    tls_ca: str = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 

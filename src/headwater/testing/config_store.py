@@ -17,7 +17,6 @@ A test module::
 """
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import cast
@@ -26,6 +25,7 @@ import pytest
 
 from headwater.config import SettingsSource, SettingsState, SettingsStore
 from headwater.errors import ChangeNotFound, ConfigurationError, SettingsConflict
+from headwater.messages import now_us
 
 WAIT_S_MAX = 30.0
 
@@ -138,7 +138,7 @@ class SettingsStoreConformance(SettingsSourceConformance):
     async def test_push(self) -> None:
         """What one pushes another reads; the change says who, when, why and what."""
         async with self.open_pair() as (mine, other):
-            began = time.time_ns() // 1000
+            began = now_us()
             first = await mine.push(ONE, expected=0, author="ann", comment="begin")
             second = await other.push(TWO, expected=1, author="bob", comment="more")
             third = await mine.push(THREE, expected=2)

@@ -1,10 +1,10 @@
 """Processors that are further than their log, which was cut or replaced."""
 
 import asyncio
-import logging
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from headwater.errors import AheadOfLog, NotCaughtUp
 from headwater.eventbus import EventBus
@@ -60,16 +60,17 @@ async def shows(stores: Stores, running: Processor, log: EventStore, balance: in
     assert found.balance == balance
 
 
-async def test_a_log_that_was_cut(stores: Stores, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_log_that_was_cut(stores: Stores) -> None:
     """Views ahead of their log are filled anew; it is said where they were and where it ends."""
     await filled(stores)
     older = await cut(stores.store, 5)
-    with caplog.at_level(logging.ERROR):
+    with capture_logs() as logs:
         running = await stores.start(processor(stores, older))
         assert not running.is_filled
         await asyncio.wait_for(running.filled(), 10)
-    assert "'ledger' has handled what 'ledger' does not hold" in caplog.text
-    assert "position 11, and the log ends at 5): its views are being filled anew" in caplog.text
+    (told,) = [log["reason"] for log in logs if log["log_level"] == "error"]
+    assert "'ledger' has handled what 'ledger' does not hold" in told
+    assert "position 11, and the log ends at 5): its views are being filled anew" in told
     await shows(stores, running, older, 4)
     await append(older, "a", Deposited("a", 100))
     await shows(stores, running, older, 104)

@@ -10,7 +10,7 @@ from litestar.response import ServerSentEvent
 
 from headwater.dispatch import query_handler
 from headwater.errors import Forbidden, Rejection
-from headwater.messages import Command, Event, Metadata, Query, route
+from headwater.messages import Command, Event, Principal, Query, current, route
 from headwater.modelling import Aggregate, command_handler, event_sourcing_handler
 from headwater.processing import Projection, event_handler
 from headwater.service import Service
@@ -155,9 +155,11 @@ class Items(Projection):
         return query.item_id
 
 
-def authorize(message: Command | Query, metadata: Metadata) -> None:
+def authorize(message: Command | Query, _: Principal) -> None:
     """Nobody but its own tenant may touch a reserved item."""
-    if getattr(message, "item_id", "") == "reserved" and metadata.tenant != "owner":
+    context = current()
+    tenant = context.metadata.tenant if context is not None else ""
+    if getattr(message, "item_id", "") == "reserved" and tenant != "owner":
         raise Forbidden(action="touching a reserved item")
 
 

@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from headwater._sql import clock_watch
 from headwater.errors import StoreUnavailable
@@ -157,20 +157,19 @@ async def test_a_clock_that_is_off_is_told(
     own_postgres: PostgresServer,
     kind: Any,
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The difference between the machine's clock and the server's is logged once, and kept."""
     right, url = time.time_ns, own_postgres.url(schema="one")
     monkeypatch.setattr(time, "time_ns", lambda: right() - 10_000_000_000)
-    with caplog.at_level(logging.INFO, logger="headwater._sql.clock_watch"):
+    with capture_logs() as logs:
         async with opened(kind, url) as room:
             await room.put(1)
             name = room.opened._database.name
             assert name in clock_watch.troubles()
             assert -10.5 < clock_watch.ahead_s()[name] < -9.5
-        assert caplog.text.count("behind the store's") == 1
+        assert sum("behind the store's" in log.get("reason", "") for log in logs) == 1
         monkeypatch.setattr(time, "time_ns", right)
         async with opened(kind, url) as room:
             await room.put(2)
         assert name not in clock_watch.troubles()
-        assert caplog.text.count("this machine's clock is right") == 1
+        assert sum(log["event"] == "this machine's clock is right" for log in logs) == 1

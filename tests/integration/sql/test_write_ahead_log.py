@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import functools
-import logging
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Annotated
 import apsw
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from headwater._sql.sqlite import database
 from headwater._sql.sqlite.log import LogKeeper
@@ -110,7 +110,7 @@ async def test_while_it_is_read_and_written_without_a_pause(
 
 
 async def test_a_read_that_does_not_end_is_told(
-    file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Writing goes on, a warning names the cause, and once it is gone the log is short again."""
     monkeypatch.setattr("headwater._sql.sqlite.log.LOG_BYTES_MAX", _BYTES_MAX)
@@ -119,12 +119,12 @@ async def test_a_read_that_does_not_end_is_told(
     async with events(file) as store:
         reader = apsw.Connection(str(file))
         _begin(reader)
-        with caplog.at_level(logging.WARNING, logger="headwater._sql.sqlite.log"):
+        with capture_logs() as logs:
             number = 0
-            while not caplog.records:
+            while not logs:
                 await store(number)
                 number += 1
-        assert "end the program that has a transaction open" in caplog.text
+        assert "end the program that has a transaction open" in logs[0]["event"]
         assert log.stat().st_size > _BYTES_MAX
         reader.close()
         grown = log.stat().st_size

@@ -25,7 +25,15 @@ from headwater.dispatch.interceptors import (
 )
 from headwater.dispatch.local import LocalCommandBus, LocalQueryBus
 from headwater.errors import DeclarationError, Forbidden, MalformedMessage, UnknownMessage
-from headwater.messages import Command, ConsistencyToken, Metadata, Query, current
+from headwater.messages import (
+    Command,
+    ConsistencyToken,
+    Metadata,
+    Principal,
+    Query,
+    current,
+    handling,
+)
 
 
 class Deposit(Command):
@@ -235,26 +243,29 @@ async def test_handlers_run_in_the_context_of_their_message(recorder: Recorder) 
 
 @pytest.mark.parametrize("is_async", [True, False])
 async def test_authorizing(recorder: Recorder, *, is_async: bool) -> None:
-    """The authorization hook, sync or async, sees message and metadata, and refuses by raising."""
-    asked: list[tuple[Any, str]] = []
+    """The authorization hook, sync or async, sees message and who asks, and refuses by raising."""
+    asked: list[tuple[Any, Principal]] = []
+    itself, eve = Principal(subject="accounts", kind="service"), Principal(subject="eve")
 
-    def decide(message: Command | Query[Any], metadata: Metadata) -> Awaitable[None] | None:
-        asked.append((message, metadata.principal))
+    def decide(message: Command | Query[Any], principal: Principal) -> Awaitable[None] | None:
+        asked.append((message, principal))
         if isinstance(message, Withdraw):
             raise Forbidden(action="withdraw")
         return None
 
-    async def decide_async(message: Command | Query[Any], metadata: Metadata) -> None:
-        decide(message, metadata)
+    async def decide_async(message: Command | Query[Any], principal: Principal) -> None:
+        decide(message, principal)
 
-    hook = authorizing(decide_async if is_async else decide)
+    hook = authorizing(decide_async if is_async else decide, itself=itself)
     bus = LocalCommandBus(
         [{Deposit: recorder.handle, Withdraw: recorder.handle}], interceptors=[hook]
     )
-    await bus.dispatch(CommandMessage(Deposit("7"), Metadata(id="1", principal="eve")))
+    about = Metadata(id="1", principal="eve")
+    with handling(about, principal=eve):
+        await bus.dispatch(CommandMessage(Deposit("7"), about))
     with pytest.raises(Forbidden, match="not allowed: withdraw"):
         await bus.send(Withdraw("7"))
-    assert asked == [(Deposit("7"), "eve"), (Withdraw("7"), "")]
+    assert asked == [(Deposit("7"), eve), (Withdraw("7"), itself)]
     assert len(recorder.messages) == 1
 
 

@@ -2,11 +2,11 @@
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import asyncpg
+import structlog
 
 from headwater._sql import clock_watch
 from headwater._sql.postgres.commits import Commits, abandon, finished, roll_back
@@ -33,7 +33,7 @@ _CLOSE_S_MAX = 5.0
 _NOW = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 _COMMITS = ("commits_1.sql",)
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger("headwater.sql")
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc]  # the driver's class has no types
@@ -225,7 +225,7 @@ class Database:
         try:
             await pool.release(connection, timeout=self._connect_timeout_s)
         except Exception as error:  # noqa: BLE001  # the driver has many words for a broken one
-            _log.debug("%s: a connection was dropped: %s", self.name, error)
+            _log.debug("a connection was dropped", store=self.name, reason=str(error))
             abandon(connection)
 
     @contextlib.asynccontextmanager

@@ -6,18 +6,18 @@ waits for the last pages to be copied, and for the reads that are under way.
 """
 
 import contextlib
-import logging
 import threading
 from collections.abc import Callable
 
 import apsw
+import structlog
 
 from headwater._sql.sqlite.connection import LOG_BYTES_MAX, LOG_PAGES, patience
 
 _AGAIN = 8  # after one eighth more
 _READERS_S_MAX = 0.25
 _WRITER_S_MAX = 2.0
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger("headwater.sql")
 
 Post = Callable[[Callable[[apsw.Connection], None]], None]
 
@@ -87,10 +87,10 @@ class LogKeeper:
             if size > LOG_BYTES_MAX and not self._told:
                 self._told = True
                 _log.warning(
-                    "%s: its write-ahead log is at %d MB, as somebody has been reading since it "
-                    "was begun: end the program that has a transaction open",
-                    self._path,
-                    size >> 20,
+                    "the write-ahead log is long, as somebody has been reading since it was begun: "
+                    "end the program that has a transaction open",
+                    store=str(self._path),
+                    megabytes=size >> 20,
                 )
         else:
             self._told = False

@@ -178,7 +178,7 @@ class Wake:
         except OSError:
             return []
         addresses = [name for name in names if name != self._address]
-        settled = time.time_ns() - changed > _SETTLED_NS
+        settled = time.time_ns() - changed > _SETTLED_NS  # noqa: TID251  # files' times are of the machine's clock
         self._listed = (changed if settled else -1, addresses)
         return addresses
 

@@ -1,10 +1,10 @@
 """``headwater config``: the settings of a system that are in a database."""
 
-import contextlib
 import difflib
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,8 @@ from headwater.cli.terminal import console
 from headwater.cli.times import show_time
 from headwater.config import SettingsChange, SettingsStore
 from headwater.errors import ConfigurationError
-from headwater.operations.documents import nearest
+from headwater.operations import settings as operations
+from headwater.operations.settings import content_of, open_settings
 from headwater.operations.stores import DEFAULT_FILE
 from headwater.operations.system import load_system
 
@@ -154,15 +155,8 @@ class _Place:
         self.url = url
         self.directory = directory
 
-    @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator[SettingsStore]:
-        from headwater.config.postgres import PostgresSettingsStore
-
-        store = await PostgresSettingsStore.open(self.url)
-        try:
-            yield store
-        finally:
-            await store.close()
+    def open(self) -> AbstractAsyncContextManager[SettingsStore]:
+        return open_settings(self.url)
 
 
 def _place(file: Path, database: str, directory: Path | None = None) -> _Place:
@@ -230,8 +224,7 @@ async def _list(place: _Place) -> None:
 
 async def _show(place: _Place, name: str, at: int | None) -> None:
     async with place.open() as store:
-        state = await (store.read() if at is None else store.at(at))
-    content = _named(state.contents(), name, at)
+        content = await content_of(store, name, at=at)
     sys.stdout.write(content.decode())
     sys.stdout.flush()
 
@@ -255,26 +248,10 @@ async def _restore(place: _Place, number: int, name: str, message: str) -> None:
     from headwater.config.seed import author
 
     async with place.open() as store:
-        now, then = await store.read(), await store.at(number)
-        files = then.contents()
-        if name:
-            files = {**now.contents(), name: _named(files, name, number)}
-        change = await store.push(
-            files,
-            expected=now.change,
-            author=author(),
-            comment=message or f"restored {name or 'everything'} as of change {number}",
+        change = await operations.restore(
+            store, number, name=name, author=author(), comment=message
         )
     _say_change(change, "restored, as change")
-
-
-def _named(files: Mapping[str, bytes], name: str, at: int | None) -> bytes:
-    if name not in files:
-        when = "" if at is None else f" at change {at}"
-        raise ConfigurationError(
-            subject=f"settings file {name!r}", reason=f"is not there{when}: {nearest(name, files)}"
-        )
-    return files[name]
 
 
 def _show_lines(

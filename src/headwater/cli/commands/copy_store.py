@@ -1,7 +1,6 @@
 """``headwater copy-store``: one event store into another, or a comparison of the two."""
 
 import asyncio
-import contextlib
 import sys
 import time
 from typing import Annotated, Any
@@ -12,10 +11,9 @@ from cyclopts import Parameter
 from headwater.cli.logs import run_quietly
 from headwater.cli.progress import progress_bar
 from headwater.errors import ConfigurationError, StoresDiffer
-from headwater.eventstore.compare import compare_stores
-from headwater.eventstore.copy import copy_store as copy_all
-from headwater.operations.stores import open_logs, urls_of
-from headwater.service.engines import EVENT_STORES, open_event_store
+from headwater.operations.copy import compare, copy, store_name
+from headwater.operations.stores import urls_of
+from headwater.service.engines import EVENT_STORES
 
 _CUT_OVER = (
     "to cut over: stop whoever writes to the source, run the command once more, "
@@ -48,8 +46,10 @@ def copy_store(
         One JSON object instead of text.
     """
     source, target = _url(from_, "--from"), _url(to, "--to")
-    if _name(source) == _name(target):
-        raise ConfigurationError(subject=f"--to {_name(target)}", reason="is the same as --from")
+    if store_name(source) == store_name(target):
+        raise ConfigurationError(
+            subject=f"--to {store_name(target)}", reason="is the same as --from"
+        )
     work = _check if check else _copy
     run_quietly(work(source, target, json=json))
 
@@ -62,38 +62,27 @@ def _url(text: str, option: str) -> str:
     return url
 
 
-def _name(url: str) -> str:
-    """Return what a store is called in messages; without a password, the same for the same."""
-    file = EVENT_STORES.file_of(url)
-    return f"sqlite:{file.resolve()}" if file is not None else EVENT_STORES.name_of(url)
-
-
 async def _copy(source: str, target: str, *, json: bool) -> None:
     began = time.monotonic()
-    async with contextlib.AsyncExitStack() as resources:
-        [read] = await resources.enter_async_context(open_logs((source,), subject="--from"))
-        written = await open_event_store(target)
-        resources.push_async_callback(written.close)
-        with progress_bar("copying") as progress:
-            try:
-                copied = await copy_all(read, written, progress=progress)
-            except asyncio.CancelledError:
-                sys.stderr.write("interrupted: the same command goes on where this one ended\n")
-                raise
-        left = await read.head() - copied.position
-        epoch = read.epoch
+    with progress_bar("copying") as progress:
+        try:
+            done = await copy(source, target, progress=progress)
+        except asyncio.CancelledError:
+            sys.stderr.write("interrupted: the same command goes on where this one ended\n")
+            raise
     seconds = time.monotonic() - began
+    copied = done.copied
     events = copied.position - copied.began
     if json:
         _show_json(
-            source=_name(source),
-            target=_name(target),
-            epoch=epoch,
+            source=store_name(source),
+            target=store_name(target),
+            epoch=done.epoch,
             began=copied.began,
             position=copied.position,
             events=events,
             keys=copied.keys,
-            left=left,
+            left=done.left,
             seconds=round(seconds, 3),
         )
         return
@@ -101,20 +90,16 @@ async def _copy(source: str, target: str, *, json: bool) -> None:
     sys.stdout.write(
         f"copied {events:,} events and {copied.keys:,} idempotency keys in {seconds:.1f} s{rate}\n"
         "snapshots are left out: they are a cache, and are taken anew\n"
-        f"{_name(target)} is at position {copied.position:,}; "
-        f"the source has {left:,} more by now\n{_CUT_OVER}\n"
+        f"{store_name(target)} is at position {copied.position:,}; "
+        f"the source has {done.left:,} more by now\n{_CUT_OVER}\n"
     )
 
 
 async def _check(source: str, target: str, *, json: bool) -> None:
-    async with (
-        open_logs((source,), subject="--from") as [read],
-        open_logs((target,), subject="--to") as [written],
-    ):
-        with progress_bar("comparing") as progress:
-            found = await compare_stores(read, written, progress=progress)
+    with progress_bar("comparing") as progress:
+        found = await compare(source, target, progress=progress)
     if json:
-        names = {"source": _name(source), "target": _name(target)}
+        names = {"source": store_name(source), "target": store_name(target)}
         _show_json(**names, equal=not found.difference, **msgspec.structs.asdict(found))
     if found.difference:
         raise StoresDiffer(difference=found.difference)

@@ -1,7 +1,6 @@
 """``headwater dead-letters``: events that could not be handled, and what to do with them."""
 
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,10 @@ from cyclopts import App
 from headwater.cli.logs import run_quietly
 from headwater.cli.terminal import console
 from headwater.cli.times import show_time
-from headwater.errors import ConfigurationError
 from headwater.messages.sealing import as_json
-from headwater.operations.processors import Found, one, open_admins
+from headwater.operations import letters as operations
+from headwater.operations.letters import Letters
+from headwater.operations.processors import open_admins
 from headwater.operations.stores import DEFAULT_FILE
 from headwater.processing import DeadLetter
 
@@ -110,16 +110,15 @@ def drop(
 
 async def _list(file: Path, service: str, processor: str, *, json: bool) -> None:
     async with open_admins(file, service) as opened:
-        everything = [*opened.processors, *opened.gone]
-        entries = [one(opened, processor)] if processor else everything
-        found = [(entry, [letter async for letter in entry.admin.letters()]) for entry in entries]
+        found = await operations.letters(opened, processor)
     if json:
-        names = [(e, letter) for e, letters in found for letter in letters]
         content = [
-            {"service": e.service, "processor": e.name, **_content(letter)} for e, letter in names
+            {"service": of.service, "processor": of.processor, **_content(letter)}
+            for of in found
+            for letter in of.letters
         ]
         sys.stdout.write(f"{msgspec.json.encode(content).decode()}\n")
-    elif any(letters for _, letters in found):
+    elif any(of.letters for of in found):
         console().print(_table(found))
     else:
         console().print("no dead letters")
@@ -131,39 +130,32 @@ async def _list(file: Path, service: str, processor: str, *, json: bool) -> None
         )
 
 
-def _table(found: Sequence[tuple[Found, Sequence[DeadLetter]]]) -> Any:
+def _table(found: Sequence[Letters]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
     table = Table(
         "service", "processor", "sequence", "letters", "state", "event", "attempts", "error"
     )
-    for entry, letters in found:
-        sequences: dict[str, list[DeadLetter]] = {}
-        for letter in letters:
-            sequences.setdefault(letter.sequence, []).append(letter)
-        for sequence, parked in sequences.items():
+    for of in found:
+        for sequence, parked in of.sequences().items():
             first = parked[0]
-            state = _state(first)
-            cells = (entry.service, entry.name, sequence, str(len(parked)), state, first.type)
+            state = _state(first, of.now)
+            cells = (of.service, of.processor, sequence, str(len(parked)), state, first.type)
             table.add_row(*map(Text, (*cells, str(first.attempts), first.error)))
     return table
 
 
-def _state(letter: DeadLetter) -> str:
+def _state(letter: DeadLetter, now: float) -> str:
     if letter.state != "waiting":
         return letter.state
-    return f"waiting, next try in {max(0.0, letter.due - time.time()):.0f} s"
+    return f"waiting, next try in {max(0.0, letter.due - now):.0f} s"
 
 
 async def _show(file: Path, service: str, processor: str, sequence: str) -> None:
     async with open_admins(file, service) as opened:
-        count = 0
-        async for letter in one(opened, processor).admin.letters(sequence):
+        async for letter in operations.letters_of(opened, processor, sequence):
             sys.stdout.write(f"{msgspec.json.encode(_content(letter)).decode()}\n")
-            count += 1
-    if not count:
-        raise _none(processor, sequence)
 
 
 def _content(letter: DeadLetter) -> dict[str, Any]:
@@ -199,35 +191,25 @@ def _content(letter: DeadLetter) -> dict[str, Any]:
 
 
 async def _retry(file: Path, service: str, processor: str, sequence: str) -> int:
-    from rich.progress import track
+    from rich.progress import Progress
 
     shown = console()
     failed = 0
     async with open_admins(file, service) as opened:
-        admin = one(opened, processor).admin
-        wanted = {letter.sequence: None async for letter in admin.letters(sequence)}
-        if sequence and not wanted:
-            raise _none(processor, sequence)
-        for parked in track(list(wanted), description="retrying", console=shown):
-            result = await admin.retry(parked)
-            outcome = f"{parked}: {result.handled} handled"
-            if result.failed is not None:
-                failed += 1
-                outcome += f", then {result.failed.type} failed again: {result.failed.error}"
-            shown.print(outcome, markup=False, highlight=False)
+        wanted = await operations.sequences_of(opened, processor, sequence)
+        with Progress(console=shown) as bar:
+            task = bar.add_task("retrying", total=len(wanted))
+            async for one in operations.retry(opened, processor, wanted):
+                outcome = f"{one.sequence}: {one.result.handled} handled"
+                if (again := one.result.failed) is not None:
+                    failed += 1
+                    outcome += f", then {again.type} failed again: {again.error}"
+                shown.print(outcome, markup=False, highlight=False)
+                bar.advance(task)
     return 1 if failed else 0
 
 
 async def _drop(file: Path, service: str, processor: str, sequence: str, letter: str) -> None:
     async with open_admins(file, service) as opened:
-        dropped = await one(opened, processor).admin.drop(sequence, letter=letter)
-    if not dropped:
-        raise _none(processor, sequence)
+        dropped = await operations.drop(opened, processor, sequence, letter=letter)
     sys.stdout.write(f"{sequence}: {dropped} dropped\n")
-
-
-def _none(processor: str, sequence: str) -> ConfigurationError:
-    return ConfigurationError(
-        subject=f"sequence {sequence!r} of {processor!r}",
-        reason="has no dead letters: `headwater dead-letters list` shows those that have",
-    )

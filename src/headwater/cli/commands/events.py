@@ -1,7 +1,6 @@
 """``headwater events``: what is stored, and what is being stored."""
 
 import asyncio
-import contextlib
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,30 +12,14 @@ from cyclopts import Parameter
 from headwater.cli.logs import run_quietly
 from headwater.cli.times import show_time
 from headwater.errors import ConfigurationError
-from headwater.eventstore import EVERYTHING, EventFilter, FilterItem, ReadableLog, StoredEvent
-from headwater.eventstore.sharded import shard_of
+from headwater.eventstore import EVERYTHING, EventFilter, FilterItem
 from headwater.messages.sealing import as_json
-from headwater.operations.stores import DEFAULT_FILE, load_stores, open_logs
-from headwater.processing.sources.shards import close_iterator
+from headwater.operations.events import LoggedEvent, Selection, open_events
+from headwater.operations.stores import DEFAULT_FILE, load_stores
 from headwater.processing.sources.tokens import log_name, service_of
 
 _LAST = 20
 _encode = msgspec.json.Encoder().encode
-
-
-class Selection(msgspec.Struct, frozen=True):
-    """Which events are shown."""
-
-    stream: str = ""
-    filter: EventFilter = EVERYTHING
-    after: int | None = None
-    limit: int | None = None
-
-    def matches(self, event: StoredEvent) -> bool:
-        """Whether an event is selected."""
-        return (not self.stream or event.stream == self.stream) and self.filter.matches(
-            event.type, event.tags
-        )
 
 
 def events(
@@ -119,84 +102,26 @@ def _selection(
     )
 
 
-Show = Callable[[str, StoredEvent], None]
+Show = Callable[[LoggedEvent], None]
 
 
 async def _events(
     stores: dict[str, tuple[str, ...]], selection: Selection, show: Show, *, follow: bool
 ) -> None:
-    async with contextlib.AsyncExitStack() as resources:
-        opened: dict[str, ReadableLog] = {}
-        for name, urls in stores.items():
-            logs = await resources.enter_async_context(
-                open_logs(urls, subject=f"event store of {name}")
-            )
-            opened |= {
-                log_name(name, shard): log
-                for shard, log in enumerate(logs)
-                if not selection.stream or shard == shard_of(selection.stream, len(logs))
-            }
-        heads = {name: await store.head() for name, store in opened.items()}
-        if selection.after is None:
-            await _show_last(opened, heads, selection, show)
-        else:
-            for name, store in opened.items():
-                async for event in _select(store, heads[name], selection):
-                    show(name, event)
+    async with open_events(stores, stream=selection.stream) as logs:
+        async for found in logs.stored(selection):
+            show(found)
         sys.stdout.flush()
         if follow:
             async with asyncio.TaskGroup() as group:
-                for name, store in opened.items():
-                    group.create_task(_coming(name, store, heads[name], selection, show))
+                for coming in logs.coming(selection):
+                    group.create_task(_follow(coming, show))
 
 
-async def _show_last(
-    opened: dict[str, ReadableLog], heads: dict[str, int], selection: Selection, show: Show
-) -> None:
-    """Show the last events of all stores together, in order of their time."""
-    limit = selection.limit or 0
-    found = [
-        (event.time, event.position, name, event)
-        for name, store in opened.items()
-        async for event in _select(store, heads[name], selection)
-    ]
-    found.sort(key=lambda entry: entry[:3])
-    for _, _, name, event in found[max(0, len(found) - limit) :]:
-        show(name, event)
-
-
-async def _select(
-    store: ReadableLog, head: int, selection: Selection
-) -> AsyncIterator[StoredEvent]:
-    """Yield what is selected up to a position: forwards, or backwards when nothing is given."""
-    left = selection.limit
-    backwards = selection.after is None
-    after = selection.after or 0
-    if selection.stream:
-        pages = store.read_stream(selection.stream, after=after, backwards=backwards)
-    else:
-        pages = store.read(
-            filter=selection.filter, after=after, until=head, backwards=backwards, limit=left
-        )
-    try:
-        async for page in pages:
-            for event in page.events:
-                if left is not None and left <= 0:
-                    return
-                if event.position <= head and selection.matches(event):
-                    left = None if left is None else left - 1
-                    yield event
-    finally:
-        await close_iterator(pages)
-
-
-async def _coming(
-    name: str, store: ReadableLog, after: int, selection: Selection, show: Show
-) -> None:
-    async for page in store.follow(filter=selection.filter, after=after):
-        for event in page.events:
-            if selection.matches(event):
-                show(name, event)
+async def _follow(coming: AsyncIterator[list[LoggedEvent]], show: Show) -> None:
+    async for found in coming:
+        for event in found:
+            show(event)
         sys.stdout.flush()
 
 
@@ -206,7 +131,8 @@ def _line_printer(width: int) -> Show:
     def paint(text: str, code: int) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if colored else text
 
-    def show(name: str, event: StoredEvent) -> None:
+    def show(found: LoggedEvent) -> None:
+        name, event = found.log, found.event
         prefix = f"{name:<{width}}  " if width else ""
         tags = f"  {' '.join(event.tags)}" if event.tags else ""
         data = as_json(event.data).decode()
@@ -219,10 +145,11 @@ def _line_printer(width: int) -> Show:
     return show
 
 
-def _show_json(name: str, event: StoredEvent) -> None:
+def _show_json(found: LoggedEvent) -> None:
+    event = found.event
     content: dict[str, Any] = {
-        "service": service_of(name),
-        "log": name,
+        "service": service_of(found.log),
+        "log": found.log,
         "position": event.position,
         "time": show_time(event.time),
         "stream": event.stream,

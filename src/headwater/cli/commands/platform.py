@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from headwater._http.tls import client_context, server_context
 from headwater._os.limits import Shortage, shortages, spare_watchers
 from headwater._os.signals import stop_on_signals
 from headwater.cli.given_settings import given_settings
@@ -29,6 +30,8 @@ _LOOKS = 60  # after each change: as long as Envoy needs at most to take it over
 
 class _Common(msgspec.Struct, kw_only=True, frozen=True):
     host: str = "127.0.0.1"
+    tls_certificate: str = ""
+    tls_key: str = ""
     log_level: str = "info"
     log_format: str = "console"
 
@@ -86,7 +89,13 @@ async def _discovery(flags: Mapping[str, Any]) -> None:
     configure_logs(settings.log_level, settings.log_format)
     store = await _registry_store(settings.database) if settings.database else None
     _warn(shortages([]))
-    server = DiscoveryServer(settings.host, settings.port, store=store, settle_s=settings.settle_s)
+    server = DiscoveryServer(
+        settings.host,
+        settings.port,
+        store=store,
+        settle_s=settings.settle_s,
+        tls=server_context(settings.tls_certificate, settings.tls_key),
+    )
     async with _until_told() as stop, server:
         report(url=server.url)
         await stop.wait()
@@ -112,7 +121,8 @@ async def _config(flags: Mapping[str, Any]) -> None:
 
     _warn(shortages([settings.directory]))
     source = await _settings_store(settings) if settings.database else settings.directory
-    server = ConfigServer(source, settings.host, settings.port)
+    tls = server_context(settings.tls_certificate, settings.tls_key)
+    server = ConfigServer(source, settings.host, settings.port, tls=tls)
     async with _until_told() as stop, server:
         told: asyncio.Task[None] | None = None
         if settings.database and settings.directory.is_dir():
@@ -147,7 +157,7 @@ async def _gateway(flags: Mapping[str, Any]) -> None:
     level = settings.log_level if settings.log_level in ("debug", "info", "error") else "info"
     configure_logs(level, extra.get("log_format", "console"))
     urls = extra.get("discovery") or ["http://127.0.0.1:8761"]
-    client = DiscoveryClient(urls)
+    client = DiscoveryClient(urls, tls=client_context(settings.ca_file))
     _warn([*shortages([settings.data]), *spare_watchers()])
     async with _until_told() as stop:
         try:

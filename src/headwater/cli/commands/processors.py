@@ -3,8 +3,9 @@
 import asyncio
 import subprocess
 import sys
-import time
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from cyclopts import App
 
@@ -12,15 +13,22 @@ from headwater.cli.logs import run_quietly
 from headwater.cli.terminal import console
 from headwater.cli.times import parse_time
 from headwater.errors import ConfigurationError
-from headwater.operations.processors import Found, one, open_admins
+from headwater.operations import processors as operations
+from headwater.operations.processors import (
+    Figures,
+    Found,
+    Progress,
+    figures,
+    one,
+    open_admins,
+    relayed,
+)
 from headwater.operations.stores import DEFAULT_FILE
 from headwater.processing import ProcessorStatus, RebuildProgress
 
 app = App(
     name="processors", help="Show how far processors have come; replay, rebuild, split and merge."
 )
-
-_LOOK_S = 0.1
 
 
 @app.default
@@ -138,39 +146,42 @@ async def _show(file: Path, service: str) -> None:
     table = Table(*columns, "dead letters", "waiting", "commands")
     late: list[str] = []
     async with open_admins(file, service) as opened:
-        for entry in opened.processors:
-            status = await entry.admin.status()
-            if not status.segments:
-                table.add_row(entry.service, status.name, "", "-", "[yellow]never started[/]")
-            for segment in status.segments:
-                first = segment.index == 0
-                table.add_row(
-                    entry.service if first else "",
-                    status.name if first else "",
-                    _generation(status) if first else "",
-                    f"{segment.index} of {len(status.segments)}",
-                    segment.owner or "[red]nobody[/]",
-                    f"{segment.position} of {segment.head}",
-                    f"[yellow]{segment.lag}[/]" if segment.lag else "0",
-                    *(_counts(status) if first else ()),
-                )
-            for other in status.generations:
-                if other.number != status.generation and other.code:
-                    state = "of other code" if other.complete else "being filled"
-                    owners = ", ".join(other.owners) or "nobody"
-                    place = f"{other.position} of {other.head}"
-                    name = f"{other.number} ({other.code})"
-                    table.add_row("", "", name, state, owners, place, "")
-            if status.outbox.reason:
-                late.append(_late(entry, status))
-        for owner, relay in opened.relays:
-            relayed = await relay.status()
-            place = f"{relayed.position} of {relayed.head}"
-            lag = max(0, relayed.head - relayed.position)
-            table.add_row(owner, relayed.name, "", "to the bus", "", place, str(lag), "")
+        async for found in figures(opened):
+            _add_rows(table, found)
+            if found.status.outbox.reason:
+                late.append(_late(found))
+        for relay in await relayed(opened):
+            status = relay.status
+            place = f"{status.position} of {status.head}"
+            lag = max(0, status.head - status.position)
+            table.add_row(relay.service, status.name, "", "to the bus", "", place, str(lag), "")
     console().print(table)
     for line in late:
         console().print(line, markup=False, highlight=False)
+
+
+def _add_rows(table: Any, found: Figures) -> None:
+    status = found.status
+    if not status.segments:
+        table.add_row(found.service, status.name, "", "-", "[yellow]never started[/]")
+    for segment in status.segments:
+        first = segment.index == 0
+        table.add_row(
+            found.service if first else "",
+            status.name if first else "",
+            _generation(status) if first else "",
+            f"{segment.index} of {len(status.segments)}",
+            segment.owner or "[red]nobody[/]",
+            f"{segment.position} of {segment.head}",
+            f"[yellow]{segment.lag}[/]" if segment.lag else "0",
+            *(_counts(status) if first else ()),
+        )
+    for other in status.generations:
+        if other.number != status.generation and other.code:
+            state = "of other code" if other.complete else "being filled"
+            owners = ", ".join(other.owners) or "nobody"
+            place = f"{other.position} of {other.head}"
+            table.add_row("", "", f"{other.number} ({other.code})", state, owners, place, "")
 
 
 def _counts(status: ProcessorStatus) -> tuple[str, str, str]:
@@ -182,11 +193,11 @@ def _counts(status: ProcessorStatus) -> tuple[str, str, str]:
     )
 
 
-def _late(entry: Found, status: ProcessorStatus) -> str:
-    outbox = status.outbox
+def _late(found: Figures) -> str:
+    outbox = found.status.outbox
     return (
-        f"{entry.service}/{entry.name}: {outbox.commands} commands wait, the oldest for "
-        f"{max(0.0, time.time() - outbox.since):.0f} s: {outbox.reason}"
+        f"{found.service}/{found.status.name}: {outbox.commands} commands wait, the oldest for "
+        f"{found.waiting_s:.0f} s: {outbox.reason}"
     )
 
 
@@ -200,64 +211,34 @@ async def _replay(
 ) -> None:
     async with open_admins(file, service) as opened:
         entry = one(opened, name)
-        await entry.admin.reset(position=position, time_us=time_us)
-        status = await entry.admin.status()
-        if await _runs(entry):
-            await _follow(entry)
+        begun = await operations.replay(entry, position=position, time_us=time_us)
+        if begun.runs:
+            await _follow(entry.name, operations.catching_up(entry))
             console().print(f"{entry.name}: replayed")
         else:
             console().print(
-                f"{entry.name} is reset, {status.lag} events to go: "
+                f"{entry.name} is reset, {begun.lag} events to go: "
                 "it does not run at the moment and will replay when it is started"
             )
 
 
 async def _resize(file: Path, service: str, name: str, segments: int) -> None:
-    from rich.progress import Progress
-
     async with open_admins(file, service) as opened:
         entry = one(opened, name)
-        before = (await entry.admin.status()).segments
-        await entry.admin.resize(segments)
-        if any(segment.owner for segment in before):
-            with Progress(console=console()) as bar:
-                task = bar.add_task(f"{entry.name}: taken up", total=segments)
-                taken = 0
-                for _ in range(100):
-                    status = await entry.admin.status()
-                    taken = sum(bool(segment.owner) for segment in status.segments)
-                    bar.update(task, completed=taken)
-                    if taken == segments:
-                        break
-                    await asyncio.sleep(_LOOK_S)
-        console().print(f"{entry.name}: {segments} segments, {len(before)} before")
+        done = await operations.resize(entry, segments)
+        if done.owned:
+            await _follow(f"{entry.name}: taken up", operations.taking_up(entry, segments))
+        console().print(f"{entry.name}: {segments} segments, {done.before} before")
 
 
-async def _runs(entry: Found) -> bool:
-    """Whether somebody takes up the segments again, within the time that a look takes."""
-    for _ in range(30):
-        if any(segment.owner for segment in (await entry.admin.status()).segments):
-            return True
-        await asyncio.sleep(_LOOK_S)
-    return False
+async def _follow(title: str, steps: AsyncIterator[Progress]) -> None:
+    """Show a progress bar until there are no more steps."""
+    from rich.progress import Progress as Bar
 
-
-async def _follow(entry: Found) -> None:
-    """Show a progress bar until the processor has caught up."""
-    from rich.progress import Progress
-
-    with Progress(console=console()) as bar:
-        task = bar.add_task(entry.name, total=None)
-        while True:
-            status = await entry.admin.status()
-            total = sum(segment.head for segment in status.segments)
-            done = sum(segment.position for segment in status.segments)
-            bar.update(task, total=max(total, 1), completed=done if total else 1)
-            if status.lag == 0:
-                return
-            if not any(segment.owner for segment in status.segments) and not await _runs(entry):
-                return
-            await asyncio.sleep(_LOOK_S)
+    with Bar(console=console()) as bar:
+        task = bar.add_task(title, total=None)
+        async for step in steps:
+            bar.update(task, total=step.total, completed=step.done)
 
 
 async def _rebuild(

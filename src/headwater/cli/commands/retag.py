@@ -1,8 +1,9 @@
 """``headwater retag``: tags that events got later, on events that were stored before."""
 
 import asyncio
+import contextlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +11,12 @@ import msgspec
 
 from headwater.cli.logs import run_quietly
 from headwater.cli.progress import progress_bar
-from headwater.errors import ConfigurationError, DeclarationError
-from headwater.eventstore import EventStore
-from headwater.eventstore.retag import Retagged, retag_store
-from headwater.messages import Codec, Event, EventCodec, message_type
-from headwater.messages.upcasting import sources_of
-from headwater.modelling import Saga, aggregate_type, model_type, saga_type
-from headwater.operations.loading import load_service
-from headwater.operations.stores import (
-    DEFAULT_FILE,
-    chosen_services,
-    exists,
-    open_streams,
-    settings_of,
-)
+from headwater.errors import ConfigurationError
+from headwater.eventstore.copy import Progress
+from headwater.eventstore.retag import Retagged
+from headwater.operations import retag as operations
+from headwater.operations.stores import DEFAULT_FILE
 from headwater.operations.system import System, load_system
-from headwater.processing.inspection import handler_table
-from headwater.processing.sources.tokens import log_name
-from headwater.service.service import Service
 
 
 def retag(
@@ -58,144 +47,52 @@ def retag(
         The description of the system.
     """
     system = load_system(file)
-    names = _services(system, service)
-    if after and (len(names) > 1 or len(settings_of(system, names[0]).stores) > 1):
-        reason = "positions are counted per database: name one service, whose events are in one"
-        raise ConfigurationError(subject=f"--after {after}", reason=reason)
+    names = operations.services_with_events(system, service)
     if after < 0:
         raise ConfigurationError(subject=f"--after {after}", reason="expected 0 or more")
     sys.exit(run_quietly(_retag(system, names, after, check=check, json=json)))
 
 
-def _services(system: System, service: str) -> list[str]:
-    names = chosen_services(system, service)
-    if not service:
-        names = [n for n in names if any(map(exists, settings_of(system, n).stores))]
-    if not names:
-        raise ConfigurationError(
-            subject=str(system.file),
-            reason=f"nothing is stored in {system.data}: start the system",
-        )
-    return names
-
-
 async def _retag(system: System, names: list[str], after: int, *, check: bool, json: bool) -> int:
     code = 0
-    for name in names:
-        loaded = load_service(system.services[name].app, python_path=system.python_path)
-        codec, twice = codec_of(loaded)
-        urls = settings_of(system, name).stores
-        async with open_streams(urls, subject=f"event store of {name}") as store:
-            for shard, log in enumerate(store.shards):
-                called = log_name(name, shard)
-                found = await _one(log, codec, called, after, through=loaded.codec, check=check)
-                report = _json if json else _text
-                report(called, found, twice, check=check)
-                if found.unread or (check and found.changed):
-                    code = 1
+    bars = _Bars("checking" if check else "retagging", after)
+    try:
+        done = operations.retag(system, names, after=after, check=check, progress=bars.begin)
+        async for one in done:
+            bars.end()
+            report = _json if json else _text
+            report(one.log, one.found, one.ambiguous, check=check)
+            if one.found.unread or (check and one.found.changed):
+                code = 1
+    except asyncio.CancelledError:
+        sys.stderr.write(f"interrupted: {bars.log} goes on with --after {bars.reached}\n")
+        raise
+    finally:
+        bars.end()
     return code
 
 
-async def _one(
-    log: EventStore,
-    codec: EventCodec,
-    name: str,
-    after: int,
-    *,
-    through: Codec | None,
-    check: bool,
-) -> Retagged:
-    reached = after
-    with progress_bar(f"{'checking' if check else 'retagging'} {name}") as bar:
+class _Bars:
+    """A progress bar for each log, one after the other."""
+
+    def __init__(self, title: str, after: int) -> None:
+        self.log = ""
+        self.reached = self._after = after
+        self._title = title
+        self._shown = contextlib.ExitStack()
+
+    def begin(self, log: str) -> Progress:
+        self.log, self.reached = log, self._after
+        bar = self._shown.enter_context(progress_bar(f"{self._title} {log}"))
 
         def progress(position: int, head: int) -> None:
-            nonlocal reached
-            reached = position
+            self.reached = position
             bar(position, head)
 
-        try:
-            return await retag_store(
-                log, codec, after=after, through=through, check=check, progress=progress
-            )
-        except asyncio.CancelledError:
-            sys.stderr.write(f"interrupted: {name} goes on with --after {reached}\n")
-            raise
+        return progress
 
-
-def codec_of(service: Service) -> tuple[EventCodec, dict[str, list[str]]]:
-    """Return what reads the events of a service's own store, and what cannot be told apart.
-
-    The classes that its aggregates and decision models are made of come first, then those that
-    its other handlers take from the store, then all that its modules have imported. Of two classes
-    of one wire name the one that comes first counts; two that come last are left out.
-
-    Returns:
-        The codec, and for each wire name that was left out the classes that have it.
-    """
-    codec = EventCodec()
-    taken: dict[str, type[Event]] = {}
-    for event in _declared(service):
-        for cls in (event, *sources_of(event)):
-            if _add(codec, cls):
-                taken = {**dict.fromkeys(_names(cls), cls), **taken}
-    others: dict[str, list[type[Event]]] = {}
-    for cls in dict.fromkeys(_subclasses(Event)):
-        names = _names(cls, service.name)
-        if taken.keys().isdisjoint(names):
-            for name in names:
-                others.setdefault(name, []).append(cls)
-    twice = {name: classes for name, classes in others.items() if len(classes) > 1}
-    unclear = {cls for classes in twice.values() for cls in classes}
-    for classes in others.values():
-        if classes[0] not in unclear:
-            _add(codec, classes[0])
-    return codec, {name: [_place(cls) for cls in classes] for name, classes in twice.items()}
-
-
-def _declared(service: Service) -> Iterator[type[Event]]:
-    for aggregate in service.aggregates:
-        yield from aggregate_type(aggregate).events
-    for model in service.decisions:
-        yield from model_type(model).events
-    for aggregate in service.aggregates:
-        for handler in aggregate_type(aggregate).commands.values():
-            for needed in handler.models:
-                yield from model_type(needed).events
-    for handlers in (*service.projections, *service.handlers):
-        if handlers.source == "store":
-            yield from handler_table(type(handlers)).events
-    sagas: Sequence[type[Saga]] = service.sagas
-    for saga in sagas:
-        if saga.saga_source == "store":
-            yield from saga_type(saga).events
-
-
-def _subclasses(cls: type[Event]) -> Iterator[type[Event]]:
-    for sub in cls.__subclasses__():
-        yield sub
-        yield from _subclasses(sub)
-
-
-def _add(codec: EventCodec, event: type[Event]) -> bool:
-    """Let a codec know a class, unless it knows another of its name or it cannot be read."""
-    try:
-        codec.add(event)
-    except (DeclarationError, NameError):
-        return False
-    return True
-
-
-def _names(cls: type[Event], service: str = "") -> tuple[str, ...]:
-    """Return the wire names of an event; none, if a service's store cannot have it."""
-    try:
-        kind = message_type(cls)
-    except (NameError, DeclarationError):  # nobody could store it, as it is declared
-        return ()
-    return kind.names if not service or kind.source in {"", service} else ()
-
-
-def _place(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
+    def end(self) -> None:
+        self._shown.close()
 
 
 def _text(name: str, found: Retagged, twice: Mapping[str, list[str]], *, check: bool) -> None:

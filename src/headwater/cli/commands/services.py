@@ -1,19 +1,20 @@
 """``headwater services``: who is registered, from the discovery service."""
 
-import contextlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from headwater.cli.logs import run_quietly
 from headwater.cli.terminal import console
 from headwater.cli.times import show_since
+from headwater.operations.instances import (
+    discovery_url,
+    gateway_report,
+    gateway_url,
+    registered,
+)
 from headwater.operations.stores import DEFAULT_FILE
 
-_GATEWAY_S = 3.0
 _COLORS = {"UP": "green", "STARTING": "yellow", "DRAINING": "yellow"}
 
 
@@ -33,47 +34,12 @@ def services(
     file
         The description of the system.
     """
-    front = gateway or ("" if discovery else _gateway_url(file))
+    front = gateway or ("" if discovery else gateway_url(file))
     run_quietly(_services(discovery or discovery_url(file), front, watch=watch))
 
 
-def _gateway_url(file: Path) -> str:
-    """Return where the gateway of the running system listens; empty without one."""
-    if not file.exists():
-        return ""
-    from headwater.operations.system import load_system
-
-    return str(running_system(load_system(file).data).get("gateway", ""))
-
-
-def discovery_url(file: Path) -> str:
-    """Return where the system's discovery service listens: as it runs, else as the file says."""
-    if not file.exists():
-        return "http://127.0.0.1:8761"
-    from headwater.operations.system import load_system
-
-    system = load_system(file)
-    running = running_system(system.data)
-    if running:
-        return str(running["discovery"])
-    return f"http://{system.discovery.host}:{system.discovery.port}"
-
-
-def running_system(data: Path) -> dict[str, Any]:
-    """Return what a running ``headwater up`` has written about itself; empty without one."""
-    with contextlib.suppress(OSError, msgspec.MsgspecError, KeyError):
-        found: dict[str, Any] = msgspec.json.decode((data / "up.json").read_bytes())
-        os.kill(found["supervisor"], 0)
-        return found
-    return {}
-
-
 async def _services(url: str, gateway: str, *, watch: bool) -> None:
-    from headwater.discovery import DiscoveryClient
-
-    client = DiscoveryClient([url], start_timeout_s=3.0)
-    try:
-        await client.start()
+    async with registered(url) as client:
         if not watch:
             console().print(table(client.services()))
             for line in await gateway_lines(gateway):
@@ -85,30 +51,20 @@ async def _services(url: str, gateway: str, *, watch: bool) -> None:
         with Live(table(client.services()), auto_refresh=False) as live:
             async for found in client.changes():
                 live.update(Group(table(found), *await gateway_lines(gateway)), refresh=True)
-    finally:
-        await client.close()
 
 
 async def gateway_lines(url: str) -> list[str]:
     """Return in lines what a gateway says that is not as it should be."""
     if not url:
         return []
-    import aiohttp
     from rich.markup import escape
 
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_GATEWAY_S)) as session,
-            session.get(f"{url}/health/ready") as answer,
-        ):
-            told = msgspec.json.decode(await answer.read())
-    except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError) as error:
-        reason = str(error) or type(error).__name__
-        return [f"[red]gateway {escape(url)} does not answer[/]: {escape(reason)}"]
-    problems = told.get("problems") or {}
-    word = escape(str(told.get("status", answer.status)))
-    head = f"gateway {escape(url)} is [{'yellow' if problems else 'green'}]{word}[/]"
-    return [head, *(f"  {escape(f'{what}: {why}')}" for what, why in problems.items())]
+    told = await gateway_report(url)
+    if told.failure:
+        return [f"[red]gateway {escape(url)} does not answer[/]: {escape(told.failure)}"]
+    color = "yellow" if told.problems else "green"
+    head = f"gateway {escape(url)} is [{color}]{escape(told.status)}[/]"
+    return [head, *(f"  {escape(f'{what}: {why}')}" for what, why in told.problems.items())]
 
 
 def table(found: Mapping[str, Any]) -> Any:

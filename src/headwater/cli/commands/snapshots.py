@@ -1,45 +1,20 @@
 """``headwater snapshots``: what is kept of states, whether it is right, and how to be rid of it."""
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from cyclopts import App
 
 from headwater.cli.logs import run_quietly
 from headwater.errors import ConfigurationError
-from headwater.messages import Codec
-from headwater.modelling import aggregate_type
-from headwater.modelling.snapshot_check import CheckedSnapshot, check_snapshots
-from headwater.operations.documents import nearest
-from headwater.operations.loading import load_service
-from headwater.operations.stores import (
-    DEFAULT_FILE,
-    chosen_services,
-    exists,
-    open_streams,
-    settings_of,
-)
+from headwater.modelling.snapshot_check import CheckedSnapshot
+from headwater.operations import snapshots as operations
+from headwater.operations.snapshots import Chosen
+from headwater.operations.stores import DEFAULT_FILE
 from headwater.operations.system import System, load_system
 
 app = App(name="snapshots", help="Check and drop the stored states of aggregates.")
-
-
-class Chosen(msgspec.Struct, frozen=True):
-    """An aggregate class of a service; with an id only one aggregate."""
-
-    service: str
-    name: str
-    cls: Any
-    id: str = ""
-    codec: Codec | None = None
-
-    @property
-    def stream(self) -> str:
-        """The name of its stream, or the beginning of those of all."""
-        return f"{self.name}/{self.id}"
 
 
 @app.command
@@ -63,7 +38,7 @@ def check(
         The description of the system.
     """
     system = load_system(file)
-    chosen = _chosen(system, aggregate, service)
+    chosen = operations.choose(system, aggregate, service)
     sys.exit(run_quietly(_check(system, chosen, json=json)))
 
 
@@ -84,7 +59,7 @@ def drop(aggregate: str, *, service: str = "", file: Path = DEFAULT_FILE) -> Non
         The description of the system.
     """
     system = load_system(file)
-    found = _chosen(system, aggregate, service)
+    found = operations.choose(system, aggregate, service)
     if len(found) > 1:
         owners = ", ".join(each.service for each in found)
         reason = f"several services have it ({owners}): add --service"
@@ -92,48 +67,14 @@ def drop(aggregate: str, *, service: str = "", file: Path = DEFAULT_FILE) -> Non
     run_quietly(_drop(system, found[0]))
 
 
-def _chosen(system: System, wanted: str, service: str) -> list[Chosen]:
-    """Return the classes that a name stands for; without one those of all that is stored.
-
-    Raises:
-        ConfigurationError: no aggregate has the name.
-    """
-    name, separator, id = wanted.partition("/")
-    known = list(_aggregates(system, service))
-    if not wanted:
-        return [e for e in known if service or any(map(exists, _stores(system, e)))]
-    found = [msgspec.structs.replace(each, id=id) for each in known if each.name == name]
-    if not found or (separator and not id):
-        reason = f"expected an aggregate: {nearest(name, [each.name for each in known])}"
-        raise ConfigurationError(subject=f"{wanted!r}", reason=reason)
-    return found
-
-
-def _aggregates(system: System, service: str) -> Iterator[Chosen]:
-    for owner in chosen_services(system, service):
-        loaded = load_service(system.services[owner].app, python_path=system.python_path)
-        for aggregate in loaded.aggregates:
-            yield Chosen(owner, aggregate_type(aggregate).name, aggregate, codec=loaded.codec)
-
-
-def _stores(system: System, chosen: Chosen) -> tuple[str, ...]:
-    return settings_of(system, chosen.service).stores
-
-
 async def _check(system: System, found: list[Chosen], *, json: bool) -> int:
     code = 0
     for chosen in found:
         counts: dict[str, int] = {}
-        urls, subject = _stores(system, chosen), f"event store of {chosen.service}"
-        async with open_streams(urls, subject=subject) as store:
-            async for one in check_snapshots(
-                chosen.cls, store, prefix=chosen.stream, codec=chosen.codec
-            ):
-                if chosen.id and one.stream != chosen.stream:
-                    continue  # its name only begins alike
-                counts[one.verdict] = counts.get(one.verdict, 0) + 1
-                code = 1 if one.verdict == "different" else code
-                _show(chosen, one, json=json)
+        async for one in operations.check(system, chosen):
+            counts[one.verdict] = counts.get(one.verdict, 0) + 1
+            code = 1 if one.verdict == "different" else code
+            _show(chosen, one, json=json)
         if not json:
             told = ", ".join(f"{count:,} {verdict}" for verdict, count in sorted(counts.items()))
             sys.stdout.write(f"{chosen.service}: {chosen.stream}: {told or 'no snapshots'}\n")
@@ -149,10 +90,5 @@ def _show(chosen: Chosen, one: CheckedSnapshot, *, json: bool) -> None:
 
 
 async def _drop(system: System, chosen: Chosen) -> None:
-    urls, subject = _stores(system, chosen), f"event store of {chosen.service}"
-    async with open_streams(urls, subject=subject) as store:
-        if chosen.id:
-            dropped = int(await store.drop_snapshot(chosen.stream))
-        else:
-            dropped = await store.drop_snapshots(chosen.stream)
+    dropped = await operations.drop(system, chosen)
     sys.stdout.write(f"{chosen.stream}: {dropped:,} dropped\n")

@@ -1,7 +1,7 @@
 """``headwater state``: an aggregate or a view as it is, or as it was."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
@@ -10,42 +10,17 @@ import msgspec
 
 from headwater.cli.logs import run_quietly
 from headwater.cli.times import parse_time, show_time
-from headwater.errors import ConfigurationError, HeadwaterError, ViewNotFound
-from headwater.eventstore import StreamStore
-from headwater.messages import Codec
-from headwater.modelling import Repository, aggregate_type
-from headwater.operations.documents import nearest
-from headwater.operations.loading import load_service
-from headwater.operations.stores import (
-    DEFAULT_FILE,
-    chosen_services,
-    open_streams,
-    settings_of,
-    urls_of,
+from headwater.errors import ConfigurationError
+from headwater.operations.state import (
+    AggregateState,
+    Point,
+    Subject,
+    ViewState,
+    find_subject,
+    state_at,
 )
-from headwater.operations.system import System, load_system
-from headwater.processing import EventHandlers, StoreSource
-from headwater.processing.inspection import handler_table
-from headwater.processing.time_travel import view_after
-from headwater.views import view_type
-
-
-class Subject(msgspec.Struct, frozen=True):
-    """What a name stands for in a service: an aggregate, or a view that a projection keeps."""
-
-    service: str
-    name: str
-    kind: Any  # type[Aggregate], or with a projection type[View]
-    projection: EventHandlers | None = None
-    codec: Codec | None = None
-
-
-class Point(msgspec.Struct, frozen=True):
-    """A point in the past; nothing given is now. ``time`` is microseconds UTC."""
-
-    version: int | None = None
-    position: int | None = None
-    time: int | None = None
+from headwater.operations.stores import DEFAULT_FILE, settings_of, urls_of
+from headwater.operations.system import load_system
 
 
 def state(
@@ -84,7 +59,7 @@ def state(
             subject=stream, reason="expected Aggregate/id, for example Account/7"
         )
     system = load_system(file)
-    subject = _find(system, name, service)
+    subject = find_subject(system, name, service)
     urls = urls_of(store) if store else settings_of(system, subject.service).stores
     run_quietly(_show(urls, subject, id, point))
 
@@ -101,48 +76,25 @@ def _point(version: int | None, position: int | None, time: str | None) -> Point
     return Point(version, position, time_us)
 
 
-def _find(system: System, name: str, service: str) -> Subject:
-    """Return what a name stands for.
-
-    Raises:
-        ConfigurationError: nothing has this name, or several services have it.
-    """
-    known: dict[str, list[Subject]] = {}
-    for owner in chosen_services(system, service):
-        for subject in _subjects(system, owner):
-            known.setdefault(subject.name, []).append(subject)
-    found = known.get(name, [])
-    if not found:
-        raise ConfigurationError(
-            subject=f"{name!r}",
-            reason=f"no service of {system.file} has an aggregate or view of this name: "
-            f"{nearest(name, known)}",
-        )
-    if len(found) > 1:
-        owners = ", ".join(subject.service for subject in found)
-        raise ConfigurationError(
-            subject=f"{name!r}", reason=f"several services have it ({owners}): add --service"
-        )
-    return found[0]
-
-
-def _subjects(system: System, owner: str) -> Iterator[Subject]:
-    loaded = load_service(system.services[owner].app, python_path=system.python_path)
-    for aggregate in loaded.aggregates:
-        yield Subject(owner, aggregate_type(aggregate).name, aggregate, codec=loaded.codec)
-    for projection in loaded.projections:
-        for view in handler_table(type(projection)).views:
-            yield Subject(owner, view_type(view).name, view, projection, loaded.codec)
-
-
 async def _show(urls: Sequence[str], subject: Subject, id: str, point: Point) -> None:
-    async with open_streams(urls, subject=f"event store of {subject.service}") as store:
-        if subject.projection is None:
-            content = await _aggregate(store, subject, id, point)
-        else:
-            content = await _view(store, subject, subject.projection, id, point)
-    text = msgspec.json.format(_encoded(content), indent=2).decode()
+    found = await state_at(urls, subject, id, point)
+    text = msgspec.json.format(_encoded(_content(found)), indent=2).decode()
     sys.stdout.write(f"{text}\n")
+
+
+def _content(found: AggregateState | ViewState) -> dict[str, Any]:
+    if isinstance(found, ViewState):
+        content = {"view": found.name, "key": found.key, "position": found.position}
+        return {**content, "state": found.state}
+    return {
+        "aggregate": found.name,
+        "id": found.id,
+        "version": found.version,
+        **({} if found.shard is None else {"shard": found.shard}),
+        "position": found.position,
+        "time": show_time(found.time),
+        "state": found.state,
+    }
 
 
 def _encoded(content: dict[str, Any]) -> bytes:
@@ -166,72 +118,3 @@ def _readable(value: Any) -> Any:
 def _text(value: Any) -> str:
     text = value if isinstance(value, str) else repr(value)
     return text.encode(errors="backslashreplace").decode()
-
-
-async def _aggregate(store: StreamStore, subject: Subject, id: str, point: Point) -> dict[str, Any]:
-    repository: Repository[Any] = Repository(
-        subject.kind, store, source=subject.service, codec=subject.codec
-    )
-    found = await repository.state(
-        id, at_version=point.version, at_position=point.position, at_time=point.time
-    )
-    if point.version is not None and found.version < point.version:
-        raise ConfigurationError(
-            subject=f"--at-version {point.version}",
-            reason=f"{repository.type.stream(id)} has {found.version} events so far",
-        )
-    shard = store.shard_of(repository.type.stream(id))
-    return {
-        "aggregate": subject.name,
-        "id": id,
-        "version": found.version,
-        **({"shard": shard} if len(store.shards) > 1 else {}),
-        "position": found.position,
-        "time": show_time(found.time),
-        "state": found.state,
-    }
-
-
-async def _view(
-    store: StreamStore, subject: Subject, projection: EventHandlers, key: str, point: Point
-) -> dict[str, Any]:
-    from headwater.views.memory import MemoryViewStore
-
-    if point.version is not None:
-        raise ConfigurationError(
-            subject=f"--at-version {point.version}",
-            reason=f"{subject.name} is a view and has no versions: use --at-position or --at-time",
-        )
-    if projection.source != "store":
-        raise ConfigurationError(
-            subject=subject.name,
-            reason="is kept from the event bus, which has no past to replay from: ask the service",
-        )
-    source = StoreSource(store, subject.service, codec=subject.codec)
-    if point.position is None and point.time is None:
-        goal = await source.head()
-    else:
-        after = None if point.time is None else point.time + 1
-        goal = await source.at(position=point.position, time_us=after)
-    positions = [goal.shard_position(source.name, n) for n in range(len(store.shards))]
-    position = positions[0] if len(positions) == 1 else positions
-    try:
-        found = await view_after(
-            projection,
-            subject.kind,
-            key,
-            source=source,
-            scratch=MemoryViewStore(),
-            goal=goal,
-        )
-    except HeadwaterError:
-        raise
-    except Exception as error:  # whatever the projection raises
-        raise ConfigurationError(
-            subject=subject.name,
-            reason=f"its projection fails on an event up to position {position}: "
-            f"{type(error).__name__}: {error}",
-        ) from error
-    if found is None:
-        raise ViewNotFound(view=subject.name, key=key)
-    return {"view": subject.name, "key": key, "position": position, "state": found}

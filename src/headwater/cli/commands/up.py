@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import fcntl
 import random
 import signal
 import sys
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from headwater._os.files import owned
 from headwater._os.limits import raise_descriptors
 from headwater.errors import ConfigurationError
 
@@ -129,19 +129,17 @@ def _pauses(parts: "Sequence[Part]", shuffle: int | None) -> dict[str, float]:
 @contextlib.contextmanager
 def _only_one(data: Path) -> Iterator[None]:
     """Own the data directory; the system releases it whatever happens to this process."""
-    try:
-        data.mkdir(parents=True, exist_ok=True)
-        file = (data / "up.lock").open("a")
-    except OSError as error:
-        raise ConfigurationError(
-            subject=str(data), reason=f"cannot be used for data: {error.strerror}"
-        ) from error
-    with file:
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            data.mkdir(parents=True, exist_ok=True)
+            held.enter_context(owned(data / "up.lock"))
+        except BlockingIOError as error:
             raise ConfigurationError(
                 subject=str(data),
                 reason="another `headwater up` uses this data: stop it, or set another `data`",
+            ) from error
+        except OSError as error:
+            raise ConfigurationError(
+                subject=str(data), reason=f"cannot be used for data: {error.strerror}"
             ) from error
         yield

@@ -1,7 +1,5 @@
 """From a system to the processes that make it up, and the ports they need."""
 
-import errno
-import socket
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -9,7 +7,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from headwater.errors import AddressInUse, ConfigurationError
+from headwater._os.ports import held_port
+from headwater.errors import ConfigurationError
 from headwater.operations.system import System
 
 Kind = Literal["config", "discovery", "gateway", "instance"]
@@ -71,31 +70,10 @@ def choose_ports(system: System, given: Mapping[str, int | None], *, held: ExitS
                         subject=str(system.file),
                         reason=f"{other} and {part} both have port {port}: change one",
                     )
-            chosen[part] = (host, _hold(host, port, bound))
+            chosen[part] = (host, held_port(host, port, bound))
         if sys.platform == "linux":  # elsewhere nobody could listen beside them
             held.push(bound.pop_all())
     return Ports(**chosen)
-
-
-def _hold(host: str, port: int, held: ExitStack) -> int:
-    """Return the port if it is free; hold it so that the next choice differs."""
-    sock = held.enter_context(
-        socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    )
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((host, port))
-    except OverflowError as error:
-        raise ConfigurationError(
-            subject=f"{host}:{port}", reason="a port is a number from 0 to 65535"
-        ) from error
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise AddressInUse(host=host, port=port) from error
-        raise ConfigurationError(
-            subject=f"{host}:{port}", reason=f"cannot listen there: {error.strerror or error}"
-        ) from error
-    return int(sock.getsockname()[1])
 
 
 def plan(system: System, ports: Ports) -> list[Part]:
@@ -111,7 +89,11 @@ def plan(system: System, ports: Ports) -> list[Part]:
         "discovery": ports.url("discovery"),
     }
     parts = [
-        _platform("discovery", ports.discovery, {"database": system.discovery_database}),
+        _platform(
+            "discovery",
+            ports.discovery,
+            {"database": system.discovery_database, "settle_s": system.discovery.settle_s},
+        ),
         _platform(
             "config",
             ports.config,

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from headwater._os.files import write_atomically
 from headwater.cli.app import ERROR, WRONG
 from headwater.cli.supervising.child import Child
 from headwater.cli.supervising.output import Output
@@ -241,7 +242,6 @@ async def _first(ends: Sequence[asyncio.Task[Any]], running: Sequence[asyncio.Ta
 
 def _write(path: Path, content: Any) -> None:
     """Replace a file in one step, so that nobody reads half of it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    text = msgspec.json.format(msgspec.json.encode(content), indent=2)
     with contextlib.suppress(OSError):
-        beside.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2))
-        beside.replace(path)
+        write_atomically(path, text, durable=False)

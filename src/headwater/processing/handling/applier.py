@@ -77,7 +77,7 @@ class Applier:
         ``busy`` are the handlers that may take long and are at work.
         """
         self.source = source
-        self.clock: Callable[[], float] = time.time  # of the view store, seconds since 1970 UTC
+        self.clock: Callable[[], float] = time.time  # noqa: TID251  # of the view store, once that was asked; seconds since 1970 UTC
         self.wake: Callable[[], None] = lambda: None
         self.busy: dict[object, Busy] = {}
         self.count = 1

@@ -1,13 +1,15 @@
 """What happens when something other than an event fails: back-off, told once."""
 
-import logging
 import time
+from typing import Any
+
+import structlog
 
 from headwater.errors import ConfigurationError, StoreError, Unavailable
 from headwater.processing.handling.failures import describe
 from headwater.processing.settings import ProcessorSettings
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger("headwater.processing")
 
 
 class BackOff:
@@ -25,13 +27,16 @@ class BackOff:
         """Note a failure; return how long to pause, seconds."""
         self._tries += 1
         self.failure = describe(error)
-        level = logging.WARNING if isinstance(error, Unavailable) else logging.ERROR
+        tell = _log.warning if isinstance(error, Unavailable) else _log.error
         expected = isinstance(error, Unavailable | ConfigurationError | StoreError)
         if self._tries == 1 or not expected:
-            _log.log(
-                level, "%s: %s; going on as soon as possible", self._name, self.failure,
-                exc_info=None if expected else error,
-            )  # fmt: skip
+            more: dict[str, Any] = {} if expected else {"exc_info": error}
+            tell(
+                "cannot go on, and does as soon as possible",
+                processor=self._name,
+                reason=self.failure,
+                **more,
+            )
         pause = self._settings.back_off(self._tries)
         self._look_at = time.monotonic() + 2 * pause
         return pause
@@ -47,5 +52,5 @@ class BackOff:
     def over(self) -> None:
         """Note that it works again."""
         if self._tries:
-            _log.info("%s: works again", self._name)
+            _log.info("works again", processor=self._name)
         self._tries, self.failure = 0, ""

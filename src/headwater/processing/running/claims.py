@@ -1,10 +1,11 @@
 """Claims: which segments this process works on, shared out fairly among all that take part."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Collection, Sequence
 from typing import Annotated
+
+import structlog
 
 from headwater.processing.running.clock import StoreClock
 from headwater.processing.settings import ProcessorSettings
@@ -13,7 +14,7 @@ from headwater.processing.sources.tokens import Token, token_of
 from headwater.views import Index, Key, Segment, View, ViewStore
 from headwater.views.api import LEASE_S_MAX
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger("headwater.processing")
 
 
 class ProcessorMember(View):
@@ -197,7 +198,7 @@ class Claims:
         for index in indices:
             lost = self.held.pop(index, None)
             if lost is not None:
-                _log.info("%s: segment %d was taken over", self.processor, index)
+                _log.info("a segment was taken over", processor=self.processor, segment=index)
                 self._lost[index] = lost
                 self.lost.set()
         self.revision += 1

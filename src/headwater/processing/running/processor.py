@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
+import structlog
 
 from headwater.errors import AheadOfLog, HeadwaterError, NotCaughtUp, Unavailable
 from headwater.messages import ConsistencyToken
@@ -40,7 +41,7 @@ from headwater.processing.sources.source import Source
 from headwater.processing.sources.tokens import Token, token_of
 from headwater.views import Segment, ViewStore
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger("headwater.processing")
 _ISOLATED_PAGE_SIZE = 20  # events whose handlers run again when the claim or the process is lost
 _TOLD_MAX = 5  # sequences that are told by name
 _LATE_TRIES = 3  # what fails more often than this is told
@@ -315,9 +316,9 @@ class Processor:
             except Exception as error:  # noqa: BLE001  # whatever it is, look again later
                 if not self._look_failure:
                     known = isinstance(error, HeadwaterError)
-                    _log.warning(
-                        "%s: %s", self.name, describe(error), exc_info=None if known else error
-                    )
+                    more: dict[str, Any] = {} if known else {"exc_info": error}
+                    reason = describe(error)
+                    _log.warning("cannot look", processor=self.name, reason=reason, **more)
                 self._look_failure = describe(error)
 
     @property
@@ -405,7 +406,7 @@ class Processor:
         self._stopped = None if anew else error
         if self._ahead != str(error):
             self._ahead = str(error)
-            _log.error("%s", self._ahead)
+            _log.error("views are ahead of their log", processor=self.name, reason=self._ahead)
         await self.claims.release_all()
         self.progress.forget()
         if anew:
@@ -441,4 +442,4 @@ class Processor:
             self._filled.clear()
         dropped = await self._lineage.keep(active)
         if dropped:
-            _log.info("%s: generations %s of other code were dropped", self.name, dropped)
+            _log.info("views of other code were dropped", processor=self.name, generations=dropped)

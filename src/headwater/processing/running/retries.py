@@ -4,10 +4,10 @@ The first letter of such a sequence says when it is due; the owner of its segmen
 and after a success those behind it, in order. A restart, or another owner, reads it all anew.
 """
 
-import logging
 from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
+import structlog
 
 from headwater.errors import ClaimLost, ConfigurationError, Unavailable
 from headwater.modelling.policies import spread
@@ -20,7 +20,7 @@ from headwater.processing.sources.source import RawEvent
 from headwater.processing.sources.tokens import Token
 from headwater.views import Segment, ViewStore
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger("headwater.processing")
 _HANDS_OFF_S = 5.0  # what somebody else retries is left to them for this long
 
 
@@ -129,7 +129,7 @@ class Retries:
         else:
             self._committer.parked.discard(one.sequence)
             del self.waiting[one.sequence]
-            _log.info("%s: %s goes on", self._applier.name, one.sequence)
+            _log.info("a sequence goes on", processor=self._applier.name, sequence=one.sequence)
         if one.outage:
             self._is_back(one.error)
 
@@ -174,10 +174,14 @@ class Retries:
         """An event has failed; its letter follows."""
         self.failures += 1
         _log.warning(
-            "%s: %s (%s) failed at position %d, what is behind it waits for its next try: %s%s",
-            self._applier.name, event.type, sequence, event.position, describe(error),
-            "" if is_outage(error) else f"\n{traceback_of(error)}",
-        )  # fmt: skip
+            "an event failed, what is behind it waits for its next try",
+            processor=self._applier.name,
+            event_type=event.type,
+            sequence=sequence,
+            position=event.position,
+            reason=describe(error),
+            **({} if is_outage(error) else {"exception": traceback_of(error)}),
+        )
 
     async def _failed_again(
         self, one: Waiting, letter: DeadLetter, segment: Segment, token: Token, error: BaseException
@@ -200,10 +204,13 @@ class Retries:
         self.waiting.pop(letter.sequence, None)
         if not letter.due:
             _log.error(
-                "%s: %s is parked after %d attempts, with all that is behind it: %s\n%s",
-                self._applier.name, letter.sequence, letter.attempts, letter.error,
-                letter.traceback,
-            )  # fmt: skip
+                "a sequence is parked, with all that is behind it",
+                processor=self._applier.name,
+                sequence=letter.sequence,
+                attempts=letter.attempts,
+                reason=letter.error,
+                **({"exception": letter.traceback} if letter.traceback else {}),
+            )
         else:
             self.waiting[letter.sequence] = Waiting(
                 sequence=letter.sequence,

@@ -2,11 +2,11 @@
 
 import asyncio
 import contextvars
-import logging
 from collections import deque
 from collections.abc import Callable, Collection
 
 import msgspec
+import structlog
 
 from headwater.dispatch import CommandBus
 from headwater.errors import HeadwaterError, IdempotencyKeyReused
@@ -16,7 +16,7 @@ from headwater.processing.sagas.views import PendingCommand
 from headwater.processing.settings import ProcessorSettings
 
 _LATE_TRIES = 4
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger("headwater.processing")
 
 
 class Outgoing:
@@ -185,7 +185,11 @@ class Sender:
         outgoing.tries += 1
         outgoing.error = describe(error)
         if outgoing.tries == 1:
-            _log.warning("%s: %s; trying again", outgoing.row.id, outgoing.error)
+            _log.warning(
+                "a command was not sent, trying again",
+                command=outgoing.row.id,
+                reason=outgoing.error,
+            )
         if outgoing.tries >= _LATE_TRIES and not outgoing.tries & (outgoing.tries - 1):
             self._late(outgoing)  # at the 4th try, the 8th, the 16th, ...
         delay_s = self._settings.back_off(outgoing.tries)

@@ -1,14 +1,15 @@
 """Several logs followed at once: their pages as they come, those of each log in order."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
+
+import structlog
 
 from headwater.errors import Unavailable
 from headwater.eventstore import EventFilter, Page, ReadableLog
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger("headwater.processing")
 _AGAIN_S_MAX = 2.0
 _AGAIN_S = 0.05
 
@@ -75,7 +76,9 @@ class _Reader:
             except Unavailable as error:
                 await self.close()
                 if not tries:
-                    _log.warning("shard %d: %s; the others go on", self.number, error)
+                    _log.warning(
+                        "a shard is away, the others go on", shard=self.number, reason=str(error)
+                    )
                 await asyncio.sleep(min(_AGAIN_S_MAX, _AGAIN_S * 2.0**tries))
                 tries = min(tries + 1, 30)
             else:

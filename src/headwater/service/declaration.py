@@ -1,0 +1,48 @@
+"""What a service consists of, as its author lists it; nothing of it runs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from headwater.dispatch import query_handlers_of
+from headwater.messages import Command, Query
+from headwater.modelling import Aggregate, DecisionModel, aggregate_type, model_type
+
+
+class Declaration:
+    """The parts of a service.
+
+    Attributes:
+        name: its name in the system.
+        aggregates, decisions, sagas: classes.
+        projections, handlers: objects; ``given`` are the classes or objects they were given as.
+        routes: further Litestar route handlers.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        aggregates: Sequence[type[Aggregate]] = (),
+        decisions: Sequence[type[DecisionModel]] = (),
+        projections: Sequence[Any] = (),
+        sagas: Sequence[type[Any]] = (),
+        handlers: Sequence[Any] = (),
+        routes: Sequence[Any] = (),
+    ) -> None:
+        """List them; classes of projections and handlers are instantiated."""
+        self.name = name
+        self.aggregates = tuple(aggregates)
+        self.decisions = tuple(decisions)
+        self.given = (*projections, *handlers)
+        self.projections = tuple(p() if isinstance(p, type) else p for p in projections)
+        self.sagas = tuple(sagas)
+        self.handlers = tuple(h() if isinstance(h, type) else h for h in handlers)
+        self.routes = tuple(routes)
+
+    def contract(self) -> tuple[list[type[Command]], list[type[Query[Any]]]]:
+        """Return the commands and queries of the whole service, whatever an instance's role."""
+        kinds = [aggregate_type(aggregate) for aggregate in self.aggregates]
+        kinds += [model_type(model) for model in self.decisions]
+        commands = [command for kind in kinds for command in kind.commands]
+        answering = (*self.projections, *self.handlers)
+        return commands, [query for one in answering for query in query_handlers_of(one)]
