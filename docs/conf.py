@@ -21,6 +21,7 @@ myst_heading_anchors = 3
 
 default_role = "py:obj"  # `Name` in a docstring is code, and a link where there is an entry
 autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_preserve_defaults = True
 autodoc_typehints = "signature"
 autoclass_content = "both"
 napoleon_use_ivar = False

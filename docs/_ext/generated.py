@@ -186,6 +186,18 @@ def section_of(node: Node) -> Node | None:
     return node
 
 
+def type_beside_name(
+    _app: Sphinx, _what: str, _name: str, _value: object, _options: object, lines: list[str]
+) -> None:
+    """Show the type of an attribute beside its name, not in a paragraph below."""
+    at = 0
+    for number, line in enumerate(list(lines)):
+        if line.startswith(".. attribute::"):
+            at = number
+        elif line.startswith("   :type: "):
+            lines.insert(at + 1, lines.pop(number))
+
+
 def check(_app: Sphinx, env: BuildEnvironment) -> None:
     """Warn of public names that have no entry."""
     documented = {name for name, *_ in env.get_domain("py").get_objects()}
@@ -204,6 +216,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     }
     app.connect("source-read", fill_in)
     app.connect("missing-reference", resolve)
+    app.connect("autodoc-process-docstring", type_beside_name, priority=900)  # after napoleon
     app.connect("doctree-resolved", link_names)
     app.connect("env-check-consistency", check)
     return {"parallel_read_safe": True}

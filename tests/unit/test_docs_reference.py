@@ -123,6 +123,8 @@ def test_words_lead_to_pages() -> None:
     assert "saga" in words["how-to/write-a-saga"]
     for name in words:
         assert (DOCS / f"{name}.md").exists(), name
+    for each in DOCS.rglob("*.md"):
+        assert "{index}" not in each.read_text(), f"{each}: its words belong into words.toml"
 
 
 def test_pictures_are_as_drawn() -> None:

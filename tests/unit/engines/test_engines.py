@@ -1,5 +1,6 @@
 """Engines are found by the schemes of URLs; what is wrong says which package is at fault."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def install(package: str, point: str, source: str = "") -> None:
+        monkeypatch.delitem(sys.modules, package, raising=False)
         info = tmp_path / f"{package}-1.2.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2\n")
