@@ -9,7 +9,6 @@ from .dispatch import (
     QueryMessage,
     QueryNext,
     intercepts,
-    query_handler,
 )
 from .errors import HeadwaterError, Rejection
 from .messages import (
@@ -33,19 +32,23 @@ from .modelling import (
     Aggregate,
     Cancel,
     Deadline,
-    DecisionHandlers,
     DecisionModel,
     Effects,
     End,
+    EventHandlers,
+    EventMessage,
     Events,
+    Projection,
+    Retry,
     Saga,
     command_handler,
     deadline_handler,
+    event_handler,
     event_sourcing_handler,
+    query_handler,
     rejection_handler,
     saga_handler,
 )
-from .processing import EventHandlers, EventMessage, Projection, Retry, event_handler
 from .service import EdgeRequest, Service
 from .views import Index, Key, Range, View, ViewPage, ViewTransaction
 
@@ -63,7 +66,6 @@ __all__ = [
     "CommandResult",
     "ConsistencyToken",
     "Deadline",
-    "DecisionHandlers",
     "DecisionModel",
     "EdgeRequest",
     "Effects",

@@ -8,13 +8,14 @@ import msgspec
 from headwater.errors import ConfigurationError, HeadwaterError, ViewNotFound
 from headwater.eventstore import StreamStore
 from headwater.messages import Codec
-from headwater.modelling import Repository, aggregate_type
+from headwater.modelling import EventHandlers, Repository
+from headwater.modelling.handler_tables import handler_table
+from headwater.modelling.state import aggregate_type
 from headwater.operations.documents import nearest
 from headwater.operations.loading import load_service
 from headwater.operations.stores import chosen_services, open_streams
 from headwater.operations.system import System
-from headwater.processing import EventHandlers, StoreSource
-from headwater.processing.inspection import handler_table
+from headwater.processing import StoreSource
 from headwater.processing.time_travel import view_after
 from headwater.views import view_type
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from headwater.errors import ConfigurationError, InvalidInput
-from headwater.processing.declarations import EventHandlers
+from headwater.modelling.event_handlers import EventHandlers
 from headwater.processing.generations.lineage import Lineage
 from headwater.processing.generations.switch_over import activated
 from headwater.processing.handling.applier import Applier, EventFailed, Outbox

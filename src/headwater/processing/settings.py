@@ -1,5 +1,8 @@
 """What can be set about a processor."""
 
+import time
+from collections.abc import Callable
+
 import msgspec
 
 from headwater.modelling.policies import Retry
@@ -19,6 +22,7 @@ class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True):
         back_off_s, back_off_max_s: what is away is tried again after the first pause, which
             doubles up to the largest.
         unused_s: a generation of views that nobody's code has used for this long is dropped.
+        ticks: carries the view store's clock on between two looks at it, seconds.
     """
 
     page_size: int = 2000
@@ -29,6 +33,7 @@ class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True):
     back_off_s: float = 0.05
     back_off_max_s: float = 5.0
     unused_s: float = 300.0
+    ticks: Callable[[], float] = time.monotonic
 
     def back_off(self, tries: int) -> float:
         """Return the pause after so many failed tries, seconds."""

@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from headwater.dispatch import query_handlers_of
 from headwater.errors import DeclarationError
 from headwater.messages import message_type
 from headwater.messages.inheritance import qualified
-from headwater.processing.declarations import kebab
-from headwater.processing.inspection import handler_table
+from headwater.modelling.event_handlers import kebab
+from headwater.modelling.handler_tables import handler_table
+from headwater.modelling.query_handlers import query_handlers_of
 from headwater.processing.internal_views import INTERNAL_VIEWS
 from headwater.processing.sagas.commands import commands_near
 from headwater.service.declaration import Declaration

@@ -10,11 +10,12 @@ from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 import msgspec
 
 from headwater.errors import DeclarationError, Unstorable, ViewUnreadable
-from headwater.messages import StoredForm, Textual, canonical_text
+from headwater.messages import Textual, canonical_text
 from headwater.messages.characters import check_text
 from headwater.messages.hints import alternatives, marks_on
 from headwater.messages.indexed_text import BYTES_MAX, bytes_of, is_too_long
 from headwater.messages.kinds import kind_of
+from headwater.messages.stored_form import StoredForm
 from headwater.messages.whole_numbers import is_big
 
 

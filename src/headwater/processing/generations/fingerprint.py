@@ -20,9 +20,9 @@ from typing import Any
 
 from headwater.messages.inheritance import handlers_of, known_events
 from headwater.messages.upcasting import sources_of, steps_of
-from headwater.processing.declarations import EventHandlers
-from headwater.processing.inspection import handler_table
-from headwater.processing.marks import MARK
+from headwater.modelling.event_handlers import EventHandlers
+from headwater.modelling.handler_tables import handler_table
+from headwater.modelling.marks import MARK
 
 _DIGEST_BYTES = 6
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")

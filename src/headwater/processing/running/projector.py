@@ -9,18 +9,24 @@ from typing import Any
 import msgspec
 
 from headwater.errors import DeadlineExceeded, DeclarationError, ViewNotFound
-from headwater.messages import Event, Metadata, handling, metadata_of
+from headwater.messages import Event, Metadata, handling
+from headwater.messages.codec import metadata_of
 from headwater.messages.inheritance import known_events
 from headwater.messages.keys import Keys
 from headwater.messages.sealing import opened_event
 from headwater.messages.text import shown
-from headwater.processing.declarations import EventHandlers, Projection
+from headwater.modelling.event_handlers import EventHandlers, Projection
+from headwater.modelling.event_message import EventMessage
+from headwater.modelling.handler_tables import (
+    FreeHandler,
+    HandlerTable,
+    KeyedHandler,
+    handler_table,
+)
 from headwater.processing.generations.fingerprint import code_of
 from headwater.processing.generations.own_views import OwnViews
 from headwater.processing.handling.applier import Applier, Busy, EventFailed, failed
 from headwater.processing.handling.entries import chosen, entries_of
-from headwater.processing.inspection import FreeHandler, HandlerTable, KeyedHandler, handler_table
-from headwater.processing.message import EventMessage
 from headwater.processing.sources.source import EventId, RawEvent, Source, event_id
 from headwater.views import ViewStore, ViewTransaction, ViewType
 

@@ -11,9 +11,9 @@ from headwater.messages import Event
 from headwater.messages.hints import fields_of, shape_of
 from headwater.messages.inheritance import Method, handlers_of, nearest, qualified
 from headwater.messages.keys import Keys, key_shape, keys_of
+from headwater.modelling.event_message import EventMessage
+from headwater.modelling.marks import MARK, Marks
 from headwater.modelling.policies import check_policies
-from headwater.processing.marks import MARK, Marks
-from headwater.processing.message import EventMessage
 from headwater.views import View, ViewTransaction, ViewType, view_type
 
 

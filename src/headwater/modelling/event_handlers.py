@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, overload
 from headwater.errors import DeclarationError
 from headwater.messages import Event, Textual
 from headwater.messages.keys import KeyOf
+from headwater.modelling.event_message import EventMessage
+from headwater.modelling.handler_tables import check_declaration
+from headwater.modelling.marks import MARK, Marks
 from headwater.modelling.policies import Retry, Start
-from headwater.processing.inspection import check_declaration
-from headwater.processing.marks import MARK, Marks
-from headwater.processing.message import EventMessage
 from headwater.views import View, ViewPage
 
 F = TypeVar("F", bound=Callable[..., Awaitable[None]])
