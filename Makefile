@@ -57,6 +57,7 @@ format: $(VENV)/.dev  ## format and repair what can be repaired
 
 types: $(VENV)/.dev  ## check types
 	$(BIN)/mypy
+	$(BIN)/python scripts/verify_types.py
 
 imports: $(VENV)/.dev  ## check the layers
 	$(BIN)/lint-imports

@@ -24,7 +24,8 @@ from headwater.eventbus.retention import Retention
 from headwater.eventbus.sqlite import SQLiteEventBus
 from headwater.eventstore import Idempotency, NewEvent, StreamWrite
 from headwater.eventstore.sqlite import SQLiteEventStore
-from headwater.messages import Metadata, encode_metadata, new_id
+from headwater.messages import Metadata, new_id
+from headwater.messages.codec import encode_metadata
 from headwater.views import Index, Key, View
 from headwater.views.sqlite import SQLiteViewStore
 

@@ -22,7 +22,8 @@ from benchmarks.engines import Engine, event_store
 from benchmarks.harness import Measured, benchmark
 from headwater.eventstore import EventStore, NewEvent, StoredEvent, StreamWrite
 from headwater.eventstore.postgres import PostgresEventStore
-from headwater.messages import Metadata, encode_metadata, new_id
+from headwater.messages import Metadata, new_id
+from headwater.messages.codec import encode_metadata
 from headwater.modelling import Repository
 
 EVENTS_MAX = int(os.environ.get("HEADWATER_BENCH_EVENTS", "1000000"))

@@ -17,15 +17,18 @@ from headwater._sql.sqlite.database import connect
 from headwater.dispatch.local import LocalCommandBus
 from headwater.eventstore import NewEvent, StreamWrite
 from headwater.eventstore.sqlite import SQLiteEventStore
-from headwater.messages import ConsistencyToken, Event, Metadata, encode_metadata, new_id
-from headwater.modelling import Effects, End, Repository, Saga, saga_handler
-from headwater.processing import (
-    Processor,
+from headwater.messages import ConsistencyToken, Event, Metadata, new_id
+from headwater.messages.codec import encode_metadata
+from headwater.modelling import (
+    Effects,
+    End,
     Projection,
-    SagaProcessor,
-    StoreSource,
+    Repository,
+    Saga,
     event_handler,
+    saga_handler,
 )
+from headwater.processing import Processor, SagaProcessor, StoreSource
 from headwater.views import Key, View
 from headwater.views.sqlite import SQLiteViewStore
 

@@ -7,9 +7,8 @@ from typing import Annotated
 import uvloop
 
 from benchmarks.bank import Account, AccountOpened, MoneyWithdrawn, OpenAccount, WithdrawMoney
-from headwater.dispatch import query_handler
 from headwater.messages import Query, route
-from headwater.processing import Projection, event_handler
+from headwater.modelling import Projection, event_handler, query_handler
 from headwater.service import Service
 from headwater.service.runtime import Runtime
 from headwater.views import Key, View

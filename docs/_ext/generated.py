@@ -15,6 +15,7 @@ import inspect
 import pkgutil
 import re
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +32,23 @@ import headwater
 logger = logging.getLogger(__name__)
 COMMANDS, FACE = "<!-- commands -->", "<!-- face -->"
 WORDS = tomllib.loads((Path(__file__).parents[1] / "words.toml").read_text())
-ROOM = re.compile(r"<!-- room (\w+) -->")
+ROOM = re.compile(r"<!-- room ([\w.]+) -->")
 ROOMS = sorted(
     each.name
     for each in pkgutil.iter_modules(headwater.__path__)
     if not each.name.startswith("_") and each.name != "cli"  # the command line has its own page
 )
+DOCUMENTED = [*ROOMS, "testing.history"]
 
 
-def public_names() -> dict[str, str]:
+def public_names(rooms: Iterable[str]) -> dict[str, str]:
     """Return where each public object is documented, by every name that may be used for it.
 
     A short name that several rooms export leads nowhere, as it would lead astray.
     """
     places: dict[str, str] = {}
     short: dict[str, set[str]] = {}
-    for room in ROOMS:
+    for room in rooms:
         module = importlib.import_module(f"headwater.{room}")
         for name in module.__all__:
             value, place = getattr(module, name), f"headwater.{room}.{name}"
@@ -94,8 +96,10 @@ def assigned(room: str, name: str) -> tuple[str, str]:
         if isinstance(node, ast.ImportFrom) and any(each.name == name for each in node.names):
             source = inspect.getsource(importlib.import_module(node.module or ""))
             for each in ast.parse(source).body:
-                if isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) == name:
-                    return node.module or "", ast.unparse(each)
+                if isinstance(each, ast.Assign | ast.AnnAssign):
+                    target = each.target if isinstance(each, ast.AnnAssign) else each.targets[0]
+                    if ast.unparse(target) == name and each.value is not None:
+                        return node.module or "", f"{name} = {ast.unparse(each.value)}"
     msg = f"nothing in headwater.{room} assigns {name}"
     raise LookupError(msg)
 
@@ -201,7 +205,7 @@ def type_beside_name(
 def check(_app: Sphinx, env: BuildEnvironment) -> None:
     """Warn of public names that have no entry."""
     documented = {name for name, *_ in env.get_domain("py").get_objects()}
-    for room in ROOMS:
+    for room in DOCUMENTED:
         for name in importlib.import_module(f"headwater.{room}").__all__:
             if f"headwater.{room}.{name}" not in documented:
                 logger.warning("headwater.%s.%s is public and has no entry", room, name)
@@ -209,8 +213,8 @@ def check(_app: Sphinx, env: BuildEnvironment) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Take part in the build."""
-    names = public_names()
-    app.public_names = names  # type: ignore[attr-defined]  # kept for all pages
+    app.public_names = public_names(DOCUMENTED)  # type: ignore[attr-defined]  # kept for all pages
+    names = public_names(ROOMS)
     app.linked_names = {  # type: ignore[attr-defined]  # words such as `get` may mean many things
         name: names[name] for name in names if name[0].isupper() or name in headwater.__all__
     }

@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 _ROOMS = {  # type checkers and editors read the stub beside this file instead
     "dispatch": (
         "CommandBus CommandMessage CommandNext CommandResult QueryBus QueryMessage QueryNext "
-        "intercepts query_handler"
+        "intercepts"
     ),
     "errors": "HeadwaterError Rejection",
     "messages": (
@@ -24,12 +24,14 @@ _ROOMS = {  # type checkers and editors read the stub beside this file instead
         "Upcast current route upcaster wire"
     ),
     "modelling": (
-        "Aggregate Cancel Deadline DecisionHandlers DecisionModel Effects End Events Saga "
-        "command_handler deadline_handler event_sourcing_handler rejection_handler saga_handler"
+        "Aggregate Cancel Deadline DecisionModel Effects End EventHandlers "
+        "EventMessage Events Projection Retry Saga command_handler deadline_handler event_handler "
+        "event_sourcing_handler query_handler rejection_handler saga_handler"
     ),
-    "processing": "EventHandlers EventMessage Projection Retry event_handler",
     "service": "EdgeRequest Service",
-    "views": "Index Key Range View ViewPage ViewTransaction",
+    "views": (
+        "AnyOf FullText In Index Key Prefix Range Sql SqlTable View ViewPage ViewTransaction"
+    ),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
 

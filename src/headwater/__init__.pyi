@@ -9,7 +9,6 @@ from .dispatch import (
     QueryMessage,
     QueryNext,
     intercepts,
-    query_handler,
 )
 from .errors import HeadwaterError, Rejection
 from .messages import (
@@ -33,27 +32,45 @@ from .modelling import (
     Aggregate,
     Cancel,
     Deadline,
-    DecisionHandlers,
     DecisionModel,
     Effects,
     End,
+    EventHandlers,
+    EventMessage,
     Events,
+    Projection,
+    Retry,
     Saga,
     command_handler,
     deadline_handler,
+    event_handler,
     event_sourcing_handler,
+    query_handler,
     rejection_handler,
     saga_handler,
 )
-from .processing import EventHandlers, EventMessage, Projection, Retry, event_handler
 from .service import EdgeRequest, Service
-from .views import Index, Key, Range, View, ViewPage, ViewTransaction
+from .views import (
+    AnyOf,
+    FullText,
+    In,
+    Index,
+    Key,
+    Prefix,
+    Range,
+    Sql,
+    SqlTable,
+    View,
+    ViewPage,
+    ViewTransaction,
+)
 
 __version__: str
 
 __all__ = [
     "ANONYMOUS",
     "Aggregate",
+    "AnyOf",
     "BigInt",
     "Cancel",
     "Command",
@@ -63,7 +80,6 @@ __all__ = [
     "CommandResult",
     "ConsistencyToken",
     "Deadline",
-    "DecisionHandlers",
     "DecisionModel",
     "EdgeRequest",
     "Effects",
@@ -72,10 +88,13 @@ __all__ = [
     "EventHandlers",
     "EventMessage",
     "Events",
+    "FullText",
     "HeadwaterError",
+    "In",
     "Index",
     "Key",
     "Metadata",
+    "Prefix",
     "Principal",
     "Projection",
     "Query",
@@ -87,6 +106,8 @@ __all__ = [
     "Retry",
     "Saga",
     "Service",
+    "Sql",
+    "SqlTable",
     "Tag",
     "Target",
     "Upcast",

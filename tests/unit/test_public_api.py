@@ -42,6 +42,15 @@ def test_all_is_what_is_there(name: str) -> None:
     assert public <= set(exported), f"{name} does not export {public - set(exported)}"
 
 
+def test_one_name_means_one_thing() -> None:
+    """No two rooms export different things under one name."""
+    places: dict[str, tuple[str, Any]] = {}
+    for name in [*ROOMS, "testing.history"]:
+        for each in room(name).__all__:
+            place, known = places.setdefault(each, (name, getattr(room(name), each)))
+            assert getattr(room(name), each) is known, f"{each} of {place} and of {name}"
+
+
 def test_the_face_is_what_the_stub_says() -> None:
     """What type checkers see of the package itself is what can be imported, from the same rooms."""
     stub = ast.parse((SOURCE / "__init__.pyi").read_text())

@@ -141,11 +141,12 @@ class Accounts(Projection):
         return AccountPage(page.items, page.next)
 
 
-@intercepts(OpenAccount)
-async def known_customer(message: CommandMessage, proceed: CommandNext) -> CommandResult:
+@intercepts
+async def known_customer(
+    message: CommandMessage[OpenAccount], proceed: CommandNext
+) -> CommandResult:
     """Open accounts for registered customers only; unverified while nobody can tell."""
     command = message.command
-    assert isinstance(command, OpenAccount)
     customer = await directory.customer(command.customer_id)
     if customer is None:
         raise UnknownCustomer(customer_id=command.customer_id)

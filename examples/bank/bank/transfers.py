@@ -212,14 +212,14 @@ class Limits(msgspec.Struct, frozen=True):
     largest_transfer: int = 100_000_00
 
 
-@intercepts(RequestTransfer)
-async def within_limits(message: CommandMessage, proceed: CommandNext) -> CommandResult:
+@intercepts
+async def within_limits(
+    message: CommandMessage[RequestTransfer], proceed: CommandNext
+) -> CommandResult:
     """Refuse transfers above the configured limit."""
-    command = message.command
-    assert isinstance(command, RequestTransfer)
-    limit = limits.current.largest_transfer
-    if command.amount > limit:
-        raise TransferTooLarge(amount=command.amount, limit=limit)
+    amount, limit = message.command.amount, limits.current.largest_transfer
+    if amount > limit:
+        raise TransferTooLarge(amount=amount, limit=limit)
     return await proceed(message)
 
 

@@ -4,7 +4,6 @@
 `HttpCaller` is what both this and the remote buses send through.
 """
 
-from headwater.client.answers import error_of
 from headwater.client.connect import Interceptor, Next, Observer, connect, disconnect
 from headwater.client.declarations import client, delete, get, head, patch, post, put
 from headwater.client.http import HttpCaller
@@ -27,7 +26,6 @@ __all__ = [
     "connect",
     "delete",
     "disconnect",
-    "error_of",
     "get",
     "head",
     "patch",

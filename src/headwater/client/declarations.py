@@ -63,12 +63,12 @@ class Verb:
         return declare
 
 
-get = Verb("GET", "query")
-head = Verb("HEAD", "query")
-post = Verb("POST", "command")
-put = Verb("PUT", "command")
-patch = Verb("PATCH", "command")
-delete = Verb("DELETE", "command")
+get: Verb = Verb("GET", "query")
+head: Verb = Verb("HEAD", "query")
+post: Verb = Verb("POST", "command")
+put: Verb = Verb("PUT", "command")
+patch: Verb = Verb("PATCH", "command")
+delete: Verb = Verb("DELETE", "command")
 
 
 class Declaration(msgspec.Struct, frozen=True):

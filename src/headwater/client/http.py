@@ -16,8 +16,9 @@ from headwater.client.instances import Group, Target
 from headwater.client.messages import Credentials, Reply, Request
 from headwater.discovery import Discovery, Instance
 from headwater.errors import ConfigurationError, DeadlineExceeded, Overloaded
-from headwater.messages import current, remaining_s
+from headwater.messages import current
 from headwater.messages.headers import SERVICE, TIMEOUT_MS, to_header, to_headers
+from headwater.messages.metadata import remaining_s
 
 if TYPE_CHECKING:
     from ssl import SSLContext

@@ -6,14 +6,11 @@ from headwater.dispatch.api import (
     CommandMessage,
     CommandNext,
     CommandResult,
-    KeyedHandler,
-    LookUp,
     QueryBus,
     QueryInterceptor,
     QueryMessage,
     QueryNext,
 )
-from headwater.dispatch.handlers import query_handler, query_handlers_of
 from headwater.dispatch.interceptors import intercepts
 
 __all__ = [
@@ -22,13 +19,9 @@ __all__ = [
     "CommandMessage",
     "CommandNext",
     "CommandResult",
-    "KeyedHandler",
-    "LookUp",
     "QueryBus",
     "QueryInterceptor",
     "QueryMessage",
     "QueryNext",
     "intercepts",
-    "query_handler",
-    "query_handlers_of",
 ]

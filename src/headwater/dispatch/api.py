@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -10,6 +10,14 @@ from headwater.errors import HeadwaterError
 from headwater.messages import Command, ConsistencyToken, Metadata, Query, message_type
 
 R = TypeVar("R")
+if TYPE_CHECKING:  # with defaults, so that a message of any kind needs no brackets
+    from typing_extensions import TypeVar as AnyTypeVar
+
+    C_co = AnyTypeVar("C_co", bound=Command, covariant=True, default=Command)
+    Q_co = AnyTypeVar("Q_co", bound=Query[Any], covariant=True, default=Query[Any])
+else:
+    C_co = TypeVar("C_co", bound=Command, covariant=True)
+    Q_co = TypeVar("Q_co", bound=Query[Any], covariant=True)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -29,7 +37,7 @@ class CommandResult(msgspec.Struct, frozen=True, gc=False):
     duplicate: bool = False
 
 
-class CommandMessage(msgspec.Struct, frozen=True, gc=False):
+class CommandMessage(msgspec.Struct, Generic[C_co], frozen=True, gc=False):
     """A command on its way, with what interceptors and handlers may want to know.
 
     ``fingerprint`` identifies the content as the caller sent it, for the idempotency key: what
@@ -39,7 +47,7 @@ class CommandMessage(msgspec.Struct, frozen=True, gc=False):
     stored under the key, and whoever sends the command again with it is refused alike.
     """
 
-    command: Command
+    command: C_co
     metadata: Metadata
     idempotency_key: str = ""
     fingerprint: str = ""
@@ -53,10 +61,10 @@ def fingerprint_of(command: Command) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-class QueryMessage(msgspec.Struct, frozen=True):
+class QueryMessage(msgspec.Struct, Generic[Q_co], frozen=True):
     """A query on its way. ``token`` is what its answer must have seen."""
 
-    query: Query[Any]
+    query: Q_co
     metadata: Metadata
     token: ConsistencyToken | None = None
 

@@ -12,7 +12,9 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from headwater.errors import MalformedMessage
-from headwater.messages import Command, MessageType, Query, message_form, message_type
+from headwater.messages import Command, Query, message_type
+from headwater.messages.codec import message_form
+from headwater.messages.types import MessageType
 from headwater.messages.url_text import UrlText, url_text
 from headwater.messages.whole_numbers import DIGITS_ASKED
 

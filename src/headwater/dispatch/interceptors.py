@@ -1,57 +1,115 @@
 """Interceptors: what surrounds the handling of every command or query.
 
 An interceptor is ``async def name(message, proceed)``; it may look at the message, refuse it by
-raising, change it, and look at the outcome. Outermost first, a service uses: its metrics,
-`logging_commands` and the authorization hook. Then a command's idempotency key is looked up: what
-was carried out before is answered there. Then come `Validating` and the service's own.
+raising, change it, and look at the outcome. With `intercepts` it is for some messages only.
+Outermost first, a service uses: its metrics, `logging_commands` and the authorization hook. Then a
+command's idempotency key is looked up: what was carried out before is answered there. Then come
+`Validating` and the service's own.
 """
 
+import contextlib
+import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin, overload
 
 import structlog
 
 from headwater.dispatch.api import (
+    CommandInterceptor,
     CommandMessage,
     CommandNext,
     CommandResult,
+    QueryInterceptor,
     QueryMessage,
     QueryNext,
 )
-from headwater.errors import HeadwaterError, Rejection
-from headwater.messages import (
-    Command,
-    Principal,
-    Query,
-    StoredForm,
-    current,
-    handling,
-    message_form,
-    message_type,
-)
+from headwater.errors import DeclarationError, HeadwaterError, Rejection
+from headwater.messages import Command, Principal, Query, current, handling, message_type
+from headwater.messages.codec import message_form
+from headwater.messages.hints import alternatives
+from headwater.messages.inheritance import annotations_of
+from headwater.messages.stored_form import StoredForm
 
-F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C", bound=Command)
+Q = TypeVar("Q", bound=Query[Any])
 Authorize = Callable[[Command | Query[Any], Principal], Awaitable[None] | None]
 
 _TYPES = "__headwater_intercepts__"
+_BASES: dict[Any, type] = {CommandMessage: Command, QueryMessage: Query}
 _PURE = "__headwater_pure__"
 _log = structlog.get_logger("headwater.dispatch")
 
 
-def intercepts(*types: type[Command] | type[Query[Any]]) -> Callable[[F], F]:
-    """Limit an interceptor to some message types; the others never pass through it."""
+@overload
+def intercepts(
+    function: Callable[[CommandMessage[C], CommandNext], Awaitable[CommandResult]], /
+) -> CommandInterceptor: ...
+@overload
+def intercepts(
+    function: Callable[[QueryMessage[Q], QueryNext], Awaitable[Any]], /
+) -> QueryInterceptor: ...
+def intercepts(function: Any, /) -> Any:
+    """Let an interceptor be for the messages that its first parameter is annotated with.
 
-    def mark(function: F) -> F:
-        setattr(function, _TYPES, types)
-        return function
+    ::
 
-    return mark
+        @intercepts
+        async def checked(message: CommandMessage[Pay], proceed: CommandNext) -> CommandResult: ...
+
+    The others never pass through it. ``CommandMessage[Pay | Refund]`` is for both, a base class
+    for all that derive from it, ``QueryMessage[GetAccount]`` for a query.
+
+    Raises:
+        DeclarationError: the annotation is no `CommandMessage` or `QueryMessage`, or of what is
+            no command or query.
+    """
+    types = _intercepted(function)
+    if not types:
+        raise _unclear(function, "does not say which messages it intercepts")
+    setattr(function, _TYPES, types)
+    return function
 
 
 def applies_to(interceptor: Callable[..., Any], message: type) -> bool:
-    """Whether an interceptor is meant for a message type."""
+    """Whether an interceptor is meant for a message type.
+
+    Raises:
+        DeclarationError: it is annotated for some messages, and not marked with `intercepts`.
+    """
     types: tuple[type, ...] | None = getattr(interceptor, _TYPES, None)
-    return types is None or issubclass(message, types)
+    if types is not None:
+        return issubclass(message, types)
+    if inspect.isfunction(interceptor):
+        meant: tuple[type, ...] = ()
+        with contextlib.suppress(DeclarationError):  # then it says nothing that counts
+            meant = _intercepted(interceptor)
+        if set(meant) - {Command, Query}:
+            raise _unclear(interceptor, "would be called for all messages")
+    return True
+
+
+def _intercepted(function: Callable[..., Any]) -> tuple[type, ...]:
+    """Return the message types that the first parameter of a function is annotated with."""
+    name = next(iter(inspect.signature(function).parameters), "")
+    found: list[type] = []
+    for hint, _ in alternatives(annotations_of(function).get(name, Any)):
+        base = _BASES.get(get_origin(hint) or hint)
+        if base is None:
+            continue
+        for kind, _ in alternatives((*get_args(hint), base)[0]):
+            cls = get_origin(kind) or kind
+            if not (isinstance(cls, type) and issubclass(cls, base)):
+                raise _unclear(function, f"names {kind!r}, which is no {base.__name__}")
+            found.append(cls)
+    return tuple(found)
+
+
+def _unclear(function: Any, reason: str) -> DeclarationError:
+    return DeclarationError(
+        subject=f"interceptor {getattr(function, '__qualname__', function)}",
+        reason=f"{reason}: expected @intercepts on async def name(message: "
+        "CommandMessage[SomeCommand], proceed: CommandNext), or the same with a query",
+    )
 
 
 def is_pure(interceptor: Callable[..., Any]) -> bool:

@@ -19,14 +19,8 @@ from headwater.dispatch.api import (
 from headwater.dispatch.deduplication import Deduplication
 from headwater.dispatch.interceptors import applies_to, is_pure
 from headwater.errors import DeclarationError, MalformedMessage, UnknownMessage
-from headwater.messages import (
-    Command,
-    ConsistencyToken,
-    Query,
-    check_key,
-    message_type,
-    new_metadata,
-)
+from headwater.messages import Command, ConsistencyToken, Query, message_type, new_metadata
+from headwater.messages.idempotency import check_key
 
 R = TypeVar("R")
 QueryHandler = Callable[[Any], Awaitable[Any]]

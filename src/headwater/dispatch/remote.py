@@ -5,13 +5,14 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from headwater.client import HttpCaller, Reply, Request, error_of
+from headwater.client import HttpCaller, Reply, Request
+from headwater.client.answers import error_of
 from headwater.discovery import Discovery, Instance
 from headwater.dispatch.api import CommandResult
 from headwater.dispatch.http import HttpForm
 from headwater.dispatch.local import LocalCommandBus, LocalQueryBus
 from headwater.errors import ConfigurationError, NotKnownYet, RemoteError, UnknownMessage
-from headwater.messages import Command, ConsistencyToken, Query, check_key, new_id
+from headwater.messages import Command, ConsistencyToken, Query, new_id
 from headwater.messages.headers import (
     CONSISTENCY_TOKEN,
     IDEMPOTENCY_KEY,
@@ -19,6 +20,7 @@ from headwater.messages.headers import (
     KEEP_REFUSAL,
     to_header,
 )
+from headwater.messages.idempotency import check_key
 
 R = TypeVar("R")
 

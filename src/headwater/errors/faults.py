@@ -149,10 +149,10 @@ class CommandTooOld(HeadwaterError):
 
     outcome: Outcome = "unknown"
     type: str
-    age_s: float
+    age_s: int
     reason: str
     template = (
-        "{type!r} is {age_s:.0f} s old and not acknowledged (last: {reason}); sent again now, it "
+        "{type!r} is {age_s} s old and not acknowledged (last: {reason}); sent again now, it "
         "could act twice, as keys are not known for ever: find out whether its receiver has "
         "carried it out, then drop it, or `headwater dead-letters retry`"
     )

@@ -12,7 +12,7 @@ import msgspec
 
 from headwater.eventbus.retention import Retention
 from headwater.eventbus.types import EventType
-from headwater.messages import stable_hash
+from headwater.messages.hashing import stable_hash
 
 
 class BusEvent(msgspec.Struct, frozen=True):

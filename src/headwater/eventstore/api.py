@@ -18,7 +18,8 @@ from typing import Protocol, Self
 import msgspec
 
 from headwater.errors import HeadwaterError
-from headwater.messages import Event, Metadata, encode_metadata, stored_event
+from headwater.messages import Event, Metadata
+from headwater.messages.codec import encode_metadata, stored_event
 
 AHEAD_US_MAX = 5_000_000
 """How far recorded time may be ahead of the store's clock, so that it does not run backwards."""

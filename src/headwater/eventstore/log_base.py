@@ -2,12 +2,12 @@
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Generic, Protocol, Self, TypeVar
 
 import msgspec
 
-from headwater.eventstore.api import EVERYTHING, EventFilter, Page, StoredEvent, StoredKey
+from headwater.eventstore.api import EVERYTHING, EventFilter, Page, Snapshot, StoredEvent, StoredKey
 from headwater.eventstore.checks import check_range
 
 END = 2**63 - 1
@@ -43,6 +43,8 @@ Q = TypeVar("Q", bound=NumberedQuery)
 class LogBase(ABC, Generic[Q]):
     """Reads pages; a technology says what its queries are, and fetches."""
 
+    _epoch: str
+
     @abstractmethod
     def _of_log(self, filter: EventFilter, *, backwards: bool) -> Q:
         """Return the query for what a filter selects of the log."""
@@ -65,6 +67,11 @@ class LogBase(ABC, Generic[Q]):
     @abstractmethod
     def _keys(self, since: int, page_size: int) -> AsyncIterator[tuple[StoredKey, ...]]:
         """See `ReadableLog.read_keys`."""
+
+    @property
+    def epoch(self) -> str:
+        """See `ReadableStreams.epoch`."""
+        return self._epoch
 
     @property
     def shards(self) -> Sequence[Self]:
@@ -147,9 +154,23 @@ class LogBase(ABC, Generic[Q]):
                 return
 
 
+async def snapshot_pages(
+    fetch: Callable[[str, int], Awaitable[tuple[Snapshot, ...]]], prefix: str, page_size: int
+) -> AsyncIterator[tuple[Snapshot, ...]]:
+    """See `StreamStore.read_snapshots`; ``fetch`` gets some from a stream on."""
+    begin = prefix
+    while True:
+        page = await fetch(begin, page_size)
+        if page:
+            yield page
+        if len(page) < page_size:
+            return
+        begin = page[-1].stream + "\0"
+
+
 def through(query: NumberedQuery, found: Found) -> int:
     """Return how far a reader has come who follows, by what was found from there on."""
     return query.number(found.events[-1]) if found.full else found.head or 0
 
 
-__all__ = ["END", "Found", "LogBase", "NumberedQuery", "T", "through"]
+__all__ = ["END", "Found", "LogBase", "NumberedQuery", "T", "snapshot_pages", "through"]

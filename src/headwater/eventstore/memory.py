@@ -78,11 +78,6 @@ class MemoryEventStore(LogBase[_Query]):
         self._followers: set[asyncio.Event] = set()
         self._closed = False
 
-    @property
-    def epoch(self) -> str:
-        """See `EventStore.epoch`."""
-        return self._epoch
-
     async def append(
         self,
         writes: Sequence[StreamWrite],

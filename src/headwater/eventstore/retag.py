@@ -12,7 +12,8 @@ import msgspec
 from headwater.errors import HeadwaterError
 from headwater.eventstore.api import EventStore, StoredEvent
 from headwater.eventstore.copy import Progress, ahead
-from headwater.messages import Codec, EventCodec, message_type
+from headwater.messages import Codec, message_type
+from headwater.messages.codec import EventCodec
 from headwater.messages.sealing import opened_event
 
 PAGE = 500

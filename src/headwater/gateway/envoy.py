@@ -14,8 +14,8 @@ from headwater.gateway.model import Cluster, Endpoint, GatewaySettings
 
 _TYPE = "type.googleapis.com/envoy."
 _SYSTEM_CA = ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
-_ADS = {"resource_api_version": "V3", "ads": {}}
-EDS = {"type": "EDS", "eds_cluster_config": {"eds_config": _ADS}}
+_ADS: dict[str, Any] = {"resource_api_version": "V3", "ads": {}}
+EDS: dict[str, Any] = {"type": "EDS", "eds_cluster_config": {"eds_config": _ADS}}
 """What a cluster has besides whose endpoints are told on the stream."""
 _WEIGHTS_MAX = 2**32 - 1
 _REGEX_PROGRAM_SIZE = 1_000_000

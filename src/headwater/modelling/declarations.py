@@ -7,8 +7,9 @@ from typing import Any, Literal, TypeVar, overload
 import msgspec
 
 from headwater.errors import DeclarationError
-from headwater.messages import Command, Event, MessageType, message_type
+from headwater.messages import Command, Event, message_type
 from headwater.messages.inheritance import handlers_of, qualified
+from headwater.messages.types import MessageType
 
 F = TypeVar("F", bound=Callable[..., Any])
 Creates = bool | Literal["if_missing"]

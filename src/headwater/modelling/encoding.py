@@ -13,7 +13,8 @@ from headwater.errors import (
     from_problem,
 )
 from headwater.eventstore import Appended, EventStore, Idempotency, NewEvent, StreamWrite
-from headwater.messages import Codec, Event, Metadata, encode_metadata, new_id, now_us
+from headwater.messages import Codec, Event, Metadata, new_id, now_us
+from headwater.messages.codec import encode_metadata
 from headwater.messages.sealing import sealed
 
 _encode = msgspec.json.Encoder().encode

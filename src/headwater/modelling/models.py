@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from headwater.dispatch import CommandMessage, CommandResult, KeyedHandler
+from headwater.dispatch import CommandMessage, CommandResult
+from headwater.dispatch.api import KeyedHandler
 from headwater.errors import (
     ConditionFailed,
     ConfigurationError,

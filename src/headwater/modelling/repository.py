@@ -8,7 +8,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from headwater.dispatch import CommandMessage, CommandResult, KeyedHandler
+from headwater.dispatch import CommandMessage, CommandResult
+from headwater.dispatch.api import KeyedHandler
 from headwater.errors import (
     AggregateExists,
     AggregateNotFound,

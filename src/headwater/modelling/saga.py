@@ -22,9 +22,10 @@ from headwater.errors import (
     HeadwaterError,
     Rejection,
 )
-from headwater.messages import Command, Event, StoredForm
+from headwater.messages import Command, Event
 from headwater.messages.inheritance import Method, handlers_of, nearest, qualified
 from headwater.messages.keys import KeyOf, key_shape, keys_of
+from headwater.messages.stored_form import StoredForm
 from headwater.modelling.policies import Retry, Start, check_policies
 from headwater.modelling.stored_state import check_fields
 

@@ -10,7 +10,8 @@ import msgspec
 
 from headwater.errors import DeclarationError, InvalidInput
 from headwater.eventstore import NOTHING, EventFilter, FilterItem, StoredEvent
-from headwater.messages import Command, Event, EventCodec, message_type
+from headwater.messages import Command, Event, message_type
+from headwater.messages.codec import EventCodec
 from headwater.messages.inheritance import known_events, nearest, qualified, same_wire_name
 from headwater.messages.types import MessageMeta
 from headwater.modelling.boundary import Boundary

@@ -10,7 +10,9 @@ import msgspec
 from headwater.errors import ConfigurationError
 from headwater.eventbus import EventBus
 from headwater.eventstore import StreamStore
-from headwater.modelling import Saga, saga_type
+from headwater.modelling import Saga
+from headwater.modelling.event_handlers import kebab
+from headwater.modelling.saga import saga_type
 from headwater.operations.documents import nearest
 from headwater.operations.loading import load_service
 from headwater.operations.stores import chosen_services, exists, require, settings_of
@@ -23,12 +25,11 @@ from headwater.processing import (
     RelayStatus,
     Source,
     StoreSource,
-    Unhandled,
-    processors_with_letters,
-    relays_of,
-    saga_applier,
 )
-from headwater.processing.declarations import kebab
+from headwater.processing.handling.applier import Unhandled
+from headwater.processing.handling.dead_letters import processors_with_letters
+from headwater.processing.relay import relays_of
+from headwater.processing.sagas.processor import saga_applier
 from headwater.service.engines import (
     EVENT_BUSES,
     EVENT_STORES,

@@ -7,13 +7,16 @@ import msgspec
 from headwater.errors import ConfigurationError, DeclarationError
 from headwater.eventstore.copy import Progress
 from headwater.eventstore.retag import Retagged, retag_store
-from headwater.messages import Event, EventCodec, message_type
+from headwater.messages import Event, message_type
+from headwater.messages.codec import EventCodec
 from headwater.messages.upcasting import sources_of
-from headwater.modelling import Saga, aggregate_type, model_type, saga_type
+from headwater.modelling import Saga
+from headwater.modelling.handler_tables import handler_table
+from headwater.modelling.saga import saga_type
+from headwater.modelling.state import aggregate_type, model_type
 from headwater.operations.loading import load_service
 from headwater.operations.stores import chosen_services, exists, open_streams, settings_of
 from headwater.operations.system import System
-from headwater.processing.inspection import handler_table
 from headwater.processing.sources.tokens import log_name
 from headwater.service.service import Service
 

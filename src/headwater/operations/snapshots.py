@@ -7,8 +7,8 @@ import msgspec
 
 from headwater.errors import ConfigurationError
 from headwater.messages import Codec
-from headwater.modelling import aggregate_type
 from headwater.modelling.snapshot_check import CheckedSnapshot, check_snapshots
+from headwater.modelling.state import aggregate_type
 from headwater.operations.documents import nearest
 from headwater.operations.loading import load_service
 from headwater.operations.stores import chosen_services, exists, open_streams, settings_of

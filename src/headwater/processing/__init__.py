@@ -1,6 +1,5 @@
-"""Processing: processors, projections, sagas, relay, dead letters, replay and rebuild."""
+"""Processing: processors, what runs sagas, the relay, dead letters, replay and rebuild."""
 
-from headwater.modelling.policies import Retry
 from headwater.processing.admin import (
     GenerationStatus,
     ProcessorAdmin,
@@ -8,17 +7,9 @@ from headwater.processing.admin import (
     Retried,
     SegmentStatus,
 )
-from headwater.processing.declarations import (
-    EventHandlers,
-    Projection,
-    ViewReader,
-    event_handler,
-)
-from headwater.processing.handling.applier import Applier, Outbox, Unhandled
-from headwater.processing.handling.dead_letters import DeadLetter, processors_with_letters
-from headwater.processing.message import EventMessage
+from headwater.processing.handling.dead_letters import DeadLetter
 from headwater.processing.rebuild import RebuildProgress, rebuild
-from headwater.processing.relay import Relay, RelayStatus, relays_of
+from headwater.processing.relay import Relay, RelayStatus
 from headwater.processing.running.processor import Processor
 from headwater.processing.running.status import (
     BusyStatus,
@@ -27,7 +18,7 @@ from headwater.processing.running.status import (
     SegmentGroupStatus,
     WaitingStatus,
 )
-from headwater.processing.sagas.processor import SagaProcessor, saga_applier
+from headwater.processing.sagas.processor import SagaProcessor
 from headwater.processing.settings import ProcessorSettings
 from headwater.processing.sources.bus import BusSource
 from headwater.processing.sources.source import Source
@@ -35,38 +26,26 @@ from headwater.processing.sources.store import StoreSource
 from headwater.processing.time_travel import view_at
 
 __all__ = [
-    "Applier",
     "BusSource",
     "BusyStatus",
     "DeadLetter",
-    "EventHandlers",
-    "EventMessage",
     "GenerationStatus",
     "LocalStatus",
-    "Outbox",
     "Processor",
     "ProcessorAdmin",
     "ProcessorSettings",
     "ProcessorStatus",
-    "Projection",
     "RebuildProgress",
     "Relay",
     "RelayStatus",
     "Retried",
-    "Retry",
     "SagaProcessor",
     "SagaStatus",
     "SegmentGroupStatus",
     "SegmentStatus",
     "Source",
     "StoreSource",
-    "Unhandled",
-    "ViewReader",
     "WaitingStatus",
-    "event_handler",
-    "processors_with_letters",
     "rebuild",
-    "relays_of",
-    "saga_applier",
     "view_at",
 ]

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from headwater.errors import ConfigurationError, InvalidInput
-from headwater.processing.declarations import EventHandlers
+from headwater.modelling.event_handlers import EventHandlers
 from headwater.processing.generations.lineage import Lineage
 from headwater.processing.generations.switch_over import activated
 from headwater.processing.handling.applier import Applier, EventFailed, Outbox
@@ -34,7 +34,8 @@ from headwater.processing.running.resizing import SEGMENTS_MAX, resized
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
 from headwater.processing.sources.source import Source
 from headwater.processing.sources.tokens import Token, token_of
-from headwater.views import Generation, Segment, ViewStore, view_type
+from headwater.views import Generation, Segment, ViewStore
+from headwater.views.model import model_name
 
 _TRIES = 3
 
@@ -411,7 +412,7 @@ class ProcessorAdmin:
                 return dropped
 
     def _generations(self, generation: int) -> dict[str, int]:
-        return {view_type(view).name: generation for view in self._applier.views}
+        return {model_name(view): generation for view in self._applier.views}
 
     async def _active(self) -> int:
         return await self._views.generation(self.name, code=self._applier.code)

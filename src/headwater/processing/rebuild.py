@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from headwater.errors import InvalidInput
-from headwater.processing.declarations import EventHandlers
+from headwater.modelling.event_handlers import EventHandlers
 from headwater.processing.generations.lineage import Lineage
 from headwater.processing.generations.switch_over import SwitchOver, reached
 from headwater.processing.handling.applier import Applier

@@ -1,5 +1,8 @@
 """What can be set about a processor."""
 
+import time
+from collections.abc import Callable
+
 import msgspec
 
 from headwater.modelling.policies import Retry
@@ -22,6 +25,7 @@ class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True):
             becomes a letter instead of being sent again: shorter than receivers know keys, or it
             could act twice; 0: it is sent for ever.
         unused_s: a generation of views that nobody's code has used for this long is dropped.
+        ticks: carries the view store's clock on between two looks at it, seconds.
     """
 
     page_size: int = 2000
@@ -33,6 +37,7 @@ class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True):
     back_off_max_s: float = 5.0
     command_s: float = 518_400.0
     unused_s: float = 300.0
+    ticks: Callable[[], float] = time.monotonic
 
     def back_off(self, tries: int) -> float:
         """Return the pause after so many failed tries, seconds."""

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from headwater.errors import InvalidInput
 from headwater.messages import Textual
-from headwater.processing.declarations import EventHandlers
+from headwater.modelling.event_handlers import EventHandlers
 from headwater.processing.handling.applier import EventFailed
 from headwater.processing.running.projector import applier_of
 from headwater.processing.sources.shards import close_iterator

@@ -2,6 +2,6 @@
 
 from headwater.service.authentication import EdgeRequest
 from headwater.service.service import Service
-from headwater.service.settings import Role, ServiceSettings, service_settings
+from headwater.service.settings import Role, ServiceSettings
 
-__all__ = ["EdgeRequest", "Role", "Service", "ServiceSettings", "service_settings"]
+__all__ = ["EdgeRequest", "Role", "Service", "ServiceSettings"]

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from headwater.dispatch import query_handlers_of
 from headwater.messages import Command, Query
-from headwater.modelling import Aggregate, DecisionModel, aggregate_type, model_type
+from headwater.modelling import Aggregate, DecisionModel
+from headwater.modelling.query_handlers import query_handlers_of
+from headwater.modelling.state import aggregate_type, model_type
 
 
 class Declaration:
@@ -31,13 +32,15 @@ class Declaration:
     ) -> None:
         """List them; classes of projections and handlers are instantiated."""
         self.name = name
-        self.aggregates = tuple(aggregates)
-        self.decisions = tuple(decisions)
-        self.given = (*projections, *handlers)
-        self.projections = tuple(p() if isinstance(p, type) else p for p in projections)
-        self.sagas = tuple(sagas)
-        self.handlers = tuple(h() if isinstance(h, type) else h for h in handlers)
-        self.routes = tuple(routes)
+        self.aggregates: tuple[type[Aggregate], ...] = tuple(aggregates)
+        self.decisions: tuple[type[DecisionModel], ...] = tuple(decisions)
+        self.given: tuple[Any, ...] = (*projections, *handlers)
+        self.projections: tuple[Any, ...] = tuple(
+            p() if isinstance(p, type) else p for p in projections
+        )
+        self.sagas: tuple[type[Any], ...] = tuple(sagas)
+        self.handlers: tuple[Any, ...] = tuple(h() if isinstance(h, type) else h for h in handlers)
+        self.routes: tuple[Any, ...] = tuple(routes)
 
     def contract(self) -> tuple[list[type[Command]], list[type[Query[Any]]]]:
         """Return the commands and queries of the whole service, whatever an instance's role."""

@@ -1,9 +1,11 @@
 """What is declared at import and works while the service runs: clients, and settings."""
 
+import functools
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from headwater.client import HttpCaller, Reply, Request, connect
+from headwater.client.declarations import declaration_of
 from headwater.config import Settings
 from headwater.dispatch import CommandBus, QueryBus
 
@@ -20,6 +22,7 @@ class RunningInstance(Protocol):
     queries: QueryBus
     caller: HttpCaller
     bound: Mapping["DeferredSettings[Any]", Settings[Any]]
+    clients: Mapping[object, object]
 
     def observe_call(
         self, target: str, verb: str, template: str, status: int, seconds: float
@@ -48,12 +51,27 @@ class _RunningCaller(HttpCaller):
 
 
 def deferred_client(running: Running, contract: Callable[..., T]) -> T:
-    """Return a client whose calls go through the running instance and into its metrics."""
+    """Return a client whose calls go through the running instance and into its metrics.
+
+    Where the instance has somebody else to answer them, they go there.
+    """
 
     def observe(target: str, verb: str, template: str, status: int, seconds: float) -> None:
         running().observe_call(target, verb, template, status, seconds)
 
-    return connect(contract, caller=_RunningCaller(running), observe=observe)
+    connected = connect(contract, caller=_RunningCaller(running), observe=observe)
+
+    def redirected(name: str, declared: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(declared)
+        def call(_: object, *args: Any, **kwargs: Any) -> Any:
+            return getattr(running().clients.get(contract, connected), name)(*args, **kwargs)
+
+        return call
+
+    endpoints = declaration_of(contract).endpoints
+    methods = {name: redirected(name, endpoint.function) for name, endpoint in endpoints.items()}
+    client: T = type(type(connected).__name__, (type(connected),), methods)()
+    return client
 
 
 class DeferredSettings(Generic[T]):

@@ -9,9 +9,10 @@ from headwater.errors import ConfigurationError, DeclarationError
 from headwater.eventbus import EventBus, EventType
 from headwater.messages import Event, message_type
 from headwater.messages.inheritance import annotations_of, known_events, qualified, same_wire_name
-from headwater.modelling import Saga, SagaType, aggregate_type, model_type, saga_type
-from headwater.modelling.state import StateType
-from headwater.processing.inspection import handler_table
+from headwater.modelling import Saga
+from headwater.modelling.handler_tables import handler_table
+from headwater.modelling.saga import SagaType, saga_type
+from headwater.modelling.state import StateType, aggregate_type, model_type
 from headwater.service.declaration import Declaration
 
 
@@ -45,6 +46,10 @@ class EventNames:
             self._claim(event)
         self.own = known_events(own)
         _compile(service)
+
+    def class_of(self, name: str) -> type[Event] | None:
+        """Return the class of the service's own events of a wire name, as far as it is known."""
+        return self._owners.get(("", name))
 
     def admit(self, event: type[Event]) -> None:
         """Check a class of events that is about to be stored for the first time.

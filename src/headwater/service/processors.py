@@ -7,11 +7,12 @@ from typing import Any, Literal, Protocol
 
 import structlog
 
-from headwater.dispatch import CommandBus, QueryMessage, QueryNext, query_handlers_of
+from headwater.dispatch import CommandBus, QueryMessage, QueryNext
 from headwater.errors import ConfigurationError, HeadwaterError
 from headwater.eventbus import EventBus
 from headwater.eventstore import StreamStore
 from headwater.messages import ConsistencyToken, Query
+from headwater.modelling.query_handlers import query_handlers_of
 from headwater.processing import (
     BusSource,
     LocalStatus,
@@ -21,10 +22,10 @@ from headwater.processing import (
     SagaProcessor,
     Source,
     StoreSource,
-    relays_of,
 )
 from headwater.processing.generations.own_views import OwnViews
 from headwater.processing.handling.dead_letters import forget_dropped
+from headwater.processing.relay import relays_of
 from headwater.service.metrics import Figures
 from headwater.service.service import Service
 from headwater.service.settings import ServiceSettings
@@ -62,6 +63,7 @@ class Processors:
         bus: EventBus | None,
         views: ViewStore,
         commands: CommandBus,
+        ticks: Callable[[], float],
     ) -> None:
         """Wire up; nothing runs yet. ``handlers`` are projections and handlers of its own.
 
@@ -82,6 +84,7 @@ class Processors:
             retry=settings.retry,
             unused_s=settings.views_unused_s,
             command_s=settings.keys_kept_s * _KEY_SHARE,
+            ticks=ticks,
         )
         if settings.queries:
             for one in handlers:
@@ -112,7 +115,9 @@ class Processors:
                     )
                 )
             if store is not None and bus is not None:
-                self._running += relays_of(store, bus, name=service.name, views=views, owner=owner)
+                self._running += relays_of(
+                    store, bus, name=service.name, views=views, owner=owner, settings=how
+                )
 
     def _add(self, processor: Processor) -> None:
         processor.applier.segments = self._settings.segments or processor.applier.segments

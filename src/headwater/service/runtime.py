@@ -33,19 +33,11 @@ from headwater.errors import ConfigurationError, HeadwaterError
 from headwater.eventbus import EventBus
 from headwater.eventstore import StreamStore
 from headwater.messages import Principal, now_us
-from headwater.modelling import DecisionHandlers, Repository
-from headwater.modelling.models import check_shardable
+from headwater.modelling import Repository
+from headwater.modelling.models import DecisionHandlers, check_shardable
 from headwater.service.deferred import DeferredSettings
 from headwater.service.edge import Edge
-from headwater.service.engines import (
-    EVENT_BUSES,
-    EVENT_STORES,
-    VIEW_STORES,
-    open_event_bus,
-    open_stream_store,
-    open_view_store,
-    settle_owner,
-)
+from headwater.service.engines import EVENT_BUSES, EVENT_STORES, VIEW_STORES, settle_owner
 from headwater.service.health import Ask, Health
 from headwater.service.metrics import Metrics
 from headwater.service.names import check_names
@@ -53,6 +45,7 @@ from headwater.service.openapi import openapi_document
 from headwater.service.processors import Processors
 from headwater.service.service import Service
 from headwater.service.settings import ServiceSettings, service_settings
+from headwater.service.surroundings import Surroundings
 from headwater.service.upkeep import Upkeep
 from headwater.views import ViewStore
 
@@ -68,18 +61,27 @@ class Runtime:
     the other way and lets requests in progress finish.
     """
 
-    def __init__(self, service: Service, given: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        service: Service,
+        given: Mapping[str, Any],
+        *,
+        surroundings: Surroundings | None = None,
+    ) -> None:
         """Describe the instance.
 
         Args:
             service: what to run.
             given: settings by name (see `ServiceSettings`); they take precedence over those in
                 the section ``headwater`` of the configuration service.
+            surroundings: what it finds outside; None: what its settings name.
 
         Raises:
             ConfigurationError: a setting is unknown or of the wrong type.
         """
         self.service = service
+        self.surroundings = surroundings or Surroundings()
+        self.clients = self.surroundings.clients
         self._given = {**given, "service": service.name}
         self.settings: ServiceSettings = service_settings(self._given, origin="the command line")
         self._exit = contextlib.AsyncExitStack()
@@ -140,14 +142,14 @@ class Runtime:
     def _check(self) -> None:
         """Check the service as it is by now: more may have been defined since it was declared."""
         service = self.service
-        self._events = check_names(service)
+        self.event_names = check_names(service)
         self._document = openapi_document(
             service.name, service.version, *service.contract(), routes=service.routes
         )
 
     async def _configure(self) -> None:
         settings = self.settings
-        self.config: Config = StaticConfig({})
+        self.config: Config = StaticConfig(self.surroundings.config)
         if settings.config:
             client = ConfigClient(
                 settings.config,
@@ -175,31 +177,33 @@ class Runtime:
         }
 
     async def _open_engines(self) -> None:
-        service, settings = self.service, self.settings
+        service, settings, outside = self.service, self.settings, self.surroundings
         if service.aggregates or service.decisions:
             if len(settings.stores) > 1:
                 for aggregate in service.aggregates:
                     check_shardable(aggregate)
                 for model in service.decisions:
                     check_shardable(model)
-            self.store = await open_stream_store(settings.stores)
+            self.store = await outside.open_stream_store(settings.stores)
             self._exit.push_async_callback(self.store.close)
             for url, log in zip(settings.stores, self.store.shards, strict=True):
                 await settle_owner(log, service.name, name=EVENT_STORES.name_of(url))
         if settings.bus:
-            self.bus = await open_event_bus(settings.url("bus"), partitions=settings.partitions)
+            self.bus = await outside.open_event_bus(
+                settings.url("bus"), partitions=settings.partitions
+            )
             self._exit.push_async_callback(self.bus.close)
             if self.store is not None and settings.commands:
-                await self._events.announce(self.bus)
+                await self.event_names.announce(self.bus)
         views = settings.url("views")
-        self.views = await open_view_store(views)
+        self.views = await outside.open_view_store(views)
         self._exit.push_async_callback(self.views.close)
         await settle_owner(self.views, service.name, name=VIEW_STORES.name_of(views))
 
     async def _connect(self) -> None:
         settings = self.settings
         tls = client_context(settings.tls_ca)
-        self.discovery: Discovery = StaticDiscovery({})
+        self.discovery: Discovery = self.surroundings.discovery or StaticDiscovery({})
         if settings.discovery:
             client = DiscoveryClient(
                 settings.discovery, start_timeout_s=settings.start_timeout_s, tls=tls
@@ -227,7 +231,7 @@ class Runtime:
                     source=service.name,
                     cache_size=settings.cache_size,
                     on_snapshot_left_out=self.metrics.snapshot_left_out,
-                    admit=self._events.admit,
+                    admit=self.event_names.admit,
                     codec=service.codec,
                 )
                 self.repositories[repository.type.name] = repository
@@ -238,7 +242,7 @@ class Runtime:
                     model,
                     self.store.shards[0],
                     source=service.name,
-                    admit=self._events.admit,
+                    admit=self.event_names.admit,
                     codec=service.codec,
                 ).handlers()
                 for model in service.decisions
@@ -292,6 +296,7 @@ class Runtime:
             bus=self.bus,
             views=self.views,
             commands=self.commands,
+            ticks=self.surroundings.ticks,
         )
         chain: list[QueryInterceptor] = [*self._traced[1], *self._authorizing()]
         chain += [self._within, query_in_context, self.processors.wait_for_token]

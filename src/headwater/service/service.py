@@ -16,9 +16,11 @@ from headwater.dispatch import (
 )
 from headwater.dispatch.interceptors import Authorize
 from headwater.errors import ConfigurationError, DeclarationError
-from headwater.messages import Codec, EventCodec
-from headwater.modelling import Aggregate, DecisionModel, saga_type
-from headwater.processing.inspection import handler_table
+from headwater.messages import Codec
+from headwater.messages.codec import EventCodec
+from headwater.modelling import Aggregate, DecisionModel
+from headwater.modelling.handler_tables import handler_table
+from headwater.modelling.saga import saga_type
 from headwater.service.authentication import Authenticate
 from headwater.service.declaration import Declaration
 from headwater.service.deferred import DeferredSettings, RunningInstance, deferred_client
@@ -83,8 +85,8 @@ class Service(Declaration):
             routes=tuple(routes),
         )
         self.version = version
-        self.interceptors = tuple(interceptors)
-        self.query_interceptors = tuple(query_interceptors)
+        self.interceptors: tuple[CommandInterceptor, ...] = tuple(interceptors)
+        self.query_interceptors: tuple[QueryInterceptor, ...] = tuple(query_interceptors)
         self.authenticate = authenticate
         self.authorize = authorize
         self.credentials = credentials

@@ -9,7 +9,7 @@ import msgspec
 from headwater._sql.postgres.url import SCHEMES, schema_for
 from headwater.errors import ConfigurationError
 from headwater.messages import new_id
-from headwater.processing import Retry
+from headwater.modelling import Retry
 
 Role = Literal["command", "query", "all"]
 # A URL with several hosts has commas, too; after them come a name and a port.

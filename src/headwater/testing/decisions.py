@@ -20,17 +20,11 @@ from headwater.errors import (
     Unstorable,
 )
 from headwater.eventstore import EventFilter, NewEvent, StoredEvent
-from headwater.messages import (
-    Command,
-    Event,
-    EventCodec,
-    message_form,
-    message_type,
-    new_metadata,
-)
-from headwater.modelling import Aggregate, DecisionModel, aggregate_type, model_type
+from headwater.messages import Command, Event, message_type, new_metadata
+from headwater.messages.codec import EventCodec, message_form
+from headwater.modelling import Aggregate, DecisionModel
 from headwater.modelling.declarations import CommandHandler, events_of
-from headwater.modelling.state import StateType
+from headwater.modelling.state import StateType, aggregate_type, model_type
 
 E = TypeVar("E", bound=HeadwaterError)
 Subject = type[Aggregate] | type[DecisionModel]
@@ -54,7 +48,7 @@ class Given:
         self._events += [(event, False) for event in events]
         return self
 
-    def when(self, command: Command) -> "Outcome":
+    def when(self, command: Command) -> "Decided":
         """Decide a command and return what came out.
 
         Raises:
@@ -76,7 +70,7 @@ class Given:
             before = _picture(state)
             decided = self._decide(handler, state, command)
         except HeadwaterError as error:
-            return Outcome(command, (), error, state)
+            return Decided(command, (), error, state)
         if _picture(state) != before:
             msg = (
                 f"{handler.function.__qualname__} changed the state: return events, and change "
@@ -84,7 +78,7 @@ class Given:
             )
             raise AssertionError(msg)
         kind.replay(state, _stored(decided))
-        return Outcome(command, decided, None, state)
+        return Decided(command, decided, None, state)
 
     def _decide(self, handler: CommandHandler, state: Any, command: Command) -> tuple[Event, ...]:
         if isinstance(state, Aggregate):
@@ -109,7 +103,7 @@ class Given:
         return state
 
 
-class Outcome:
+class Decided:
     """What came out of a command. Each ``then`` checks one thing and returns the outcome."""
 
     def __init__(

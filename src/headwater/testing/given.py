@@ -13,8 +13,7 @@
 from typing import Any, TypeVar, overload
 
 from headwater.messages import Event
-from headwater.modelling import Aggregate, DecisionModel, Saga
-from headwater.processing import EventHandlers
+from headwater.modelling import Aggregate, DecisionModel, EventHandlers, Saga
 from headwater.testing.decisions import Given
 from headwater.testing.scenarios import ProjectionScenario, SagaScenario
 

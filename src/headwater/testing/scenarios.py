@@ -10,9 +10,9 @@ from headwater.eventbus.memory import MemoryEventBus
 from headwater.eventstore import NewEvent
 from headwater.eventstore.memory import MemoryEventStore
 from headwater.messages import Command, Event, message_type, new_metadata, now_us
-from headwater.modelling import Deadline, Effect, Saga, SagaType, saga_type
-from headwater.modelling.saga import Cancel, End, effects_of
-from headwater.processing import BusSource, EventHandlers, Projection, Source, StoreSource
+from headwater.modelling import Deadline, Effect, EventHandlers, Projection, Saga
+from headwater.modelling.saga import Cancel, End, SagaType, effects_of, saga_type
+from headwater.processing import BusSource, Source, StoreSource
 from headwater.processing.handling.applier import EventFailed
 from headwater.processing.running.projector import ProjectionApplier
 from headwater.processing.sagas.steps import refusal_step

@@ -25,7 +25,7 @@ def test_a_new_service_runs_and_passes_its_own_tests(tmp_path, up):
         env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")},
     )
     assert tests.returncode == 0, tests.stdout + tests.stderr
-    assert "3 passed" in tests.stdout
+    assert "4 passed" in tests.stdout
 
     ports = ("--port", "0", "--discovery-port", "0", "--config-port", "0")
     running = up(folder / "headwater.toml", *ports)

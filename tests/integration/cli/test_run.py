@@ -6,12 +6,14 @@ import re
 import signal
 import socket
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from headwater.discovery import DiscoveryServer
+from headwater.operations.loading import load_service
 from tests.integration.cli.conftest import (
     HEADWATER,
     SAMPLE,
@@ -80,6 +82,67 @@ def test_an_instance_runs_alone_until_it_is_told_to_stop(foreground, tmp_path):
     running.process.send_signal(signal.SIGTERM)
     assert running.process.wait(30) == 0
     assert "Traceback" not in running.log
+
+
+FIRST = """\
+from headwater import Aggregate, Command, Event, Service, command_handler, route
+
+
+@route("POST /counters/{counter_id}")
+class Count(Command):
+    counter_id: str
+
+
+class Counted(Event):
+    counter_id: str
+
+
+class Counter(Aggregate):
+    @command_handler(creates="if_missing")
+    def count(self, command: Count) -> Counted:
+        return Counted(self.id)
+
+
+service = Service("first", aggregates=[Counter])
+"""
+
+
+def test_a_service_of_one_file_needs_nothing_else(foreground, tmp_path):
+    """A file runs as it is, says where its page and its data are, and goes on where it was."""
+    file = tmp_path / "queue.py"  # as a module that is imported already
+    file.write_text(FIRST)
+    for version in (1, 2):
+        running = foreground(str(file), "--set", f"data={tmp_path / 'data'}")
+        url = running.url()
+        status, answer, _ = ask(f"{url}/counters/a", body={})
+        assert (status, answer["version"]) == (200, version)
+        said = f"first runs: {url}/docs\nIts data is in {tmp_path / 'data' / 'first'}."
+        eventually("it says so", lambda said=said, running=running: said in running.log)
+        with urllib.request.urlopen(f"{url}/docs") as page:
+            assert page.status == 200
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(30) == 0
+
+
+def test_the_service_of_a_file_is_found(tmp_path):
+    """Of several services in a file one is named; what cannot be meant is told in one line."""
+    file = tmp_path / "shop.py"
+    empty, several = "", FIRST + 'other = Service("other", aggregates=[Counter])\n'
+    for text, target, told in (
+        (None, "shop.py", "there is no such file in"),
+        (empty, "shop.py", "it has no Service at all"),
+        (several, "shop.py", r"say which one, as shop\.py:service; its services: service, other"),
+        (several, "shop.py:another", "'another' in .* does not exist: its services: service"),
+        (several, "shop.py:Counter", "'Counter' in .* is not a Service"),
+        (several, "shop.py:", 'expected "module:service" or "file.py"'),
+        ("import nothing_there", "shop.py", "shop.py:1: ModuleNotFoundError: No module"),
+    ):
+        if text is not None:
+            file.write_text(text)
+        assert re.search(told, one_line_error(headwater("run", target, cwd=tmp_path), code=2))
+    file.write_text(several)
+    found = load_service(f"{file}:other")
+    assert found.name == "other"
 
 
 def test_flags_come_before_the_environment(foreground, tmp_path):

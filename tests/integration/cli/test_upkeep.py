@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from headwater.eventstore import EventStore, NewEvent, Snapshot, StreamWrite
-from headwater.modelling import aggregate_type
+from headwater.modelling.state import aggregate_type
 from headwater.operations.loading import load_service
 from headwater.service.engines import open_stream_store
 from tests.integration.cli.conftest import SAMPLE, headwater, one_line_error

@@ -6,7 +6,8 @@ import time
 import pytest
 from aiohttp import web
 
-from headwater.client import Request, error_of
+from headwater.client import Request
+from headwater.client.answers import error_of
 from headwater.errors import (
     CircuitOpen,
     ConnectionLost,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from headwater._sql.sqlite.wake import SAFETY_S
+from headwater._sql.waiting import SAFETY_S
 from headwater.errors import MalformedMessage
 from headwater.eventbus import EventBus
 from headwater.testing.eventbus import START, collect, subscription

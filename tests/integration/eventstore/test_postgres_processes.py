@@ -5,7 +5,7 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-from headwater._sql.postgres.wake import SAFETY_S
+from headwater._sql.waiting import SAFETY_S
 from headwater.eventstore import NewEvent, StoredEvent, StreamWrite
 from headwater.eventstore.postgres import PostgresEventStore
 from tests.integration.eventstore.test_processes import (

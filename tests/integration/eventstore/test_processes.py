@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from headwater._sql.sqlite.wake import SAFETY_S
+from headwater._sql.waiting import SAFETY_S
 from headwater.eventstore import EventStore, NewEvent, StreamWrite
 from headwater.eventstore.sqlite import SQLiteEventStore
 from headwater.testing.history import (

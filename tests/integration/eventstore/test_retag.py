@@ -21,7 +21,8 @@ from headwater.eventstore.memory import MemoryEventStore
 from headwater.eventstore.postgres import PostgresEventStore
 from headwater.eventstore.retag import retag_store
 from headwater.eventstore.sqlite import SQLiteEventStore
-from headwater.messages import Command, Event, EventCodec, Tag, Upcast, upcaster, wire
+from headwater.messages import Command, Event, Tag, Upcast, upcaster, wire
+from headwater.messages.codec import EventCodec
 from headwater.modelling import (
     Aggregate,
     DecisionModel,

@@ -19,7 +19,8 @@ from headwater.eventstore.memory import MemoryEventStore
 from headwater.eventstore.postgres import PostgresEventStore
 from headwater.eventstore.sqlite import SQLiteEventStore
 from headwater.messages import ConsistencyToken
-from headwater.processing import Processor, ProcessorSettings, Relay, Retry, StoreSource
+from headwater.modelling import Retry
+from headwater.processing import Processor, ProcessorSettings, Relay, StoreSource
 from headwater.processing.handling.dead_letters import letters
 from headwater.views import ViewStore
 from headwater.views.memory import MemoryViewStore

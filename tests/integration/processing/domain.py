@@ -3,8 +3,9 @@
 from typing import Annotated
 
 from headwater.eventstore import EventStore, NewEvent, StreamWrite
-from headwater.messages import Event, EventCodec, new_metadata
-from headwater.processing import EventMessage, Projection, event_handler
+from headwater.messages import Event, new_metadata
+from headwater.messages.codec import EventCodec
+from headwater.modelling import EventMessage, Projection, event_handler
 from headwater.views import Index, Key, View, ViewTransaction
 
 

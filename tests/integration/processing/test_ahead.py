@@ -12,15 +12,8 @@ from headwater.eventbus.memory import MemoryEventBus
 from headwater.eventstore import EventStore
 from headwater.eventstore.memory import MemoryEventStore
 from headwater.messages import ConsistencyToken
-from headwater.processing import (
-    BusSource,
-    EventHandlers,
-    Processor,
-    ProcessorAdmin,
-    Relay,
-    StoreSource,
-    event_handler,
-)
+from headwater.modelling import EventHandlers, event_handler
+from headwater.processing import BusSource, Processor, ProcessorAdmin, Relay, StoreSource
 from headwater.views.memory import MemoryViewStore
 from tests.integration.processing.conftest import QUICK, Stores, until
 from tests.integration.processing.domain import AccountView, Deposited, Ledger, Opened, append

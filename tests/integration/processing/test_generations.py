@@ -7,16 +7,8 @@ import msgspec
 import pytest
 
 from headwater.errors import ConfigurationError
-from headwater.processing import (
-    DeadLetter,
-    EventHandlers,
-    Processor,
-    ProcessorAdmin,
-    ProcessorSettings,
-    Projection,
-    event_handler,
-    rebuild,
-)
+from headwater.modelling import EventHandlers, Projection, event_handler
+from headwater.processing import DeadLetter, Processor, ProcessorAdmin, ProcessorSettings, rebuild
 from headwater.processing.generations.own_views import OwnViews
 from headwater.processing.running.projector import applier_of
 from headwater.views import Index, Key, View

@@ -13,7 +13,8 @@ import pytest
 
 from headwater.errors import DeclarationError
 from headwater.messages import Event, canonical_text
-from headwater.processing import Processor, ProcessorAdmin, Projection, event_handler
+from headwater.modelling import Projection, event_handler
+from headwater.processing import Processor, ProcessorAdmin
 from headwater.processing.time_travel import view_at
 from headwater.views import Key, View
 from headwater.views.memory import MemoryViewStore

@@ -5,7 +5,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from headwater.eventstore import NewEvent, StreamWrite
-from headwater.messages import Metadata, encode_metadata, new_id
+from headwater.messages import Metadata, new_id
+from headwater.messages.codec import encode_metadata
 from headwater.processing import Processor, StoreSource
 from headwater.processing.sources.tokens import token_of
 from headwater.views import ViewTransaction

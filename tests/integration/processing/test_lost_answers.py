@@ -19,12 +19,15 @@ from headwater.errors import EventParked, Rejection, StoreUnavailable
 from headwater.eventbus.postgres import PostgresEventBus
 from headwater.eventstore import Idempotency, StreamWrite
 from headwater.eventstore.postgres import PostgresEventStore
-from headwater.messages import Command, ConsistencyToken, Event, EventCodec
+from headwater.messages import Command, ConsistencyToken, Event
+from headwater.messages.codec import EventCodec
 from headwater.modelling import (
     Deadline,
     Effects,
+    Projection,
     Saga,
     deadline_handler,
+    event_handler,
     rejection_handler,
     saga_handler,
 )
@@ -33,11 +36,9 @@ from headwater.processing import (
     DeadLetter,
     Processor,
     ProcessorAdmin,
-    Projection,
     Relay,
     SagaProcessor,
     StoreSource,
-    event_handler,
 )
 from headwater.processing.sagas.views import PendingCommand, SagaDeadline
 from headwater.testing.eventstore_base import log_of

@@ -11,19 +11,24 @@ from headwater.errors import DeclarationError
 from headwater.eventstore import NewEvent, StreamWrite
 from headwater.messages import Command, Event, Upcast, new_metadata, upcaster, wire
 from headwater.messages.codec import encode_metadata
-from headwater.modelling import Effects, End, Saga, saga_handler
+from headwater.modelling import (
+    Effects,
+    End,
+    EventHandlers,
+    EventMessage,
+    Projection,
+    Saga,
+    event_handler,
+    saga_handler,
+)
 from headwater.processing import (
     BusSource,
     DeadLetter,
-    EventHandlers,
-    EventMessage,
     Processor,
     ProcessorAdmin,
-    Projection,
     Relay,
     Retried,
     SagaProcessor,
-    event_handler,
     view_at,
 )
 from headwater.views import Key, View, ViewTransaction
@@ -316,7 +321,8 @@ def test_a_missing_step_is_refused_by_every_reader() -> None:
         def gap(self, event: Gap) -> Effects: ...
 
     from headwater.eventstore.memory import MemoryEventStore
-    from headwater.processing import StoreSource, saga_applier
+    from headwater.processing import StoreSource
+    from headwater.processing.sagas.processor import saga_applier
 
     source = StoreSource(MemoryEventStore(), "gaps")
     with pytest.raises(DeclarationError, match=r"add @upcaster\(Gap, from_version=1\)"):

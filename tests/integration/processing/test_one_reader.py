@@ -8,8 +8,15 @@ import pytest
 
 from headwater.errors import StoreUnavailable
 from headwater.eventstore import Page
-from headwater.modelling import Effects, Saga, saga_handler
-from headwater.processing import EventHandlers, Processor, Projection, SagaProcessor, event_handler
+from headwater.modelling import (
+    Effects,
+    EventHandlers,
+    Projection,
+    Saga,
+    event_handler,
+    saga_handler,
+)
+from headwater.processing import Processor, SagaProcessor
 from headwater.processing.admin import ProcessorAdmin
 from headwater.views import ViewTransaction
 from tests.integration.processing.bank import command_bus

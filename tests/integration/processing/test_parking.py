@@ -3,14 +3,8 @@
 import pytest
 
 from headwater.errors import StoreUnavailable
-from headwater.processing import (
-    DeadLetter,
-    EventHandlers,
-    Processor,
-    ProcessorAdmin,
-    Retried,
-    event_handler,
-)
+from headwater.modelling import EventHandlers, event_handler
+from headwater.processing import DeadLetter, Processor, ProcessorAdmin, Retried
 from headwater.views import ViewTransaction
 from tests.integration.processing.conftest import QUICK, Stores, until
 from tests.integration.processing.domain import (

@@ -12,7 +12,8 @@ import pytest
 
 from headwater.eventstore import NewEvent, StreamWrite
 from headwater.messages import ConsistencyToken, new_metadata
-from headwater.processing import Processor, ProcessorAdmin, StoreSource, saga_applier
+from headwater.processing import Processor, ProcessorAdmin, StoreSource
+from headwater.processing.sagas.processor import saga_applier
 from headwater.processing.sagas.views import PendingCommand, SagaState
 from headwater.processing.sources.tokens import token_of
 from tests.integration.processing.bank import (

@@ -8,7 +8,8 @@ import pytest
 from headwater.errors import MalformedMessage, NotCaughtUp, TokenMismatch
 from headwater.messages import ConsistencyToken, current, upcaster, wire
 from headwater.messages.types import Event
-from headwater.processing import EventHandlers, Processor, Projection, event_handler
+from headwater.modelling import EventHandlers, Projection, event_handler
+from headwater.processing import Processor
 from headwater.views import Index, Key, View, ViewTransaction
 from tests.integration.processing.conftest import QUICK, Stores, until
 from tests.integration.processing.domain import (

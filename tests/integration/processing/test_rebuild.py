@@ -6,15 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from headwater.errors import InvalidInput
-from headwater.processing import (
-    Processor,
-    ProcessorAdmin,
-    Projection,
-    RebuildProgress,
-    event_handler,
-    rebuild,
-    view_at,
-)
+from headwater.modelling import Projection, event_handler
+from headwater.processing import Processor, ProcessorAdmin, RebuildProgress, rebuild, view_at
 from headwater.processing.sources.tokens import Token
 from headwater.views import Index, Key, View
 from headwater.views.memory import MemoryViewStore

@@ -13,16 +13,9 @@ import pytest
 from headwater.dispatch import CommandResult
 from headwater.errors import DeclarationError, EventParked
 from headwater.messages import Command, ConsistencyToken, Event
-from headwater.modelling import Effects, Saga, saga_handler
-from headwater.processing import (
-    BusSource,
-    DeadLetter,
-    ProcessorAdmin,
-    Relay,
-    Retry,
-    SagaProcessor,
-    saga_applier,
-)
+from headwater.modelling import Effects, Retry, Saga, saga_handler
+from headwater.processing import BusSource, DeadLetter, ProcessorAdmin, Relay, SagaProcessor
+from headwater.processing.sagas.processor import saga_applier
 from headwater.processing.sagas.views import PendingCommand, SagaState
 from headwater.testing import given
 from tests.integration.processing.conftest import QUICK, Stores, until

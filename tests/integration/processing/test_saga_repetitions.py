@@ -9,7 +9,8 @@ import pytest
 from headwater.dispatch import CommandResult
 from headwater.errors import NoInstance
 from headwater.eventstore import NewEvent, StreamWrite
-from headwater.messages import Command, check_key, new_metadata
+from headwater.messages import Command, new_metadata
+from headwater.messages.idempotency import check_key
 from headwater.processing import SagaProcessor, StoreSource
 from headwater.processing.sagas.views import PendingCommand, SagaDeadline, SagaState
 from tests.integration.processing.bank import (

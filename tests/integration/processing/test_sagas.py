@@ -17,14 +17,10 @@ from headwater.errors import (
     UnknownMessage,
 )
 from headwater.eventstore import NewEvent, StreamWrite
-from headwater.messages import (
-    Command,
-    ConsistencyToken,
-    current,
-    decode_metadata,
-    new_metadata,
-)
-from headwater.processing import ProcessorAdmin, SagaProcessor, StoreSource, saga_applier
+from headwater.messages import Command, ConsistencyToken, current, new_metadata
+from headwater.messages.codec import decode_metadata
+from headwater.processing import ProcessorAdmin, SagaProcessor, StoreSource
+from headwater.processing.sagas.processor import saga_applier
 from headwater.processing.sagas.views import PendingCommand, SagaDeadline, SagaState
 from tests.integration.processing.bank import (
     Credit,

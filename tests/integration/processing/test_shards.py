@@ -21,19 +21,19 @@ from headwater.eventstore import EventStore, ShardedEventStore
 from headwater.eventstore.memory import MemoryEventStore
 from headwater.eventstore.postgres import PostgresEventStore
 from headwater.eventstore.sqlite import SQLiteEventStore
-from headwater.messages import ConsistencyToken, Event, SourceState
+from headwater.messages import ConsistencyToken, Event
+from headwater.messages.token import SourceState
+from headwater.modelling import EventMessage, event_handler
 from headwater.processing import (
     BusSource,
-    EventMessage,
     Processor,
     ProcessorAdmin,
     Relay,
     StoreSource,
-    event_handler,
     rebuild,
-    relays_of,
     view_at,
 )
+from headwater.processing.relay import relays_of
 from headwater.processing.sources.tokens import token_of
 from headwater.views import ViewStore
 from headwater.views.memory import MemoryViewStore

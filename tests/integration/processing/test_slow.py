@@ -4,14 +4,9 @@ import asyncio
 
 import pytest
 
-from headwater.messages import stable_hash
-from headwater.processing import (
-    EventHandlers,
-    EventMessage,
-    Processor,
-    ProcessorAdmin,
-    event_handler,
-)
+from headwater.messages.hashing import stable_hash
+from headwater.modelling import EventHandlers, EventMessage, event_handler
+from headwater.processing import Processor, ProcessorAdmin
 from tests.integration.processing.conftest import QUICK, Stores, until
 from tests.integration.processing.domain import Deposited, Ledger, Noted, Opened, append
 

@@ -11,18 +11,22 @@ from headwater.eventstore import NewEvent, StreamWrite
 from headwater.eventstore.memory import MemoryEventStore
 from headwater.eventstore.sharded import ShardedEventStore
 from headwater.messages import Metadata, new_id
-from headwater.modelling import Effects, Saga, saga_handler
-from headwater.processing import (
-    BusSource,
+from headwater.modelling import (
+    Effects,
     EventHandlers,
     EventMessage,
+    Projection,
+    Saga,
+    event_handler,
+    saga_handler,
+)
+from headwater.processing import (
+    BusSource,
     Processor,
     ProcessorAdmin,
-    Projection,
     SagaProcessor,
     Source,
     StoreSource,
-    event_handler,
     rebuild,
 )
 from headwater.views import ViewTransaction

@@ -14,23 +14,17 @@ from headwater.messages import Command, Event, wire
 from headwater.modelling import (
     Deadline,
     Effects,
+    EventHandlers,
+    Projection,
     Saga,
     deadline_handler,
+    event_handler,
     rejection_handler,
     saga_handler,
 )
-from headwater.processing import (
-    BusSource,
-    DeadLetter,
-    EventHandlers,
-    Processor,
-    ProcessorAdmin,
-    Projection,
-    SagaProcessor,
-    event_handler,
-    saga_applier,
-)
+from headwater.processing import BusSource, DeadLetter, Processor, ProcessorAdmin, SagaProcessor
 from headwater.processing.running.projector import applier_of
+from headwater.processing.sagas.processor import saga_applier
 from headwater.processing.sagas.views import PendingCommand, SagaState
 from headwater.views import Index, Key, View, ViewTransaction
 from tests.integration.processing.conftest import QUICK, Stores, until

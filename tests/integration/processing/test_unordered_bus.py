@@ -9,14 +9,8 @@ from headwater.errors import NotCaughtUp
 from headwater.eventbus import WATERMARK, partition_of
 from headwater.eventstore.memory import MemoryEventStore
 from headwater.messages import ConsistencyToken
-from headwater.processing import (
-    BusSource,
-    Processor,
-    ProcessorAdmin,
-    Projection,
-    Relay,
-    event_handler,
-)
+from headwater.modelling import Projection, event_handler
+from headwater.processing import BusSource, Processor, ProcessorAdmin, Relay
 from headwater.testing.eventbus import PARTITIONS, collect
 from headwater.views import Key, View
 from headwater.views.memory import MemoryViewStore

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from headwater.processing import Projection, event_handler
+from headwater.modelling import Projection, event_handler
 from headwater.views import Key, View
 from tests.integration.processing.conftest import Stores
 from tests.integration.processing.domain import Deposited, Opened, append

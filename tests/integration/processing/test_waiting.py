@@ -15,18 +15,16 @@ from headwater.errors import (
 )
 from headwater.eventbus import BusEvent
 from headwater.eventstore import NewEvent, StreamWrite
-from headwater.messages import Event, Metadata, new_id, stable_hash
+from headwater.messages import Event, Metadata, new_id
+from headwater.messages.hashing import stable_hash
+from headwater.modelling import EventHandlers, EventMessage, Retry, event_handler
 from headwater.processing import (
     BusSource,
     DeadLetter,
-    EventHandlers,
-    EventMessage,
     Processor,
     ProcessorAdmin,
     ProcessorSettings,
-    Retry,
     Source,
-    event_handler,
 )
 from headwater.views import ViewStore, ViewTransaction
 from tests.integration.processing.conftest import QUICK, Stores, until

@@ -8,11 +8,16 @@ from litestar import get, websocket
 from litestar.connection import WebSocket
 from litestar.response import ServerSentEvent
 
-from headwater.dispatch import query_handler
 from headwater.errors import Forbidden, Rejection
 from headwater.messages import Command, Event, Principal, Query, current, route
-from headwater.modelling import Aggregate, command_handler, event_sourcing_handler
-from headwater.processing import Projection, event_handler
+from headwater.modelling import (
+    Aggregate,
+    Projection,
+    command_handler,
+    event_handler,
+    event_sourcing_handler,
+    query_handler,
+)
 from headwater.service import Service
 from headwater.views import Index, Key, View
 

@@ -8,8 +8,6 @@ from typing import Annotated, Any
 
 import pytest
 
-from headwater.cli.commands.retag import codec_of
-from headwater.dispatch import query_handler
 from headwater.errors import EventUnreadable
 from headwater.eventbus import BusEvent
 from headwater.eventbus.sqlite import SQLiteEventBus
@@ -20,14 +18,18 @@ from headwater.messages.sealing import is_sealed
 from headwater.modelling import (
     Aggregate,
     DecisionModel,
+    Projection,
     Repository,
     Saga,
     command_handler,
+    event_handler,
     event_sourcing_handler,
+    query_handler,
     saga_handler,
 )
 from headwater.modelling.snapshot_check import check_snapshots
-from headwater.processing import DeadLetter, Projection, event_handler
+from headwater.operations.retag import codec_of
+from headwater.processing import DeadLetter
 from headwater.processing.handling.dead_letters import letters
 from headwater.service import Service
 from headwater.service.runtime import Runtime

@@ -11,8 +11,13 @@ import pytest
 
 from headwater._sql import clock_watch
 from headwater.messages import Command, Event
-from headwater.modelling import Aggregate, command_handler, event_sourcing_handler
-from headwater.processing import Projection, event_handler
+from headwater.modelling import (
+    Aggregate,
+    Projection,
+    command_handler,
+    event_handler,
+    event_sourcing_handler,
+)
 from headwater.service import Service
 from headwater.service.runtime import Runtime
 from headwater.views import Key, View

@@ -6,19 +6,21 @@ from typing import Annotated, Any
 
 import pytest
 
-from headwater.dispatch import query_handler
 from headwater.errors import DeclarationError, UnknownMessage
 from headwater.messages import Command, Event, Query, Tag
 from headwater.modelling import (
     Aggregate,
     DecisionModel,
     Effects,
+    EventHandlers,
+    Projection,
     Saga,
     command_handler,
+    event_handler,
     event_sourcing_handler,
+    query_handler,
     saga_handler,
 )
-from headwater.processing import EventHandlers, Projection, event_handler
 from headwater.service import Service
 from headwater.service.runtime import Runtime
 from headwater.views import Key, View

@@ -5,12 +5,18 @@ from typing import Annotated
 
 import pytest
 
-from headwater.dispatch import CommandMessage, CommandNext, CommandResult, query_handler
+from headwater.dispatch import CommandMessage, CommandNext, CommandResult
 from headwater.errors import ConfigurationError
 from headwater.eventstore import NewEvent, StreamWrite
 from headwater.messages import Command, Event, Query, new_metadata
-from headwater.modelling import Aggregate, command_handler
-from headwater.processing import EventHandlers, Projection, event_handler
+from headwater.modelling import (
+    Aggregate,
+    EventHandlers,
+    Projection,
+    command_handler,
+    event_handler,
+    query_handler,
+)
 from headwater.service import Service
 from headwater.service.runtime import Runtime
 from headwater.views import Key, View

@@ -41,9 +41,8 @@ class Suppliers:
         self.away = True
 
     def interceptor(self) -> Any:
-        @intercepts(AddItem)
-        async def known(message: CommandMessage, proceed: CommandNext) -> CommandResult:
-            assert isinstance(message.command, AddItem)
+        @intercepts
+        async def known(message: CommandMessage[AddItem], proceed: CommandNext) -> CommandResult:
             self.asked.append(message.command.item_id)
             if not self.away:
                 raise UnknownSupplier

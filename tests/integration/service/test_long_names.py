@@ -6,10 +6,15 @@ from typing import Annotated, Any
 import aiohttp
 import pytest
 
-from headwater.dispatch import query_handler
 from headwater.messages import Command, Event, Query, Tag, route
-from headwater.modelling import Aggregate, command_handler, event_sourcing_handler
-from headwater.processing import Projection, event_handler
+from headwater.modelling import (
+    Aggregate,
+    Projection,
+    command_handler,
+    event_handler,
+    event_sourcing_handler,
+    query_handler,
+)
 from headwater.processing.handling.dead_letters import first_letter, letters, sequence_key_of
 from headwater.service import Service
 from headwater.service.runtime import Runtime

@@ -7,11 +7,16 @@ from typing import Annotated, Any
 
 import pytest
 
-from headwater.dispatch import query_handler
 from headwater.errors import ConfigurationError, DeclarationError
 from headwater.messages import Command, Event, Query, wire
-from headwater.modelling import Aggregate, command_handler, event_sourcing_handler
-from headwater.processing import Projection, event_handler
+from headwater.modelling import (
+    Aggregate,
+    Projection,
+    command_handler,
+    event_handler,
+    event_sourcing_handler,
+    query_handler,
+)
 from headwater.processing.handling.dead_letters import DeadLetter
 from headwater.service import Service
 from headwater.service.runtime import Runtime

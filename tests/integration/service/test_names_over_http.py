@@ -15,13 +15,11 @@ from hypothesis import strategies as st
 
 from headwater.client import HttpCaller
 from headwater.discovery import Instance, StaticDiscovery
-from headwater.dispatch import query_handler
 from headwater.dispatch.http import HttpForm
 from headwater.dispatch.remote import RemoteCommandBus, RemoteQueryBus
 from headwater.errors import MalformedMessage
 from headwater.messages import Command, Event, Query, Target, route
-from headwater.modelling import Aggregate, command_handler
-from headwater.processing import Projection, event_handler
+from headwater.modelling import Aggregate, Projection, command_handler, event_handler, query_handler
 from headwater.service import Service
 from headwater.service.endpoints import _parameters
 from headwater.service.router import Router

@@ -12,13 +12,18 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from headwater.dispatch import query_handler
 from headwater.errors import MalformedMessage, Unstorable
 from headwater.eventstore import NewEvent, StreamWrite
 from headwater.messages import BigInt, Command, Event, Query, route
 from headwater.messages.headers import CONSISTENCY_TOKEN
-from headwater.modelling import Aggregate, command_handler, event_sourcing_handler
-from headwater.processing import Projection, event_handler
+from headwater.modelling import (
+    Aggregate,
+    Projection,
+    command_handler,
+    event_handler,
+    event_sourcing_handler,
+    query_handler,
+)
 from headwater.service import Service
 from headwater.service.runtime import Runtime
 from headwater.views import Index, Key, Range, View

@@ -15,7 +15,8 @@ from litestar.response import ServerSentEvent
 
 from headwater.errors import MalformedMessage
 from headwater.eventstore import EVERYTHING
-from headwater.messages import Command, ConsistencyToken, Event, decode_metadata, route
+from headwater.messages import Command, ConsistencyToken, Event, route
+from headwater.messages.codec import decode_metadata
 from headwater.modelling import Aggregate, command_handler, event_sourcing_handler
 from headwater.service import Service
 from headwater.service.runtime import Runtime

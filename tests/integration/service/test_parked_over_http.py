@@ -12,13 +12,12 @@ import pytest
 
 from headwater.client import HttpCaller
 from headwater.discovery import Instance, StaticDiscovery
-from headwater.dispatch import query_handler
 from headwater.dispatch.remote import RemoteQueryBus
 from headwater.errors import EventParked
 from headwater.messages import Command, ConsistencyToken, Event, Query, route
 from headwater.messages.headers import CONSISTENCY_TOKEN
-from headwater.modelling import Aggregate, command_handler
-from headwater.processing import ProcessorAdmin, Projection, StoreSource, event_handler
+from headwater.modelling import Aggregate, Projection, command_handler, event_handler, query_handler
+from headwater.processing import ProcessorAdmin, StoreSource
 from headwater.service import Service
 from headwater.service.runtime import Runtime
 from headwater.views import Key, View

@@ -9,13 +9,20 @@ from typing import Annotated, Any
 import aiohttp
 import pytest
 
-from headwater.dispatch import query_handler
 from headwater.errors import ConfigurationError, ShardMismatch
 from headwater.eventstore.sharded import shard_of
 from headwater.messages import Command, ConsistencyToken, Event, Query, Tag, route
 from headwater.messages.headers import CONSISTENCY_TOKEN, IDEMPOTENCY_KEY
-from headwater.modelling import Aggregate, DecisionModel, command_handler, event_sourcing_handler
-from headwater.processing import EventMessage, Projection, event_handler
+from headwater.modelling import (
+    Aggregate,
+    DecisionModel,
+    EventMessage,
+    Projection,
+    command_handler,
+    event_handler,
+    event_sourcing_handler,
+    query_handler,
+)
 from headwater.service import Service
 from headwater.service.runtime import Runtime
 from headwater.service.settings import service_settings

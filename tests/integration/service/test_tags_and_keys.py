@@ -8,19 +8,20 @@ from uuid import UUID
 import aiohttp
 import pytest
 
-from headwater.dispatch import query_handler
 from headwater.errors import Rejection
 from headwater.messages import Command, Event, Query, Tag, route
 from headwater.messages.headers import CONSISTENCY_TOKEN
 from headwater.modelling import (
     Aggregate,
     DecisionModel,
+    Projection,
     Saga,
     command_handler,
+    event_handler,
     event_sourcing_handler,
+    query_handler,
     saga_handler,
 )
-from headwater.processing import Projection, event_handler
 from headwater.service import Service
 from headwater.service.runtime import Runtime
 from headwater.views import Key, View

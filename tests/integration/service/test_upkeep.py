@@ -10,12 +10,14 @@ from headwater.messages import Command, Event, wire
 from headwater.modelling import (
     Aggregate,
     Effects,
+    EventHandlers,
+    Projection,
     Saga,
     command_handler,
+    event_handler,
     event_sourcing_handler,
     saga_handler,
 )
-from headwater.processing import EventHandlers, Projection, event_handler
 from headwater.service import Service
 from headwater.service.runtime import Runtime
 from headwater.views import ViewTransaction

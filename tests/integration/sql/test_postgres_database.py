@@ -11,7 +11,8 @@ import pytest
 
 from headwater._sql.postgres.database import Database
 from headwater._sql.postgres.url import Place, schema_for
-from headwater._sql.postgres.wake import SAFETY_S, Wake
+from headwater._sql.postgres.wake import Wake
+from headwater._sql.waiting import SAFETY_S
 from headwater.errors import (
     ConfigurationError,
     SchemaTooNew,

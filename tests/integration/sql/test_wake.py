@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from headwater._sql.sqlite.wake import SAFETY_S, Wake, directory_for
+from headwater._sql.sqlite.wake import Wake, directory_for
+from headwater._sql.waiting import SAFETY_S
 from headwater.testing.eventstore_base import soon
 
 LONG_S = 60.0

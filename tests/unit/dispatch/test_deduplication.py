@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from headwater.dispatch import CommandMessage, CommandNext, CommandResult, KeyedHandler
+from headwater.dispatch import CommandMessage, CommandNext, CommandResult
 from headwater.dispatch import deduplication as room
-from headwater.dispatch.api import fingerprint_of
+from headwater.dispatch.api import KeyedHandler, fingerprint_of
 from headwater.dispatch.interceptors import Validating, in_context
 from headwater.dispatch.local import LocalCommandBus
 from headwater.errors import (

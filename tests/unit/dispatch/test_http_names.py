@@ -8,7 +8,8 @@ import pytest
 
 from headwater.dispatch.http import HttpForm
 from headwater.errors import DeclarationError, MalformedMessage
-from headwater.messages import Command, Event, EventCodec, Query, Target, message_type, route
+from headwater.messages import Command, Event, Query, Target, message_type, route
+from headwater.messages.codec import EventCodec
 from headwater.service.openapi import openapi_document
 
 

@@ -7,15 +7,7 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from headwater.dispatch import (
-    CommandMessage,
-    CommandNext,
-    CommandResult,
-    QueryMessage,
-    QueryNext,
-    query_handler,
-    query_handlers_of,
-)
+from headwater.dispatch import CommandMessage, CommandNext, CommandResult, QueryMessage, QueryNext
 from headwater.dispatch.interceptors import (
     Validating,
     authorizing,
@@ -34,6 +26,8 @@ from headwater.messages import (
     current,
     handling,
 )
+from headwater.modelling import query_handler
+from headwater.modelling.query_handlers import query_handlers_of
 
 
 class Deposit(Command):
@@ -43,6 +37,14 @@ class Deposit(Command):
 
 class Withdraw(Command):
     account_id: str
+
+
+class Audited(Command):
+    account_id: str
+
+
+class Close(Audited):
+    pass
 
 
 class Balance(Query[int]):
@@ -107,24 +109,93 @@ async def test_query_interceptors_run_outermost_first(recorder: Recorder) -> Non
 
 
 async def test_intercepts_limits_to_types(recorder: Recorder) -> None:
-    """An interceptor marked @intercepts sees only messages of those types."""
-    limited = intercepts(Deposit)(recorder.interceptor("only deposits"))
+    """An interceptor marked @intercepts sees only messages of the type that it declares."""
+
+    @intercepts
+    async def limited(message: CommandMessage[Deposit], proceed: CommandNext) -> CommandResult:
+        recorder.trace.append(f"{message.command.amount} in")
+        return await proceed(message)
+
     bus = LocalCommandBus(
         [{Deposit: recorder.handle, Withdraw: recorder.handle}], interceptors=[limited]
     )
     await bus.send(Withdraw("7"))
     assert recorder.trace == ["handler"]
-    await bus.send(Deposit("7"))
-    assert recorder.trace[1:] == ["only deposits in", "handler", "only deposits out"]
+    await bus.send(Deposit("7", 3))
+    assert recorder.trace[1:] == ["3 in", "handler"]
 
 
 async def test_intercepts_a_base_class(recorder: Recorder) -> None:
-    """@intercepts of a base class covers its subclasses; of the other bus, none."""
-    everything = intercepts(Command)(recorder.interceptor("command"))
-    queries = intercepts(Query)(recorder.interceptor("query"))
-    bus = LocalCommandBus([{Deposit: recorder.handle}], interceptors=[everything, queries])
-    await bus.send(Deposit("7"))
-    assert recorder.trace == ["command in", "handler", "command out"]
+    """@intercepts of a base class covers its subclasses, of two classes both; of queries, none."""
+
+    @intercepts
+    async def audited(message: CommandMessage[Audited], proceed: CommandNext) -> CommandResult:
+        recorder.trace.append(f"audited {message.command.account_id}")
+        return await proceed(message)
+
+    @intercepts
+    async def both(
+        message: CommandMessage[Withdraw | Audited], proceed: CommandNext
+    ) -> CommandResult:
+        recorder.trace.append("both")
+        return await proceed(message)
+
+    @intercepts
+    async def every(message: CommandMessage, proceed: CommandNext) -> CommandResult:
+        recorder.trace.append("every")
+        return await proceed(message)
+
+    @intercepts
+    async def queries(message: QueryMessage[Balance], proceed: QueryNext) -> Any:
+        raise AssertionError
+
+    handlers = dict.fromkeys((Deposit, Withdraw, Close), recorder.handle)
+    found: Any = [audited, both, every, queries]
+    bus = LocalCommandBus([handlers], interceptors=found)
+    for command in (Deposit("7"), Withdraw("7"), Close("7")):
+        await bus.send(command)
+    expected = [["every"], ["both", "every"], ["audited 7", "both", "every"]]
+    assert recorder.trace == [name for each in expected for name in (*each, "handler")]
+
+
+async def test_intercepts_queries() -> None:
+    """An interceptor of one query sees no other."""
+
+    @intercepts
+    async def doubled(message: QueryMessage[Balance], proceed: QueryNext) -> Any:
+        assert message.query.account_id == "7"
+        return 2 * await proceed(message)
+
+    async def balance(_: Balance) -> int:
+        return 5
+
+    async def holder(_: Holder) -> str:
+        return "Eve"
+
+    bus = LocalQueryBus([{Balance: balance, Holder: holder}], interceptors=[doubled])
+    assert (await bus.ask(Balance("7")), await bus.ask(Holder("8"))) == (10, "Eve")
+
+
+def test_interceptors_that_are_unclear() -> None:
+    """What an interceptor is for is said by its first parameter, and by the mark."""
+
+    async def untyped(message: Any, proceed: CommandNext) -> CommandResult:
+        return await proceed(message)
+
+    async def of_no_command(message: Any, proceed: CommandNext) -> CommandResult:
+        return await proceed(message)
+
+    async def unmarked(message: CommandMessage[Deposit], proceed: CommandNext) -> CommandResult:
+        return await proceed(message)
+
+    of_no_command.__annotations__["message"] = CommandMessage[int]  # type: ignore[type-var]  # so
+    with pytest.raises(DeclarationError, match="does not say which messages"):
+        intercepts(untyped)
+    with pytest.raises(DeclarationError, match="which is no Command"):
+        intercepts(of_no_command)
+    unclear: Any = [unmarked]
+    with pytest.raises(DeclarationError, match="would be called for all messages"):
+        LocalCommandBus([{Withdraw: unmarked}], interceptors=unclear)
 
 
 async def test_interceptor_may_change_the_message(recorder: Recorder) -> None:

@@ -5,7 +5,8 @@ from typing import Annotated
 import msgspec
 
 from headwater.eventstore import NewEvent
-from headwater.messages import Event, Tag, decode_metadata, new_metadata, wire
+from headwater.messages import Event, Tag, new_metadata, wire
+from headwater.messages.codec import decode_metadata
 
 
 def test_stored_form() -> None:

@@ -20,7 +20,7 @@ from headwater.eventstore import (
 )
 from headwater.eventstore.memory import MemoryEventStore
 from headwater.eventstore.sharded import settle_whole, shard_of
-from headwater.messages import stable_hash
+from headwater.messages.hashing import stable_hash
 from headwater.testing.eventstore_base import event, events_of, log_of, write
 
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.errors import MalformedMessage
-from headwater.messages import ConsistencyToken, SourceState
+from headwater.messages import ConsistencyToken
+from headwater.messages.token import SourceState
 
 STATES = st.builds(
     SourceState,

@@ -12,16 +12,8 @@ from hypothesis import strategies as st
 
 from headwater.errors import DeclarationError, EventUnreadable, MalformedMessage, UnknownMessage
 from headwater.eventstore import StoredEvent
-from headwater.messages import (
-    Event,
-    EventCodec,
-    Metadata,
-    decode_metadata,
-    encode_event,
-    encode_metadata,
-    upcaster,
-    wire,
-)
+from headwater.messages import Event, Metadata, encode_event, upcaster, wire
+from headwater.messages.codec import EventCodec, decode_metadata, encode_metadata
 
 
 class Colour(enum.Enum):

@@ -3,8 +3,8 @@
 import pytest
 
 from headwater.errors import MalformedMessage
-from headwater.messages import check_key, key_for
 from headwater.messages.headers import IDEMPOTENCY_KEY, idempotency_key
+from headwater.messages.idempotency import check_key, key_for
 
 GOOD = ["k", "a b", "ü", "\u3042", "\U0001f600", "voil\xc3\xa0", "x" * 500, 'a,b;c="d"', "%00"]
 BAD = ["\t", "a\nb", "a\0", "\x7f", " k", "k ", "x" * 501, "\ud800", "\u3000", "  "]

@@ -10,7 +10,6 @@ from headwater.messages import (
     Command,
     Event,
     Query,
-    Route,
     Tag,
     Target,
     message_type,
@@ -18,6 +17,7 @@ from headwater.messages import (
     upcaster,
     wire,
 )
+from headwater.messages.types import Route
 
 
 class Open(Command):

@@ -9,18 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.errors import DeadlineExceeded, MalformedMessage
-from headwater.messages import (
-    Context,
-    Metadata,
-    current,
-    handling,
-    new_id,
-    new_metadata,
-    new_traceparent,
-    now_us,
-    remaining_s,
-    stable_hash,
-)
+from headwater.messages import Context, Metadata, current, handling, new_id, new_metadata, now_us
+from headwater.messages.hashing import stable_hash
 from headwater.messages.headers import (
     CAUSATION_ID,
     CONSISTENCY_TOKEN,
@@ -32,6 +22,7 @@ from headwater.messages.headers import (
     from_headers,
     to_headers,
 )
+from headwater.messages.metadata import new_traceparent, remaining_s
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 CAUSE = Metadata(

@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.errors import DeclarationError, MalformedMessage, Unstorable
-from headwater.messages import BigInt, Event, StoredForm, encode_event, message_form, stored_event
+from headwater.messages import BigInt, Event, encode_event
+from headwater.messages.codec import message_form, stored_event
+from headwater.messages.stored_form import StoredForm
 
 INFINITE, NONE = float("inf"), float("nan")
 T = TypeVar("T")

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.errors import DeclarationError, EventUnreadable
-from headwater.messages import Event, EventCodec, Upcast, encode_event, upcaster, wire
+from headwater.messages import Event, Upcast, encode_event, upcaster, wire
+from headwater.messages.codec import EventCodec
 
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
 

@@ -10,7 +10,8 @@ import msgspec
 from headwater.dispatch import CommandMessage, CommandResult
 from headwater.dispatch.local import LocalCommandBus
 from headwater.eventstore import EventStore, StoredEvent
-from headwater.messages import Metadata, decode_metadata
+from headwater.messages import Metadata
+from headwater.messages.codec import decode_metadata
 from headwater.modelling import Repository
 from tests.unit.modelling.ledger import (
     Account,

@@ -9,8 +9,9 @@ from headwater.dispatch.local import LocalCommandBus
 from headwater.errors import ConditionFailed
 from headwater.eventstore import EventStore, StreamWrite
 from headwater.messages import Metadata
-from headwater.modelling import DecisionHandlers, Repository
+from headwater.modelling import Repository
 from headwater.modelling.encoding import new_events
+from headwater.modelling.models import DecisionHandlers
 from tests.unit.modelling.ledger import (
     Account,
     ChangeEmail,

@@ -11,12 +11,12 @@ from headwater.eventstore import EventStore, NewEvent, StreamWrite
 from headwater.messages import Command, Event, Tag, Upcast, upcaster, wire
 from headwater.modelling import (
     Aggregate,
-    DecisionHandlers,
     DecisionModel,
     Repository,
     command_handler,
     event_sourcing_handler,
 )
+from headwater.modelling.models import DecisionHandlers
 
 
 class Rename(Command):

@@ -17,16 +17,17 @@ from headwater.errors import (
 )
 from headwater.eventstore import EventStore, Page, Snapshot, StoredEvent, StreamWrite
 from headwater.eventstore.memory import MemoryEventStore
-from headwater.messages import ConsistencyToken, Metadata, decode_metadata
+from headwater.messages import ConsistencyToken, Metadata
+from headwater.messages.codec import decode_metadata
 from headwater.modelling import (
     Aggregate,
-    DecisionHandlers,
     Events,
     Repository,
     command_handler,
     event_sourcing_handler,
 )
 from headwater.modelling.encoding import new_events
+from headwater.modelling.models import DecisionHandlers
 from tests.unit.modelling.ledger import (
     Account,
     Deposit,

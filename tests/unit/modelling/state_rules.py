@@ -9,13 +9,8 @@ from headwater.dispatch.local import LocalCommandBus
 from headwater.errors import AggregateNotFound, StoreUnavailable
 from headwater.eventstore import EventStore, Snapshot
 from headwater.messages import Event, wire
-from headwater.modelling import (
-    Aggregate,
-    Repository,
-    aggregate_type,
-    command_handler,
-    event_sourcing_handler,
-)
+from headwater.modelling import Aggregate, Repository, command_handler, event_sourcing_handler
+from headwater.modelling.state import aggregate_type
 from tests.unit.modelling.ledger import Account, Deposit, Deposited, Open
 from tests.unit.modelling.repository_rules import log_of, put
 

@@ -14,13 +14,13 @@ from headwater.eventstore import EVERYTHING, EventStore, NewEvent, StreamWrite
 from headwater.messages import Command, Event, Metadata, new_metadata
 from headwater.modelling import (
     Aggregate,
-    DecisionHandlers,
     DecisionModel,
     Repository,
     command_handler,
     event_sourcing_handler,
 )
 from headwater.modelling.encoding import new_events
+from headwater.modelling.models import DecisionHandlers
 
 
 class Fill(Command):

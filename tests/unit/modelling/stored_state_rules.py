@@ -11,15 +11,10 @@ from structlog.testing import capture_logs
 from headwater.dispatch.local import LocalCommandBus
 from headwater.eventstore import EventStore, Snapshot, StreamWrite
 from headwater.messages import Command, Event, Metadata
-from headwater.modelling import (
-    Aggregate,
-    Repository,
-    aggregate_type,
-    command_handler,
-    event_sourcing_handler,
-)
+from headwater.modelling import Aggregate, Repository, command_handler, event_sourcing_handler
 from headwater.modelling.encoding import new_events
 from headwater.modelling.snapshot_check import check_snapshots
+from headwater.modelling.state import aggregate_type
 
 
 class Draw(Command):

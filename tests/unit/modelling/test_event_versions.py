@@ -6,13 +6,8 @@ import pytest
 
 from headwater.errors import DeclarationError
 from headwater.messages import Event, Tag, Upcast, upcaster, upcasting, wire
-from headwater.modelling import (
-    Aggregate,
-    DecisionModel,
-    aggregate_type,
-    event_sourcing_handler,
-    model_type,
-)
+from headwater.modelling import Aggregate, DecisionModel, event_sourcing_handler
+from headwater.modelling.state import aggregate_type, model_type
 from tests.unit.modelling.older_event_rules import Aged, User
 
 

@@ -13,14 +13,13 @@ from headwater.modelling import (
     DecisionModel,
     Effects,
     Saga,
-    aggregate_type,
     command_handler,
     event_sourcing_handler,
-    model_type,
     rejection_handler,
     saga_handler,
-    saga_type,
 )
+from headwater.modelling.saga import saga_type
+from headwater.modelling.state import aggregate_type, model_type
 from headwater.testing import given
 
 

@@ -17,7 +17,8 @@ from headwater.errors import (
     IdempotencyKeyReused,
 )
 from headwater.eventstore import StoredEvent
-from headwater.messages import Command, Metadata, decode_metadata
+from headwater.messages import Command, Metadata
+from headwater.messages.codec import decode_metadata
 from headwater.modelling import Repository
 from tests.unit.modelling.contention_rules import balances
 from tests.unit.modelling.held_store import HeldStore

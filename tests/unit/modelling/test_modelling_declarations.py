@@ -11,15 +11,8 @@ import pytest
 from headwater.errors import DeclarationError
 from headwater.eventstore import NOTHING, EventFilter, FilterItem
 from headwater.messages import Command, Event, Tag, wire
-from headwater.modelling import (
-    Aggregate,
-    DecisionModel,
-    aggregate_type,
-    command_handler,
-    event_sourcing_handler,
-    model_type,
-    split_stream,
-)
+from headwater.modelling import Aggregate, DecisionModel, command_handler, event_sourcing_handler
+from headwater.modelling.state import aggregate_type, model_type, split_stream
 
 
 class Open(Command):

@@ -8,7 +8,8 @@ from headwater.dispatch.local import LocalCommandBus
 from headwater.errors import AggregateExists, ConfigurationError, IdempotencyKeyReused, Rejection
 from headwater.eventstore import ShardedEventStore
 from headwater.eventstore.memory import MemoryEventStore
-from headwater.messages import Command, ConsistencyToken, Event, SourceState
+from headwater.messages import Command, ConsistencyToken, Event
+from headwater.messages.token import SourceState
 from headwater.modelling import Aggregate, Repository, command_handler, event_sourcing_handler
 from headwater.modelling.models import check_shardable
 from tests.unit.modelling.ledger import Account, EmailAddress

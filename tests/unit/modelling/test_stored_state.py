@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.errors import DeclarationError
-from headwater.modelling import Aggregate, DecisionModel, Saga, aggregate_type
-from headwater.modelling.state import EventSourced, StateType
+from headwater.modelling import Aggregate, DecisionModel, Saga
+from headwater.modelling.state import EventSourced, StateType, aggregate_type
 from headwater.modelling.stored_state import NotStorable, StateForm
 
 T = TypeVar("T")

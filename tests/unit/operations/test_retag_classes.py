@@ -4,9 +4,8 @@ import types
 from typing import Annotated
 
 from headwater.messages import Event, Tag, Upcast, upcaster, wire
-from headwater.modelling import Aggregate, event_sourcing_handler
+from headwater.modelling import Aggregate, EventHandlers, event_handler, event_sourcing_handler
 from headwater.operations.retag import codec_of
-from headwater.processing import EventHandlers, event_handler
 from headwater.service import Service
 
 

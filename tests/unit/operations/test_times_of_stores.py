@@ -4,7 +4,8 @@ from typing import Any
 
 from headwater.operations.letters import letters
 from headwater.operations.processors import Found, Opened, figures
-from headwater.processing import Outbox, ProcessorStatus
+from headwater.processing import ProcessorStatus
+from headwater.processing.handling.applier import Outbox
 from headwater.views.memory import MemoryViewStore
 
 STORE = 5_000_000.0  # long ago, by the clock of this machine

@@ -6,8 +6,8 @@ import pytest
 
 from headwater.errors import DeclarationError
 from headwater.messages import Event
-from headwater.processing import EventHandlers, EventMessage, Projection, event_handler
-from headwater.processing.inspection import handler_table
+from headwater.modelling import EventHandlers, EventMessage, Projection, event_handler
+from headwater.modelling.handler_tables import handler_table
 from headwater.views import Key, View, ViewTransaction
 from tests.unit.processing.functions import anew
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import pytest
 
 from headwater.messages import Event
-from headwater.processing import Projection, event_handler
+from headwater.modelling import Projection, event_handler
 from headwater.processing.generations.fingerprint import code_of
 from headwater.views import Key, View
 
@@ -30,7 +30,7 @@ class CountView(View):
 SERVICE = '''
 from typing import Annotated
 from headwater.messages import Event
-from headwater.processing import Projection, event_handler
+from headwater.modelling import Projection, event_handler
 from headwater.views import Key, View
 from {package}.rates import FACTOR, in_cents, Currency
 from {package} import rates

@@ -8,22 +8,17 @@ from headwater.errors import DeclarationError
 from headwater.eventbus import BusEvent
 from headwater.eventbus.memory import MemoryEventBus
 from headwater.eventstore.memory import MemoryEventStore
-from headwater.messages import (
-    Event,
-    encode_event,
-    encode_metadata,
-    message_type,
-    new_metadata,
-    wire,
-)
-from headwater.modelling import Effects, Saga, saga_handler
-from headwater.processing import (
-    BusSource,
+from headwater.messages import Event, encode_event, message_type, new_metadata, wire
+from headwater.messages.codec import encode_metadata
+from headwater.modelling import (
+    Effects,
     EventHandlers,
     Projection,
-    StoreSource,
+    Saga,
     event_handler,
+    saga_handler,
 )
+from headwater.processing import BusSource, StoreSource
 from headwater.processing.handling.applier import EventFailed
 from headwater.processing.running.projector import ProjectionApplier
 from headwater.processing.sagas.processor import saga_applier

@@ -10,7 +10,7 @@ from headwater.eventbus import BusEvent, Delivery
 from headwater.eventbus.memory import MemoryEventBus
 from headwater.eventstore import StoredEvent
 from headwater.eventstore.memory import MemoryEventStore
-from headwater.messages import stable_hash
+from headwater.messages.hashing import stable_hash
 from headwater.processing import BusSource, StoreSource
 from headwater.processing.handling.applier import Applier
 from headwater.processing.running.resizing import joined, moved, passed, resized

@@ -16,8 +16,8 @@ from headwater.modelling import (
     deadline_handler,
     rejection_handler,
     saga_handler,
-    saga_type,
 )
+from headwater.modelling.saga import saga_type
 from headwater.testing import given
 from tests.integration.processing.bank import (
     Credit,

@@ -11,16 +11,11 @@ from headwater.eventbus import BusEvent
 from headwater.eventbus.memory import MemoryEventBus
 from headwater.eventstore import EVERYTHING, EventStore, Page, ShardedEventStore, StoredEvent
 from headwater.eventstore.memory import MemoryEventStore
-from headwater.messages import ConsistencyToken, Event, SourceState, stable_hash
-from headwater.processing import (
-    BusSource,
-    EventHandlers,
-    EventMessage,
-    Processor,
-    ProcessorSettings,
-    StoreSource,
-    event_handler,
-)
+from headwater.messages import ConsistencyToken, Event
+from headwater.messages.hashing import stable_hash
+from headwater.messages.token import SourceState
+from headwater.modelling import EventHandlers, EventMessage, event_handler
+from headwater.processing import BusSource, Processor, ProcessorSettings, StoreSource
 from headwater.processing.running.claims import ProcessorMember
 from headwater.processing.sources.consistency import consistency_of
 from headwater.processing.sources.shards import close_iterator, following

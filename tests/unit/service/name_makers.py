@@ -3,20 +3,22 @@
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from headwater.dispatch import query_handler
 from headwater.errors import Rejection
 from headwater.messages import Command, Event, Query, Tag, route, wire
 from headwater.modelling import (
     Aggregate,
     DecisionModel,
     Effects,
+    EventHandlers,
+    Projection,
     Saga,
     command_handler,
+    event_handler,
     event_sourcing_handler,
+    query_handler,
     rejection_handler,
     saga_handler,
 )
-from headwater.processing import EventHandlers, Projection, event_handler
 from headwater.views import Key, View
 
 MODULE = f"{__package__}.test_names"  # whose messages name what is made here

@@ -13,9 +13,7 @@ from functools import partial
 from typing import Any
 
 from headwater._sql.postgres.errors import LOST
-
-SAFETY_S = 1.0
-"""How often those who wait look for themselves, in case a wake-up was lost."""
+from headwater._sql.waiting import Waiting
 
 _PAUSE_S = 0.002  # between two notifications: one that comes later tells as much
 _RETRY_S, _RETRY_S_MAX = 0.1, 2.0
@@ -23,18 +21,8 @@ _RETRY_S, _RETRY_S_MAX = 0.1, 2.0
 Connect = Callable[[], Awaitable[Any]]
 
 
-class Wake:
-    """Wakes the tasks of one event loop, and other processes, that wait for changes of a schema.
-
-    Use::
-
-        while True:
-            ticket = wake.ticket()      # before looking
-            if something_new():
-                ...
-            else:
-                await wake.wait(ticket)  # returns at once if woken since the ticket
-    """
+class Wake(Waiting):
+    """Wakes the tasks of one event loop, and other processes, that wait for changes of a schema."""
 
     def __init__(self, channel: str, connect: Connect) -> None:
         """Prepare; a connection of its own is made when somebody waits or notifies.
@@ -43,45 +31,14 @@ class Wake:
             channel: what the notifications are about; hashed when longer than allowed.
             connect: makes a connection.
         """
+        super().__init__()
         if len(channel.encode()) > 63:
             channel = f"hw_{hashlib.blake2b(channel.encode(), digest_size=16).hexdigest()}"
         self.channel = channel
         self._connect = connect
-        self._count = 0
-        self._waiting: set[asyncio.Future[None]] = set()
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._to_tell = False
-        self._closed = False
-
-    def ticket(self) -> int:
-        """Return a number that changes with every wake-up; take it before looking for changes."""
-        self._start()
-        return self._count
-
-    async def wait(self, ticket: int, *, timeout_s: float = SAFETY_S) -> None:
-        """Return after a wake-up later than the ticket, or after the time.
-
-        Cancellation: nothing is left behind.
-        """
-        if self._count != ticket or self._closed:
-            return
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-        timer = loop.call_later(timeout_s, _lapse, future)
-        self._waiting.add(future)
-        try:
-            await future
-        finally:
-            timer.cancel()
-            self._waiting.discard(future)
-
-    def fire(self) -> None:
-        """Wake the tasks of this event loop."""
-        self._count += 1
-        for future in self._waiting:
-            _lapse(future)
-        self._waiting.clear()
 
     def notify(self) -> None:
         """Wake everybody after a commit: this process at once, others within milliseconds."""
@@ -92,7 +49,7 @@ class Wake:
         """Wake all other processes. Never raises, never waits."""
         self._to_tell = True
         self._changed.set()
-        self._start()
+        self._listen()
 
     async def close(self) -> None:
         """Wake those who wait a last time and release everything. Twice is fine."""
@@ -105,7 +62,7 @@ class Wake:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
-    def _start(self) -> None:
+    def _listen(self) -> None:
         if self._task is None and not self._closed:
             self._task = asyncio.get_running_loop().create_task(self._serve())
 
@@ -156,8 +113,3 @@ class Wake:
         # The connection may be closed by now, so it cannot be asked for its own number.
         if sender != own:
             self.fire()
-
-
-def _lapse(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

@@ -18,8 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-SAFETY_S = 1.0
-"""How often those who wait look for themselves, in case a wake-up was lost."""
+from headwater._sql.waiting import Waiting
 
 DEAF_S = 0.05
 """The same when no socket can be bound, because the directory for them cannot be used."""
@@ -51,62 +50,18 @@ class Pace:
         self._next = now + PACE_S
 
 
-class Wake:
-    """Wakes the tasks of one event loop, and other processes, that wait for changes of a file.
-
-    Use::
-
-        while True:
-            ticket = wake.ticket()      # before looking
-            if something_new():
-                ...
-            else:
-                await wake.wait(ticket)  # returns at once if woken since the ticket
-    """
+class Wake(Waiting):
+    """Wakes the tasks of one event loop, and other processes, that wait for changes of a file."""
 
     def __init__(self, path: Path) -> None:
         """Prepare for a file; nothing is opened before somebody waits or notifies."""
+        super().__init__()
         self.directory = directory_for(path)
-        self._count = 0
-        self._waiting: set[asyncio.Future[None]] = set()
         self._socket: socket.socket | None = None
         self._address = ""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sender: socket.socket | None = None
         self._listed: tuple[int, list[str]] = (-1, [])
-        self._closed = False
-
-    def ticket(self) -> int:
-        """Return a number that changes with every wake-up; take it before looking for changes."""
-        self._listen()
-        return self._count
-
-    async def wait(self, ticket: int, *, timeout_s: float = SAFETY_S) -> None:
-        """Return after a wake-up later than the ticket, or after the time.
-
-        Cancellation: nothing is left behind.
-        """
-        if self._count != ticket or self._closed:
-            return
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-        if self._socket is None:
-            timeout_s = min(timeout_s, DEAF_S)
-        timer = loop.call_later(timeout_s, self._lapse, future)
-        self._waiting.add(future)
-        try:
-            await future
-        finally:
-            timer.cancel()
-            self._waiting.discard(future)
-
-    def fire(self) -> None:
-        """Wake the tasks of this event loop; call it there."""
-        self._count += 1
-        for future in self._waiting:
-            if not future.done():
-                future.set_result(None)
-        self._waiting.clear()
 
     def notify_others(self) -> None:
         """Wake everybody else on this file. One thread at a time; never raises, never blocks."""
@@ -130,9 +85,11 @@ class Wake:
         with contextlib.suppress(OSError):
             self.directory.rmdir()  # works when we were the last
 
+    def _patience_s(self, timeout_s: float) -> float:
+        return timeout_s if self._socket is not None else min(timeout_s, DEAF_S)
+
     def _lapse(self, future: asyncio.Future[None]) -> None:
-        if not future.done():
-            future.set_result(None)
+        super()._lapse(future)
         if self._address and not os.path.exists(self._address):  # noqa: PTH110  # plain text path
             self._stop_listening()  # somebody cleaned up; the next ticket binds anew
 

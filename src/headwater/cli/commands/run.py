@@ -1,14 +1,18 @@
 """``headwater run``: one instance in the foreground; this is what a container runs."""
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from headwater._os.limits import raise_descriptors
 from headwater.cli.given_settings import given_settings, pairs
+
+if TYPE_CHECKING:
+    from headwater.service.settings import ServiceSettings
 
 PLATFORM = ("discovery", "config", "gateway")
 
@@ -33,7 +37,8 @@ def run(
     Parameters
     ----------
     target
-        `module:service`, or one of `discovery`, `config`, `gateway`.
+        `module:service`, a file such as `shop.py` (`shop.py:service` where it has several), or one
+        of `discovery`, `config`, `gateway`.
     role
         Which side of the service to run; default: all.
     host
@@ -81,7 +86,7 @@ def run_service(app: str, flags: Mapping[str, Any]) -> None:
 
     from headwater.cli.logs import configure_logs
     from headwater.cli.supervising.supervised import report
-    from headwater.operations.loading import load_service
+    from headwater.operations.loading import is_file, load_service
     from headwater.service.runtime import Runtime, serve
     from headwater.service.settings import ServiceSettings
 
@@ -100,5 +105,17 @@ def run_service(app: str, flags: Mapping[str, Any]) -> None:
     def ready(runtime: Runtime) -> None:  # by now it knows what the configuration service says
         configure_logs(runtime.settings.log_level, runtime.settings.log_format)
         report(url=runtime.url)
+        if is_file(app):
+            sys.stdout.write(_welcome(runtime.settings, runtime.url))
+            sys.stdout.flush()
 
     uvloop.run(serve(service, values, ready=ready))
+
+
+def _welcome(settings: "ServiceSettings", url: str) -> str:
+    """Return what who tries a service for the first time wants to know."""
+    views = settings.url("views")
+    where = "in memory, and goes with this process"
+    if views.startswith("sqlite:"):
+        where = f"in {Path(views.removeprefix('sqlite:')).resolve().parent}"
+    return f"{settings.service} runs: {url}/docs\nIts data is {where}. Ctrl-C stops it.\n"

@@ -31,22 +31,13 @@ from headwater.eventstore.postgres.batch import (
     Answer,
     Batch,
 )
-from headwater.eventstore.postgres.names import from_text, to_texts
+from headwater.eventstore.postgres.names import WRONG, from_text, to_texts
 from headwater.eventstore.postgres.read import SQL
 from headwater.messages import new_id, now_us
 
 _LOOK_AGAIN_S = 0.05
 _NOT_EXPECTED = "HW001"
 _STORED_BEFORE = "; it was stored before under its idempotency key, which finds out the outcome"
-_WRONG = (
-    asyncpg.DataError,
-    asyncpg.NotNullViolationError,
-    asyncpg.ProgramLimitExceededError,
-    TypeError,
-    ValueError,
-    OverflowError,
-    AttributeError,
-)
 
 
 class Writer:
@@ -231,7 +222,7 @@ def _failure(error: Exception, name: str) -> HeadwaterError:
     failed: HeadwaterError
     if isinstance(error, HeadwaterError):
         failed = error.replaced()
-    elif isinstance(error, _WRONG):
+    elif isinstance(error, WRONG):
         failed = InvalidInput(reason=f"what was to be appended cannot be stored: {error}")
     elif isinstance(error, (asyncpg.PostgresError, *LOST)):
         failed = translate(error, name)

@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import asyncpg
 import msgspec
 
 from headwater._sql.postgres.database import Database
@@ -12,7 +11,7 @@ from headwater.errors import InvalidInput
 from headwater.eventstore.api import StoredEvent, StoredKey
 from headwater.eventstore.checks import check_epoch, check_import, new_keys
 from headwater.eventstore.postgres.append import outcome_of, stored_outcomes
-from headwater.eventstore.postgres.names import from_text, to_text, to_texts
+from headwater.eventstore.postgres.names import WRONG, from_text, to_text, to_texts
 from headwater.eventstore.postgres.read import SQL
 from headwater.eventstore.times import runs_of
 
@@ -22,15 +21,6 @@ _EVENT = (
     "metadata",
 )
 _KEY = ("key", "fingerprint", "first", "last", "time", "streams", "versions")
-_WRONG = (
-    asyncpg.DataError,
-    asyncpg.NotNullViolationError,
-    asyncpg.ProgramLimitExceededError,
-    TypeError,
-    ValueError,
-    OverflowError,
-    AttributeError,
-)
 _SCANNED = 20_000
 
 
@@ -52,7 +42,7 @@ def storable(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except _WRONG as error:
+    except WRONG as error:
         raise InvalidInput(reason=f"what was to be {what} cannot be stored: {error}") from error
 
 

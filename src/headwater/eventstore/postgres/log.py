@@ -31,11 +31,6 @@ class PostgresLog(LogBase[PageQuery]):
         self._database = database
         self._epoch = epoch
 
-    @property
-    def epoch(self) -> str:
-        """See `ReadableStreams.epoch`."""
-        return self._epoch
-
     async def head(self) -> int:
         """See `ReadableLog.head`."""
         return await self._number(SQL["head"])

@@ -3,8 +3,21 @@
 import re
 from collections.abc import Sequence
 
+import asyncpg
+
 _MARK, _NUL_TO, _MARK_TO = "\1", "\1\1", "\1\2"
 _MARKED = re.compile("\1([\1\2])")
+
+WRONG = (
+    asyncpg.DataError,
+    asyncpg.NotNullViolationError,
+    asyncpg.ProgramLimitExceededError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    AttributeError,
+)
+"""What the driver raises for values that the database cannot hold."""
 
 
 def to_text(name: str) -> str:

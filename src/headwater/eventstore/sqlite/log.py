@@ -50,11 +50,6 @@ class SQLiteLog(LogBase[PageQuery]):
         self._readable = database
         self._epoch = epoch
 
-    @property
-    def epoch(self) -> str:
-        """See `ReadableStreams.epoch`."""
-        return self._epoch
-
     async def head(self) -> int:
         """See `ReadableLog.head`."""
         return await self._number(SQL["head"])

@@ -9,6 +9,7 @@ import msgspec
 from headwater._sql.sqlite.database import Database, transact
 from headwater.eventstore.api import Snapshot
 from headwater.eventstore.checks import check_retag, end_of_prefix
+from headwater.eventstore.log_base import snapshot_pages
 from headwater.eventstore.sqlite.known import SQL
 
 _KEYS_AT_ONCE = 1000  # so that appends come in between
@@ -17,19 +18,15 @@ _encode = msgspec.json.Encoder().encode
 _texts = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
-async def read_snapshots(
+def read_snapshots(
     database: Database, prefix: str, page_size: int
 ) -> AsyncIterator[tuple[Snapshot, ...]]:
     """See `StreamStore.read_snapshots`."""
-    begin = prefix
-    while True:
-        work = partial(_snapshots, prefix=prefix, begin=begin, limit=page_size)
-        page = await database.read(work)
-        if page:
-            yield page
-        if len(page) < page_size:
-            return
-        begin = page[-1].stream + "\0"
+
+    async def fetch(begin: str, limit: int) -> tuple[Snapshot, ...]:
+        return await database.read(partial(_snapshots, prefix=prefix, begin=begin, limit=limit))
+
+    return snapshot_pages(fetch, prefix, page_size)
 
 
 def _snapshots(

@@ -10,7 +10,7 @@ from headwater.modelling.policies import Retry, Start
 from headwater.processing.handling.dead_letters import DeadLetter
 from headwater.processing.handling.failures import is_of_callee
 from headwater.processing.sources.source import EventId, RawEvent, Source, SourcePage, event_id
-from headwater.views import Segment, View, ViewStore, ViewTransaction
+from headwater.views import ReadModel, Segment, View, ViewStore, ViewTransaction
 
 
 class EventFailed(Exception):
@@ -62,7 +62,7 @@ class Applier:
     name: str = ""
     code: str = ""  # tells programs apart that make other views; empty: they are not told apart
     segments: int = 1
-    views: tuple[type[View], ...] = ()
+    views: tuple[ReadModel, ...] = ()
     shared_views: tuple[type[View], ...] = ()
     replayable: bool = True
     tells_replays: bool = False  # some handler wants to know whether an event is replayed

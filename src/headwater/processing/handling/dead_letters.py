@@ -13,8 +13,8 @@ import msgspec
 from headwater.eventbus import BusEvent
 from headwater.messages import now_us
 from headwater.messages.indexed_text import BYTES_MAX, is_too_long
+from headwater.modelling.event_handlers import ViewReader
 from headwater.modelling.policies import spread
-from headwater.processing.declarations import ViewReader
 from headwater.processing.handling.failures import code_of, describe, is_outage, traceback_of
 from headwater.processing.settings import ProcessorSettings
 from headwater.processing.sources.source import RawEvent, Source

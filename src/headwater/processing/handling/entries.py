@@ -5,7 +5,8 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from headwater.messages import Event, EventCodec, message_type
+from headwater.messages import Event, message_type
+from headwater.messages.codec import EventCodec
 from headwater.processing.sources.source import RawEvent, Source
 
 H = TypeVar("H")

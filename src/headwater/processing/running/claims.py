@@ -56,7 +56,7 @@ class Claims:
         self._source = source
         self._views = views
         self._settings = settings
-        self.clock = StoreClock(views)
+        self.clock = StoreClock(views, settings.ticks)
         self._lost: dict[int, Segment] = {}  # claims that we were told are lost
         self._announced = False
         self._ended: list[str] = []  # those who announced themselves and were not heard of again

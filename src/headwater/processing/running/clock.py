@@ -1,6 +1,7 @@
 """The time by which claims and deadlines are judged: that of the view store, on every machine."""
 
 import time
+from collections.abc import Callable
 
 from headwater.views import ViewStore
 
@@ -11,10 +12,11 @@ class StoreClock:
     So nobody's wall clock counts, whether it is wrong or set anew meanwhile.
     """
 
-    def __init__(self, views: ViewStore) -> None:
-        """Know nothing yet: `look` first."""
+    def __init__(self, views: ViewStore, ticks: Callable[[], float] = time.monotonic) -> None:
+        """Know nothing yet: `look` first; ``ticks`` is the machine's clock, seconds."""
         self._views = views
-        self._ahead: float | None = None  # of the monotonic clock
+        self._ticks = ticks
+        self._ahead: float | None = None  # of the machine's
 
     async def look(self) -> float:
         """Ask the store; return its time, seconds since 1970 UTC.
@@ -23,14 +25,14 @@ class StoreClock:
             StoreUnavailable: it is away.
         """
         now = await self._views.now()
-        self._ahead = now - time.monotonic()
+        self._ahead = now - self._ticks()
         return now
 
     def __call__(self) -> float:
         """Return the store's time as far as it is known, which is never before it has come."""
         if self._ahead is None:
             raise RuntimeError("the store was not asked for its time yet")
-        return time.monotonic() + self._ahead
+        return self._ticks() + self._ahead
 
 
 __all__ = ["StoreClock"]

@@ -24,7 +24,8 @@ from headwater.processing.running.segment_groups import SegmentGroup
 from headwater.processing.settings import ProcessorSettings
 from headwater.processing.sources.source import EventId, RawEvent, event_id
 from headwater.processing.sources.tokens import Token
-from headwater.views import Segment, ViewStore, ViewTransaction, view_type
+from headwater.views import Segment, ViewStore, ViewTransaction
+from headwater.views.model import model_name
 
 SOON_S = 0.02
 """Extra work that is due by then is done together with events."""
@@ -61,7 +62,7 @@ class Committer:
     def generations(self) -> dict[str, int]:
         """The generation to work on, for each view of the processor."""
         generation = self._claims.generation
-        return {view_type(view).name: generation for view in self._applier.views}
+        return {model_name(view): generation for view in self._applier.views}
 
     async def commit(
         self,

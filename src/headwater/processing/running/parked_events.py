@@ -7,7 +7,8 @@ they may be another process's.
 from collections.abc import Mapping
 
 from headwater.errors import EventParked, MalformedMessage
-from headwater.messages import ConsistencyToken, decode_metadata
+from headwater.messages import ConsistencyToken
+from headwater.messages.codec import decode_metadata
 from headwater.processing.handling.applier import Applier
 from headwater.processing.handling.dead_letters import (
     DeadLetter,

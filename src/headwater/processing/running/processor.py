@@ -11,7 +11,7 @@ import structlog
 
 from headwater.errors import AheadOfLog, HeadwaterError, NotCaughtUp, Unavailable
 from headwater.messages import ConsistencyToken
-from headwater.processing.declarations import EventHandlers
+from headwater.modelling.event_handlers import EventHandlers
 from headwater.processing.generations.lineage import Lineage
 from headwater.processing.generations.own_views import OwnViews
 from headwater.processing.generations.switch_over import SwitchOver

@@ -9,18 +9,24 @@ from typing import Any
 import msgspec
 
 from headwater.errors import DeadlineExceeded, DeclarationError, ViewNotFound
-from headwater.messages import Event, Metadata, handling, metadata_of
+from headwater.messages import Event, Metadata, handling
+from headwater.messages.codec import metadata_of
 from headwater.messages.inheritance import known_events
 from headwater.messages.keys import Keys
 from headwater.messages.sealing import opened_event
 from headwater.messages.text import shown
-from headwater.processing.declarations import EventHandlers, Projection
+from headwater.modelling.event_handlers import EventHandlers, Projection
+from headwater.modelling.event_message import EventMessage
+from headwater.modelling.handler_tables import (
+    FreeHandler,
+    HandlerTable,
+    KeyedHandler,
+    handler_table,
+)
 from headwater.processing.generations.fingerprint import code_of
 from headwater.processing.generations.own_views import OwnViews
 from headwater.processing.handling.applier import Applier, Busy, EventFailed, failed
 from headwater.processing.handling.entries import chosen, entries_of
-from headwater.processing.inspection import FreeHandler, HandlerTable, KeyedHandler, handler_table
-from headwater.processing.message import EventMessage
 from headwater.processing.sources.source import EventId, RawEvent, Source, event_id
 from headwater.views import ViewStore, ViewTransaction, ViewType
 
@@ -84,6 +90,7 @@ class ProjectionApplier(Applier):
         self.name = cls.name
         self.segments = cls.segments
         self.views = table.views
+        self.documents = table.documents
         plans = _plans(handlers, table)
         self._entries = entries_of(plans, source)
         self._names = tuple(self._entries)
@@ -222,7 +229,7 @@ def _plans(handlers: EventHandlers, table: HandlerTable) -> dict[type[Event], _P
 
 def _step(handlers: EventHandlers, handler: KeyedHandler, table: HandlerTable) -> _Step:
     return _Step(
-        slot=table.views.index(handler.view.cls),
+        slot=table.documents.index(handler.view.cls),
         view=handler.view,
         key=handler.key,
         wants_view=handler.wants_view,
@@ -240,7 +247,7 @@ class _Batch:
         self._applier = applier
         self._transaction = transaction
         self._work: list[tuple[_Item, list[_Call]]] = []
-        self._wanted: list[dict[str, None]] = [{} for _ in applier.views]  # keys to load
+        self._wanted: list[dict[str, None]] = [{} for _ in applier.documents]  # keys to load
 
     def add(self, item: _Item) -> None:
         """Take one more event: note the views it needs."""
@@ -266,7 +273,7 @@ class _Batch:
         """Load, handle and save everything that was added."""
         if not self._work:
             return
-        views = self._applier.views
+        views = self._applier.documents
         caches: list[dict[str, Any]] = [  # by key; None: it is known not to exist
             dict(await self._transaction.load(view, list(keys))) if keys else {}
             for view, keys in zip(views, self._wanted, strict=True)

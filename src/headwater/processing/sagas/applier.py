@@ -9,11 +9,12 @@ from typing import NamedTuple
 import msgspec
 
 from headwater.dispatch import CommandBus
-from headwater.messages import Command, metadata_of
+from headwater.messages import Command
+from headwater.messages.codec import metadata_of
 from headwater.messages.inheritance import known_events
 from headwater.messages.sealing import opened_event
+from headwater.modelling.event_handlers import kebab
 from headwater.modelling.saga import Saga, SagaHandler, SagaType, saga_type
-from headwater.processing.declarations import kebab
 from headwater.processing.handling.applier import Applier, EventFailed, Outbox, failed
 from headwater.processing.handling.dead_letters import DeadLetter
 from headwater.processing.handling.entries import Entry, chosen, entries_of

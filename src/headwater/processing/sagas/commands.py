@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import msgspec
 
 from headwater.errors import ViewUnreadable
-from headwater.messages import Command, message_form, message_type, now_us
+from headwater.messages import Command, message_type, now_us
+from headwater.messages.codec import message_form
 from headwater.processing.handling.applier import Outbox
 from headwater.processing.handling.dead_letters import DeadLetter, queue_of, sequence_key_of, within
 from headwater.processing.handling.failures import code_of, describe, traceback_of

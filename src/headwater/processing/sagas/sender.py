@@ -176,7 +176,7 @@ class Sender:
         age_s, limit_s = self._clock() - row.since, self._settings.command_s
         if row.since and 0 < limit_s < age_s:  # a person can, knowing what became of it
             reason = outgoing.error or row.error or "no answer yet"
-            return CommandTooOld(type=row.type, age_s=age_s, reason=reason)
+            return CommandTooOld(type=row.type, age_s=round(age_s), reason=reason)
         try:
             with handling(row.cause):
                 await self._bus.send(

@@ -6,7 +6,9 @@ from typing import Any
 import msgspec
 
 from headwater.errors import CommandRefused, HeadwaterError, Rejection, ViewUnreadable
-from headwater.messages import Command, Metadata, handling, key_for, message_form, message_type
+from headwater.messages import Command, Metadata, handling, message_type
+from headwater.messages.codec import message_form
+from headwater.messages.idempotency import key_for
 from headwater.modelling.saga import Cancel, Deadline, Effects, End, SagaType, effects_of
 from headwater.processing.sagas.views import (
     PendingCommand,

@@ -4,7 +4,8 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from headwater.messages import Metadata, stable_hash
+from headwater.messages import Metadata
+from headwater.messages.hashing import stable_hash
 from headwater.processing.handling.dead_letters import LONG_ID_BYTES
 from headwater.views import Index, Key, Range, View
 

@@ -7,7 +7,8 @@ import msgspec
 
 from headwater.errors import InvalidInput, Unavailable
 from headwater.eventbus import WATERMARK, Delivery, EventBus, partition_of
-from headwater.messages import Codec, stable_hash
+from headwater.messages import Codec
+from headwater.messages.hashing import stable_hash
 from headwater.processing.sources.shards import close_iterator
 from headwater.processing.sources.source import Measure, RawEvent, SourcePage
 from headwater.processing.sources.tokens import Token, service_of

@@ -13,7 +13,8 @@ from headwater.eventstore import (
     ReadableLog,
     ReadableStreams,
 )
-from headwater.messages import Codec, stable_hash
+from headwater.messages import Codec
+from headwater.messages.hashing import stable_hash
 from headwater.processing.sources.shards import close_iterator, following
 from headwater.processing.sources.source import (
     Measure,

@@ -17,9 +17,9 @@ import msgspec
 from headwater.errors import HeadwaterError
 from headwater.eventstore import StoredEvent
 from headwater.messages import Command, Query, encode_event, message_type
-from headwater.modelling import Aggregate, aggregate_type
+from headwater.modelling import Aggregate
 from headwater.modelling.declarations import CommandHandler, events_of
-from headwater.modelling.state import split_stream
+from headwater.modelling.state import aggregate_type, split_stream
 from headwater.testing.history.calls import (
     Answer,
     Ask,

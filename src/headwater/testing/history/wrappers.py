@@ -32,7 +32,8 @@ from headwater.messages import (
     message_type,
     new_id,
 )
-from headwater.modelling import Aggregate, DecisionModel, aggregate_type, model_type
+from headwater.modelling import Aggregate, DecisionModel
+from headwater.modelling.state import aggregate_type, model_type
 from headwater.testing.history.calls import (
     Answer,
     Append,

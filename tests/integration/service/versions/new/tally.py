@@ -2,10 +2,15 @@
 
 from typing import Annotated
 
-from headwater.dispatch import query_handler
 from headwater.messages import Command, Event, Query, route
-from headwater.modelling import Aggregate, command_handler, event_sourcing_handler
-from headwater.processing import Projection, event_handler
+from headwater.modelling import (
+    Aggregate,
+    Projection,
+    command_handler,
+    event_handler,
+    event_sourcing_handler,
+    query_handler,
+)
 from headwater.service import Service
 from headwater.views import Index, Key, View
 
