@@ -42,7 +42,7 @@ class AnyOf:
 
     def __init__(self, *alternatives: Mapping[str, Any]) -> None:
         """Take the sets of conditions."""
-        self.alternatives = alternatives
+        self.alternatives: tuple[Mapping[str, Any], ...] = alternatives
 
     def __repr__(self) -> str:
         return f"AnyOf({', '.join(map(repr, self.alternatives))})"
