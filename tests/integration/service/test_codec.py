@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import pytest
 
-from headwater.cli.commands.retag import codec_of
 from headwater.errors import EventUnreadable
 from headwater.eventbus import BusEvent
 from headwater.eventbus.sqlite import SQLiteEventBus
@@ -29,6 +28,7 @@ from headwater.modelling import (
     saga_handler,
 )
 from headwater.modelling.snapshot_check import check_snapshots
+from headwater.operations.retag import codec_of
 from headwater.processing import DeadLetter
 from headwater.processing.handling.dead_letters import letters
 from headwater.service import Service
