@@ -96,8 +96,10 @@ def assigned(room: str, name: str) -> tuple[str, str]:
         if isinstance(node, ast.ImportFrom) and any(each.name == name for each in node.names):
             source = inspect.getsource(importlib.import_module(node.module or ""))
             for each in ast.parse(source).body:
-                if isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) == name:
-                    return node.module or "", ast.unparse(each)
+                if isinstance(each, ast.Assign | ast.AnnAssign):
+                    target = each.target if isinstance(each, ast.AnnAssign) else each.targets[0]
+                    if ast.unparse(target) == name and each.value is not None:
+                        return node.module or "", f"{name} = {ast.unparse(each.value)}"
     msg = f"nothing in headwater.{room} assigns {name}"
     raise LookupError(msg)
 

@@ -29,7 +29,9 @@ _ROOMS = {  # type checkers and editors read the stub beside this file instead
         "event_sourcing_handler query_handler rejection_handler saga_handler"
     ),
     "service": "EdgeRequest Service",
-    "views": "Index Key Range View ViewPage ViewTransaction",
+    "views": (
+        "AnyOf FullText In Index Key Prefix Range Sql SqlTable View ViewPage ViewTransaction"
+    ),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
 

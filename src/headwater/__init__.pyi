@@ -50,13 +50,27 @@ from .modelling import (
     saga_handler,
 )
 from .service import EdgeRequest, Service
-from .views import Index, Key, Range, View, ViewPage, ViewTransaction
+from .views import (
+    AnyOf,
+    FullText,
+    In,
+    Index,
+    Key,
+    Prefix,
+    Range,
+    Sql,
+    SqlTable,
+    View,
+    ViewPage,
+    ViewTransaction,
+)
 
 __version__: str
 
 __all__ = [
     "ANONYMOUS",
     "Aggregate",
+    "AnyOf",
     "BigInt",
     "Cancel",
     "Command",
@@ -74,10 +88,13 @@ __all__ = [
     "EventHandlers",
     "EventMessage",
     "Events",
+    "FullText",
     "HeadwaterError",
+    "In",
     "Index",
     "Key",
     "Metadata",
+    "Prefix",
     "Principal",
     "Projection",
     "Query",
@@ -89,6 +106,8 @@ __all__ = [
     "Retry",
     "Saga",
     "Service",
+    "Sql",
+    "SqlTable",
     "Tag",
     "Target",
     "Upcast",

@@ -1,7 +1,8 @@
 """How projections and event handlers are declared."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, overload
 
 from headwater.errors import DeclarationError
@@ -11,7 +12,7 @@ from headwater.modelling.event_message import EventMessage
 from headwater.modelling.handler_tables import check_declaration
 from headwater.modelling.marks import MARK, Marks
 from headwater.modelling.policies import Retry, Start
-from headwater.views import View, ViewPage
+from headwater.views import ReadModel, Sql, SqlTable, View, ViewPage, Where
 
 F = TypeVar("F", bound=Callable[..., Awaitable[None]])
 S = TypeVar("S")
@@ -32,16 +33,23 @@ class ViewReader(Protocol):
         self,
         view: type[V],
         *,
-        where: Mapping[str, Any] | None = None,
+        where: Where | None = None,
+        matching: str = "",
         order_by: str = "",
         descending: bool = False,
         limit: int = 100,
         cursor: str = "",
+        include_total: bool = False,
     ) -> ViewPage:
-        """Find documents by index."""
+        """Find documents by index, and by their words."""
 
-    async def count(self, view: type[View], *, where: Mapping[str, Any] | None = None) -> int:
+    async def count(
+        self, view: type[View], *, where: Where | None = None, matching: str = ""
+    ) -> int:
         """Return how many documents match."""
+
+    def sql(self, *tables: type[SqlTable]) -> AbstractAsyncContextManager[Sql]:
+        """Begin to read own tables with SQL; all of the block sees the same committed state."""
 
 
 class KeyedDecorator(Protocol, Generic[V]):
@@ -180,7 +188,7 @@ class EventHandlers:
     start: ClassVar[Start] = ""
     timeout_s: ClassVar[float | None] = None
     keeps_views: ClassVar[bool] = False
-    view_types: ClassVar[tuple[type[View], ...]] = ()
+    view_types: ClassVar[tuple[ReadModel, ...]] = ()
     version: ClassVar[str] = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -199,8 +207,8 @@ class Projection(EventHandlers):
     """Event handlers that keep views, and query handlers that read them.
 
     ``views`` is set before the first query or event; it reads the active generation. The class
-    option ``view_types`` names views that only free-form handlers touch; those of keyed handlers
-    are known.
+    option ``view_types`` names views that only free-form handlers touch, and own tables (see
+    `SqlTable`); the views of keyed handlers are known.
 
     Programs that make other views of the same events have generations of their own, so that each
     finds what it expects. Which programs those are is read from the sources of handlers, views and

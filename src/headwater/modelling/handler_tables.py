@@ -14,7 +14,8 @@ from headwater.messages.keys import Keys, key_shape, keys_of
 from headwater.modelling.event_message import EventMessage
 from headwater.modelling.marks import MARK, Marks
 from headwater.modelling.policies import check_policies
-from headwater.views import View, ViewTransaction, ViewType, view_type
+from headwater.views import ReadModel, View, ViewTransaction, ViewType, view_type
+from headwater.views.model import checked_model
 
 
 class KeyedHandler(msgspec.Struct, frozen=True):
@@ -48,7 +49,12 @@ class HandlerTable(msgspec.Struct, frozen=True):
     cls: type[Any]
     keyed: dict[type[Event], tuple[KeyedHandler, ...]]
     free: dict[type[Event], tuple[FreeHandler, ...]]
-    views: tuple[type[View], ...]
+    views: tuple[ReadModel, ...]
+
+    @property
+    def documents(self) -> tuple[type[View], ...]:
+        """The view types among the views, without tables of SQL."""
+        return tuple(view for view in self.views if issubclass(view, View))
 
     @property
     def events(self) -> tuple[type[Event], ...]:
@@ -123,8 +129,10 @@ def handler_table(cls: type[Any]) -> HandlerTable:
             else:
                 one = _keyed(method, mark)
                 keyed.setdefault(one.event, []).append(one)
-    views = dict.fromkeys(h.view.cls for handlers in keyed.values() for h in handlers)
-    views.update(dict.fromkeys(view_type(view).cls for view in cls.view_types))
+    views: dict[ReadModel, None] = dict.fromkeys(
+        h.view.cls for handlers in keyed.values() for h in handlers
+    )
+    views.update(dict.fromkeys(map(checked_model, cls.view_types)))
     return HandlerTable(
         cls=cls,
         keyed={event: tuple(handlers) for event, handlers in keyed.items()},

@@ -1,6 +1,9 @@
 """Aggregates and views as they are, or as they were: by replay, nothing is changed."""
 
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,7 +20,7 @@ from headwater.operations.stores import chosen_services, open_streams
 from headwater.operations.system import System
 from headwater.processing import StoreSource
 from headwater.processing.time_travel import view_after
-from headwater.views import view_type
+from headwater.views import SqlTable, ViewStore, view_type
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -97,7 +100,7 @@ def _subjects(system: System, owner: str) -> Iterator[Subject]:
     for aggregate in loaded.aggregates:
         yield Subject(owner, aggregate_type(aggregate).name, aggregate, codec=loaded.codec)
     for projection in loaded.projections:
-        for view in handler_table(type(projection)).views:
+        for view in handler_table(type(projection)).documents:
             yield Subject(owner, view_type(view).name, view, projection, loaded.codec)
 
 
@@ -150,8 +153,6 @@ async def _aggregate(store: StreamStore, subject: Subject, id: str, point: Point
 async def _view(
     store: StreamStore, subject: Subject, projection: EventHandlers, key: str, point: Point
 ) -> ViewState:
-    from headwater.views.memory import MemoryViewStore
-
     if point.version is not None:
         raise ConfigurationError(
             subject=f"{subject.name} {key!r} at version {point.version}",
@@ -171,14 +172,15 @@ async def _view(
     positions = tuple([goal.shard_position(source.name, n) for n in range(len(store.shards))])
     position = positions[0] if len(positions) == 1 else positions
     try:
-        found = await view_after(
-            projection,
-            subject.kind,
-            key,
-            source=source,
-            scratch=MemoryViewStore(),
-            goal=goal,
-        )
+        async with scratch_for(projection) as scratch:
+            found = await view_after(
+                projection,
+                subject.kind,
+                key,
+                source=source,
+                scratch=scratch,
+                goal=goal,
+            )
     except HeadwaterError:
         raise
     except Exception as error:  # whatever the projection raises
@@ -190,3 +192,20 @@ async def _view(
     if found is None:
         raise ViewNotFound(view=subject.name, key=key)
     return ViewState(subject.name, key, position, found)
+
+
+@asynccontextmanager
+async def scratch_for(projection: EventHandlers) -> AsyncIterator[ViewStore]:
+    """Open an empty view store: in memory, or in a file if the projection has tables of SQL."""
+    from headwater.views.memory import MemoryViewStore
+    from headwater.views.sqlite import SQLiteViewStore
+
+    if not any(issubclass(model, SqlTable) for model in handler_table(type(projection)).views):
+        yield MemoryViewStore()
+        return
+    with tempfile.TemporaryDirectory(prefix="headwater-state-") as folder:
+        store = await SQLiteViewStore.open(Path(folder) / "views.db")
+        try:
+            yield store
+        finally:
+            await store.close()

@@ -87,10 +87,11 @@ class Edge:
         ]
         limit = self._settings.max_body_bytes
         own = self._own_handlers()
-        self.app = application((*own, *self._extra), limit_bytes=limit)
+        # What is no HTTP handler (WebSockets, mounted apps) is found by Litestar alone. All else is
+        # not there: it decodes a path before it looks, and would find what is not meant.
+        mounted = [each for each in self._extra if not isinstance(each, HTTPRouteHandler)]
+        self.app = application((*own, *mounted), limit_bytes=limit)
         self._router = self._routes(own)
-        # What is no HTTP handler (WebSockets, mounted apps) is found by Litestar alone.
-        mounted = not all(isinstance(handler, HTTPRouteHandler) for handler in self._extra)
         self._others = in_context(self.app, identify=self._identify) if mounted else self.app
 
     @property

@@ -17,6 +17,7 @@ from headwater.service.error_codes import errors_of
 from headwater.service.event_names import EventNames, saga_types, state_types
 from headwater.service.router import OWN_ROUTES
 from headwater.views import view_type
+from headwater.views.model import model_name
 
 _PROCESSOR = 'name = "..." in the class'
 _SAGA = 'saga_name = "..." in the class'
@@ -124,8 +125,9 @@ def _check_views(service: Declaration) -> None:
     for kind in map(view_type, INTERNAL_VIEWS):
         names.claim(kind.name.casefold(), kind.cls, remedy=_OURS, shown=kind.name)
     for handlers in (*service.projections, *service.handlers):
-        for kind in map(view_type, handler_table(type(handlers)).views):
-            names.claim(kind.name.casefold(), kind.cls, remedy=_VIEW, shown=kind.name)
+        for model in handler_table(type(handlers)).views:
+            name = model_name(model)
+            names.claim(name.casefold(), model, remedy=_VIEW, shown=name)
 
 
 def _check_messages(service: Declaration) -> None:

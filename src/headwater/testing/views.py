@@ -28,7 +28,9 @@ from headwater.testing.views_base import (
 )
 from headwater.testing.views_claims import ViewClaims, ViewGenerations
 from headwater.testing.views_documents import ViewDocuments, ViewFinding
+from headwater.testing.views_queries import ViewQueries
 from headwater.testing.views_segments import ViewSegments
+from headwater.testing.views_sql import ViewSql
 from headwater.testing.views_values import ViewValues
 from headwater.testing.views_versions import ViewVersions
 from headwater.views import Index, Key, View, ViewStore, view_type
@@ -45,13 +47,15 @@ def _long(letter: str) -> Any:
 class ViewStoreConformance(
     ViewDocuments,
     ViewFinding,
+    ViewQueries,
+    ViewSql,
     ViewValues,
     ViewGenerations,
     ViewVersions,
     ViewClaims,
     ViewSegments,
 ):
-    """Subclass it, say how to open a store, and whether stores at one place share their data."""
+    """Subclass it, say how to open a store, if places share their data, and whose SQL it has."""
 
     async def test_changes_wake_after_commits(self, store: ViewStore) -> None:
         """`changes` yields at the start, and after a commit of which the reader then sees all."""

@@ -14,13 +14,13 @@ WAIT_S_MAX = 30.0
 
 
 class Person(View):
-    """A document with indexes of every kind."""
+    """A document with indexes."""
 
     id: Annotated[str, Key]
     city: Annotated[str, Index] = ""
-    age: Annotated[int | float | None, Index] = 0
+    age: Annotated[float | None, Index] = 0
     member: Annotated[bool, Index] = False
-    mixed: Annotated[str | float | None, Index] = None
+    nickname: Annotated[str | None, Index] = None
     notes: list[str] = msgspec.field(default_factory=list)
 
 

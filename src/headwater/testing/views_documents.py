@@ -34,7 +34,7 @@ class ViewDocuments(ViewStoreSuite):
 
     async def test_saved_documents_are_read_back(self, store: ViewStore) -> None:
         """What a transaction saved, `get` and `get_many` return after it, whole."""
-        person = Person("p1", "Köln\0\U0001f600", 41, member=True, mixed=2.5, notes=["a", "b"])
+        person = Person("p1", "Köln\0\U0001f600", 41, member=True, nickname="Jo", notes=["a", "b"])
         await save(store, person, Person("p2"), Numbered(7, "seven"))
         assert await store.get(Person, "p1") == person
         assert await store.get(Person, "absent") is None
@@ -272,14 +272,13 @@ class ViewFinding(ViewStoreSuite):
         assert await ids(city="c") == ""
         assert await ids() == "0123456789"
 
-    async def test_values_are_ordered_none_numbers_text(self, store: ViewStore) -> None:
-        """Order is None, numbers by value, text by code points; and the reverse descending."""
-        values = [None, -1.7e308, -2.5, -1.0, 0.0, 3.25, 1e300, "", "10", "9", "Z", "a"]
-        values += ["z", "ä", "\uffff", "\U0001f600"]
-        await save(store, *(Person(f"{n:02}", mixed=v) for n, v in enumerate(values)))
-        found = await store.find(Person, order_by="mixed")
+    async def test_none_comes_first(self, store: ViewStore) -> None:
+        """Order is None, then text by code points; and the reverse descending."""
+        values = [None, "", "10", "9", "Z", "a", "z", "ä", "\uffff", "\U0001f600"]
+        await save(store, *(Person(f"{n:02}", nickname=v) for n, v in enumerate(values)))
+        found = await store.find(Person, order_by="nickname")
         assert [person.id for person in found.items] == [f"{n:02}" for n in range(len(values))]
-        back = await store.find(Person, order_by="mixed", descending=True)
+        back = await store.find(Person, order_by="nickname", descending=True)
         assert back.items == found.items[::-1]
 
     async def test_none_is_found_by_equality_only(self, store: ViewStore) -> None:
@@ -305,14 +304,14 @@ class ViewFinding(ViewStoreSuite):
             assert (await store.find(Numbered, where={"number": key})).items == [Numbered(9)]
 
     @pytest.mark.parametrize("descending", [False, True])
-    @pytest.mark.parametrize("order_by", ["", "age", "city", "member", "mixed"])
+    @pytest.mark.parametrize("order_by", ["", "age", "city", "member", "nickname"])
     async def test_pages_make_up_the_whole(
         self, store: ViewStore, order_by: str, descending: bool
     ) -> None:
         """Following the cursor gives every document once, in order, and ends with an empty one."""
         ages = [None, None, None, 1, 1, 2, 2.5, 3]
         people = [
-            Person(f"p{n}", "xyz"[n % 3], age, member=n < 5, mixed=[None, 1.5, "t"][n % 3])
+            Person(f"p{n}", "xyz"[n % 3], age, member=n < 5, nickname=[None, "", "t"][n % 3])
             for n, age in enumerate(ages)
         ]
         await save(store, *people)
@@ -342,7 +341,7 @@ class ViewFinding(ViewStoreSuite):
 
     async def test_bad_queries_are_refused(self, store: ViewStore) -> None:
         """A field without index, a wrong value, limit or cursor is refused with a remedy."""
-        indexed = "id, city, age, member, mixed"
+        indexed = "id, city, age, member, nickname"
         with pytest.raises(
             InvalidInput, match=rf"Person\.notes is not indexed: use one of {indexed}"
         ):

@@ -16,19 +16,12 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from headwater.messages import Textual
-from headwater.views.model import View
+from headwater.views.conditions import Where
+from headwater.views.model import ReadModel, View
+from headwater.views.sql_tables import SqlTable
 
 V = TypeVar("V", bound=View)
-
-
-class Range(msgspec.Struct, frozen=True):
-    """Selects index values from ``least`` to ``most``, both inclusive, None for open.
-
-    A document whose value is None is in no range, not even in one that is open at both ends.
-    """
-
-    least: Any = None
-    most: Any = None
+C = TypeVar("C")
 
 
 LEASE_S_MAX = 3600.0
@@ -36,10 +29,17 @@ LEASE_S_MAX = 3600.0
 
 
 class ViewPage(msgspec.Struct, frozen=True):
-    """Some views in order; ``next`` is the cursor of the following page, empty at the end."""
+    """Some views in order.
+
+    Attributes:
+        items: the views.
+        next: the cursor of the following page, empty at the end.
+        total: how many there are on all pages, at the time of this one; None: nobody asked.
+    """
 
     items: list[Any]
     next: str = ""
+    total: int | None = None
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -88,6 +88,47 @@ class Generation(msgspec.Struct, frozen=True):
     used: float = 0.0
 
 
+class Sql(Protocol):
+    """SQL in one transaction, on an author's own tables as they are in one generation.
+
+    Statements say ``$1``, ``$2`` and so on where values go, whatever the database. Any method
+    raises `StoreError` outside of the block that it is for, and what it raises for the database is
+    `StoreUnavailable` when that is away, else `StoreError`: nothing more can be done then in this
+    transaction, which will be rolled back.
+    """
+
+    @property
+    def engine(self) -> str:
+        """Which kind of database it is: ``sqlite`` or ``postgres``, or what another engine says."""
+
+    def table(self, table: type[SqlTable]) -> str:
+        """Return the name of a table in this generation, as it goes into statements.
+
+        Raises:
+            ConfigurationError: it is none of those that were asked for.
+        """
+
+    def connection(self, driver: type[C]) -> C:
+        """Return the driver's connection, in its transaction; for whatever is not offered here.
+
+        Args:
+            driver: its class, which says what the caller expects: ``apsw.Connection`` or
+                ``asyncpg.Connection``.
+
+        The transaction is not the caller's: who ends it (COMMIT, ROLLBACK) has torn what belongs
+        together, and the block raises `StoreError`, with an unknown outcome. Savepoints are fine.
+
+        Raises:
+            ConfigurationError: the database has another driver.
+        """
+
+    async def execute(self, statement: str, *values: Any) -> None:
+        """Carry out one statement; one that begins or ends a transaction is refused."""
+
+    async def fetch(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Return the rows of one statement."""
+
+
 class ViewTransaction(Protocol):
     """Work on views and tokens that is committed as one, or not at all.
 
@@ -120,13 +161,25 @@ class ViewTransaction(Protocol):
         self,
         view: type[V],
         *,
-        where: Mapping[str, Any] | None = None,
+        where: Where | None = None,
+        matching: str = "",
         order_by: str = "",
         descending: bool = False,
         limit: int = 100,
         cursor: str = "",
+        include_total: bool = False,
     ) -> ViewPage:
         """As `ViewStore.find`, seeing this transaction's own changes."""
+
+    async def sql(self, *tables: type[SqlTable]) -> Sql:
+        """Return what runs SQL in this transaction, which commits or goes with all else in it.
+
+        What was saved and deleted before is there. Each table is that of the generation that the
+        transaction works on; without one it is that of the active generation.
+
+        Raises:
+            ConfigurationError: the store has no SQL (it is in memory); see also above.
+        """
 
     async def advance(self, segments: Sequence[Segment], token: str) -> None:
         """Set the token of claimed segments.
@@ -168,12 +221,14 @@ class ViewStore(Protocol):
 
     Keys are text: one that is a number, a UUID and so on is stored, asked for and returned as its
     canonical text (see `headwater.messages.canonical_text`); None is the key of no document.
-    Values are ordered None first, then numbers (False as 0, True as 1), then text by code points.
+    Indexed values are ordered None first, then by value: numbers, truth values (False first),
+    dates, datetimes by their instants, decimals (1.0 equals 1.00), timedeltas; text, UUIDs and
+    members of an Enum of texts by code points.
     """
 
     async def ensure(
         self,
-        views: Sequence[type[View]],
+        views: Sequence[ReadModel],
         *,
         generation: int | None = None,
         processor: str = "",
@@ -184,14 +239,15 @@ class ViewStore(Protocol):
         was dropped, because a later one was activated or nobody used it.
 
         Args:
-            views: the types.
+            views: the types, of documents and of tables.
             generation: in which; None: in the active one of each type.
             processor: whose views they are. The active generation of a type that is new becomes
                 that of its processor, which may have been rebuilt before.
 
         Raises:
-            ConfigurationError: the stored form of a view type has other indexes or another key;
-                rebuild the projection into a new generation.
+            ConfigurationError: the stored form of a view type has other indexes or another key, or
+                a table another declaration; rebuild the projection into a new generation. The
+                database refuses to make a table, or the store has no SQL.
         """
 
     async def get(self, view: type[V], key: Textual, *, generation: int = 0) -> V | None:
@@ -211,11 +267,13 @@ class ViewStore(Protocol):
         self,
         view: type[V],
         *,
-        where: Mapping[str, Any] | None = None,
+        where: Where | None = None,
+        matching: str = "",
         order_by: str = "",
         descending: bool = False,
         limit: int = 100,
         cursor: str = "",
+        include_total: bool = False,
         generation: int = 0,
     ) -> ViewPage:
         """Find documents by index.
@@ -225,22 +283,48 @@ class ViewStore(Protocol):
 
         Args:
             view: the view type.
-            where: for each indexed field (or the key) a value, or a `Range`; all must hold.
+            where: for each indexed field (or the key) a value, a `Range`, `In` or `Prefix`; all
+                must hold. Or `AnyOf` several of these.
+            matching: words that a document has in its full text, each of them, in any order; one
+                with a ``*`` behind it is the beginning of a word. Case and accents do not count.
             order_by: an indexed field, or empty for the key; ties are in order of the key.
             descending: from the largest; also among ties.
             limit: how many at most, 1 to 10,000.
             cursor: ``next`` of the page before.
+            include_total: whether to count all that is found, which takes time with its number.
             generation: see `get`.
 
         Raises:
-            InvalidInput: a field is not indexed, a value is no text, number, truth value or
-                None, the limit is out of range, or the cursor is not from this query.
+            InvalidInput: a field is not indexed, a value is not of the type of its index, there is
+                no full text or no word, the limit is out of range, or the cursor is not from this
+                query.
         """
 
     async def count(
-        self, view: type[View], *, where: Mapping[str, Any] | None = None, generation: int = 0
+        self,
+        view: type[View],
+        *,
+        where: Where | None = None,
+        matching: str = "",
+        generation: int = 0,
     ) -> int:
         """Return how many documents match (see `find`)."""
+
+    def sql(
+        self, *tables: type[SqlTable], generations: Mapping[str, int] | None = None
+    ) -> AbstractAsyncContextManager[Sql]:
+        """Begin to read with SQL; all statements of the block see the same committed state.
+
+        Keep the block short: a generation whose tables it reads is not dropped before its end.
+
+        Args:
+            tables: what is read.
+            generations: see `transaction`.
+
+        Raises:
+            ConfigurationError: the store has no SQL (it is in memory), or nobody ensured a table.
+            StoreError: a statement would change something; see also `Sql`.
+        """
 
     def transaction(
         self, *, generations: Mapping[str, int] | None = None, synced: bool = False
@@ -281,9 +365,7 @@ class ViewStore(Protocol):
     async def generations(self, processor: str = "") -> list[Generation]:
         """Return what is known of the generations of a processor, or of all; in order."""
 
-    async def settle_generation(
-        self, processor: str, code: str, views: Sequence[type[View]]
-    ) -> int:
+    async def settle_generation(self, processor: str, code: str, views: Sequence[ReadModel]) -> int:
         """Return the generation that programs of a code begin with, the same one to all.
 
         The active one of the code, if it has any. Else one without a code, which an earlier
@@ -292,7 +374,7 @@ class ViewStore(Protocol):
         """
 
     async def next_generation(
-        self, processor: str, code: str, views: Sequence[type[View]], *, after: int
+        self, processor: str, code: str, views: Sequence[ReadModel], *, after: int
     ) -> int:
         """Return the generation of a code that follows another one, a new one if there is none."""
 
@@ -308,7 +390,7 @@ class ViewStore(Protocol):
         """
 
     async def activate(
-        self, processor: str, generation: int, views: Sequence[type[View]], *, code: str = ""
+        self, processor: str, generation: int, views: Sequence[ReadModel], *, code: str = ""
     ) -> None:
         """Make a generation the active one of its code in one step; drop the older ones of it.
 
@@ -322,7 +404,7 @@ class ViewStore(Protocol):
         """
 
     async def drop_generation(
-        self, processor: str, generation: int, views: Sequence[type[View]]
+        self, processor: str, generation: int, views: Sequence[ReadModel]
     ) -> bool:
         """Remove a generation that is not active, its documents and its segments.
 

@@ -11,19 +11,25 @@ import msgspec
 from headwater.errors import ConfigurationError
 from headwater.views.api import Generation
 from headwater.views.checks import check_active, check_droppable, check_shape, missing
-from headwater.views.model import View, ViewType, view_type
+from headwater.views.model import ReadModel, model_form, model_name
 
 
 class Shape(msgspec.Struct, frozen=True):
     """A table: of which view and generation, with which key and indexes, filled by whom.
 
-    The processor is empty for views that are nobody's, and for what an earlier release has made.
+    A `SqlTable` has no key, and what stands for its declaration instead of indexes. The processor
+    is empty for views that are nobody's.
     """
 
     name: str
     generation: int
     columns: tuple[str, ...]
     processor: str = ""
+
+    @property
+    def is_sql(self) -> bool:
+        """Whether it is a `SqlTable`."""
+        return not self.columns[0]
 
 
 class Changes(msgspec.Struct):
@@ -38,7 +44,7 @@ class Changes(msgspec.Struct):
         last: no later generation of the processor gets this number or a smaller one; 0: as before.
     """
 
-    create: list[tuple[type[View], Shape]] = []
+    create: list[tuple[ReadModel, Shape]] = []
     drop: list[Shape] = []
     own: list[Shape] = []
     ended: list[int] = []
@@ -119,9 +125,7 @@ class Catalog:
 
     # decisions --------------------------------------------------------------------------------
 
-    def ensure(
-        self, views: Sequence[type[View]], generation: int | None, processor: str
-    ) -> Changes:
+    def ensure(self, views: Sequence[ReadModel], generation: int | None, processor: str) -> Changes:
         """See `ViewStore.ensure`.
 
         Raises:
@@ -129,19 +133,19 @@ class Catalog:
         """
         changes = Changes()
         for view in views:
-            kind = view_type(view)
-            now = self._activated(kind.name)
+            name, columns = model_name(view), model_form(view)
+            now = self._activated(name)
             chosen = generation or now or self.active(processor)
             if self._is_gone(processor, chosen, now):
                 continue
-            stored = self._shape(kind.name, chosen)
-            wanted = Shape(kind.name, chosen, (kind.key, *kind.indexes), processor)
+            stored = self._shape(name, chosen)
+            wanted = Shape(name, chosen, columns, processor)
             form = None if stored is None else (stored.name, stored.columns)
-            check_shape(kind, form, generation=chosen)
+            check_shape(name, columns, form, generation=chosen)
             if stored is None:
                 changes.create.append((view, wanted))
                 if generation is None:
-                    changes.drop += self._unowned(kind.name, before=chosen)
+                    changes.drop += self._unowned(name, before=chosen)
             elif processor and generation and not stored.processor:
                 changes.own.append(msgspec.structs.replace(stored, processor=processor))
         return changes
@@ -157,7 +161,7 @@ class Catalog:
         ]
 
     def settle(
-        self, processor: str, code: str, views: Sequence[type[View]], *, now: float
+        self, processor: str, code: str, views: Sequence[ReadModel], *, now: float
     ) -> tuple[Changes, int]:
         """See `ViewStore.settle_generation`."""
         mine = [g for g in self.of(processor) if g.code == code]
@@ -166,16 +170,15 @@ class Catalog:
         nobodys = [g for g in self.of(processor) if not g.code] or self._begun(processor)
         left = next((g for g in nobodys if g.number == active_of(nobodys)), None)
         if left is not None:
-            kinds = [view_type(view) for view in views]
-            found = [self._shape(kind.name, left.number) for kind in kinds]
-            if all(_fits(kind, s, processor) for kind, s in zip(kinds, found, strict=True)):
+            found = [self._shape(model_name(view), left.number) for view in views]
+            if all(_fits(view, s, processor) for view, s in zip(views, found, strict=True)):
                 settled = msgspec.structs.replace(left, code=code, used=now)
                 own = [msgspec.structs.replace(s, processor=processor) for s in found if s]
                 return Changes(put=[settled], own=own), left.number
         return self._new(processor, code, views, now=now)
 
     def next(
-        self, processor: str, code: str, views: Sequence[type[View]], *, after: int, now: float
+        self, processor: str, code: str, views: Sequence[ReadModel], *, after: int, now: float
     ) -> tuple[Changes, int]:
         """See `ViewStore.next_generation`."""
         later = [g.number for g in self.of(processor) if g.code == code and g.number > after]
@@ -184,9 +187,9 @@ class Catalog:
         return self._new(processor, code, views, now=now)
 
     def _new(
-        self, processor: str, code: str, views: Sequence[type[View]], *, now: float
+        self, processor: str, code: str, views: Sequence[ReadModel], *, now: float
     ) -> tuple[Changes, int]:
-        names = {view_type(view).name.casefold() for view in views}
+        names = {model_name(view).casefold() for view in views}
         taken = [g.number for g in self.of(processor)]
         taken += [number for name, number in self.segments if name == processor]
         taken += [s.generation for s in self.shapes.values() if s.name.casefold() in names]
@@ -201,7 +204,7 @@ class Catalog:
         return [Generation(processor, 1, complete=True)]
 
     def activate(
-        self, processor: str, generation: int, views: Sequence[type[View]], *, code: str, now: float
+        self, processor: str, generation: int, views: Sequence[ReadModel], *, code: str, now: float
     ) -> Changes:
         """See `ViewStore.activate`.
 
@@ -215,7 +218,7 @@ class Catalog:
         there = (processor, generation) in self.generations
         mine = [g for g in self.of(processor) if g.code == known.code or not there]
         check_active(processor, generation, [1, *(g.number for g in mine if g.complete)])
-        shapes = {view_type(v).name: self._shape(view_type(v).name, generation) for v in views}
+        shapes = {name: self._shape(name, generation) for name in map(model_name, views)}
         absent = next((name for name, shape in shapes.items() if shape is None), None)
         if absent is not None:
             raise missing(absent, generation)
@@ -235,7 +238,7 @@ class Catalog:
         done = msgspec.structs.replace(known, complete=True, used=now)
         return Changes(own=own, drop=drop, ended=sorted(older), put=[done])
 
-    def drop(self, processor: str, generation: int, views: Sequence[type[View]]) -> Changes:
+    def drop(self, processor: str, generation: int, views: Sequence[ReadModel]) -> Changes:
         """See `ViewStore.drop_generation`, if nobody holds a segment.
 
         Raises:
@@ -244,7 +247,7 @@ class Catalog:
         known = self.generations.get((processor, generation))
         active = self.active(processor) if known is None else self.active(processor, known.code)
         check_droppable(processor, generation, [active])
-        names = {view_type(view).name for view in views}
+        names = {model_name(view) for view in views}
         return Changes(
             drop=[
                 s
@@ -279,11 +282,12 @@ def active_of(generations: Sequence[Generation]) -> int:
     return max(complete) if complete else min((g.number for g in generations), default=1)
 
 
-def _fits(kind: ViewType, shape: Shape | None, processor: str) -> bool:
+def _fits(model: ReadModel, shape: Shape | None, processor: str) -> bool:
     if shape is None or shape.processor not in ("", processor):
         return False
     try:
-        check_shape(kind, (shape.name, shape.columns), generation=shape.generation)
+        stored = (shape.name, shape.columns)
+        check_shape(model_name(model), model_form(model), stored, generation=shape.generation)
     except ConfigurationError:
         return False
     return True

@@ -4,32 +4,35 @@ from collections.abc import Collection, Sequence
 
 from headwater.errors import ConfigurationError, InvalidInput
 from headwater.views.api import Segment
-from headwater.views.model import ViewType
+from headwater.views.sql_tables import SqlTable
 
 
 def check_shape(
-    kind: ViewType, stored: tuple[str, tuple[str, ...]] | None, *, generation: int
+    name: str, form: Sequence[str], stored: tuple[str, tuple[str, ...]] | None, *, generation: int
 ) -> None:
-    """Refuse a view type whose stored name, key and indexes (None: not stored yet) are others.
+    """Refuse a read model whose stored name and form (None: not stored yet) are others.
 
     Raises:
         ConfigurationError: they differ.
     """
     if stored is None:
         return
-    name, columns = stored
-    if name != kind.name:
+    stored_name, columns = stored
+    if stored_name != name:
         raise ConfigurationError(
-            subject=f"view {kind.name}",
-            reason=f"view {name} is stored already and differs by case only: rename one of them",
+            subject=f"view {name}",
+            reason=f"view {stored_name} is stored already and differs by case only: rename one of "
+            "them",
         )
-    declared = (kind.key, *kind.indexes)
-    if (columns[0], set(columns[1:])) == (kind.key, set(kind.indexes)):
+    if (columns[0], set(columns[1:])) == (form[0], set(form[1:])):
         return
+    if not form[0] or not columns[0]:
+        reason = f"generation {generation} is stored as another table than is declared"
+    else:
+        reason = f"generation {generation} is stored with key and indexes {list(columns)}, "
+        reason += f"declared are {list(form)}"
     raise ConfigurationError(
-        subject=f"view {kind.name}",
-        reason=f"generation {generation} is stored with key and indexes {list(columns)}, declared "
-        f"are {list(declared)}: rebuild the projection into a new generation",
+        subject=f"view {name}", reason=f"{reason}: rebuild the projection into a new generation"
     )
 
 
@@ -79,4 +82,20 @@ def missing(name: str, generation: int) -> ConfigurationError:
         subject=f"view {name}",
         reason=f"generation {generation} is not in the store (never made, or dropped by an "
         "activation): ensure() it at start",
+    )
+
+
+def not_made(model: type[SqlTable], error: Exception) -> ConfigurationError:
+    """Return the error for a table whose declaration the database does not take."""
+    return ConfigurationError(
+        subject=model.__name__,
+        reason=f"its create fails: {error}: correct it, in the SQL of the database in use",
+    )
+
+
+def no_sql() -> ConfigurationError:
+    """Return the error for SQL where there is none."""
+    return ConfigurationError(
+        subject="views in memory",
+        reason="have no SQL: keep them in sqlite:... or postgresql://...",
     )

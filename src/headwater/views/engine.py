@@ -11,6 +11,8 @@ class ViewStoreEngine(Engine, frozen=True, kw_only=True):
 
     Attributes:
         open: opens the store that a URL names, and makes it if there is none.
+        sql: what `Sql.engine` of its stores is; empty: they have no SQL.
     """
 
     open: Callable[[str], Awaitable[ViewStore]]
+    sql: str = ""

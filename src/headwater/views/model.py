@@ -3,9 +3,9 @@
 import enum
 import functools
 import operator
-import types
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Any, ClassVar, TypeAlias, get_type_hints
 
 import msgspec
 
@@ -17,6 +17,9 @@ from headwater.messages.indexed_text import BYTES_MAX, bytes_of, is_too_long
 from headwater.messages.kinds import kind_of
 from headwater.messages.stored_form import StoredForm
 from headwater.messages.whole_numbers import is_big
+from headwater.views.scalars import TOLD, Scalar, Unfit, classes_of, scalar_of
+from headwater.views.sql_tables import SqlTable, form_of
+from headwater.views.words import WORDS_MAX, FullText, words_of
 
 
 class Key:
@@ -24,7 +27,11 @@ class Key:
 
 
 class Index:
-    """Marks a field to find and order by: ``holder: Annotated[str, Index]``."""
+    """Marks a field to find and order by: ``holder: Annotated[str, Index]``.
+
+    It holds text, a whole number, a number, a truth value, a date, a datetime, a timedelta, a
+    Decimal, a UUID, or the members of an Enum of texts or of whole numbers; or None.
+    """
 
 
 class View(msgspec.Struct):
@@ -46,11 +53,14 @@ class ViewType(msgspec.Struct, frozen=True):
         name: its name in stores.
         key: the name of its key field.
         indexes: the names of its indexed fields, in order of declaration.
+        scalars: by indexed field what it holds.
+        full_text: the names of the fields that are found by their words.
         defaults: whether all fields but the key have defaults, so that an event may start one.
         write: returns a document's JSON, and the document as it is read back from that; raises
             `Unstorable` when that would not be the same.
         decode: returns a document from its JSON; raises `ViewUnreadable` when it does not fit.
-        row: the key as text, then the indexed values (text, number, truth value or None).
+        row: the key as text, then the indexed values in their plain form (see `scalars`), then, if
+            there is full text, its words.
         fresh: makes the document of a key, if all other fields have defaults.
     """
 
@@ -58,6 +68,8 @@ class ViewType(msgspec.Struct, frozen=True):
     name: str
     key: str
     indexes: tuple[str, ...]
+    scalars: dict[str, Scalar]
+    full_text: tuple[str, ...]
     defaults: bool
     write: Callable[[Any], tuple[bytes, Any]]
     decode: Callable[[bytes | str], Any]
@@ -74,15 +86,39 @@ class ViewType(msgspec.Struct, frozen=True):
         The row is of the document as it is read back, so that all stores hold the same values.
 
         Raises:
-            Unstorable: it would not come back as the same document, or its key or an indexed text
-                is too long to be found again.
+            Unstorable: it would not come back as the same document, or its key or an indexed value
+                could not be found again.
         """
         document, back = self.write(view)
-        row = self.row(back)
-        for text in row:
+        try:
+            row = self.row(back)
+        except Unfit:
+            raise self._unfit(back) from None
+        indexed: Sequence[Any] = row
+        if self.full_text:
+            *indexed, words = row
+            if len(words) > WORDS_MAX:
+                raise self._too_many(len(words))
+        for text in indexed:
             if type(text) is str and is_too_long(text, bytes_max=self.cls.index_bytes_max):
                 raise self._too_long(row, text)
         return row, document
+
+    def _unfit(self, view: Any) -> Unstorable:
+        name = f"view {self.cls.__name__!r}"
+        for field, scalar in self.scalars.items():
+            value = getattr(view, field)
+            try:
+                _plainly(scalar)(value)
+            except Unfit as error:
+                return Unstorable(name=name, field=field, value=repr(value)[:80], reason=str(error))
+        raise AssertionError(name)  # the row was refused for one of these
+
+    def _too_many(self, length: int) -> Unstorable:
+        name, fields = f"view {self.cls.__name__!r}", " and ".join(self.full_text)
+        value = f"a text with {length} characters of words"
+        reason = f"and at most {WORDS_MAX} can be found again"
+        return Unstorable(name=name, field=fields, value=value, reason=reason)
 
     def _too_long(self, row: tuple[Any, ...], text: str) -> Unstorable:
         field = (self.key, *self.indexes)[row.index(text)]
@@ -97,8 +133,8 @@ def view_type(cls: type[View]) -> ViewType:
 
     Raises:
         DeclarationError: not exactly one field is marked `Key`, it is not text or a whole number,
-            an indexed field is not text, a number or a truth value (or None), the names cannot
-            be columns side by side, or documents could never be read.
+            an indexed field does not hold values of one of the types that an index takes, the
+            names cannot be columns side by side, or documents could never be read.
     """
     hints = get_type_hints(cls, include_extras=True)
     keys = [name for name, hint in hints.items() if marks_on(hint, Key)]
@@ -109,18 +145,23 @@ def view_type(cls: type[View]) -> ViewType:
         )
     key = keys[0]
     indexes = tuple(n for n, hint in hints.items() if n != key and marks_on(hint, Index))
+    full_text = tuple(n for n, hint in hints.items() if marks_on(hint, FullText))
     form = StoredForm(cls, f"view {cls.__name__!r}")
     _check_columns(cls, hints, key, indexes)
+    _check_full_text(cls, hints, full_text)
+    scalars = {name: found for name in indexes if (found := scalar_of(hints[name]))}
     fields = {field.name: field for field in msgspec.structs.fields(cls)}
     return ViewType(
         cls=cls,
         name=_name(cls),
         key=key,
         indexes=indexes,
+        scalars=scalars,
+        full_text=full_text,
         defaults=all(not field.required for name, field in fields.items() if name != key),
         write=form.write,
         decode=_decoder(cls, form, fields[key].encode_name),
-        row=_row(hints, key, indexes),
+        row=_row(hints, key, scalars, full_text),
         fresh=lambda text: cls(**{key: msgspec.convert(text, hints[key], strict=False)}),
     )
 
@@ -133,20 +174,6 @@ def _name(cls: type[View]) -> str:
             reason=f"view_name is {name!r}: use letters, digits and _, a letter or _ first",
         )
     return name
-
-
-def index_kinds(cls: type[View]) -> dict[str, set[type]]:
-    """Return by indexed field the classes of its values, those of enumerations taken apart."""
-    hints = get_type_hints(cls, include_extras=True)
-    found: dict[str, set[type]] = {}
-    for name in view_type(cls).indexes:
-        kinds = found[name] = set()
-        for kind in _kinds(hints[name]):
-            if issubclass(kind, enum.Enum):
-                kinds.update(type(member.value) for member in kind)
-            else:
-                kinds.add(kind)
-    return found
 
 
 def plain(value: Any) -> Any:
@@ -204,55 +231,102 @@ def _key_in(document: bytes | str, field: str) -> str:
 
 
 def _row(
-    hints: dict[str, Any], key: str, indexes: tuple[str, ...]
+    hints: dict[str, Any], key: str, scalars: dict[str, Scalar], full_text: tuple[str, ...]
 ) -> Callable[[Any], tuple[Any, ...]]:
-    kinds = {name: _kinds(hints[name]) for name in (key, *indexes)}
-    if not indexes:
+    plain_key = classes_of(hints[key]) == {str}
+    fetch = operator.attrgetter(key, *scalars) if scalars else None
+    makers = tuple(
+        _plainly(scalar) if scalar.plain or _is_enum(hints[name]) else None
+        for name, scalar in scalars.items()
+    )
+    if full_text:
+        return _with_words(_row(hints, key, scalars, ()), full_text)
+    if fetch is None:
         return lambda view: (canonical_text(getattr(view, key)),)
-    fetch = operator.attrgetter(key, *indexes)
-    if any(issubclass(kind, enum.Enum) for name in indexes for kind in kinds[name]):
-        return lambda view: (canonical_text(getattr(view, key)), *map(plain, fetch(view)[1:]))
-    if kinds[key] == {str}:
+    if plain_key and not any(makers):
         return fetch
 
     def row(view: Any) -> tuple[Any, ...]:
         first, *rest = fetch(view)
-        return (canonical_text(first), *rest)
+        made = [make(v) if make else v for make, v in zip(makers, rest, strict=True)]
+        return (canonical_text(first), *made)
 
     return row
+
+
+def _with_words(
+    row: Callable[[Any], tuple[Any, ...]], full_text: tuple[str, ...]
+) -> Callable[[Any], tuple[Any, ...]]:
+    return lambda view: (*row(view), words_of(getattr(view, name) for name in full_text))
+
+
+def _plainly(scalar: Scalar) -> Callable[[Any], Any]:
+    """Return what makes the plain form of a document's value, which may be a member or None."""
+    make = scalar.plain
+
+    def made(value: Any) -> Any:
+        value = plain(value)
+        return value if value is None or make is None else make(value)
+
+    return made
+
+
+def _is_enum(hint: Any) -> bool:
+    return any(isinstance(kind, enum.EnumMeta) for kind, _ in alternatives(hint))
 
 
 def _check_columns(cls: type, hints: dict[str, Any], key: str, indexes: tuple[str, ...]) -> None:
     columns = ("document", key, *indexes)
     reason = ""
-    if not _kinds(hints[key]) <= {str, int}:
+    if not classes_of(hints[key]) <= {str, int}:
         reason = f"the key {key!r} must be str or int, not {hints[key]}"
     elif len({name.casefold() for name in columns}) < len(columns):
         reason = f"{list(columns[1:])} must differ by more than case, and none be 'document'"
     for name in indexes:
-        kinds = _kinds(hints[name])
-        if not kinds or not all(issubclass(kind, _INDEXABLE) for kind in kinds):
-            reason = f"the index {name!r} must be str, int, float or bool, not {hints[name]}"
+        if scalar_of(hints[name]) is None:
+            reason = f"the index {name!r} must be of one type, {TOLD}, or None; not {hints[name]}"
         elif any(map(is_big, kind_of(hints[name]).types)):
             reason = f"the index {name!r} is a BigInt, and an index holds 64 bits: index an int"
     if reason:
         raise DeclarationError(subject=cls.__name__, reason=reason)
 
 
+def _check_full_text(cls: type, hints: dict[str, Any], full_text: tuple[str, ...]) -> None:
+    for name in full_text:
+        if not classes_of(hints[name]) <= {str, NoneType}:
+            reason = f"the full text {name!r} must be str, or None; not {hints[name]}"
+            raise DeclarationError(subject=cls.__name__, reason=reason)
+
+
+ReadModel: TypeAlias = type[View] | type[SqlTable]
+"""What a projection keeps: documents of a view type, or rows of a table of its own."""
+
+
+def model_name(model: ReadModel) -> str:
+    """Return the name of a read model in stores; of those of all kinds each has another."""
+    return model.table_name if issubclass(model, SqlTable) else view_type(model).name
+
+
+def checked_model(model: Any) -> ReadModel:
+    """Return a read model, whose declaration is right.
+
+    Raises:
+        DeclarationError: it is none, or is declared wrongly.
+    """
+    if not isinstance(model, type) or not issubclass(model, View | SqlTable):
+        reason = "is no read model: name classes derived from View, or from SqlTable"
+        raise DeclarationError(subject=repr(model), reason=reason)
+    found: ReadModel = model
+    model_name(found)
+    return found
+
+
+def model_form(model: ReadModel) -> tuple[str, ...]:
+    """Return what is stored about the form of a read model: the key, the indexes, full text."""
+    if issubclass(model, SqlTable):
+        return form_of(model)
+    kind = view_type(model)
+    return (kind.key, *kind.indexes, *(f"{name}*" for name in kind.full_text))
+
+
 _TEXT = {str}
-_INDEXABLE = (str, int, float, types.NoneType, enum.Enum)
-
-
-def _kinds(hint: Any) -> set[type]:
-    """Return the classes that values of a hint have; `object` for one that cannot be told."""
-    return set().union(*(_classes(kind) for kind, _ in alternatives(hint)))
-
-
-def _classes(kind: Any) -> set[type]:
-    if get_origin(kind) is Literal:
-        return {type(value) for value in get_args(kind)}
-    if isinstance(kind, enum.EnumMeta):
-        members: list[Any] = list(kind)
-        values: set[type] = {type(member.value) for member in members}
-        return {kind} if all(issubclass(v, _INDEXABLE) for v in values) else {object}
-    return {kind} if isinstance(kind, type) else {object}

@@ -1,7 +1,8 @@
 """What `ViewStore.find` means: the checked query, its order and its cursor, for every backend.
 
-The order of values is SQLite's and is part of the contract: None, then numbers (False is 0, True
-is 1), then text by code points (which is the byte order of UTF-8).
+Values are in their plain form (see `scalars`). Their order is SQLite's and is part of the contract:
+None, then numbers (False is 0, True is 1), then text by code points (which is the byte order of
+UTF-8). Values of one index are of one kind, but for None.
 """
 
 import base64
@@ -9,7 +10,7 @@ import binascii
 import math
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
@@ -17,10 +18,49 @@ from headwater.errors import InvalidInput
 from headwater.messages import canonical_text
 from headwater.messages.characters import check_text
 from headwater.messages.whole_numbers import INT_MAX, INT_MIN
-from headwater.views.api import Range
+from headwater.views.conditions import AnyOf, In, Prefix, Range, Where
 from headwater.views.model import View, ViewType, plain, view_type
+from headwater.views.scalars import Unfit
+from headwater.views.words import Word, asked
 
 LIMIT_MAX = 10_000
+VALUES_MAX = 1000
+ALTERNATIVES_MAX = 50
+
+
+class Asked(TypedDict, total=False):
+    """What `ViewStore.find` takes; see there."""
+
+    where: Where | None
+    matching: str
+    order_by: str
+    descending: bool
+    limit: int
+    cursor: str
+    include_total: bool
+
+
+class Between(msgspec.Struct, frozen=True):
+    """A value that is not None, within bounds; None for open.
+
+    Attributes:
+        field: whose it is.
+        least: inclusive.
+        most: inclusive.
+        below: exclusive.
+    """
+
+    field: str
+    least: Any = None
+    most: Any = None
+    below: Any = None
+
+
+class Conditions(msgspec.Struct, frozen=True):
+    """What must hold, all of it: ``equal`` are fields and the values of which each has one."""
+
+    equal: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+    between: tuple[Between, ...] = ()
 
 
 class Selection(msgspec.Struct, frozen=True):
@@ -28,21 +68,23 @@ class Selection(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: the view type.
-        equal: fields and the values that they must have.
-        ranges: fields and their inclusive bounds, None for open; None is never in a range.
+        alternatives: of these one must hold.
+        words: those that the full text must have.
         order_by: the field to order by; ties are in order of the key.
         descending: whether the whole order, ties included, is reversed.
         limit: how many at most.
+        total: whether all are to be counted.
         after: the order value and the key of the last document of the page before.
         fingerprint: identifies the query in its cursors.
     """
 
     kind: ViewType
-    equal: tuple[tuple[str, Any], ...]
-    ranges: tuple[tuple[str, Any, Any], ...]
+    alternatives: tuple[Conditions, ...]
+    words: tuple[Word, ...]
     order_by: str
     descending: bool
     limit: int
+    total: bool
     after: tuple[Any, str] | None
     fingerprint: int
 
@@ -60,11 +102,13 @@ _decode = msgspec.msgpack.Decoder(_Cursor).decode
 def select(
     view: type[View],
     *,
-    where: Mapping[str, Any] | None = None,
+    where: Where | None = None,
+    matching: str = "",
     order_by: str = "",
     descending: bool = False,
     limit: int = 100,
     cursor: str = "",
+    include_total: bool = False,
 ) -> Selection:
     """Return the checked query.
 
@@ -76,25 +120,18 @@ def select(
         raise InvalidInput(reason=f"limit is {limit}: choose 1 to {LIMIT_MAX}")
     order_by = order_by or kind.key
     _check_field(kind, order_by)
-    equal: list[tuple[str, Any]] = []
-    ranges: list[tuple[str, Any, Any]] = []
-    for field, value in (where or {}).items():
-        _check_field(kind, field)
-        if isinstance(value, Range):
-            ranges.append(
-                (field, _value(kind, field, value.least), _value(kind, field, value.most))
-            )
-        else:
-            equal.append((field, _value(kind, field, value)))
-    shape = [kind.name, sorted(equal), sorted(ranges), order_by, descending]
+    alternatives = _alternatives(kind, where)
+    words = _words(kind, matching) if matching else ()
+    shape = [kind.name, alternatives, words, order_by, descending]
     fingerprint = zlib.crc32(repr(shape).encode("utf-8", "surrogatepass"))
     return Selection(
         kind=kind,
-        equal=tuple(equal),
-        ranges=tuple(ranges),
+        alternatives=alternatives,
+        words=words,
         order_by=order_by,
         descending=descending,
         limit=limit,
+        total=include_total,
         after=_after(cursor, fingerprint) if cursor else None,
         fingerprint=fingerprint,
     )
@@ -113,6 +150,71 @@ def order_key(value: Any) -> tuple[int, Any]:
     return (2, value) if isinstance(value, str) else (1, value)
 
 
+def _alternatives(kind: ViewType, where: Where | None) -> tuple[Conditions, ...]:
+    if not isinstance(where, AnyOf):
+        return (_conditions(kind, where or {}),)
+    if len(where.alternatives) > ALTERNATIVES_MAX:
+        reason = f"AnyOf has {len(where.alternatives)} sets: give at most {ALTERNATIVES_MAX}"
+        raise InvalidInput(reason=reason)
+    return tuple(_conditions(kind, one) for one in where.alternatives)
+
+
+def _conditions(kind: ViewType, where: Mapping[str, Any]) -> Conditions:
+    equal: list[tuple[str, tuple[Any, ...]]] = []
+    between: list[Between] = []
+    for field in sorted(where):
+        value = where[field]
+        _check_field(kind, field)
+        if isinstance(value, Range):
+            least, most = (_value(kind, field, bound) for bound in (value.least, value.most))
+            between.append(Between(field, least, most))
+        elif isinstance(value, Prefix):
+            between.append(_beginning(kind, field, value))
+        elif isinstance(value, In):
+            equal.append((field, _several(kind, field, value)))
+        else:
+            equal.append((field, (_value(kind, field, value),)))
+    return Conditions(tuple(equal), tuple(between))
+
+
+def _several(kind: ViewType, field: str, among: In) -> tuple[Any, ...]:
+    if isinstance(among.values, str | bytes) or len(among.values) > VALUES_MAX:
+        reason = f"{kind.name}.{field} is compared with {str(among)[:200]}: give In a list of at "
+        raise InvalidInput(reason=f"{reason}most {VALUES_MAX} values")
+    found = dict.fromkeys(_value(kind, field, value) for value in among.values)
+    return tuple(sorted(found, key=order_key))
+
+
+def _beginning(kind: ViewType, field: str, prefix: Any) -> Between:
+    if field != kind.key and kind.scalars[field].name != "text":
+        reason = f"{kind.name}.{field} holds {kind.scalars[field].told}, which has no Prefix: give "
+        raise InvalidInput(reason=f"{reason}a Range")
+    if not isinstance(prefix.text, str):
+        reason = f"{kind.name}.{field} is compared with {prefix!r}: give Prefix a text"
+        raise InvalidInput(reason=reason)
+    check_text((prefix.text,))
+    return Between(field, prefix.text or None, below=_behind(prefix.text))
+
+
+def _behind(prefix: str) -> str | None:
+    """Return the least text that is above all with a prefix; None: there is none."""
+    while prefix:
+        last = ord(prefix[-1])
+        prefix = prefix[:-1]
+        if last != 0x10FFFF:
+            return prefix + chr(0xE000 if last == 0xD7FF else last + 1)  # no surrogates
+    return None
+
+
+def _words(kind: ViewType, matching: str) -> tuple[Word, ...]:
+    if not kind.full_text:
+        raise InvalidInput(
+            reason=f"{kind.name} has no full text to find {matching[:80]!r} in: declare a field "
+            "Annotated[str, FullText] and rebuild the projection"
+        )
+    return asked(matching, subject=kind.name)
+
+
 def _check_field(kind: ViewType, field: str) -> None:
     if field != kind.key and field not in kind.indexes:
         names = ", ".join((kind.key, *kind.indexes))
@@ -124,18 +226,28 @@ def _check_field(kind: ViewType, field: str) -> None:
 
 def _value(kind: ViewType, field: str, value: Any) -> Any:
     value = plain(value)
+    if value is None:
+        return None
     if field == kind.key:
-        value = value if value is None else canonical_text(value)
-    if isinstance(value, str):
+        value = canonical_text(value)
         check_text((value,))
-    if isinstance(value, int) and not INT_MIN <= value <= INT_MAX:
-        return _near(value)
-    if value is None or isinstance(value, (str, int, float)):
         return value
-    raise InvalidInput(
-        reason=f"{kind.name}.{field} is compared with {value!r}: give text, a number, "
-        "a truth value, None or a Range of them"
-    )
+    scalar = kind.scalars[field]
+    reason = f"give {scalar.told}, None, or a Range or In of them"
+    if isinstance(value, scalar.types) and not isinstance(value, scalar.others):
+        if scalar.plain is not None:
+            try:
+                return scalar.plain(value)
+            except Unfit as error:
+                reason = str(error)
+        elif isinstance(value, str):
+            check_text((value,))
+            return value
+        elif isinstance(value, int) and not INT_MIN <= value <= INT_MAX:
+            return _near(value)
+        else:
+            return value
+    raise InvalidInput(reason=f"{kind.name}.{field} is compared with {value!r}: {reason}")
 
 
 def _near(value: int) -> float:

@@ -9,6 +9,8 @@ from typing import Any
 import aiohttp
 import pytest
 from litestar import WebSocket, get, websocket
+from litestar.params import FromPath
+from yarl import URL
 
 from headwater.client import Request
 from headwater.dispatch import QueryMessage, QueryNext
@@ -59,6 +61,12 @@ async def who() -> dict[str, str]:
     return {"name": context.principal.name, "told": context.metadata.principal}
 
 
+@get("/rooms/{name:str}")
+async def room(name: FromPath[str]) -> str:
+    """Let somebody in."""
+    return name
+
+
 @websocket("/line")
 async def line(socket: WebSocket[Any, Any, Any]) -> None:
     """Say who asks, in a WebSocket."""
@@ -69,13 +77,13 @@ async def line(socket: WebSocket[Any, Any, Any]) -> None:
     await socket.close()
 
 
-def shop(door: Door, **more: Any) -> Service:
+def shop(door: Door, *, sockets: bool = True, **more: Any) -> Service:
     """Return a shop with that door."""
     return Service(
         "shop",
         aggregates=[Item],
         projections=[Items],
-        routes=[who, line],
+        routes=[who, room, line][: 3 if sockets else 2],
         authenticate=door.authenticate,
         authorize=door.authorize,
         **more,
@@ -148,6 +156,19 @@ async def test_routes_of_the_service(http: aiohttp.ClientSession):
         assert (await socket.receive()).data == EVE.name
     with pytest.raises(aiohttp.WSServerHandshakeError):
         await http.ws_connect("/line", headers={"authorization": "Bearer mallory"})
+
+
+@pytest.mark.parametrize("sockets", [False, True])
+@pytest.mark.parametrize("path", ["/rooms%2Fkey", "/rooms/key", "//rooms//key/", "/rooms/%6bey"])
+async def test_no_way_around(door: Door, tmp_path: Path, path: str, *, sockets: bool):
+    """However a path is written, nothing is answered to who is not let in."""
+    async with (
+        Runtime(shop(door, sockets=sockets), {"data": str(tmp_path)}) as running,
+        aiohttp.ClientSession() as http,
+    ):
+        url = URL(running.url + path, encoded=True)
+        async with http.get(url, headers={"authorization": "Bearer mallory"}) as answer:
+            assert answer.status in {401, 404}
 
 
 async def test_nobody_is_asked_about_health(http: aiohttp.ClientSession, door: Door):

@@ -11,7 +11,7 @@ from headwater.views.selection import cursor_after, order_key, select
 
 class Doc(View):
     id: Annotated[str, Key]
-    value: Annotated[str | int | float | bool | None, Index] = None
+    value: Annotated[str | None, Index] = None
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))

@@ -23,6 +23,8 @@ from headwater.messages.upcasting import sources_of, steps_of
 from headwater.modelling.event_handlers import EventHandlers
 from headwater.modelling.handler_tables import handler_table
 from headwater.modelling.marks import MARK
+from headwater.views import SqlTable
+from headwater.views.model import model_form, model_name
 
 _DIGEST_BYTES = 6
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
@@ -44,6 +46,8 @@ def _code_of(cls: Any) -> str:
     sources = _Sources(cls.__module__)
     for view in table.views:
         sources.add_class(view)
+        if issubclass(view, SqlTable):  # whatever its text was made of
+            sources.add_text(f"{model_name(view)} {model_form(view)}")
     if not cls.version:
         sources.add_text(f"source = {cls.source}")
         for method in handlers_of(cls, MARK):

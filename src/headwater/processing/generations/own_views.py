@@ -1,13 +1,16 @@
 """Reading views in the generation that the code of this program has filled."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TypeVar, Unpack
 
 from headwater.errors import ConfigurationError, StoreUnavailable
 from headwater.messages import Textual
 from headwater.processing.generations.lineage import Lineage
 from headwater.processing.handling.applier import Applier
-from headwater.views import View, ViewPage, ViewStore, view_type
+from headwater.views import Sql, SqlTable, View, ViewPage, ViewStore, Where, view_type
+from headwater.views.model import model_name
+from headwater.views.selection import Asked
 
 V = TypeVar("V", bound=View)
 T = TypeVar("T")
@@ -30,12 +33,12 @@ class OwnViews:
         """Read the views of a processor as its code has them."""
         if applier.code:
             lineage = Lineage(applier, self._views)
-            self._lineages.update((view_type(view).name, lineage) for view in applier.views)
+            self._lineages.update((model_name(view), lineage) for view in applier.views)
 
     def use(self, applier: Applier, generation: int) -> None:
         """Say in which generation the views of a processor are."""
         if applier.code:
-            self._known.update((view_type(view).name, generation) for view in applier.views)
+            self._known.update((model_name(view), generation) for view in applier.views)
 
     async def get(self, view: type[V], key: Textual) -> V | None:
         """See `ViewStore.get`."""
@@ -45,33 +48,34 @@ class OwnViews:
         """See `ViewStore.get_many`."""
         return await self._read(view, lambda g: self._views.get_many(view, keys, generation=g))
 
-    async def find(
-        self,
-        view: type[V],
-        *,
-        where: Mapping[str, Any] | None = None,
-        order_by: str = "",
-        descending: bool = False,
-        limit: int = 100,
-        cursor: str = "",
-    ) -> ViewPage:
+    async def find(self, view: type[V], **query: Unpack[Asked]) -> ViewPage:
         """See `ViewStore.find`."""
+        return await self._read(view, lambda g: self._views.find(view, generation=g, **query))
+
+    async def count(
+        self, view: type[View], *, where: Where | None = None, matching: str = ""
+    ) -> int:
+        """See `ViewStore.count`."""
         return await self._read(
-            view,
-            lambda generation: self._views.find(
-                view,
-                where=where,
-                order_by=order_by,
-                descending=descending,
-                limit=limit,
-                cursor=cursor,
-                generation=generation,
-            ),
+            view, lambda g: self._views.count(view, where=where, matching=matching, generation=g)
         )
 
-    async def count(self, view: type[View], *, where: Mapping[str, Any] | None = None) -> int:
-        """See `ViewStore.count`."""
-        return await self._read(view, lambda g: self._views.count(view, where=where, generation=g))
+    @contextlib.asynccontextmanager
+    async def sql(self, *tables: type[SqlTable]) -> AsyncIterator[Sql]:
+        """See `ViewStore.sql`."""
+        names = [table.table_name for table in tables]
+        known = {name: self._known.get(name) or await self._look(name) for name in names}
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                begun = self._views.sql(*tables, generations=known)
+                sql = await stack.enter_async_context(begun)
+            except ConfigurationError:  # as in `_read`
+                fresh = {name: await self._look(name) for name in names}
+                if fresh == known:
+                    raise
+                begun = self._views.sql(*tables, generations=fresh)
+                sql = await stack.enter_async_context(begun)
+            yield sql
 
     async def _read(self, view: type[View], work: Callable[[int], Awaitable[T]]) -> T:
         """Read; a generation that was replaced since it was looked for is gone as a whole."""

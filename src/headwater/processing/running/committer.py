@@ -24,7 +24,8 @@ from headwater.processing.running.segment_groups import SegmentGroup
 from headwater.processing.settings import ProcessorSettings
 from headwater.processing.sources.source import EventId, RawEvent, event_id
 from headwater.processing.sources.tokens import Token
-from headwater.views import Segment, ViewStore, ViewTransaction, view_type
+from headwater.views import Segment, ViewStore, ViewTransaction
+from headwater.views.model import model_name
 
 SOON_S = 0.02
 """Extra work that is due by then is done together with events."""
@@ -61,7 +62,7 @@ class Committer:
     def generations(self) -> dict[str, int]:
         """The generation to work on, for each view of the processor."""
         generation = self._claims.generation
-        return {view_type(view).name: generation for view in self._applier.views}
+        return {model_name(view): generation for view in self._applier.views}
 
     async def commit(
         self,
@@ -146,7 +147,7 @@ class Committer:
                 if letters:
                     await transaction.save(letters)
                 if letters or bool(self.parked) != bool(token.parked):
-                    token = marked(token, parked=bool(letters or self.parked))
+                    token = noting_letters(token, parked=bool(letters or self.parked))
                     await transaction.advance(list(group.segments.values()), token.text)
         except BaseException:
             applier.rolled_back()
@@ -239,7 +240,7 @@ class Committer:
         return free, letters
 
 
-def marked(token: Token, *, parked: bool) -> Token:
+def noting_letters(token: Token, *, parked: bool) -> Token:
     """Return a token that says that there are letters, as of now, or none."""
     return msgspec.structs.replace(token, parked=now_us() if parked else 0)
 

@@ -90,6 +90,7 @@ class ProjectionApplier(Applier):
         self.name = cls.name
         self.segments = cls.segments
         self.views = table.views
+        self.documents = table.documents
         plans = _plans(handlers, table)
         self._entries = entries_of(plans, source)
         self._names = tuple(self._entries)
@@ -228,7 +229,7 @@ def _plans(handlers: EventHandlers, table: HandlerTable) -> dict[type[Event], _P
 
 def _step(handlers: EventHandlers, handler: KeyedHandler, table: HandlerTable) -> _Step:
     return _Step(
-        slot=table.views.index(handler.view.cls),
+        slot=table.documents.index(handler.view.cls),
         view=handler.view,
         key=handler.key,
         wants_view=handler.wants_view,
@@ -246,7 +247,7 @@ class _Batch:
         self._applier = applier
         self._transaction = transaction
         self._work: list[tuple[_Item, list[_Call]]] = []
-        self._wanted: list[dict[str, None]] = [{} for _ in applier.views]  # keys to load
+        self._wanted: list[dict[str, None]] = [{} for _ in applier.documents]  # keys to load
 
     def add(self, item: _Item) -> None:
         """Take one more event: note the views it needs."""
@@ -272,7 +273,7 @@ class _Batch:
         """Load, handle and save everything that was added."""
         if not self._work:
             return
-        views = self._applier.views
+        views = self._applier.documents
         caches: list[dict[str, Any]] = [  # by key; None: it is known not to exist
             dict(await self._transaction.load(view, list(keys))) if keys else {}
             for view, keys in zip(views, self._wanted, strict=True)

@@ -7,20 +7,22 @@ looks at every document; use it for some thousands.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeVar, Unpack
 
 import msgspec
 
 from headwater.errors import ClaimLost, StoreUnavailable
 from headwater.messages import Textual
-from headwater.views.api import Generation, Segment, ViewPage
+from headwater.views.api import Generation, Segment, Sql, ViewPage
 from headwater.views.catalog import Catalog, Changes
-from headwater.views.checks import check_whole, missing
+from headwater.views.checks import check_whole, missing, no_sql
+from headwater.views.conditions import Where
 from headwater.views.exclusive import Exclusive
-from headwater.views.memory.find import Row, Table, matching, page_of
-from headwater.views.model import View, ViewType, key_text, key_texts, view_type
-from headwater.views.selection import select
+from headwater.views.memory.find import Row, Table, matching_rows, page_of
+from headwater.views.model import ReadModel, View, ViewType, key_text, key_texts, view_type
+from headwater.views.selection import Asked, select
+from headwater.views.sql_tables import SqlTable
 
 V = TypeVar("V", bound=View)
 TableId = tuple[str, int]
@@ -47,12 +49,14 @@ class MemoryViewStore:
 
     async def ensure(
         self,
-        views: Sequence[type[View]],
+        views: Sequence[ReadModel],
         *,
         generation: int | None = None,
         processor: str = "",
     ) -> None:
         """See `ViewStore.ensure`."""
+        if any(issubclass(view, SqlTable) for view in views):
+            raise no_sql()
         async with self._write():
             self._change(processor, self._known().ensure(views, generation, processor))
 
@@ -70,34 +74,29 @@ class MemoryViewStore:
         kind, table = self._reading(view, generation)
         return {key: kind.decode(table[key][1]) for key in key_texts(keys) if key in table}
 
-    async def find(
-        self,
-        view: type[V],
-        *,
-        where: Mapping[str, Any] | None = None,
-        order_by: str = "",
-        descending: bool = False,
-        limit: int = 100,
-        cursor: str = "",
-        generation: int = 0,
-    ) -> ViewPage:
+    async def find(self, view: type[V], *, generation: int = 0, **query: Unpack[Asked]) -> ViewPage:
         """See `ViewStore.find`."""
-        selection = select(
-            view,
-            where=where,
-            order_by=order_by,
-            descending=descending,
-            limit=limit,
-            cursor=cursor,
-        )
-        return page_of(selection, self._reading(view, generation)[1])
+        return page_of(select(view, **query), self._reading(view, generation)[1])
+
+    def sql(
+        self,
+        *tables: type[SqlTable],  # noqa: ARG002  # there are none
+        generations: Mapping[str, int] | None = None,  # noqa: ARG002  # nor these
+    ) -> AbstractAsyncContextManager[Sql]:
+        """See `ViewStore.sql`."""
+        raise no_sql()
 
     async def count(
-        self, view: type[View], *, where: Mapping[str, Any] | None = None, generation: int = 0
+        self,
+        view: type[View],
+        *,
+        where: Where | None = None,
+        matching: str = "",
+        generation: int = 0,
     ) -> int:
         """See `ViewStore.count`."""
-        selection = select(view, where=where)
-        return len(matching(selection, self._reading(view, generation)[1]))
+        selection = select(view, where=where, matching=matching)
+        return len(matching_rows(selection, self._reading(view, generation)[1]))
 
     @asynccontextmanager
     async def transaction(
@@ -123,16 +122,14 @@ class MemoryViewStore:
         every = sorted(self._catalog.generations.items())
         return [g for (name, _), g in every if processor in {"", name}]
 
-    async def settle_generation(
-        self, processor: str, code: str, views: Sequence[type[View]]
-    ) -> int:
+    async def settle_generation(self, processor: str, code: str, views: Sequence[ReadModel]) -> int:
         """See `ViewStore.settle_generation`."""
         async with self._write():
             found = self._known().settle(processor, code, views, now=self._clock())
             return self._change(processor, *found)
 
     async def next_generation(
-        self, processor: str, code: str, views: Sequence[type[View]], *, after: int
+        self, processor: str, code: str, views: Sequence[ReadModel], *, after: int
     ) -> int:
         """See `ViewStore.next_generation`."""
         async with self._write():
@@ -159,7 +156,7 @@ class MemoryViewStore:
             return gone
 
     async def activate(
-        self, processor: str, generation: int, views: Sequence[type[View]], *, code: str = ""
+        self, processor: str, generation: int, views: Sequence[ReadModel], *, code: str = ""
     ) -> None:
         """See `ViewStore.activate`."""
         async with self._write():
@@ -168,7 +165,7 @@ class MemoryViewStore:
             self._change(processor, changes)
 
     async def drop_generation(
-        self, processor: str, generation: int, views: Sequence[type[View]]
+        self, processor: str, generation: int, views: Sequence[ReadModel]
     ) -> bool:
         """See `ViewStore.drop_generation`."""
         async with self._write():
@@ -404,25 +401,13 @@ class MemoryViewTransaction:
         """See `ViewTransaction.delete`."""
         self._table(view_type(view))[1].update(dict.fromkeys(key_texts(keys)))
 
-    async def find(
-        self,
-        view: type[V],
-        *,
-        where: Mapping[str, Any] | None = None,
-        order_by: str = "",
-        descending: bool = False,
-        limit: int = 100,
-        cursor: str = "",
-    ) -> ViewPage:
+    async def sql(self, *tables: type[SqlTable]) -> Sql:  # noqa: ARG002  # there are none
+        """See `ViewTransaction.sql`."""
+        raise no_sql()
+
+    async def find(self, view: type[V], **query: Unpack[Asked]) -> ViewPage:
         """See `ViewTransaction.find`."""
-        selection = select(
-            view,
-            where=where,
-            order_by=order_by,
-            descending=descending,
-            limit=limit,
-            cursor=cursor,
-        )
+        selection = select(view, **query)
         table, changes = self._table(selection.kind)
         merged = {**table, **changes}
         return page_of(selection, {key: row for key, row in merged.items() if row is not None})

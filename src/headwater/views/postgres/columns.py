@@ -1,20 +1,22 @@
 """Index columns of PostgreSQL: which type a field gets, and the contract's order of values on it.
 
-A field that holds text only, whole numbers only and so on gets the real type, so that any SQL
-tool can use it. A field that holds text and numbers gets bytes whose order is the contract's.
+Each gets the type of the database that holds its values, so that any SQL tool can use it. What
+comes and goes here is the plain form of values (see `scalars`), which has the same order.
 
 PostgreSQL's text cannot hold U+0000, Python's can: U+0000 is stored as U+0001 U+0001 and U+0001
 as U+0001 U+0002, which keeps the order; all other text is stored as it is.
 """
 
+import datetime as dt
 import math
-import struct
-from collections.abc import Sequence
-from decimal import Decimal
+import uuid
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import NoneType
 from typing import Any
 
 from headwater.errors import InvalidInput
+from headwater.views.scalars import Scalar, decimal_of, decimal_text, instant_text
 
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 NOTHING = object()
@@ -52,7 +54,7 @@ class Column:
     """An index column that holds text; the base of the others.
 
     ``equal``, ``least`` and ``most`` turn a value of a query into what to compare the column
-    with, or into `NOTHING` or `ANYTHING` when the kind of the value decides.
+    with, or into `NOTHING` or `ANYTHING` for a number that the column cannot hold.
     """
 
     sql = 'text COLLATE "C"'
@@ -89,17 +91,19 @@ class Column:
 
     def equal(self, value: Any) -> Any:
         """Return what equals a value."""
-        return escape(value) if isinstance(value, str) else NOTHING
+        return escape(value)
 
     def least(self, value: Any) -> Any:
-        """Return the lower bound; numbers come before text."""
-        if isinstance(value, str):
-            return escape(value)
-        return NOTHING if value != value else ANYTHING  # noqa: PLR0124  # nan
+        """Return the lower bound."""
+        return escape(value)
 
     def most(self, value: Any) -> Any:
         """Return the upper bound."""
-        return escape(value) if isinstance(value, str) else NOTHING
+        return escape(value)
+
+    def stored(self, given: str) -> str:
+        """Return what is stored of a parameter."""
+        return given
 
     def to_cursor(self, stored: Any) -> Any:
         """Return the value for a cursor."""
@@ -122,19 +126,17 @@ class _Number(Column):
     takes = (int, float)
 
     def equal(self, value: Any) -> Any:
-        if isinstance(value, str) or value != value:  # noqa: PLR0124  # nan
+        if value != value:  # noqa: PLR0124  # nan
             return NOTHING
         bound = self.lower(value)
         return bound if bound is ANYTHING or bound is NOTHING or bound == value else NOTHING
 
     def least(self, value: Any) -> Any:
-        if isinstance(value, str) or value != value:  # noqa: PLR0124  # nan
+        if value != value:  # noqa: PLR0124  # nan
             return NOTHING
         return self.lower(value)
 
     def most(self, value: Any) -> Any:
-        if isinstance(value, str):
-            return ANYTHING
         return NOTHING if value != value else self.upper(value)  # noqa: PLR0124  # nan
 
     def lower(self, value: float) -> Any:
@@ -215,95 +217,89 @@ class Floating(_Number):
         return value
 
 
-class AnyNumber(_Number):
-    """Whole and floating-point numbers together, compared exactly."""
+class Converted(Column):
+    """Values whose plain form is another one than the database's; bounds have the same type."""
 
-    sql = "numeric"
-    array = "numeric[]"
+    def __init__(
+        self,
+        name: str,
+        *,
+        sql: str,
+        of_plain: Callable[[Any], Any],
+        to_plain: Callable[[Any], Any],
+    ) -> None:
+        """Describe a column.
 
-    def store(self, values: list[Any]) -> list[Any]:
-        """See `Column.store`."""
-        self.check(values, {int, float, bool, NoneType})
-        return [None if value is None else Decimal(value) for value in values]
-
-    def lower(self, value: float) -> Any:
-        """See `_Number.lower`."""
-        return Decimal(value)
-
-    def upper(self, value: float) -> Any:
-        """See `_Number.upper`."""
-        return Decimal(value)
-
-    def to_cursor(self, stored: Any) -> Any:
-        """See `Column.to_cursor`; text, because a cursor has no decimals."""
-        return None if stored is None else str(stored)
-
-    def from_cursor(self, value: Any) -> Any:
-        """See `Column.from_cursor`."""
-        if type(value) is str:
-            try:
-                return Decimal(value)
-            except ArithmeticError:
-                pass
-        raise _foreign(self.name)
-
-
-class Mixed(Column):
-    """Text and numbers in one field, as bytes: the kind, then text or an orderable number."""
-
-    sql = "bytea"
-    array = "bytea[]"
-    takes = (str, int, float)
+        Args:
+            name: see `Column`.
+            sql: the type of the database.
+            of_plain: returns what it holds, or raises ValueError for what is no plain form.
+            to_plain: returns the plain form of what it holds.
+        """
+        super().__init__(name)
+        self.sql, self.array = sql, f"{sql}[]"
+        self._of_plain, self._to_plain = of_plain, to_plain
 
     def store(self, values: list[Any]) -> list[Any]:
         """See `Column.store`."""
-        self.check(values, set())
-        return [None if value is None else _sortable(value) for value in values]
+        return [None if value is None else self._of_plain(value) for value in values]
 
     def equal(self, value: Any) -> Any:
         """See `Column.equal`."""
-        return NOTHING if value != value else _sortable(value)  # noqa: PLR0124  # nan
+        return self._of_plain(value)
 
     least = most = equal
 
     def to_cursor(self, stored: Any) -> Any:
-        """See `Column.to_cursor`; text, because what the bytes stand for is not needed."""
-        return None if stored is None else stored.hex()
+        """See `Column.to_cursor`."""
+        return None if stored is None else self._to_plain(stored)
 
     def from_cursor(self, value: Any) -> Any:
         """See `Column.from_cursor`."""
         if type(value) is str:
             try:
-                return bytes.fromhex(value)
+                return self._of_plain(value)
             except ValueError:
                 pass
         raise _foreign(self.name)
 
 
-def column(name: str, kinds: set[type]) -> Column:
-    """Return the column for a field that holds values of some classes, None aside."""
-    text = any(issubclass(kind, str) for kind in kinds)
-    floating = any(issubclass(kind, float) for kind in kinds)
-    whole = any(issubclass(kind, int) for kind in kinds)
-    if text:
-        return Mixed(name) if floating or whole else Column(name)
-    if floating:
-        return AnyNumber(name) if whole else Floating(name)
-    return Whole(name)
+class Words(Column):
+    """The words of full text, as text that makes a vector."""
+
+    sql = "tsvector"
+    array = "text[]"
+
+    def stored(self, given: str) -> str:
+        """Return what makes the vector of a parameter; its words are taken as they are."""
+        return f"array_to_tsvector(string_to_array({given}, ' '))"
 
 
-def _sortable(value: Any) -> bytes:
-    if isinstance(value, str):
-        return b"\2" + value.encode()
-    # The next floating-point number below or at the value, and how far the value is above it,
-    # which is less than 1,024 for 64 bits: exact for both kinds of numbers.
-    near = float(value)
-    if near > value:
-        near = math.nextafter(near, -math.inf)
-    rest = 0 if isinstance(value, float) else value - int(near)
-    (bits,) = struct.unpack(">Q", struct.pack(">d", near + 0.0))  # + 0.0: there is one zero only
-    bits = bits ^ (2**64 - 1) if bits >> 63 else bits | 1 << 63
-    return b"\1" + struct.pack(">QH", bits, rest)
+def _instant(stored: dt.datetime) -> str:
+    """Return the plain form of a time; the driver gives its first and last one without a zone."""
+    return instant_text(stored if stored.tzinfo else stored.replace(tzinfo=dt.UTC))
+
+
+_COLUMNS: dict[str, Callable[[str], Column]] = {
+    "text": Column,
+    "whole": Whole,
+    "truth": Whole,
+    "duration": Whole,
+    "real": Floating,
+    "date": partial(
+        Converted, sql="date", of_plain=dt.date.fromisoformat, to_plain=dt.date.isoformat
+    ),
+    "datetime": partial(
+        Converted, sql="timestamptz", of_plain=dt.datetime.fromisoformat, to_plain=_instant
+    ),
+    "decimal": partial(Converted, sql="numeric", of_plain=decimal_of, to_plain=decimal_text),
+    "uuid": partial(Converted, sql="uuid", of_plain=uuid.UUID, to_plain=str),
+}
+
+
+def column(name: str, scalar: Scalar) -> Column:
+    """Return the column for an index."""
+    return _COLUMNS[scalar.name](name)
 
 
 def _foreign(name: str) -> InvalidInput:

@@ -1,18 +1,20 @@
 """Generations in PostgreSQL: which are active, which tables there are, finding the right one."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import asyncpg
 import msgspec
 
+from headwater._sql.postgres.errors import is_lost
 from headwater._sql.resources import statements
-from headwater.views.api import Generation
+from headwater.views.api import Generation, Segment
 from headwater.views.catalog import Catalog, Changes, Shape
-from headwater.views.checks import missing
-from headwater.views.model import View, view_type
-from headwater.views.postgres.segments import drop_segments
+from headwater.views.checks import missing, not_made
+from headwater.views.model import ReadModel, View, view_type
+from headwater.views.postgres.segments import drop_segments, is_held, lock, make, of_generation
 from headwater.views.postgres.tables import Table, table, table_name
+from headwater.views.sql_tables import SqlTable, name_in, statements_of
 
 T = TypeVar("T")
 
@@ -36,8 +38,12 @@ class Generations:
     ) -> Table:
         """Return the table of a generation; 0: of the active one, if wanted looked for ``anew``."""
         name = view_type(view).name
+        return table(view, generation or await self.active(connection, name, anew=anew))
+
+    async def active(self, connection: Any, name: str, *, anew: bool = False) -> int:
+        """Return the generation that a reader sees of what has this name."""
         known = None if anew else self._nobodys.get(name)
-        return table(view, generation or known or await self._look(connection, name))
+        return known or await self._look(connection, name)
 
     async def with_table(
         self,
@@ -73,11 +79,6 @@ class Generations:
         if not catalog.is_owned(name):
             self._nobodys[name] = active
         return active
-
-
-async def lock(connection: Any) -> None:
-    """Keep others from changing shapes, generations and sets of segments until the commit."""
-    await connection.execute(_SQL["lock"])
 
 
 async def catalog_of(connection: Any) -> Catalog:
@@ -117,12 +118,17 @@ async def change(connection: Any, processor: str, changes: Changes) -> None:
         await drop_segments(connection, processor, number)
         await connection.execute(_SQL["forget"], processor, number)
     for shape in sorted(changes.drop, key=lambda shape: (shape.name, shape.generation)):
-        name = table_name(shape.name, shape.generation)
-        await connection.execute(f"DROP TABLE IF EXISTS {name}")
+        own = name_in(shape.name, shape.generation)
+        name = own if shape.is_sql else table_name(shape.name, shape.generation)
+        # Of an author's own tables some refer to others, and views of SQL may, too.
+        await connection.execute(f"DROP TABLE IF EXISTS {name} CASCADE")
         await connection.execute(_SQL["drop_shape"], shape.name.casefold(), shape.generation)
-    for view, shape in changes.create:
-        for statement in table(view, shape.generation).create:
-            await connection.execute(statement)
+    for model, shape in changes.create:
+        if issubclass(model, SqlTable):
+            await _make_own(connection, model, shape)
+        else:
+            for statement in table(model, shape.generation).create:
+                await connection.execute(statement)
         columns = msgspec.json.encode(shape.columns).decode()
         made = (shape.name.casefold(), shape.generation, shape.name, columns, shape.processor)
         await connection.execute(_SQL["add_shape"], *made)
@@ -134,6 +140,74 @@ async def change(connection: Any, processor: str, changes: Changes) -> None:
         await connection.execute(_SQL["put"], *row)
     if changes.last:
         await connection.execute(_SQL["keep_last"], processor, changes.last)
+
+
+async def _make_own(connection: Any, model: type[SqlTable], shape: Shape) -> None:
+    statements = statements_of(model, shape.generation, engine="postgres")
+    try:
+        await connection.execute(statements)
+    except asyncpg.PostgresError as error:
+        if is_lost(error) or isinstance(error, asyncpg.OperatorInterventionError):
+            raise
+        raise not_made(model, error) from error
+
+
+async def decide(
+    connection: Any,
+    processor: str,
+    decision: Callable[[Catalog, float], tuple[Changes, T]],
+    *,
+    now: float | None,
+) -> T:
+    """Decide about generations, and carry that out."""
+    await lock(connection)
+    time = await time_of(connection, now)
+    changes, result = decision(await catalog_of(connection), time)
+    await change(connection, processor, changes)
+    return result
+
+
+async def drop_unused(
+    connection: Any, processor: str, *, code: str, idle_s: float, now: float | None
+) -> list[int]:
+    """See `ViewStore.drop_unused`."""
+    await lock(connection)
+    catalog = await catalog_of(connection)
+    time = await time_of(connection, now)
+    gone = []
+    for number in catalog.unused(processor, code, before=time - idle_s):
+        if not await is_held(connection, processor, number, now=time):
+            await change(connection, processor, catalog.drop_for_good(processor, number))
+            gone.append(number)
+    return gone
+
+
+async def drop(
+    connection: Any,
+    processor: str,
+    generation: int,
+    views: Sequence[ReadModel],
+    *,
+    now: float | None,
+) -> bool:
+    """See `ViewStore.drop_generation`."""
+    await lock(connection)
+    changes = (await catalog_of(connection)).drop(processor, generation, views)
+    gone = not await is_held(connection, processor, generation, now=now)
+    if gone:
+        await change(connection, processor, changes)
+    return gone
+
+
+async def open_segments(
+    connection: Any, processor: str, *, count: int, token: str, generation: int
+) -> list[Segment]:
+    """See `ViewStore.open_segments`."""
+    await lock(connection)
+    found = await of_generation(connection, processor, generation)
+    if found or (await catalog_of(connection)).is_dropped(processor, generation):
+        return found
+    return await make(connection, processor, count=count, token=token, generation=generation)
 
 
 async def use(connection: Any, processor: str, generation: int, *, now: float | None) -> None:

@@ -1,7 +1,3 @@
--- name: lock
--- One process at a time changes shapes and generations; the number is arbitrary, but ours alone.
-SELECT pg_advisory_xact_lock(7305817102946372433)
-
 -- name: codes
 SELECT processor, generation, code, complete, used FROM view_generations ORDER BY processor, generation
 

@@ -25,6 +25,11 @@ class Proof(msgspec.Struct, frozen=True):
     steps: int
 
 
+async def lock(connection: Any) -> None:
+    """Keep others from changing shapes, generations and sets of segments until the commit."""
+    await connection.execute(_SQL["lock_all"])
+
+
 async def list_segments(connection: Any, processor: str) -> list[Segment]:
     """Return the segments of a processor, or of all."""
     if processor:
@@ -146,7 +151,8 @@ async def outcome(connection: Any, proof: Proof) -> Found:
 
 
 async def reset(connection: Any, processor: str, *, token: str, generation: int) -> None:
-    """Set all tokens of a generation and end its claims; under the lock."""
+    """Set all tokens of a generation and end its claims."""
+    await lock(connection)
     await lock_segments(connection, processor, generation)
     await connection.execute(_SQL["reset"], processor, generation, token)
 

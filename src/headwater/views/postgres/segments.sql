@@ -1,6 +1,11 @@
 -- Whoever locks several rows does so in order of the key, so that no two transactions wait for each
 -- other: an UPDATE by itself takes them as they lie in the table. What changes which rows there are
--- holds the lock of `generations.sql` before.
+-- holds `lock_all` before.
+
+-- name: lock_all
+-- One process at a time changes shapes, generations and sets of segments; the number is arbitrary,
+-- but ours alone.
+SELECT pg_advisory_xact_lock(7305817102946372433)
 
 -- name: all
 SELECT processor, generation, number, count, token, owner, lease_until, fence

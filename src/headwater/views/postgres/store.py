@@ -7,17 +7,17 @@ each other only where they touch the same segments or documents.
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 from headwater._sql.postgres.commits import finished, roll_back
 from headwater._sql.postgres.database import Database
 from headwater._sql.postgres.errors import translated
 from headwater._sql.postgres.owner import owner, settle_owner
 from headwater._sql.resources import script
-from headwater.errors import StoreUnavailable
+from headwater.errors import StoreError, StoreUnavailable
 from headwater.messages import Textual
-from headwater.views.api import Generation, Segment, ViewPage
-from headwater.views.catalog import Catalog, Changes, active_of
+from headwater.views.api import ViewPage
+from headwater.views.conditions import Where
 from headwater.views.doubts import Claim, Doubts
 from headwater.views.exclusive import Exclusive
 from headwater.views.model import View, key_text, key_texts
@@ -25,9 +25,12 @@ from headwater.views.postgres import generations as generations_sql
 from headwater.views.postgres import segments as segments_sql
 from headwater.views.postgres.generations import Generations
 from headwater.views.postgres.points import Points
+from headwater.views.postgres.sql import PostgresSql, reading
 from headwater.views.postgres.tables import Table, escape_all
 from headwater.views.postgres.transaction import PostgresViewTransaction
-from headwater.views.selection import select
+from headwater.views.selection import Asked, select
+from headwater.views.sql_store import SqlViewStore
+from headwater.views.sql_tables import SqlTable
 
 V = TypeVar("V", bound=View)
 T = TypeVar("T")
@@ -37,8 +40,11 @@ _MIGRATIONS = ("schema_1.sql",)
 _STEPS_MAX = 4096
 
 
-class PostgresViewStore:
+class PostgresViewStore(SqlViewStore):
     """A `ViewStore` in one schema; use `open`."""
+
+    generations_sql = generations_sql
+    segments_sql = segments_sql
 
     def __init__(self, database: Database, clock: Callable[[], float] | None) -> None:
         """Take over an open database; use `open`."""
@@ -85,22 +91,6 @@ class PostgresViewStore:
         )
         return cls(database, clock)
 
-    async def ensure(
-        self,
-        views: Sequence[type[View]],
-        *,
-        generation: int | None = None,
-        processor: str = "",
-    ) -> None:
-        """See `ViewStore.ensure`."""
-
-        def wanted(catalog: Catalog, _: float) -> tuple[Changes, None]:
-            return catalog.ensure(views, generation, processor), None
-
-        known = await self._database.read_transaction(generations_sql.catalog_of)
-        if wanted(known, 0.0)[0]:
-            await self._change(processor, wanted)
-
     async def get(self, view: type[V], key: Textual, *, generation: int = 0) -> V | None:
         """See `ViewStore.get`."""
         text = key_text(key)
@@ -124,44 +114,43 @@ class PostgresViewStore:
 
         return await self._on_table(view, generation, points)
 
-    async def find(
-        self,
-        view: type[V],
-        *,
-        where: Mapping[str, Any] | None = None,
-        order_by: str = "",
-        descending: bool = False,
-        limit: int = 100,
-        cursor: str = "",
-        generation: int = 0,
-    ) -> ViewPage:
+    async def find(self, view: type[V], *, generation: int = 0, **query: Unpack[Asked]) -> ViewPage:
         """See `ViewStore.find`."""
-        selection = select(
-            view,
-            where=where,
-            order_by=order_by,
-            descending=descending,
-            limit=limit,
-            cursor=cursor,
-        )
+        selection = select(view, **query)
 
         async def page(connection: Any, target: Table) -> ViewPage:
-            sql, values = target.find(selection)
-            return target.page(selection, await connection.fetch(sql, *values))
+            if not selection.total:
+                return await target.page(connection, selection)
+            try:  # two statements that see the same
+                await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                return await target.page(connection, selection)
+            finally:
+                await roll_back(connection)
 
         return await self._on_table(view, generation, page)
 
     async def count(
-        self, view: type[View], *, where: Mapping[str, Any] | None = None, generation: int = 0
+        self,
+        view: type[View],
+        *,
+        where: Where | None = None,
+        matching: str = "",
+        generation: int = 0,
     ) -> int:
         """See `ViewStore.count`."""
-        selection = select(view, where=where)
+        selection = select(view, where=where, matching=matching)
 
         async def number(connection: Any, target: Table) -> int:
             sql, values = target.count(selection)
             return int(await connection.fetchval(sql, *values))
 
         return await self._on_table(view, generation, number)
+
+    def sql(
+        self, *tables: type[SqlTable], generations: Mapping[str, int] | None = None
+    ) -> contextlib.AbstractAsyncContextManager[PostgresSql]:
+        """See `ViewStore.sql`."""
+        return reading(self._database, self._known, tables, generations or {})
 
     @contextlib.asynccontextmanager
     async def transaction(
@@ -184,139 +173,18 @@ class PostgresViewStore:
                 with translated(self._database.name, outcome="not stored"):
                     await finished(connection.execute("BEGIN"))
                 yield work
-                work.end()
+                await self._end(work)
                 await finished(self._commit(connection, work))
-            except BaseException:
+            except BaseException as error:
                 await roll_back(connection)
+                away = work.outage(error)
+                if away is not None:
+                    raise away from error
                 raise
-
-    async def generation(self, processor: str, *, code: str = "") -> int:
-        """See `ViewStore.generation`."""
-        found = await self.generations(processor)
-        return active_of([g for g in found if code and g.code == code] or found)
-
-    async def generations(self, processor: str = "") -> list[Generation]:
-        """See `ViewStore.generations`."""
-        return await self._database.read(lambda c: generations_sql.generations(c, processor))
-
-    async def settle_generation(
-        self, processor: str, code: str, views: Sequence[type[View]]
-    ) -> int:
-        """See `ViewStore.settle_generation`."""
-        return await self._change(
-            processor, lambda known, now: known.settle(processor, code, views, now=now)
-        )
-
-    async def next_generation(
-        self, processor: str, code: str, views: Sequence[type[View]], *, after: int
-    ) -> int:
-        """See `ViewStore.next_generation`."""
-        return await self._change(
-            processor, lambda known, now: known.next(processor, code, views, after=after, now=now)
-        )
-
-    async def use_generation(self, processor: str, generation: int) -> None:
-        """See `ViewStore.use_generation`."""
-        await self._write(lambda c: generations_sql.use(c, processor, generation, now=self._now()))
-
-    async def drop_unused(self, processor: str, *, code: str, idle_s: float) -> list[int]:
-        """See `ViewStore.drop_unused`."""
-
-        async def work(connection: Any) -> list[int]:
-            await generations_sql.lock(connection)
-            catalog = await generations_sql.catalog_of(connection)
-            now = await generations_sql.time_of(connection, self._now())
-            gone = []
-            for number in catalog.unused(processor, code, before=now - idle_s):
-                if not await segments_sql.is_held(connection, processor, number, now=now):
-                    changes = catalog.drop_for_good(processor, number)
-                    await generations_sql.change(connection, processor, changes)
-                    gone.append(number)
-            return gone
-
-        return await self._write(work)
-
-    async def activate(
-        self, processor: str, generation: int, views: Sequence[type[View]], *, code: str = ""
-    ) -> None:
-        """See `ViewStore.activate`."""
-        await self._change(
-            processor,
-            lambda known, now: (
-                known.activate(processor, generation, views, code=code, now=now),
-                None,
-            ),
-        )
-
-    async def drop_generation(
-        self, processor: str, generation: int, views: Sequence[type[View]]
-    ) -> bool:
-        """See `ViewStore.drop_generation`."""
-
-        async def work(connection: Any) -> bool:
-            await generations_sql.lock(connection)
-            catalog = await generations_sql.catalog_of(connection)
-            changes = catalog.drop(processor, generation, views)
-            held = await segments_sql.is_held(connection, processor, generation, now=self._now())
-            if not held:
-                await generations_sql.change(connection, processor, changes)
-            return not held
-
-        return await self._write(work)
-
-    async def open_segments(
-        self, processor: str, *, count: int, token: str, generation: int
-    ) -> list[Segment]:
-        """See `ViewStore.open_segments`."""
-
-        async def work(connection: Any) -> list[Segment]:
-            await generations_sql.lock(connection)
-            found = await segments_sql.of_generation(connection, processor, generation)
-            catalog = await generations_sql.catalog_of(connection)
-            if found or catalog.is_dropped(processor, generation):
-                return found
-            return await segments_sql.make(
-                connection, processor, count=count, token=token, generation=generation
-            )
-
-        return await self._write(work)
-
-    async def segments(self, processor: str = "") -> list[Segment]:
-        """See `ViewStore.segments`."""
-        return await self._database.read(lambda c: segments_sql.list_segments(c, processor))
 
     async def now(self) -> float:
         """See `ViewStore.now`."""
         return await self._database.now() if self._clock is None else self._clock()
-
-    async def claim(
-        self, segment: Segment, *, owner: str, lease_s: float, restarted: bool = False
-    ) -> Segment | None:
-        """See `ViewStore.claim`."""
-        return await self._write(
-            lambda c: segments_sql.claim(
-                c, segment, owner=owner, lease_s=lease_s, now=self._now(), restarted=restarted
-            )
-        )
-
-    async def renew(self, segments: Sequence[Segment], *, lease_s: float) -> list[Segment]:
-        """See `ViewStore.renew`."""
-        return await self._write(
-            lambda c: segments_sql.renew(c, segments, lease_s=lease_s, now=self._now())
-        )
-
-    async def release(self, segments: Sequence[Segment]) -> None:
-        """See `ViewStore.release`."""
-        await self._write(lambda c: segments_sql.release(c, segments))
-
-    async def reset(self, processor: str, *, token: str, generation: int) -> None:
-        """See `ViewStore.reset`."""
-
-        async def work(connection: Any) -> None:
-            await generations_sql.lock(connection)
-            await segments_sql.reset(connection, processor, token=token, generation=generation)
-
-        await self._write(work)
 
     async def changes(self) -> AsyncIterator[None]:
         """See `ViewStore.changes`."""
@@ -356,22 +224,13 @@ class PostgresViewStore:
             )
         )
 
-    async def _change(
-        self, processor: str, decide: Callable[[Catalog, float], tuple[Changes, T]]
-    ) -> T:
-        """Decide about generations, and carry that out, in one transaction."""
+    async def _read(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        return await self._database.read(work)
 
-        async def work(connection: Any) -> T:
-            await generations_sql.lock(connection)
-            now = await generations_sql.time_of(connection, self._now())
-            changes, result = decide(await generations_sql.catalog_of(connection), now)
-            await generations_sql.change(connection, processor, changes)
-            return result
-
-        return await self._write(work)
+    async def _read_whole(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        return await self._database.read_transaction(work)
 
     async def _write(self, work: Callable[[Any], Awaitable[T]]) -> T:
-        """Run work in a transaction of its own, after the one that is open now."""
 
         async def transact() -> T:
             async with self._database.transaction() as connection:
@@ -381,6 +240,14 @@ class PostgresViewStore:
 
         async with self._writing:
             return await finished(transact())
+
+    async def _end(self, work: PostgresViewTransaction) -> None:
+        try:
+            await work.end()
+        except StoreError as error:
+            if error.outcome == "unknown":
+                self._doubts.add(work.steps)
+            raise
 
     async def _commit(self, connection: Any, work: PostgresViewTransaction) -> None:
         """Commit; when nobody can say what became of it, the claims that it moves on are lost.

@@ -13,22 +13,24 @@ from typing import Any
 
 from headwater.errors import InvalidInput
 from headwater.views.api import ViewPage
-from headwater.views.model import View, ViewType, index_kinds, view_type
+from headwater.views.model import View, ViewType, view_type
 from headwater.views.postgres.columns import (
     ANYTHING,
     NOTHING,
     Column,
+    Words,
     column,
     escape,
     escape_all,
     unescape,
 )
-from headwater.views.selection import Selection, cursor_after
+from headwater.views.selection import Conditions, Selection, cursor_after
 
 Row = tuple[Any, ...]  # the key, the indexed values, the document
 
 _NAME_BYTES_MAX = 63
 _TAKEN = frozenset({"cmax", "cmin", "ctid", "oid", "tableoid", "xmax", "xmin"})
+_WORDS = "~words"
 _FILL_PERCENT = 80  # room in each page for new versions of its rows, which then touch no index
 
 
@@ -40,10 +42,10 @@ class Table:
         self.kind = kind
         self.generation = generation
         self.name = table_name(kind.name, generation)
-        kinds = index_kinds(kind.cls)
         self.columns: dict[str, Column] = {
             kind.key: Column(f"{kind.name}.{kind.key}"),
-            **{name: column(f"{kind.name}.{name}", kinds[name]) for name in kind.indexes},
+            **{name: column(f"{kind.name}.{name}", kind.scalars[name]) for name in kind.indexes},
+            **({_WORDS: Words(f"{kind.name}.{_WORDS}")} if kind.full_text else {}),
         }
         self._sql_names = {name: _column_name(name) for name in self.columns}
         key = self._sql_names[kind.key]
@@ -58,6 +60,11 @@ class Table:
                 f"ON {self.name} ({self._sql_names[field]} NULLS FIRST, {key})"
                 for field in kind.indexes
             ),
+            *(
+                f"CREATE INDEX {_quoted(f'view_{kind.name}_{generation}.{_WORDS}')} "
+                f"ON {self.name} USING gin ({self._sql_names[_WORDS]})"
+                for _ in kind.full_text[:1]
+            ),
         ]
         self.get = f"SELECT document FROM {self.name} WHERE {key} = $1"
         self.load = f"SELECT {key}, document FROM {self.name} WHERE {key} = ANY($1::text[])"
@@ -67,17 +74,26 @@ class Table:
             f"DELETE FROM {self.name} WHERE {key} IN (SELECT {key} FROM {self.name} "
             f"WHERE {key} = ANY($1::text[]) ORDER BY {key} FOR UPDATE)"
         )
-        arrays = [*(one.array for one in self.columns.values()), "text[]"]
-        given = ", ".join(f"${n}::{array}" for n, array in enumerate(arrays, 1))
+        rows = self._given(names)
         setting = ", ".join(f"{name} = given.{name}" for name in names[1:])
-        self.insert = f"INSERT INTO {self.name} ({', '.join(names)}) SELECT * FROM unnest({given})"
+        self.insert = f"INSERT INTO {self.name} ({', '.join(names)}) SELECT * FROM {rows} AS given"
         self.update = (
             f"UPDATE {self.name} AS kept SET {setting} "
-            f"FROM unnest({given}) AS given ({', '.join(names)}) WHERE kept.{key} = given.{key}"
+            f"FROM {rows} AS given ({', '.join(names)}) WHERE kept.{key} = given.{key}"
         )
         self.upsert = f"{self.insert} ON CONFLICT ({key}) DO UPDATE SET " + ", ".join(
             f"{name} = excluded.{name}" for name in names[1:]
         )
+
+    def _given(self, names: Sequence[str]) -> str:
+        """Return the rows that are given as an array for each column."""
+        arrays = [*(one.array for one in self.columns.values()), "text[]"]
+        given = ", ".join(f"${n}::{array}" for n, array in enumerate(arrays, 1))
+        if not self.kind.full_text:
+            return f"unnest({given})"
+        made = [one.stored(self._sql_names[name]) for name, one in self.columns.items()]
+        raw = f"unnest({given}) AS raw ({', '.join(names)})"
+        return f"(SELECT {', '.join(made)}, document FROM {raw})"  # the words become a vector
 
     def arrays(self, rows: Sequence[Row]) -> list[list[Any]]:
         """Return what to bind to `insert`, `update` and `upsert`: an array for each column.
@@ -117,15 +133,21 @@ class Table:
         both = " UNION ALL ".join(f"({part})" for part in parts)
         return f"SELECT * FROM ({both}) AS both_parts {limit}", values
 
-    def page(self, selection: Selection, rows: Sequence[Any]) -> ViewPage:
-        """Return the page of what `find` found."""
+    async def page(self, connection: Any, selection: Selection) -> ViewPage:
+        """Return a page; with its total, in a transaction in which all reads see the same."""
+        sql, values = self.find(selection)
+        rows = await connection.fetch(sql, *values)
+        total: int | None = None
+        if selection.total:
+            counting, counted = self.count(selection)
+            total = await connection.fetchval(counting, *counted)
         page = rows[: selection.limit]
         items = [self.kind.decode(document) for _, _, document in page]
         if len(rows) <= selection.limit:
-            return ViewPage(items)
+            return ViewPage(items, total=total)
         value, key, _ = page[-1]
         value = self.columns[selection.order_by].to_cursor(value)
-        return ViewPage(items, cursor_after(selection, value, key))
+        return ViewPage(items, cursor_after(selection, value, key), total)
 
     def count(self, selection: Selection) -> tuple[str, list[Any]]:
         """Return the statement that counts what matches, and its values."""
@@ -135,31 +157,48 @@ class Table:
 
     def _matching(self, selection: Selection, values: list[Any]) -> str:
         """Return the condition of a query; its values are added to ``values``."""
+        matching = _any_of([self._all_of(one, values) for one in selection.alternatives])
+        if not selection.words:
+            return matching
+        words = (f"'{word.text}'{':*' if word.prefix else ''}" for word in selection.words)
+        values.append(" & ".join(words))
+        return f"{matching} AND {self._sql_names[_WORDS]} @@ ${len(values)}::text::tsquery"
+
+    def _all_of(self, conditions: Conditions, values: list[Any]) -> str:
         parts = ["true"]
-
-        def compare(field: str, sign: str, value: Any) -> None:
-            name = self._sql_names[field]
-            if value is NOTHING:
-                parts.append("false")
-            elif value is ANYTHING:
-                parts.append(f"{name} IS NOT NULL")
-            else:
-                values.append(value)
-                parts.append(f"{name} {sign} ${len(values)}")
-
-        for field, value in selection.equal:
-            if value is None:
-                parts.append(f"{self._sql_names[field]} IS NULL")
-            else:
-                compare(field, "=", self.columns[field].equal(value))
-        for field, least, most in selection.ranges:
-            if least is None and most is None:
-                compare(field, "", ANYTHING)
-            if least is not None:
-                compare(field, ">=", self.columns[field].least(least))
-            if most is not None:
-                compare(field, "<=", self.columns[field].most(most))
+        parts += [self._among(field, among, values) for field, among in conditions.equal]
+        for one in conditions.between:
+            column = self.columns[one.field]
+            if one.least is one.most is one.below is None:
+                parts.append(self._compare(one.field, "", ANYTHING, values))
+            for sign, bound, to in (
+                (">=", one.least, column.least),
+                ("<=", one.most, column.most),
+                ("<", one.below, column.most),
+            ):
+                if bound is not None:
+                    parts.append(self._compare(one.field, sign, to(bound), values))
         return " AND ".join(parts)
+
+    def _among(self, field: str, among: Sequence[Any], values: list[Any]) -> str:
+        name, column = self._sql_names[field], self.columns[field]
+        bound = [column.equal(value) for value in among if value is not None]
+        some = [value for value in bound if value is not NOTHING]
+        either = [f"{name} IS NULL"] if None in among else []
+        if len(some) == 1:
+            either.append(self._compare(field, "=", some[0], values))
+        elif some:
+            values.append(some)
+            either.append(f"{name} = ANY(${len(values)}::{column.array})")
+        return _any_of(either)
+
+    def _compare(self, field: str, sign: str, value: Any, values: list[Any]) -> str:
+        if value is NOTHING:
+            return "false"
+        if value is ANYTHING:
+            return f"{self._sql_names[field]} IS NOT NULL"
+        values.append(value)
+        return f"{self._sql_names[field]} {sign} ${len(values)}"
 
     def _after(self, selection: Selection, values: list[Any]) -> list[str]:
         """Return the conditions for what follows the cursor, in order."""
@@ -179,6 +218,10 @@ class Table:
         values.append(self.columns[selection.order_by].from_cursor(value))
         behind = f"({name}, {key_name}) {sign} (${len(values)}, ${key_number})"
         return [behind, f"{name} IS NULL"] if selection.descending else [behind]
+
+
+def _any_of(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"({' OR '.join(f'({p})' for p in parts) or 'false'})"
 
 
 def rows_of(kind: ViewType, views: Sequence[View]) -> list[Row]:

@@ -3,27 +3,37 @@
 from collections import ChainMap
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import NoneType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import asyncpg
 
 from headwater._sql.postgres.commits import finished
-from headwater._sql.postgres.errors import LOST, translate
-from headwater.errors import ClaimLost, HeadwaterError, InvalidInput, StoreError, StoreUnavailable
+from headwater._sql.postgres.errors import translate
+from headwater.errors import (
+    ClaimLost,
+    HeadwaterError,
+    InvalidInput,
+    StoreError,
+    StoreUnavailable,
+    Unavailable,
+)
 from headwater.messages import Textual
 from headwater.views.api import Segment, ViewPage
+from headwater.views.author_sql import outage, torn
 from headwater.views.checks import check_whole, missing
 from headwater.views.doubts import Claim, Doubts, claim_of
 from headwater.views.model import View, key_texts, view_type
-from headwater.views.postgres.generations import Generations, lock
-from headwater.views.postgres.segments import Proof, advance, lock_segments, replace
+from headwater.views.postgres.generations import Generations
+from headwater.views.postgres.segments import Proof, advance, lock, lock_segments, replace
+from headwater.views.postgres.sql import DRIVER_ERRORS, PostgresSql, explain, names_of
 from headwater.views.postgres.tables import Row, Table, escape_all, rows_of, table, too_long
-from headwater.views.selection import select
+from headwater.views.selection import Asked, select
+from headwater.views.sql_tables import SqlTable
 
 V = TypeVar("V", bound=View)
 T = TypeVar("T")
 
-DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, *LOST)
+_NUMBER = "SELECT pg_current_xact_id()::text"
 
 
 class PostgresViewTransaction:
@@ -70,6 +80,8 @@ class PostgresViewTransaction:
         self._ended = False
         self._count = 0
         self._steps_before = steps
+        self._own: dict[type[SqlTable], str] = {}  # tables that are held, and their names
+        self._number: str | None = None  # of the transaction, once an author uses SQL
         self.steps: dict[Claim, int] = {}
         self.proof: Proof | None = None
 
@@ -132,31 +144,24 @@ class PostgresViewTransaction:
 
         await self._on_table(view, step)
 
-    async def find(
-        self,
-        view: type[V],
-        *,
-        where: Mapping[str, Any] | None = None,
-        order_by: str = "",
-        descending: bool = False,
-        limit: int = 100,
-        cursor: str = "",
-    ) -> ViewPage:
+    async def find(self, view: type[V], **query: Unpack[Asked]) -> ViewPage:
         """See `ViewTransaction.find`."""
-        selection = select(
-            view,
-            where=where,
-            order_by=order_by,
-            descending=descending,
-            limit=limit,
-            cursor=cursor,
-        )
+        selection = select(view, **query)
+        return await self._on_table(view, lambda table: table.page(self._connection, selection))
 
-        async def step(target: Table) -> ViewPage:
-            sql, values = target.find(selection)
-            return target.page(selection, await self._connection.fetch(sql, *values))
+    async def sql(self, *tables: type[SqlTable]) -> PostgresSql:
+        """See `ViewTransaction.sql`."""
 
-        return await self._on_table(view, step)
+        async def work() -> dict[type[SqlTable], str]:
+            if self._number is None:
+                self._number = await self._connection.fetchval(_NUMBER)
+            return await names_of(self._connection, self._known, unknown, self._generations)
+
+        unknown = [table for table in tables if table not in self._own]
+        if unknown or self._number is None:
+            self._own |= await self._run_sql(work)
+        names = {table: self._own[table] for table in tables}
+        return PostgresSql(names, self._connection, self._check_open, self._run_sql)
 
     async def advance(self, segments: Sequence[Segment], token: str) -> None:
         """See `ViewTransaction.advance`."""
@@ -197,15 +202,39 @@ class PostgresViewTransaction:
             raise
         self.proof = None  # of a segment that is not there any more
 
-    def end(self) -> None:
+    async def end(self) -> None:
         """Refuse further steps.
 
         Raises:
             HeadwaterError: a step failed, even if the caller went on.
+            StoreError: somebody else has ended the transaction.
         """
         self._ended = True
         if self._failed is not None:
             raise self._failed
+        if self._number is not None:
+            await self._check_ours()
+
+    def outage(self, error: BaseException) -> Unavailable | None:
+        """Return what an error of an author's SQL says of the database; None: nothing."""
+        if self._number is None:
+            return None
+        return outage(error, DRIVER_ERRORS, lambda seen: explain(seen, self._store))
+
+    async def _check_ours(self) -> None:
+        """Refuse to commit another transaction than the one that was begun here.
+
+        It has its number as long as nobody ends it; and after a statement that failed it has none,
+        and would be rolled back without a word.
+        """
+        try:
+            found = await finished(self._connection.fetchval(_NUMBER))
+        except asyncpg.InFailedSQLTransactionError:
+            found = None
+        except DRIVER_ERRORS as error:
+            raise translate(error, self._store, outcome="not stored") from error
+        if found != self._number:
+            raise torn(self._store)
 
     async def _on_table(self, view: type[View], work: Callable[[Table], Awaitable[T]]) -> T:
         chosen = self._generations.get(view_type(view).name, 0)
@@ -240,15 +269,31 @@ class PostgresViewTransaction:
         fresh = await self._step(work)
         return None if fresh is target else fresh
 
+    async def _run_sql(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run SQL of an author; what fails is not gone on from."""
+        self._check_open()
+        self._count += 1
+        try:
+            return await finished(work())
+        except HeadwaterError as error:
+            self._failed = error
+            raise
+        except DRIVER_ERRORS as error:
+            self._failed = explain(error, self._store)
+            raise self._failed from error
+
+    def _check_open(self) -> None:
+        if self._ended or not isinstance(self._failed, (ClaimLost, NoneType)):
+            reason = "the transaction has ended: use it only inside its block"
+            raise StoreError(store=self._store, reason=reason, outcome="not stored")
+
     async def _step(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run one step to its end, even when cancelled meanwhile.
 
         Raises:
             asyncpg.UndefinedTableError: as it is; all else of the driver as an error of ours.
         """
-        if self._ended or not isinstance(self._failed, (ClaimLost, NoneType)):
-            reason = "the transaction has ended: use it only inside its block"
-            raise StoreError(store=self._store, reason=reason, outcome="not stored")
+        self._check_open()
         self._count += 1
         try:
             return await finished(work())

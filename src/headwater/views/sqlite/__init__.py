@@ -5,7 +5,7 @@ from headwater.views.engine import ViewStoreEngine
 from headwater.views.sqlite.store import SQLiteViewStore
 
 ENGINE = ViewStoreEngine(
-    open=lambda url: SQLiteViewStore.open(file_of(url)), file_of=file_of, shared=True
+    open=lambda url: SQLiteViewStore.open(file_of(url)), file_of=file_of, shared=True, sql="sqlite"
 )
 """Opens ``sqlite:<path>``."""
 

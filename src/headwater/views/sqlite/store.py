@@ -7,7 +7,7 @@ connection, one transaction at a time. Between processes SQLite's write lock doe
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import apsw
 
@@ -18,15 +18,18 @@ from headwater._sql.sqlite.owner import owner, settle_owner
 from headwater._sql.sqlite.wake import Pace
 from headwater.errors import StoreUnavailable
 from headwater.messages import Textual
-from headwater.views.api import Generation, Segment, ViewPage
-from headwater.views.catalog import Catalog, Changes, active_of
+from headwater.views.api import ViewPage
+from headwater.views.conditions import Where
 from headwater.views.doubts import Doubts
 from headwater.views.exclusive import Exclusive
 from headwater.views.model import View, key_text, key_texts
-from headwater.views.selection import select
+from headwater.views.selection import Asked, select
+from headwater.views.sql_store import SqlViewStore
+from headwater.views.sql_tables import SqlTable
 from headwater.views.sqlite import generations as generations_sql
 from headwater.views.sqlite import segments as segments_sql
 from headwater.views.sqlite.generations import Generations
+from headwater.views.sqlite.sql import Readers, SQLiteSql
 from headwater.views.sqlite.tables import Table
 from headwater.views.sqlite.transaction import SQLiteViewTransaction
 from headwater.views.sqlite.writer import Writer
@@ -39,8 +42,11 @@ _MIGRATIONS = ("schema_1.sql",)
 _DIRECT_KEYS_MAX = 20
 
 
-class SQLiteViewStore:
+class SQLiteViewStore(SqlViewStore):
     """A `ViewStore` in one file; use `open`."""
+
+    generations_sql = generations_sql
+    segments_sql = segments_sql
 
     def __init__(
         self,
@@ -53,6 +59,7 @@ class SQLiteViewStore:
         self._writer = writer
         self._clock = clock
         self._known = Generations()
+        self._sql = Readers(database, self._known)
         self._writing = Exclusive(str(database.path))
         self._doubts = Doubts()
         self._closed = False
@@ -90,22 +97,6 @@ class SQLiteViewStore:
             raise
         return cls(database, writer, ticks)
 
-    async def ensure(
-        self,
-        views: Sequence[type[View]],
-        *,
-        generation: int | None = None,
-        processor: str = "",
-    ) -> None:
-        """See `ViewStore.ensure`."""
-
-        def wanted(catalog: Catalog) -> tuple[Changes, None]:
-            return catalog.ensure(views, generation, processor), None
-
-        known = await self._database.read_transaction(generations_sql.catalog_of)
-        if wanted(known)[0]:
-            await self._change(processor, wanted)
-
     async def get(self, view: type[V], key: Textual, *, generation: int = 0) -> V | None:
         """See `ViewStore.get`."""
         text = key_text(key)
@@ -139,26 +130,9 @@ class SQLiteViewStore:
             return await self._database.read_here(work)
         return await self._database.read(work)
 
-    async def find(
-        self,
-        view: type[V],
-        *,
-        where: Mapping[str, Any] | None = None,
-        order_by: str = "",
-        descending: bool = False,
-        limit: int = 100,
-        cursor: str = "",
-        generation: int = 0,
-    ) -> ViewPage:
+    async def find(self, view: type[V], *, generation: int = 0, **query: Unpack[Asked]) -> ViewPage:
         """See `ViewStore.find`."""
-        selection = select(
-            view,
-            where=where,
-            order_by=order_by,
-            descending=descending,
-            limit=limit,
-            cursor=cursor,
-        )
+        selection = select(view, **query)
         return await self._database.read_transaction(
             lambda reader: self._known.with_table(
                 reader,
@@ -169,10 +143,15 @@ class SQLiteViewStore:
         )
 
     async def count(
-        self, view: type[View], *, where: Mapping[str, Any] | None = None, generation: int = 0
+        self,
+        view: type[View],
+        *,
+        where: Where | None = None,
+        matching: str = "",
+        generation: int = 0,
     ) -> int:
         """See `ViewStore.count`."""
-        selection = select(view, where=where)
+        selection = select(view, where=where, matching=matching)
         return await self._database.read(
             lambda reader: self._known.with_table(
                 reader,
@@ -181,6 +160,12 @@ class SQLiteViewStore:
                 generation=generation,
             )
         )
+
+    def sql(
+        self, *tables: type[SqlTable], generations: Mapping[str, int] | None = None
+    ) -> contextlib.AbstractAsyncContextManager[SQLiteSql]:
+        """See `ViewStore.sql`."""
+        return self._sql.transaction(tables, generations or {})
 
     @contextlib.asynccontextmanager
     async def transaction(
@@ -199,132 +184,17 @@ class SQLiteViewStore:
             try:
                 yield work
                 await work.commit()
-            except BaseException:
+            except BaseException as error:
                 with contextlib.suppress(StoreUnavailable):  # closed: nothing to roll back
                     await work.roll_back()
+                away = work.outage(error)
+                if away is not None:
+                    raise away from error
                 raise
-
-    async def generation(self, processor: str, *, code: str = "") -> int:
-        """See `ViewStore.generation`."""
-        found = await self.generations(processor)
-        return active_of([g for g in found if code and g.code == code] or found)
-
-    async def generations(self, processor: str = "") -> list[Generation]:
-        """See `ViewStore.generations`."""
-        return await self._database.read_here(lambda c: generations_sql.generations(c, processor))
-
-    async def settle_generation(
-        self, processor: str, code: str, views: Sequence[type[View]]
-    ) -> int:
-        """See `ViewStore.settle_generation`."""
-        return await self._change(
-            processor, lambda known: known.settle(processor, code, views, now=self._clock())
-        )
-
-    async def next_generation(
-        self, processor: str, code: str, views: Sequence[type[View]], *, after: int
-    ) -> int:
-        """See `ViewStore.next_generation`."""
-        return await self._change(
-            processor,
-            lambda known: known.next(processor, code, views, after=after, now=self._clock()),
-        )
-
-    async def use_generation(self, processor: str, generation: int) -> None:
-        """See `ViewStore.use_generation`."""
-        await self._write(
-            lambda w: generations_sql.use(w, processor, generation, now=self._clock())
-        )
-
-    async def drop_unused(self, processor: str, *, code: str, idle_s: float) -> list[int]:
-        """See `ViewStore.drop_unused`."""
-
-        def work(writer: apsw.Connection) -> list[int]:
-            now, catalog = self._clock(), generations_sql.catalog_of(writer)
-            idle = catalog.unused(processor, code, before=now - idle_s)
-            gone = [n for n in idle if not segments_sql.is_held(writer, processor, n, now=now)]
-            for number in gone:
-                changes = catalog.drop_for_good(processor, number)
-                generations_sql.change(writer, processor, changes)
-            return gone
-
-        return await self._write(work)
-
-    async def activate(
-        self, processor: str, generation: int, views: Sequence[type[View]], *, code: str = ""
-    ) -> None:
-        """See `ViewStore.activate`."""
-        await self._change(
-            processor,
-            lambda known: (
-                known.activate(processor, generation, views, code=code, now=self._clock()),
-                None,
-            ),
-        )
-
-    async def drop_generation(
-        self, processor: str, generation: int, views: Sequence[type[View]]
-    ) -> bool:
-        """See `ViewStore.drop_generation`."""
-
-        def work(writer: apsw.Connection) -> bool:
-            changes = generations_sql.catalog_of(writer).drop(processor, generation, views)
-            now = self._clock()
-            gone = not segments_sql.is_held(writer, processor, generation, now=now)
-            if gone:
-                generations_sql.change(writer, processor, changes)
-            return gone
-
-        return await self._write(work)
-
-    async def open_segments(
-        self, processor: str, *, count: int, token: str, generation: int
-    ) -> list[Segment]:
-        """See `ViewStore.open_segments`."""
-
-        def work(writer: apsw.Connection) -> list[Segment]:
-            found = segments_sql.of_generation(writer, processor, generation)
-            if found or generations_sql.catalog_of(writer).is_dropped(processor, generation):
-                return found
-            return segments_sql.make(
-                writer, processor, count=count, token=token, generation=generation
-            )
-
-        return await self._write(work)
-
-    async def segments(self, processor: str = "") -> list[Segment]:
-        """See `ViewStore.segments`."""
-        return await self._database.read_here(lambda c: segments_sql.list_segments(c, processor))
 
     async def now(self) -> float:
         """See `ViewStore.now`."""
         return self._clock()
-
-    async def claim(
-        self, segment: Segment, *, owner: str, lease_s: float, restarted: bool = False
-    ) -> Segment | None:
-        """See `ViewStore.claim`."""
-        return await self._write(
-            lambda w: segments_sql.claim(
-                w, segment, owner=owner, lease_s=lease_s, now=self._clock(), restarted=restarted
-            )
-        )
-
-    async def renew(self, segments: Sequence[Segment], *, lease_s: float) -> list[Segment]:
-        """See `ViewStore.renew`."""
-        return await self._write(
-            lambda w: segments_sql.renew(w, segments, lease_s=lease_s, now=self._clock())
-        )
-
-    async def release(self, segments: Sequence[Segment]) -> None:
-        """See `ViewStore.release`."""
-        await self._write(lambda w: segments_sql.release(w, segments))
-
-    async def reset(self, processor: str, *, token: str, generation: int) -> None:
-        """See `ViewStore.reset`."""
-        await self._write(
-            lambda w: segments_sql.reset(w, processor, token=token, generation=generation)
-        )
 
     async def changes(self) -> AsyncIterator[None]:
         """See `ViewStore.changes`."""
@@ -349,18 +219,17 @@ class SQLiteViewStore:
         self._closed = True
         await self._database.close()
         await self._writer.close()
+        self._sql.close()
 
-    async def _change(self, processor: str, decide: Callable[[Catalog], tuple[Changes, T]]) -> T:
-        """Decide about generations, and carry that out, in one transaction."""
+    def _now(self) -> float:
+        return self._clock()
 
-        def work(writer: apsw.Connection) -> T:
-            changes, result = decide(generations_sql.catalog_of(writer))
-            generations_sql.change(writer, processor, changes)
-            return result
+    async def _read(self, work: Callable[[apsw.Connection], T]) -> T:
+        return await self._database.read_here(work)
 
-        return await self._write(work)
+    async def _read_whole(self, work: Callable[[apsw.Connection], T]) -> T:
+        return await self._database.read_transaction(work)
 
     async def _write(self, work: Callable[[apsw.Connection], T]) -> T:
-        """Run work in a transaction of its own, after the one that is open now."""
         async with self._writing:
             return await self._writer.transact(work)

@@ -17,7 +17,8 @@ import msgspec
 
 from headwater.views.api import ViewPage
 from headwater.views.model import View, ViewType, view_type
-from headwater.views.selection import Selection, cursor_after
+from headwater.views.selection import Conditions, Selection, cursor_after
+from headwater.views.sqlite import full_text
 
 Row = tuple[Any, ...]  # the key, the indexed values, the document
 
@@ -33,14 +34,18 @@ class Table:
         self.kind = kind
         name = self.name = table_name(kind.name, generation)
         key = f'"{kind.key}"'
-        columns = [f'"{column}"' for column in (kind.key, *kind.indexes, "document")]
-        indexes = "".join(f"{column}, " for column in columns[1:-1])
+        words = ['"~words"'] if kind.full_text else []
+        columns = [f'"{column}"' for column in (kind.key, *kind.indexes)] + [*words, "document"]
+        rest = ", ".join(columns[1:])
         self.create = [
-            f'CREATE TABLE "{name}" ({key} TEXT PRIMARY KEY NOT NULL, {indexes}document TEXT)',
+            full_text.create(name, columns)
+            if words
+            else f'CREATE TABLE "{name}" ({key} TEXT PRIMARY KEY NOT NULL, {rest})',
             *(
                 f'CREATE INDEX "{name}.{field}" ON "{name}" ("{field}", {key})'
                 for field in kind.indexes
             ),
+            *(full_text.keep(name) if words else ()),
         ]
         select = f'FROM "{name}" WHERE'
         self.get = f"SELECT document {select} {key} = ?"
@@ -90,10 +95,11 @@ class Table:
 
     def find(self, connection: apsw.Connection, selection: Selection) -> ViewPage:
         """Return a page."""
+        total = self.count(connection, selection) if selection.total else None
         fields = f'"{selection.order_by}", "{self.kind.key}", document'
         direction = "DESC" if selection.descending else "ASC"
         order = f'ORDER BY "{selection.order_by}" {direction}, "{self.kind.key}" {direction}'
-        matching, values = _matching(selection)
+        matching, values = self._matching(selection)
         rows: list[Any] = []
         for part, part_values in _after(selection):
             wanted = selection.limit + 1 - len(rows)
@@ -106,15 +112,25 @@ class Table:
         page = rows[: selection.limit]
         items = [self.kind.decode(document) for _, _, document in page]
         if len(rows) <= selection.limit:
-            return ViewPage(items)
+            return ViewPage(items, total=total)
         value, key, _ = page[-1]
-        return ViewPage(items, cursor_after(selection, value, key))
+        return ViewPage(items, cursor_after(selection, value, key), total)
 
     def count(self, connection: apsw.Connection, selection: Selection) -> int:
         """Return how many documents match."""
-        matching, values = _matching(selection)
+        matching, values = self._matching(selection)
         sql = f'SELECT count(*) FROM "{self.name}" WHERE {matching}'
         return int(connection.execute(sql, values).get)
+
+    def _matching(self, selection: Selection) -> tuple[str, list[Any]]:
+        """Return the condition of a query and its values."""
+        parts = [_all_of(one) for one in selection.alternatives]
+        text = parts[0][0] if len(parts) == 1 else _any_of([f"({part})" for part, _ in parts])
+        values = [value for _, some in parts for value in some]
+        if selection.words:
+            text += f" AND {full_text.condition(self.name)}"
+            values.append(full_text.asked(selection.words))
+        return text, values
 
 
 def rows_of(kind: ViewType, views: Sequence[View]) -> list[Row]:
@@ -138,25 +154,29 @@ def table_name(view: str, generation: int) -> str:
     return f"view_{view}_{generation}"
 
 
-def _matching(selection: Selection) -> tuple[str, list[Any]]:
-    """Return the condition of a query and its values."""
+def _all_of(conditions: Conditions) -> tuple[str, list[Any]]:
+    """Return the text of conditions, and its values."""
     parts, values = ["true"], []
-    for field, value in selection.equal:
-        if value is None:
-            parts.append(f'"{field}" IS NULL')
-        else:
-            parts.append(f'"{field}" = ?')
-            values.append(value)
-    for field, least, most in selection.ranges:
-        if least is None and most is None:
-            parts.append(f'"{field}" IS NOT NULL')
-        if least is not None:
-            parts.append(f'"{field}" >= ?')
-            values.append(least)
-        if most is not None:
-            parts.append(f'"{field}" <= ?')
-            values.append(most)
+    for field, among in conditions.equal:
+        some = [value for value in among if value is not None]
+        either = [f'"{field}" IS NULL'] if len(some) < len(among) else []
+        if some:
+            marks = ", ".join("?" * len(some))
+            either.append(f'"{field}" IN ({marks})' if len(some) > 1 else f'"{field}" = ?')
+            values += some
+        parts.append(_any_of(either))
+    for one in conditions.between:
+        if one.least is one.most is one.below is None:
+            parts.append(f'"{one.field}" IS NOT NULL')
+        for sign, bound in (">=", one.least), ("<=", one.most), ("<", one.below):
+            if bound is not None:
+                parts.append(f'"{one.field}" {sign} ?')
+                values.append(bound)
     return " AND ".join(parts), values
+
+
+def _any_of(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"({' OR '.join(parts) or 'false'})"
 
 
 def _after(selection: Selection) -> list[tuple[str, tuple[Any, ...]]]:

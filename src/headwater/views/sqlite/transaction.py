@@ -2,20 +2,30 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TypeVar, Unpack
 
 import apsw
 
-from headwater._sql.sqlite.connection import roll_back
-from headwater.errors import ClaimLost, StoreError, StoreUnavailable
+from headwater._sql.sqlite.connection import REFUSED, roll_back, translate
+from headwater.errors import (
+    ClaimLost,
+    HeadwaterError,
+    StoreError,
+    StoreUnavailable,
+    Unavailable,
+)
 from headwater.messages import Textual
 from headwater.views.api import Segment, ViewPage
+from headwater.views.author_sql import outage, torn
 from headwater.views.checks import check_whole
 from headwater.views.doubts import Doubts, claim_of
 from headwater.views.model import View, key_texts, view_type
-from headwater.views.selection import select
+from headwater.views.selection import Asked, select
+from headwater.views.sql_tables import SqlTable
 from headwater.views.sqlite import segments as segments_sql
 from headwater.views.sqlite.generations import Generations
+from headwater.views.sqlite.sql import SQLiteSql, names_of
 from headwater.views.sqlite.tables import Row, Table, rows_of
 from headwater.views.sqlite.writer import Writer
 
@@ -23,6 +33,7 @@ V = TypeVar("V", bound=View)
 T = TypeVar("T")
 
 _BUFFERED_ROWS_MAX = 256
+_OURS = "headwater_sql"  # a savepoint: there as long as the transaction is the one we began
 
 
 class SQLiteViewTransaction:
@@ -52,7 +63,9 @@ class SQLiteViewTransaction:
         self._buffer: dict[type[View], dict[str, Row | None]] = {}
         self._buffered = 0
         self._begun = False
-        self._lost: ClaimLost | None = None
+        self._failed: HeadwaterError | None = None
+        self._has_sql = False
+        self._own: dict[type[SqlTable], str] = {}  # what tables are called
         self._moved: list[Segment] = []
         self._ended = False
 
@@ -76,28 +89,26 @@ class SQLiteViewTransaction:
         """See `ViewTransaction.delete`."""
         await self._write(view, dict.fromkeys(key_texts(keys)))
 
-    async def find(
-        self,
-        view: type[V],
-        *,
-        where: Mapping[str, Any] | None = None,
-        order_by: str = "",
-        descending: bool = False,
-        limit: int = 100,
-        cursor: str = "",
-    ) -> ViewPage:
+    async def find(self, view: type[V], **query: Unpack[Asked]) -> ViewPage:
         """See `ViewTransaction.find`."""
-        selection = select(
-            view,
-            where=where,
-            order_by=order_by,
-            descending=descending,
-            limit=limit,
-            cursor=cursor,
-        )
+        selection = select(view, **query)
         return await self._on_table(
-            view, lambda inside, table: table.find(inside, selection), rows=limit
+            view, lambda inside, table: table.find(inside, selection), rows=selection.limit
         )
+
+    async def sql(self, *tables: type[SqlTable]) -> SQLiteSql:
+        """See `ViewTransaction.sql`."""
+
+        def step(connection: apsw.Connection) -> SQLiteSql:
+            if not self._has_sql:
+                connection.execute(f"SAVEPOINT {_OURS}")
+                self._has_sql = True
+            unknown = [table for table in tables if table not in self._own]
+            self._own |= names_of(connection, self._known, unknown, self._generations)
+            names = {table: self._own[table] for table in tables}
+            return SQLiteSql(names, connection, self._check_open, self._run_sql)
+
+        return await self._run_sql(step)
 
     async def advance(self, segments: Sequence[Segment], token: str) -> None:
         """See `ViewTransaction.advance`."""
@@ -110,7 +121,7 @@ class SQLiteViewTransaction:
         try:
             await self._run(step, rows=1 + self._buffered)
         except ClaimLost as error:
-            self._lost = error
+            self._failed = error
             raise
         self._moved += segments
 
@@ -124,28 +135,31 @@ class SQLiteViewTransaction:
         try:
             await self._run(lambda c: segments_sql.replace(c, segments), rows=len(segments))
         except ClaimLost as error:
-            self._lost = error
+            self._failed = error
             raise
 
     async def commit(self) -> None:
         """Write what is left, and commit.
 
         Raises:
-            ClaimLost: `advance` failed, even if the caller went on.
+            ClaimLost: `advance` failed, even if the caller went on; or what else did.
+            StoreError: somebody else has ended the transaction.
             StoreUnavailable: if its outcome is unknown, the claims that were used count as lost.
         """
-        if self._lost is not None:
-            raise self._lost
+        if self._failed is not None:
+            raise self._failed
 
         def last(connection: apsw.Connection) -> None:
             self._flush(connection)
             self._ended = True
+            if self._has_sql:
+                self._release(connection)
             self._writer.commit(connection)
 
         if self._begun or self._buffered:
             try:
                 await self._run(last, rows=self._buffered, waits=self._synced)
-            except StoreUnavailable as error:
+            except (StoreUnavailable, StoreError) as error:
                 if error.outcome == "unknown":
                     self._doubts.add(map(claim_of, self._moved))
                 raise
@@ -156,6 +170,34 @@ class SQLiteViewTransaction:
         self._ended = True
         if self._begun:
             await self._writer.run(roll_back)
+
+    def outage(self, error: BaseException) -> Unavailable | None:
+        """Return what an error of an author's SQL says of the file; None: nothing."""
+        if not self._has_sql:
+            return None
+        return outage(error, REFUSED, lambda seen: translate(seen, Path(self._store)))
+
+    def _release(self, connection: apsw.Connection) -> None:
+        """End what `sql` began; it is not there any more if somebody has ended the transaction."""
+        try:
+            connection.execute(f"RELEASE {_OURS}")
+        except apsw.SQLError as error:
+            raise torn(self._store) from error
+
+    async def _run_sql(self, work: Callable[[apsw.Connection], T]) -> T:
+        """Run SQL of an author, on what was saved before; what fails is not gone on from."""
+
+        def step(connection: apsw.Connection) -> T:
+            self._flush(connection)
+            return work(connection)
+
+        if self._failed is not None:
+            raise self._failed
+        try:
+            return await self._run(step, rows=1 + self._buffered)
+        except HeadwaterError as error:
+            self._failed = error
+            raise
 
     async def _write(self, view: type[View], rows: Mapping[str, Row | None]) -> None:
         self._check_open()
@@ -194,7 +236,7 @@ class SQLiteViewTransaction:
                 connection.execute("BEGIN IMMEDIATE")
                 self._begun = True
             elif not connection.in_transaction:  # a full disk can end it
-                raise self._over()
+                raise torn(self._store) if self._has_sql else self._over()
             return work(connection)
 
         self._check_open()
