@@ -480,37 +480,3 @@ async def test_a_relay_keeps_the_claim_that_it_has_taken_anew(stores: Stores) ->
         await until(lambda: taken)
     assert relay.claims.held[0].fence == taken[0]
     await relay.stop()
-
-
-async def test_progress_does_not_go_back(stores: Stores) -> None:
-    """Who has looked before a switch-over, and says so after it, is not listened to."""
-    progress = processor(stores).progress
-    progress.use(2, 4)
-    progress.use(1, 4)
-    assert progress.generation == 2
-
-
-async def test_who_has_looked_before_a_commit_does_not_take_it_back(stores: Stores) -> None:
-    """What this process has committed while the store was read stays known: nobody else tells."""
-    await three_accounts(stores)
-    views = Between(stores.views, after=True)
-    started = await in_service(stores, views=views)
-
-    async def deposit() -> None:
-        position = await append(stores.store, "a", Deposited("a", 1))
-        await started.progress.wait_for(stores.at(position), timeout_s=5)
-
-    views.hooks["segments"] = deposit
-    await started.progress.look()
-    await started.progress.wait_for(stores.at(await stores.store.head()), timeout_s=0)
-    assert (await balances(stores))["a"] == 2
-
-
-async def test_who_waits_asks_for_what_is_not_known_here(stores: Stores) -> None:
-    """A process that works on everything, but has forgotten where a segment is, looks it up."""
-    await three_accounts(stores)
-    await (await in_service(stores)).stop()
-    progress = processor(stores).progress
-    progress.use(1, 4, all_local=True)
-    await progress.wait_for(stores.at(await stores.store.head()), timeout_s=5)
-    await progress.close()
