@@ -39,8 +39,9 @@ async def filled(store: SQLiteEventStore | PostgresEventStore, count: int = 40) 
 
 
 def everything_in(folder: Path) -> dict[str, str]:
-    """Return the names of all files, with digests of what is in them."""
-    return {path.name: hashlib.blake2b(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    """Return the names of all files, with digests, and when some came or went."""
+    files = {path.name: hashlib.blake2b(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    return {".": str(folder.stat().st_mtime_ns)} | files
 
 
 async def all_of(log: ReadableLog) -> tuple[int, ...]:
@@ -64,7 +65,7 @@ async def test_a_file_stays_as_it_is(tmp_path: Path) -> None:
     expected = await all_of(store)
     await store.close()
     before = everything_in(tmp_path)
-    assert list(before) == ["events.db"]
+    assert list(before) == [".", "events.db"]
     log = await open_sqlite_log(tmp_path / "events.db")
     assert await all_of(log) == expected
     assert everything_in(tmp_path) == before
@@ -81,8 +82,8 @@ def test_commands_that_look_change_nothing(tmp_path: Path) -> None:
         await store.close()
 
     asyncio.run(fill())
-    before = everything_in(tmp_path / "kept")
     (tmp_path / "kept" / "events.db").chmod(0o444)
+    before = everything_in(tmp_path / "kept")
     (tmp_path / "kept").chmod(0o555)
     done = headwater("events", "--store", str(tmp_path / "kept" / "events.db"), "--limit", "3")
     (tmp_path / "kept").chmod(0o755)
