@@ -53,10 +53,12 @@
     │   ├── StoreCorrupt
     │   ├── SchemaTooNew
     │   ├── AheadOfLog            a processor is further than its log, which was cut or replaced
+    │   ├── EventsForgotten       a bus does not keep any more what was asked for
     │   ├── ShardMismatch         not the shard that it should be
     │   ├── EventUnreadable       500: a stored event does not fit its class
     │   └── ViewUnreadable        500: a stored document does not fit its view class
     ├── Unstorable                    500: the program made what could not be read again
+    ├── CommandTooOld                 tried for so long that it could act twice
     ├── ClaimLost                     another process owns this segment now
     └── Unexpected                    500: a fault of ours, its details stay in the log
 
@@ -83,8 +85,10 @@ from headwater.errors.faults import (
     AddressInUse,
     AheadOfLog,
     ClaimLost,
+    CommandTooOld,
     ConfigurationError,
     DeclarationError,
+    EventsForgotten,
     EventUnreadable,
     SchemaTooNew,
     ShardMismatch,
@@ -142,6 +146,7 @@ __all__ = [
     "CircuitOpen",
     "ClaimLost",
     "CommandRefused",
+    "CommandTooOld",
     "ConcurrencyConflict",
     "ConditionFailed",
     "ConfigurationError",
@@ -153,6 +158,7 @@ __all__ = [
     "Draining",
     "EventParked",
     "EventUnreadable",
+    "EventsForgotten",
     "Forbidden",
     "HeadwaterError",
     "IdempotencyKeyReused",

@@ -60,6 +60,22 @@ class SchemaTooNew(StoreError):
     )
 
 
+class EventsForgotten(StoreError):
+    """Events of a bus were forgotten before whoever asks has read them."""
+
+    outcome: Outcome = "not stored"
+    reason: str = "they were forgotten before they were read"
+    partition: int
+    after: int
+    begin: int
+    template = (
+        "partition {partition} of {store} begins at offset {begin}, and what comes after {after} "
+        "was asked for, so events are missing: {reason}: let `headwater processors replay` begin "
+        "with what is kept, or fill the views from the stores that the events came from; and let "
+        "the bus keep them for longer"
+    )
+
+
 class ShardMismatch(StoreError):
     """A database is not the shard of a store that its place among the URLs says."""
 
@@ -125,6 +141,20 @@ class Unstorable(HeadwaterError):
     template = (
         "{name} cannot be stored: its {field} is {value}, {reason}: correct what makes it, or the "
         "declared type"
+    )
+
+
+class CommandTooOld(HeadwaterError):
+    """A saga's command was tried for so long that its receiver may have forgotten its key."""
+
+    outcome: Outcome = "unknown"
+    type: str
+    age_s: int
+    reason: str
+    template = (
+        "{type!r} is {age_s} s old and not acknowledged (last: {reason}); sent again now, it "
+        "could act twice, as keys are not known for ever: find out whether its receiver has "
+        "carried it out, then drop it, or `headwater dead-letters retry`"
     )
 
 

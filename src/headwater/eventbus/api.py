@@ -1,7 +1,8 @@
 """The event bus port: publish and subscribe between services.
 
 At least once, ordered per key, replayable. A bus has a fixed number of partitions; all events of
-one key (a stream of the source) go to one partition and keep their order there.
+one key (a stream of the source) go to one partition and keep their order there. Partitions need
+not be in order among each other: `BusEvent.confirmed` says up to where a source is there in all.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -25,6 +26,10 @@ class BusEvent(msgspec.Struct, frozen=True):
         version: its version in the stream.
         type, type_version, tags, data, metadata: as in the event store. A bus carries any type.
         time: recorded time, microseconds UTC.
+        confirmed: all events of the source and epoch up to this position were on the bus, for good,
+            when this one was published, or came with it: whoever sees this one can read them. 0
+            when nothing was said. It is no part of what identifies the event, and may differ when
+            the event is published again.
     """
 
     source: str
@@ -38,10 +43,41 @@ class BusEvent(msgspec.Struct, frozen=True):
     tags: tuple[str, ...]
     data: bytes
     metadata: bytes
+    confirmed: int = 0
+
+
+WATERMARK = "headwater.Watermark"
+"""The type of what says nothing but how far a source is confirmed; no handlers see it."""
+
+
+def watermark(source: str, epoch: str, position: int) -> BusEvent:
+    """Return what a relay publishes on a bus that is not ordered, when it has nothing else to say.
+
+    Its ``stream`` is the name of the source. It is of a position whose event was published before,
+    and yet delivered: the two differ in their type.
+    """
+    return BusEvent(
+        source=source,
+        epoch=epoch,
+        position=position,
+        stream=source,
+        version=0,
+        type=WATERMARK,
+        type_version=1,
+        time=0,
+        tags=(),
+        data=b"null",
+        metadata=b"{}",
+        confirmed=position,
+    )
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """An event as delivered: its partition, its offset there (dense or not, always rising)."""
+    """An event as delivered: its partition, its offset there.
+
+    Offsets rise strictly within a partition. They need not be dense, so nothing follows from how
+    far apart two of them are, or from a number between them that is missing.
+    """
 
     partition: int
     offset: int
@@ -54,6 +90,14 @@ class EventBus(Protocol):
     @property
     def partitions(self) -> int:
         """The number of partitions, from 1."""
+
+    @property
+    def ordered(self) -> bool:
+        """Whether partitions are in order among each other.
+
+        If so, whoever sees an event can read all that were published before it, and with it, in
+        any partition. If not, a relay says with each event, and by `watermark`, what is confirmed.
+        """
 
     async def publish(self, events: Sequence[BusEvent]) -> None:
         """Publish events of one source, in their order; return when they are durable.
@@ -78,15 +122,17 @@ class EventBus(Protocol):
         """Deliver the events of some partitions, for ever, in order within each partition.
 
         Args:
-            after: for each partition wanted, the offset after which to start (-1: the first).
+            after: for each partition wanted, the offset after which to start; -1 is before the
+                first event that there ever was, the one before `begin` is before what is kept.
             page_size: how many at most are delivered at once.
 
         Never delivers an empty page. Waits without polling, and is woken within milliseconds.
         No partition starves while others are busy.
 
         Raises:
-            InvalidInput: there is no such partition, none is named, ``page_size`` is below 1, or
-                events after an offset (other than -1) were forgotten.
+            InvalidInput: there is no such partition, none is named, or ``page_size`` is below 1.
+            EventsForgotten: events after an offset are not kept any more, whether that shows at the
+                begin or while reading; nothing that comes after them was delivered.
             StoreUnavailable: the bus is away or was closed; subscribe again later.
             MalformedMessage: another program has published something that is no CloudEvent.
         """
@@ -107,8 +153,21 @@ class EventBus(Protocol):
             StoreUnavailable: the bus cannot be reached or was closed.
         """
 
+    async def begin(self) -> dict[int, int]:
+        """Return for every partition the offset from which on everything is kept (0: all of it).
+
+        Whoever has read what is before it can go on. If nothing is kept at all, it is after `end`.
+
+        Raises:
+            StoreUnavailable: the bus cannot be reached or was closed.
+        """
+
     async def end(self) -> dict[int, int]:
-        """Return the offset of the last event of every partition (-1: it is empty)."""
+        """Return the offset of the last event of every partition (-1: there was none yet).
+
+        Raises:
+            StoreUnavailable: the bus cannot be reached or was closed.
+        """
 
     async def note_reader(self, reader: str, offsets: Mapping[int, int]) -> None:
         """Note how far somebody has read for good, by partition; what comes later is kept for it.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from headwater.errors import ConfigurationError, InvalidInput
+from headwater.errors import ConfigurationError, EventsForgotten, InvalidInput
 
 
 def check_count(partitions: int, *, bus: str) -> None:
@@ -30,3 +30,19 @@ def check_subscription(after: Mapping[int, int], page_size: int, *, partitions: 
         )
     if page_size < 1:
         raise InvalidInput(reason=f"page_size is {page_size}: choose at least 1")
+
+
+def check_kept(partition: int, after: int, begin: int, *, bus: str) -> None:
+    """Refuse to go on behind a gap.
+
+    Args:
+        partition: where somebody reads.
+        after: the last offset that it has read.
+        begin: the first offset that is kept.
+        bus: what the bus is called.
+
+    Raises:
+        EventsForgotten: events between them were forgotten.
+    """
+    if after + 1 < begin:
+        raise EventsForgotten(store=bus, partition=partition, after=after, begin=begin)

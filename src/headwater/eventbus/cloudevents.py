@@ -19,6 +19,7 @@ version          the version in the stream
 typeversion      the version of the type
 tags             a JSON list, as text (CloudEvents attributes are plain values)
 metadata         a JSON object, as text
+confirmed        digits: up to which position the source is on the bus; absent: up to its own
 data             the event's content; ``data_base64`` when it went through a codec
 ===============  =====================================================================
 
@@ -62,6 +63,7 @@ class _Document(msgspec.Struct, omit_defaults=True):
     typeversion: _Count = 1
     tags: str = "[]"
     metadata: str = ""
+    confirmed: str = ""
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     data_base64: str = ""
 
@@ -104,6 +106,7 @@ def encode(event: BusEvent) -> bytes:
                 typeversion=event.type_version,
                 tags=_encode(event.tags).decode() if event.tags else "[]",
                 metadata=event.metadata.decode(),
+                confirmed="" if event.confirmed == event.position else str(event.confirmed),
                 data=msgspec.Raw(event.data) if event.data and not binary else msgspec.UNSET,
                 data_base64=b64encode(event.data).decode() if binary else "",
             )
@@ -133,10 +136,12 @@ def decode(document: bytes | str, *, place: int = 1) -> BusEvent:
             _decode_object(wire.metadata)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise _malformed(str(error)) from error
+    position = _position(wire.sequence, "sequence", 1) if wire.epoch else place
+    confirmed = _position(wire.confirmed, "confirmed", 0) if wire.confirmed else position
     return BusEvent(
         source=wire.source,
         epoch=wire.epoch,
-        position=_position(wire.sequence) if wire.epoch else place,
+        position=position,
         stream=wire.subject or wire.partitionkey or wire.id,
         version=wire.version,
         type=wire.type,
@@ -145,6 +150,7 @@ def decode(document: bytes | str, *, place: int = 1) -> BusEvent:
         tags=tags,
         data=_data(wire),
         metadata=wire.metadata.encode() or _metadata(wire),
+        confirmed=confirmed if wire.epoch else 0,
     )
 
 
@@ -171,12 +177,12 @@ def _metadata(wire: _Document) -> bytes:
     return _encode({"id": wire.id})
 
 
-def _position(sequence: str) -> int:
-    if sequence.isascii() and sequence.isdigit() and len(sequence) <= 20:
-        position = int(sequence)
-        if 0 < position <= _POSITION_MAX:
+def _position(digits: str, attribute: str, least: int) -> int:
+    if digits.isascii() and digits.isdigit() and len(digits) <= 20:
+        position = int(digits)
+        if least <= position <= _POSITION_MAX:
             return position
-    raise _malformed(f"sequence is {sequence!r}, expected a position from 1 as digits")
+    raise _malformed(f"{attribute} is {digits!r}, expected a position from {least} as digits")
 
 
 def _malformed(reason: str) -> MalformedMessage:

@@ -12,8 +12,10 @@ class EventBusEngine(Engine, frozen=True, kw_only=True):
     Attributes:
         open: opens the bus that a URL names, and makes it with a number of partitions if there is
             none; raises `ConfigurationError` if there is one with another number.
+        ordered: whether partitions are in order among each other; see `EventBus.ordered`.
         drops_repeated: whether an event that is published again is delivered once only.
     """
 
+    ordered: bool
     drops_repeated: bool
     open: Callable[[str, int], Awaitable[EventBus]]

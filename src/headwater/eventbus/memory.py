@@ -2,18 +2,42 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
-from headwater.errors import StoreUnavailable
 from headwater.eventbus.api import BusEvent, Delivery, partition_of
-from headwater.eventbus.checks import check_count, check_subscription
+from headwater.eventbus.base import PagedBus
+from headwater.eventbus.checks import check_count, check_kept
 from headwater.eventbus.engine import EventBusEngine
-from headwater.eventbus.retention import Mark, Retention, check_kept, forgettable
+from headwater.eventbus.retention import Growth, Retention, forgettable
 from headwater.eventbus.types import EventType, clashes
 
 
-class MemoryEventBus:
+class MemoryWake:
+    """Wakes the tasks that wait for something new."""
+
+    def __init__(self) -> None:
+        """Nothing has happened yet."""
+        self._next = asyncio.Event()
+        self._count = 0
+
+    def ticket(self) -> int:
+        """See `Wake.ticket`."""
+        return self._count
+
+    async def wait(self, ticket: int) -> None:
+        """See `Wake.wait`."""
+        if self._count == ticket:
+            await self._next.wait()
+
+    def fire(self) -> None:
+        """Wake all that wait."""
+        self._count += 1
+        self._next.set()
+        self._next = asyncio.Event()
+
+
+class MemoryEventBus(PagedBus):
     """An `EventBus` of one process that is gone with it."""
 
     def __init__(self, partitions: int = 4) -> None:
@@ -23,19 +47,14 @@ class MemoryEventBus:
             ConfigurationError: there is no partition.
         """
         check_count(partitions, bus="memory")
+        self._wakes = MemoryWake()
+        super().__init__("memory", partitions, self._wakes)
         self._logs: list[list[Delivery]] = [[] for _ in range(partitions)]
         self._begins = [0] * partitions  # offsets of what is kept
-        self._marks: list[Mark] = []
+        self._growth: list[Growth] = []
         self._readers: dict[tuple[str, int], tuple[int, float]] = {}
         self._published: set[tuple[str, str, int]] = set()
         self._types: dict[str, list[EventType]] = {}
-        self._waiting: set[asyncio.Event] = set()
-        self._closed = False
-
-    @property
-    def partitions(self) -> int:
-        """See `EventBus.partitions`."""
-        return len(self._logs)
 
     async def publish(self, events: Sequence[BusEvent]) -> None:
         """See `EventBus.publish`."""
@@ -47,31 +66,7 @@ class MemoryEventBus:
                 partition = partition_of(event.stream, len(self._logs))
                 log = self._logs[partition]
                 log.append(Delivery(partition, self._end(partition) + 1, event))
-        self._notify()
-
-    async def subscribe(
-        self, *, after: Mapping[int, int], page_size: int = 1000
-    ) -> AsyncIterator[Sequence[Delivery]]:
-        """See `EventBus.subscribe`."""
-        check_subscription(after, page_size, partitions=self.partitions)
-        offsets = dict(after)
-        woken = asyncio.Event()
-        self._waiting.add(woken)
-        try:
-            while True:
-                self._check_open()
-                woken.clear()
-                page = self._page(offsets, page_size)
-                if not page:
-                    await woken.wait()
-                    continue
-                # The first partitions of this page are the last of the next: none starves.
-                for delivery in page:
-                    offsets.pop(delivery.partition, None)
-                    offsets[delivery.partition] = delivery.offset
-                yield page
-        finally:
-            self._waiting.discard(woken)
+        self._wakes.fire()
 
     async def announce(
         self, source: str, types: Sequence[EventType]
@@ -82,6 +77,11 @@ class MemoryEventBus:
         if not found:
             self._types[source] = list(types)
         return found
+
+    async def begin(self) -> dict[int, int]:
+        """See `EventBus.begin`."""
+        self._check_open()
+        return dict(enumerate(self._begins))
 
     async def end(self) -> dict[int, int]:
         """See `EventBus.end`."""
@@ -100,18 +100,18 @@ class MemoryEventBus:
     async def forget(self, retention: Retention) -> int:
         """See `EventBus.forget`."""
         ends, now = await self.end(), time.monotonic()
-        marked = {mark.partition: mark.offset for mark in self._marks}
+        known = {step.partition: step.offset for step in self._growth}
         for partition, end in ends.items():
-            since = max(marked.get(partition, -1) + 1, self._begins[partition])
+            since = max(known.get(partition, -1) + 1, self._begins[partition])
             new = self._logs[partition][since - self._begins[partition] :]
             if new:
                 size = sum(len(delivery.event.data) for delivery in new)
-                self._marks.append(Mark(partition, end, now, size))
-        known = [
+                self._growth.append(Growth(partition, end, now, size))
+        read = [
             (p, n) for (_, p), (n, seen) in self._readers.items() if seen > now - retention.silent_s
         ]
-        readers = {p: min(n for q, n in known if q == p) for p, _ in known}
-        found = forgettable(self._marks, readers, ends, now=now, retention=retention)
+        readers = {p: min(n for q, n in read if q == p) for p, _ in read}
+        found = forgettable(self._growth, readers, ends, now=now, retention=retention)
         count = 0
         for partition, until in found.items():
             log, begin = self._logs[partition], self._begins[partition]
@@ -120,39 +120,36 @@ class MemoryEventBus:
             del log[: len(gone)]
             self._begins[partition] += len(gone)
             count += len(gone)
-        self._marks = [m for m in self._marks if m.offset > found.get(m.partition, -1)]
+        self._growth = [g for g in self._growth if g.offset > found.get(g.partition, -1)]
         return count
 
     async def close(self) -> None:
         """See `EventBus.close`."""
         self._closed = True
-        self._notify()
+        self._wakes.fire()
 
-    def _page(self, offsets: Mapping[int, int], page_size: int) -> list[Delivery]:
+    async def _page(
+        self,
+        offsets: Mapping[int, int],
+        size: int,
+        *,
+        live: bool,  # noqa: ARG002  # all the same
+    ) -> Sequence[Delivery]:
         page: list[Delivery] = []
         for partition, offset in offsets.items():
             start = max(0, offset + 1 - self._begins[partition])
-            found = list(islice(self._logs[partition], start, start + page_size - len(page)))
+            found = list(islice(self._logs[partition], start, start + size - len(page)))
             if found:
-                check_kept(partition, offset, found[0].offset)
+                check_kept(partition, offset, self._begins[partition], bus=self._name)
             page += found
         return page
-
-    def _notify(self) -> None:
-        for event in self._waiting:
-            event.set()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            reason = "it has been closed: open a new one"
-            raise StoreUnavailable(store="memory", reason=reason, outcome="not stored")
 
 
 async def _open(_url: str, partitions: int) -> MemoryEventBus:
     return MemoryEventBus(partitions=partitions)
 
 
-ENGINE = EventBusEngine(open=_open, shared=False, drops_repeated=True)
+ENGINE = EventBusEngine(open=_open, shared=False, ordered=True, drops_repeated=True)
 """Opens ``memory:``, a new bus each time."""
 
-__all__ = ["ENGINE", "MemoryEventBus"]
+__all__ = ["ENGINE", "MemoryEventBus", "MemoryWake"]

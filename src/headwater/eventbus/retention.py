@@ -5,14 +5,9 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
-import structlog
-
-from headwater.errors import InvalidInput
 
 AT_ONCE = 1000
 """How many events are removed in one transaction, so that others come in between."""
-
-_log = structlog.get_logger("headwater.eventbus")
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,8 +24,8 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
     silent_s: float = math.inf
 
 
-class Mark(NamedTuple):
-    """A partition went up to an offset at a time; ``bytes`` came since the mark before."""
+class Growth(NamedTuple):
+    """A partition went up to an offset at a time; ``bytes`` came since the time before."""
 
     partition: int
     offset: int
@@ -39,7 +34,7 @@ class Mark(NamedTuple):
 
 
 def forgettable(
-    marks: Iterable[Mark],
+    growth: Iterable[Growth],
     readers: Mapping[int, int],
     ends: Mapping[int, int],
     *,
@@ -51,46 +46,24 @@ def forgettable(
     The last event of a partition stays, as its offset is where the next one goes on.
 
     Args:
-        marks: of all partitions.
+        growth: of all partitions.
         readers: by partition the least offset that somebody has read.
         ends: by partition the offset of the last event.
         now: by the clock of the bus.
         retention: what to keep.
     """
-    oldest_first = sorted(marks, key=lambda mark: mark.at)
-    left = sum(mark.bytes for mark in oldest_first)
+    oldest_first = sorted(growth, key=lambda step: step.at)
+    left = sum(step.bytes for step in oldest_first)
     found: dict[int, int] = {}
-    for mark in oldest_first:
+    for step in oldest_first:
         too_much = 0 < retention.bytes_max < left
-        if mark.at > now - retention.age_s and not too_much:
+        if step.at > now - retention.age_s and not too_much:
             break
-        most = min(readers.get(mark.partition, mark.offset), ends[mark.partition] - 1)
-        if mark.offset <= most:
-            left -= mark.bytes
-        found[mark.partition] = max(found.get(mark.partition, -1), min(mark.offset, most))
+        most = min(readers.get(step.partition, step.offset), ends[step.partition] - 1)
+        if step.offset <= most:
+            left -= step.bytes
+        found[step.partition] = max(found.get(step.partition, -1), min(step.offset, most))
     return {partition: offset for partition, offset in found.items() if offset >= 0}
 
 
-def check_kept(partition: int, after: int, first: int) -> None:
-    """Refuse to go on behind a gap; who begins at the start begins at what is kept, and is told.
-
-    Raises:
-        InvalidInput: events after the offset were forgotten.
-    """
-    if first == after + 1:
-        return
-    if after < 0:
-        _log.warning(
-            "a partition of the event bus begins later: what was before was forgotten",
-            partition=partition,
-            offset=first,
-        )
-        return
-    raise InvalidInput(
-        reason=f"events {after + 1} to {first - 1} of partition {partition} were forgotten before "
-        "they were read: replay the processor from the start of what is kept, or rebuild it from "
-        "the stores that the events came from; and let the bus keep them for longer"
-    )
-
-
-__all__ = ["AT_ONCE", "Mark", "Retention", "check_kept", "forgettable"]
+__all__ = ["AT_ONCE", "Growth", "Retention", "forgettable"]

@@ -26,7 +26,7 @@ from headwater.processing import (
     Source,
     StoreSource,
 )
-from headwater.processing.handling.applier import Gone
+from headwater.processing.handling.applier import Unhandled
 from headwater.processing.handling.dead_letters import processors_with_letters
 from headwater.processing.relay import relays_of
 from headwater.processing.sagas.processor import saga_applier
@@ -123,7 +123,7 @@ async def _open_service(
     declared |= {kebab(saga_type(one).name) for one in sagas}
     source: Source = BusSource(MemoryEventBus())
     for gone in sorted(await processors_with_letters(views) - declared):
-        admin = ProcessorAdmin(Gone(source, gone), source=source, views=views)
+        admin = ProcessorAdmin(Unhandled(source, gone), source=source, views=views)
         opened.gone.append(Found(name, gone, admin, views))
     if store is not None and bus is not None:
         relays = relays_of(store, bus, name=name, views=views, owner="admin")

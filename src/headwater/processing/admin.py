@@ -27,7 +27,7 @@ from headwater.processing.handling.dead_letters import (
 from headwater.processing.rebuild import Report, position_of, rebuild
 from headwater.processing.running.claims import successor_of
 from headwater.processing.running.clock import StoreClock
-from headwater.processing.running.committer import marked
+from headwater.processing.running.committer import noting_letters
 from headwater.processing.running.projector import applier_of
 from headwater.processing.running.replaying import replaying
 from headwater.processing.running.resizing import SEGMENTS_MAX, resized
@@ -205,7 +205,7 @@ class ProcessorAdmin:
 
         Raises:
             InvalidInput: it is a saga, both are given, the source cannot be read from there, or a
-                rebuild has just begun its swap (a replay from the start overtakes it).
+                rebuild has just begun its switch-over (a replay from the start overtakes it).
         """
         if position is not None and time_us is not None:
             raise InvalidInput(reason="replay from a position or from a time, not from both")
@@ -253,7 +253,7 @@ class ProcessorAdmin:
         await self._views.open_segments(
             self.name,
             count=self._source.split(wanted),
-            token=(await replaying(self._source, self._source.start())).text,
+            token=(await replaying(self._source, await self._source.begin())).text,
             generation=following,
         )
         await self._views.ensure(self._applier.views, generation=following)
@@ -266,13 +266,15 @@ class ProcessorAdmin:
         async with self._views.transaction() as transaction:
             segments = await transaction.segments(self.name, generation=active)
             if successor_of(segments, active):
-                reason = f"{self.name} is being swapped for a rebuilt one: replay when that is done"
+                reason = (
+                    f"{self.name} is being switched over to a rebuilt one: replay when that is done"
+                )
                 raise InvalidInput(reason=reason)
             if segments:
                 queue = queue_of(self.name, active)
                 await forget_letters(transaction, {"queue": queue}, again)
                 if await any_letter(transaction, queue):
-                    token = marked(token, parked=True)
+                    token = noting_letters(token, parked=True)
                 free = {"token": token.text, "owner": "", "lease_until": 0.0}
                 freed = [msgspec.structs.replace(segment, **free) for segment in segments]
                 await transaction.replace_segments(freed)
@@ -319,7 +321,7 @@ class ProcessorAdmin:
     async def rebuild(
         self, *, progress: Report | None = None, join: bool = False, segments: int = 0
     ) -> int:
-        """Fill a new generation beside the one in service, then swap; see `rebuild`.
+        """Fill a new generation beside the one in service, then switch over; see `rebuild`.
 
         Raises:
             InvalidInput: it is a saga.

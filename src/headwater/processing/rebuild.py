@@ -65,8 +65,8 @@ async def rebuild(
     time and share it, each with an ``owner`` of its own. Processors in service go on with the new
     generation by themselves if they have the same code; those of other versions keep theirs.
 
-    Cancellation, or a crash, before the swap changes nothing for readers; call it again to begin
-    anew. Once the swap has begun, running processors finish it.
+    Cancellation, or a crash, before the switch-over changes nothing for readers; call it again to
+    begin anew. Once the switch-over has begun, running processors finish it.
 
     Args:
         handlers: the projection, as it is to be from now on.
@@ -114,7 +114,7 @@ class _Rebuild:
             await views.open_segments(
                 name,
                 count=self._source.split(count),
-                token=(await replaying(self._source, self._source.start())).text,
+                token=(await replaying(self._source, await self._source.begin())).text,
                 generation=wanted,
             )
         processor = Processor(
@@ -150,7 +150,7 @@ class _Rebuild:
         name, views = self._applier.name, self._views
         while True:
             segments = await views.segments(name)
-            found = await (self._lineage.find() if join else self._lineage.settle())
+            found = await (self._lineage.find() if join else self._lineage.open())
             active = found.active
             if not found.complete and not any(s.generation == active for s in segments):
                 return 0, active  # the first one of this code, which nobody has begun to fill
@@ -169,9 +169,9 @@ class _Rebuild:
                     raise
 
     async def _finished(self, wanted: int) -> bool:
-        """Swap as soon as the new generation is there; tell how far it is.
+        """Switch over as soon as the new generation is there; tell how far it is.
 
-        What it replaces is what is active now: others may have swapped since it was begun.
+        What it replaces is what is active now: others may have switched over since it was begun.
         """
         name, views = self._applier.name, self._views
         found = await self._lineage.find()
@@ -188,7 +188,7 @@ class _Rebuild:
             await self._switch_over.freeze(active, wanted)
             segments = await views.segments(name)
             if not successor_of(segments, active):
-                return False  # others have swapped meanwhile: look again
+                return False  # others have switched over meanwhile: look again
         if await self._switch_over.finish(segments, wanted):
             await self._tell(wanted, segments, done=True)
             return True

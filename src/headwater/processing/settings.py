@@ -21,6 +21,9 @@ class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True):
             segment itself waits.
         back_off_s, back_off_max_s: what is away is tried again after the first pause, which
             doubles up to the largest.
+        command_s: a command of a saga that was not acknowledged for this long after it was decided
+            becomes a letter instead of being sent again: shorter than receivers know keys, or it
+            could act twice; 0: it is sent for ever.
         unused_s: a generation of views that nobody's code has used for this long is dropped.
         ticks: carries the view store's clock on between two looks at it, seconds.
     """
@@ -32,6 +35,7 @@ class ProcessorSettings(msgspec.Struct, frozen=True, kw_only=True):
     waiting_max: int = 1000
     back_off_s: float = 0.05
     back_off_max_s: float = 5.0
+    command_s: float = 518_400.0
     unused_s: float = 300.0
     ticks: Callable[[], float] = time.monotonic
 

@@ -70,7 +70,7 @@ async def view_after(
     """Return a view as it was at a token of its source; otherwise as `view_at`."""
     applier = applier_of(projection, source=source, views=scratch)
     await scratch.ensure(applier.views)
-    pages = source.towards(source.start(), goal, types=applier.types, page_size=_PAGE)
+    pages = source.towards(await source.begin(), goal, types=applier.types, page_size=_PAGE)
     try:
         async for page in pages:
             async with scratch.transaction() as transaction:

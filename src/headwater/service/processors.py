@@ -32,6 +32,7 @@ from headwater.service.settings import ServiceSettings
 from headwater.views import ViewStore
 
 _log = structlog.get_logger("headwater.service")
+_KEY_SHARE = 6 / 7  # for so much of the time that keys are known sagas send a command again
 _ASK_S = 0.5  # whoever asks how it goes is answered soon, whatever a store does
 
 
@@ -79,7 +80,12 @@ class Processors:
         self._views = views
         self._cleaning: asyncio.Task[None] | None = None
         owner, own = settings.instance, OwnViews(views)
-        how = ProcessorSettings(retry=settings.retry, unused_s=settings.views_unused_s, ticks=ticks)
+        how = ProcessorSettings(
+            retry=settings.retry,
+            unused_s=settings.views_unused_s,
+            command_s=settings.keys_kept_s * _KEY_SHARE,
+            ticks=ticks,
+        )
         if settings.queries:
             for one in handlers:
                 processor = Processor(

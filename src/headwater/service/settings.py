@@ -50,7 +50,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         views_unused_s: how long views that a program of another version has made are kept when no
             instance of it runs any more.
         cache_size: aggregates kept in memory per class.
-        keys_kept_s: how long idempotency keys are known; 0: for ever.
+        keys_kept_s: how long idempotency keys are known, and a little longer than sagas send a
+            command again; 0: for ever.
         bus_kept_s: how long the bus keeps events that all have read; 0: for ever.
         bus_bytes_max: the oldest of those go while there are more bytes; 0: any number.
         bus_silent_s: who reads the bus, and was silent for this long, is not waited for; 0: always.

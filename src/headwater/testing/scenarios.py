@@ -198,4 +198,5 @@ def _sent(position: int, stream: str, version: int, event: Event) -> BusEvent:
         tags=new.tags,
         data=new.data,
         metadata=new.metadata,
+        confirmed=position,
     )

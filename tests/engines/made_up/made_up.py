@@ -40,5 +40,5 @@ async def open_views(url: str, clock: Callable[[], float] | None = None) -> View
 
 
 EVENT_STORE = EventStoreEngine(open=open_store, file_of=file_of, shared=True, imports=False)
-EVENT_BUS = EventBusEngine(open=open_bus, shared=False, drops_repeated=True)
+EVENT_BUS = EventBusEngine(open=open_bus, shared=False, ordered=True, drops_repeated=True)
 VIEW_STORE = ViewStoreEngine(open=open_views, shared=True, sql="sqlite")

@@ -20,7 +20,7 @@ from headwater.eventstore.postgres import PostgresEventStore
 from headwater.eventstore.sqlite import SQLiteEventStore
 from headwater.messages import ConsistencyToken
 from headwater.modelling import Retry
-from headwater.processing import Processor, ProcessorSettings, StoreSource
+from headwater.processing import Processor, ProcessorSettings, Relay, StoreSource
 from headwater.processing.handling.dead_letters import letters
 from headwater.views import ViewStore
 from headwater.views.memory import MemoryViewStore
@@ -139,6 +139,20 @@ async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     for opened in made.opened:
         await opened.close()
     await made.store.close()
+
+
+async def publish_again(store: EventStore, bus: EventBus, name: str) -> None:
+    """Publish all events of a store, as a relay does that knows nothing of what was published."""
+    views = MemoryViewStore()
+    relay = Relay(store, bus, name=name, epoch=store.epoch, views=views, owner="again")
+    await relay.start()
+    head = await store.head()
+
+    async def published() -> bool:
+        return (await relay.status()).position >= head
+
+    await until(published)
+    await relay.stop()
 
 
 async def until(condition: Callable[[], object], *, timeout_s: float = 10.0) -> None:

@@ -14,6 +14,7 @@ from headwater.eventstore.memory import MemoryEventStore
 from headwater.messages import ConsistencyToken
 from headwater.modelling import EventHandlers, event_handler
 from headwater.processing import BusSource, Processor, ProcessorAdmin, Relay, StoreSource
+from headwater.views.memory import MemoryViewStore
 from tests.integration.processing.conftest import QUICK, Stores, until
 from tests.integration.processing.domain import AccountView, Deposited, Ledger, Opened, append
 
@@ -97,14 +98,14 @@ async def test_a_generation_ahead_is_said_until_it_is_replaced(stores: Stores) -
     await filled(stores)
     older = await cut(stores.store, 5)
     running = processor(stores, older)
-    running._switch_over.finish = _never  # type: ignore[method-assign]  # holds the swap up
+    running._switch_over.finish = _never  # type: ignore[method-assign]  # holds the switch-over up
     await stores.start(running)
     await until(lambda: running.claims.generation == 2)
     await running._look()
     assert not running.is_filled
     assert "position 11, and the log ends at 5" in (await running.status()).failure
     token = ConsistencyToken.at("ledger", older.epoch, 5)
-    with pytest.raises(NotCaughtUp, match="just being swapped"):
+    with pytest.raises(NotCaughtUp, match="just being switched over"):
         await running.wait_for(token, timeout_s=0.05)
 
 
@@ -214,10 +215,9 @@ async def test_a_bus_that_was_cut(stores: Stores) -> None:
         log = MemoryEventStore()
         await append(log, "a", Opened("a", "x"), *[Deposited("a", amount) for amount in amounts])
         relay = Relay(
-            log, bus, name="far", epoch=log.epoch, views=stores.views, owner=log.epoch,
+            log, bus, name="far", epoch=log.epoch, views=MemoryViewStore(), owner=log.epoch,
             settings=QUICK,
         )  # fmt: skip
-        relay.name = relay.claims.processor = f"relay-{log.epoch}"
         await relay.start()
         await until(lambda: _saved(relay, 1 + len(amounts)))
         await relay.stop()

@@ -1,6 +1,5 @@
 """Following the bus: at least once comes in, every effect is there once."""
 
-import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -15,7 +14,7 @@ from headwater.errors import (
 from headwater.eventbus import BusEvent
 from headwater.messages import ConsistencyToken, Event
 from headwater.processing import BusSource, Processor, ProcessorAdmin, Relay
-from tests.integration.processing.conftest import QUICK, Stores, until
+from tests.integration.processing.conftest import QUICK, Stores, publish_again, until
 from tests.integration.processing.domain import (
     AccountView,
     Deposited,
@@ -24,6 +23,7 @@ from tests.integration.processing.domain import (
     append,
     stored,
 )
+from tests.integration.processing.test_faults import die
 
 
 def on_bus(
@@ -32,7 +32,7 @@ def on_bus(
     made = stored(event)
     return BusEvent(
         source, epoch, position, stream, position, made.type, 1, position, (), made.data,
-        made.metadata,
+        made.metadata, confirmed=position,
     )  # fmt: skip
 
 
@@ -161,6 +161,8 @@ async def test_replay_of_a_bus(stores: Stores) -> None:
 class Flaky:
     """A bus whose publish stores a prefix and then fails, now and then."""
 
+    ordered = True
+
     def __init__(self, stores: Stores) -> None:
         self._bus = stores.bus
         self.failures = 0
@@ -220,12 +222,9 @@ async def test_relay_that_dies_before_its_checkpoint_is_taken_over(stores: Store
         return '"ledger"' in segments[0].token and ",2]" in segments[0].token
 
     await until(checkpointed)
-    for task in first._tasks:  # as if killed: nothing is given back
-        task.cancel()
-    await asyncio.gather(*first._tasks, return_exceptions=True)
+    await die(first._processor)
     position = await append(stores.store, "a", Deposited("a", 2))
-    async for page in stores.store.read(after=2):  # published, but not checkpointed
-        await stores.bus.publish([first._outgoing(event) for event in page.events])
+    await publish_again(stores.store, stores.bus, "ledger")  # published, but not checkpointed
     second = relay(stores, "two")
     await second.start()
     await append(stores.store, "a", Deposited("a", 4))

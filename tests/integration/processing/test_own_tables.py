@@ -10,14 +10,13 @@ import pytest
 
 from headwater.errors import ConfigurationError, Unavailable
 from headwater.eventstore.postgres import PostgresEventStore
+from headwater.modelling import Projection, event_handler
 from headwater.operations.state import scratch_for
 from headwater.processing import (
     DeadLetter,
     Processor,
     ProcessorAdmin,
-    Projection,
     StoreSource,
-    event_handler,
     rebuild,
     view_at,
 )

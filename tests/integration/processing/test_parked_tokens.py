@@ -355,8 +355,9 @@ def delivered(
 ) -> BusEvent:
     new = NewEvent.of(event, Metadata(new_id(), cause, cause, 0))
     return BusEvent(
-        source, "e1", position, stream, position, new.type, 1, position, (), new.data, new.metadata
-    )
+        source, "e1", position, stream, position, new.type, 1, position, (), new.data,
+        new.metadata, confirmed=position,
+    )  # fmt: skip
 
 
 def at(position: int, *, source: str = "ledger") -> ConsistencyToken:

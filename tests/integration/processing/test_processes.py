@@ -192,7 +192,8 @@ async def test_processes_rebuild_together_while_queries_are_answered(
     applier = serving.applier
     assert await views.next_generation("ledger", applier.code, applier.views, after=1) == 2
     await views.ensure(applier.views, generation=2, processor="ledger")
-    segments = await views.open_segments("ledger", count=4, token=source.start().text, generation=2)
+    token = (await source.begin()).text
+    segments = await views.open_segments("ledger", count=4, token=token, generation=2)
     brake = await views.claim(segments[3], owner="z", lease_s=60)  # takes its share, and no work
     assert brake is not None
     rebuilding = [await workers.start("rebuild") for _ in range(3)]

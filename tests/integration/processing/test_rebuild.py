@@ -189,17 +189,17 @@ async def test_rebuild_is_shared(stores: Stores) -> None:
 
 
 async def test_frozen_generation_is_finished_by_who_runs(stores: Stores) -> None:
-    """When a rebuild dies between freeze and swap, running processors finish it."""
+    """When a rebuild dies between freeze and switch-over, running processors finish it."""
     await fill(stores)
     processor = await stores.start(ledger(stores))
     await stores.caught_up(processor)
     await stores.views.reset("ledger", token=Token(successor=2).text, generation=1)
     await append(stores.store, "a0", Deposited("a0", 1))
 
-    async def swapped() -> bool:
+    async def switched() -> bool:
         return await stores.views.generation("ledger") == 2
 
-    await until(swapped)
+    await until(switched)
     await stores.caught_up(processor)
     assert await total(stores) == 201
 

@@ -173,7 +173,7 @@ async def test_a_new_generation_has_as_many_segments(stores: Stores) -> None:
     applier, views = processor.applier, stores.views
     assert await views.next_generation("ledger", applier.code, applier.views, after=2) == 3
     await stores.views.ensure(applier.views, generation=3, processor="ledger")
-    token = stores.source.start().text
+    token = (await stores.source.begin()).text
     await stores.views.open_segments("ledger", count=6, token=token, generation=3)
     await admin(stores).resize(5)
     counts = {(s.generation, s.count) for s in await stores.views.segments("ledger")}

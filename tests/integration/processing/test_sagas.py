@@ -413,3 +413,29 @@ async def test_a_key_of_another_command_is_a_letter_of_the_saga(bank: Bank) -> N
     assert (await bank.admin().retry("t#commands")).handled == 1
     await until(bank.idle)
     assert (await bank.balance("rich"), await bank.balance("shop")) == (7, 3)
+
+
+async def test_a_command_too_old_to_be_known_is_not_sent_again(bank: Bank) -> None:
+    """Past the time for which its receiver knows its key a person decides, who may send it."""
+    await bank.open(shop=0, rich=10)
+    bank.down = True
+    saga = await bank.start()
+    await bank.happened(TransferRequested("t", "rich", "shop", 3))
+    await until(lambda: any(tries > 2 for _, tries, _ in saga.saga_status().retrying))
+    bank.stores.clock.skip(bank.settings.command_s + 1)
+    saga.wake()
+
+    async def parked() -> bool:
+        return (await bank.admin().status()).dead_letters >= 1
+
+    await until(parked)
+    bank.down = False
+    letters = [letter async for letter in bank.admin().letters("t#commands")]
+    withdraw = next(letter for letter in letters if letter.type == "Withdraw")
+    assert withdraw.code == "command-too-old"
+    assert "last: " in withdraw.error
+    assert "could act twice" in withdraw.error
+    assert not any(isinstance(command, Withdraw) for command, _ in bank.sent)
+    assert (await bank.admin().retry("t#commands")).handled >= 1
+
+    await until(lambda: any(isinstance(command, Withdraw) for command, _ in bank.sent))

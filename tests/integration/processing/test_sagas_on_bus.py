@@ -12,7 +12,7 @@ from tests.integration.processing.bank import (
     TransferRequested,
     command_bus,
 )
-from tests.integration.processing.conftest import QUICK, Stores, until
+from tests.integration.processing.conftest import QUICK, Stores, publish_again, until
 
 
 async def test_transfers_settle_once_over_the_bus(stores: Stores) -> None:
@@ -52,8 +52,7 @@ async def test_transfers_settle_once_over_the_bus(stores: Stores) -> None:
             await until(lambda: len(first.claims.held) == 2)
         if number == 40:
             await first.stop()
-    async for page in stores.store.read():  # everything is delivered once more
-        await stores.bus.publish([relay._outgoing(event) for event in page.events])
+    await publish_again(stores.store, stores.bus, "bank")
 
     async def settled() -> bool:
         left = [await stores.views.count(kind) for kind in (SagaState, PendingCommand)]

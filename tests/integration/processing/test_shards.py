@@ -400,9 +400,7 @@ async def test_each_event_has_its_effect_once_over_the_bus(stores: ShardedStores
 
 async def crash(relay: Relay) -> None:
     """End a relay without giving its claim back, and before its last checkpoint, perhaps."""
-    for task in relay._tasks:
-        task.cancel()
-    await asyncio.gather(*relay._tasks, return_exceptions=True)
+    await die(relay._processor)
 
 
 async def test_relays_are_shared(stores: ShardedStores) -> None:

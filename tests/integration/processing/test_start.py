@@ -79,8 +79,9 @@ async def bus_of(stores: Stores, *texts: str, begin: int = 1) -> BusSource:
 def delivered(position: int, text: str) -> BusEvent:
     new = NewEvent.of(Noted(text), Metadata(new_id(), new_id(), "", 0))
     return BusEvent(
-        "ledger", "e", position, text, 1, new.type, 1, position, (), new.data, new.metadata
-    )
+        "ledger", "e", position, text, 1, new.type, 1, position, (), new.data, new.metadata,
+        confirmed=position,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("on_bus", [False, True])

@@ -413,8 +413,9 @@ async def test_a_handler_that_never_ends_is_seen_and_can_be_limited(stores: Stor
 def delivered(position: int, stream: str, event: Event, *, source: str = "ledger") -> BusEvent:
     new = NewEvent.of(event, Metadata(new_id(), new_id(), "", 0))
     return BusEvent(
-        source, "e1", position, stream, position, new.type, 1, position, (), new.data, new.metadata
-    )
+        source, "e1", position, stream, position, new.type, 1, position, (), new.data,
+        new.metadata, confirmed=position,
+    )  # fmt: skip
 
 
 async def test_waiting_on_a_bus(desk: Desk) -> None:

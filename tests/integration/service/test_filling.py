@@ -59,7 +59,7 @@ async def brake(tally: Any, tmp_path: Path) -> AsyncIterator[Brake]:
     number = await views.settle_generation(applier.name, applier.code, applier.views)
     await views.ensure(applier.views, generation=number, processor=applier.name)
     made = await views.open_segments(
-        applier.name, count=2, token=source.start().text, generation=number
+        applier.name, count=2, token=(await source.begin()).text, generation=number
     )
     held = [await views.claim(segment, owner="brake", lease_s=600) for segment in made]
     yield Brake(views, [segment for segment in held if segment])

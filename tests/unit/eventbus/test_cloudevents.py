@@ -24,6 +24,7 @@ EVENT = BusEvent(
     tags=("account:7",),
     data=b'{"amount":5}',
     metadata=b'{"id":"0190","traceparent":"%s"}' % TRACE.encode(),
+    confirmed=42,
 )
 FOREIGN = {"specversion": "1.0", "id": "A-1", "source": "/weather", "type": "com.example.rain"}
 
@@ -48,6 +49,20 @@ def test_the_document_is_as_documented() -> None:
         "metadata": EVENT.metadata.decode(),
         "data": {"amount": 5},
     }
+
+
+@pytest.mark.parametrize("confirmed", [0, 41, 42, 2**63 - 1])
+def test_what_is_confirmed_comes_across(confirmed: int) -> None:
+    """The position up to which the source is there is told unless it is the event's own."""
+    document = encode(msgspec.structs.replace(EVENT, confirmed=confirmed))
+    assert json.loads(document).get("confirmed", "42") == str(confirmed)
+    assert decode(document).confirmed == confirmed
+
+
+def test_strangers_confirm_nothing() -> None:
+    """Events of other programs say nothing of what else is there."""
+    assert decode(json.dumps(FOREIGN)).confirmed == 0
+    assert decode(json.dumps(FOREIGN | {"confirmed": "7"})).confirmed == 0
 
 
 def test_attribute_names_are_allowed() -> None:

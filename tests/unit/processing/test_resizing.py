@@ -1,5 +1,6 @@
 """The tokens of segments that are split and merged, against a model of events and streams."""
 
+import asyncio
 from collections.abc import Sequence
 
 from hypothesis import given
@@ -36,7 +37,7 @@ class Model:
     def __init__(self, source: Source, count: int) -> None:
         self.source = source
         self.applier = Applier(source)
-        token = source.start().text
+        token = asyncio.run(source.begin()).text
         self.segments = [Segment("p", 1, index, count, token) for index in range(count)]
         self.handled: dict[str, list[int]] = {f"s{n}": [] for n in range(STREAMS)}
 
@@ -167,7 +168,7 @@ def test_a_merged_segment_is_where_the_last_one_was() -> None:
 def test_claims_go_on_with_their_owners() -> None:
     """Whoever held a segment keeps its parts; a merged one goes to one of its owners."""
     source = StoreSource(MemoryEventStore(), "s")
-    text = source.start().text
+    text = asyncio.run(source.begin()).text
     two = [Segment("p", 1, 0, 2, text, "a", 7.0, 3), Segment("p", 1, 1, 2, text, "b", 8.0, 4)]
     split = resized(source, two, 4)
     assert [(s.owner, s.lease_until) for s in split] == [("a", 7), ("b", 8), ("a", 7), ("b", 8)]

@@ -104,7 +104,7 @@ class World:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.sender = Sender(self, concurrency=3, settings=SETTINGS, done=self.done)
+        self.sender = Sender(self, concurrency=3, settings=SETTINGS, clock=float, done=self.done)
         self.stored: dict[str, list[PendingCommand]] = {f"s{n}": [] for n in range(4)}
         self.held: set[int] = set()
         self.carried_out: list[str] = []
@@ -206,7 +206,7 @@ async def test_a_queue_that_was_given_up_holds_nobody_up() -> None:
                 await asyncio.Event().wait()
             return CommandResult("", 1, "")
 
-    sender = Sender(Bus(), concurrency=3, settings=SETTINGS, done=outcomes.append)
+    sender = Sender(Bus(), concurrency=3, settings=SETTINGS, clock=float, done=outcomes.append)
     sender.add(Outgoing(row("s0", 1), Do("1"), 0))
     await hanging.wait()
     sender.drop({0})
@@ -217,7 +217,7 @@ async def test_a_queue_that_was_given_up_holds_nobody_up() -> None:
 
 async def test_what_cannot_be_read_here_waits_visibly() -> None:
     """A stored command without its class is shown with the reason, until it is taken elsewhere."""
-    sender = Sender(World(0), concurrency=1, settings=SETTINGS, done=lambda _: None)
+    sender = Sender(World(0), concurrency=1, settings=SETTINGS, clock=float, done=lambda _: None)
     sender.add(Outgoing(row("s0", 1), LookupError("no command class named 'Do' is known"), 0))
     await until(lambda: sender.waiting and sender.waiting[0].tries > 2)
     assert "no command class" in sender.waiting[0].error

@@ -83,7 +83,7 @@ async def test_all_shards_are_followed(
 ) -> None:
     """Events of all shards come, those of a stream in order, before and after the begin."""
     await put(store, *NAMES, *NAMES)
-    pages = source.follow(source.start(), types=(), page_size=page_size)
+    pages = source.follow(await source.begin(), types=(), page_size=page_size)
     before = await take(pages, 24)
     assert ordered(before) == {name: [1, 2] for name in NAMES}
     assert before[-1].token.positions == (await source.head()).positions
@@ -98,7 +98,7 @@ async def test_each_token_is_where_its_page_ends(
 ) -> None:
     """Who begins again at the token of any page misses nothing, and sees nothing twice."""
     await put(store, *NAMES, *NAMES)
-    pages = await take(source.follow(source.start(), types=(), page_size=2), 24)
+    pages = await take(source.follow(await source.begin(), types=(), page_size=2), 24)
     for number, page in enumerate(pages[:-1]):
         rest = await take(
             source.follow(page.token, types=(), page_size=50),
@@ -113,7 +113,7 @@ async def test_reading_towards_a_goal(store: ShardedEventStore, source: StoreSou
     await put(store, *NAMES)
     goal = await source.head()
     await put(store, *NAMES)
-    found = [p async for p in source.towards(source.start(), goal, types=(), page_size=2)]
+    found = [p async for p in source.towards(await source.begin(), goal, types=(), page_size=2)]
     assert ordered(found) == {name: [1] for name in NAMES}
     assert found[-1].token.positions == goal.positions
     heads = [await log.head() for log in store.shards]
@@ -131,7 +131,7 @@ async def test_a_filter_moves_on_in_every_shard(
     for name in NAMES:
         await store.append([write(name, event("Other"), event("Mine"), event("Other"))])
     head = await source.head()
-    pages = source.follow(source.start(), types=("Mine",), page_size=4)
+    pages = source.follow(await source.begin(), types=("Mine",), page_size=4)
     events: list[Any] = []
     async with asyncio.timeout(WAIT_S_MAX):
         async for page in pages:
@@ -145,13 +145,13 @@ async def test_a_filter_moves_on_in_every_shard(
 # places -------------------------------------------------------------------------------------
 
 
-def test_tokens_compare_shard_by_shard(source: StoreSource) -> None:
+async def test_tokens_compare_shard_by_shard(source: StoreSource) -> None:
     """A token is at or past another one only when it is so in every shard."""
     assert source.reached(at(source, 2, 2, 2), at(source, 2, 1, 0))
     assert not source.reached(at(source, 9, 0, 9), at(source, 0, 1, 0))
     assert source.join(at(source, 1, 2, 3), at(source, 1, 2, 3)) is not None
     assert source.join(at(source, 1, 2, 3), at(source, 1, 2, 4)) is None
-    assert source.start() == at(source, 0, 0, 0)
+    assert await source.begin() == at(source, 0, 0, 0)
 
 
 def test_lag_is_the_sum_over_shards(source: StoreSource) -> None:
@@ -171,14 +171,14 @@ async def test_a_time_is_a_place_in_every_shard(
     found = [p async for p in source.towards(token, await source.head(), types=(), page_size=9)]
     assert ordered(found) == {name: [2] for name in NAMES[:7]}
     assert await source.at(time_us=clock.now + 1) == await source.head()
-    assert await source.at(time_us=0) == source.start()
+    assert await source.at(time_us=0) == await source.begin()
 
 
 async def test_a_position_is_no_place(source: StoreSource) -> None:
     """Shards have no position in common; the error says what can be had instead."""
     with pytest.raises(InvalidInput, match=r"3 databases.*by time, or from the start"):
         await source.at(position=3)
-    assert await source.at(position=0) == source.start()
+    assert await source.at(position=0) == await source.begin()
 
 
 def test_a_token_of_another_store_is_refused(source: StoreSource) -> None:
@@ -228,7 +228,7 @@ def test_consistency_of_a_store_is_per_shard(source: StoreSource) -> None:
 
 
 def bus_event(source: str, position: int, stream: str = "s") -> BusEvent:
-    return BusEvent(source, "e", position, stream, 1, "T", 1, 0, (), b"{}", b"{}")
+    return BusEvent(source, "e", position, stream, 1, "T", 1, 0, (), b"{}", b"{}", position)
 
 
 async def test_consistency_of_a_bus_is_per_shard() -> None:
@@ -240,7 +240,7 @@ async def test_consistency_of_a_bus_is_per_shard() -> None:
     await bus.publish([bus_event("accounts", number) for number in range(1, 6)])
 
     async def handled() -> dict[int, Token]:
-        token, goal = source.start(), await source.head()
+        token, goal = await source.begin(), await source.head()
         async for page in source.towards(token, goal, types=(), page_size=50):
             token = page.token
         return {0: token}
@@ -263,7 +263,7 @@ async def test_shards_are_told_apart_on_the_bus() -> None:
     for name in ("accounts", "accounts/1", "accounts", "accounts/1"):
         await bus.publish([bus_event(name, number) for number in (1, 2)])
     await bus.publish([bus_event("elsewhere", 1), bus_event("accounts/1", 3)])
-    pages = await take(source.follow(source.start(), types=(), page_size=3), 5)
+    pages = await take(source.follow(await source.begin(), types=(), page_size=3), 5)
     found = [one for page in pages for one in page.events]
     assert [(source.log_of(one), one.position) for one in found] == [
         *(("accounts", 1), ("accounts", 2), ("accounts/1", 1), ("accounts/1", 2)),
@@ -371,7 +371,7 @@ async def test_reading_towards_a_goal_goes_round_what_is_away() -> None:
     await put(store, *names)
     logs[0].away = True
     goal = await source.head()
-    pages = source.towards(source.start(), goal, types=(), page_size=2)
+    pages = source.towards(await source.begin(), goal, types=(), page_size=2)
     found: list[SourcePage] = []
 
     async def read_all() -> None:
@@ -391,7 +391,7 @@ async def test_a_group_that_waits_for_a_shard_holds_up_no_other() -> None:
     source, views = StoreSource(store, "accounts"), MemoryViewStore()
     names = [f"Account/{number}" for number in range(16)]
     await put(store, *names)
-    start, head = source.start(), await source.head()
+    start, head = await source.begin(), await source.head()
     ahead = at(source, *(head.shard_position("accounts", shard) for shard in (0, 1)))
     await views.ensure([ProcessorMember])
     (first, _) = await views.open_segments("seen", count=2, token=start.text, generation=1)

@@ -47,10 +47,10 @@ def test_parts_of_a_bus_token_join_to_the_whole(token: Token, count: int) -> Non
         assert joined.positions.get(name, {}) == marks
 
 
-def test_whole_tokens_join_only_at_the_same_place() -> None:
+async def test_whole_tokens_join_only_at_the_same_place() -> None:
     """Where every segment reads everything, groups join when they are equally far."""
     source = BusSource(MemoryEventBus(partitions=2)).whole()
-    at = source.start()
+    at = await source.begin()
     assert source.join(at, at) == at
     assert source.join(at, Token(offsets={0: 3, 1: -1})) is None
 

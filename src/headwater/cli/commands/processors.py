@@ -115,7 +115,7 @@ def rebuild(
     service: str = "",
     file: Path = DEFAULT_FILE,
 ) -> None:
-    """Build a projection's views anew beside the old ones, then swap.
+    """Build a projection's views anew beside the old ones, then switch over.
 
     Parameters
     ----------

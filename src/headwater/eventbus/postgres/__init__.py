@@ -8,6 +8,7 @@ ENGINE = EventBusEngine(
     open=lambda url, partitions: PostgresEventBus.open(url, partitions=partitions),
     name_of=name_of,
     shared=True,
+    ordered=True,
     drops_repeated=True,
 )
 """Opens ``postgresql://<user>@<host>/<database>?schema=<name>``."""

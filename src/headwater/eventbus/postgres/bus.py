@@ -1,56 +1,33 @@
 """An event bus in a PostgreSQL schema that the processes of any number of machines share."""
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import msgspec
 
 from headwater._sql.postgres.database import Database
 from headwater._sql.resources import script, statements
-from headwater.errors import ConfigurationError, MalformedMessage, StoreUnavailable
-from headwater.eventbus import cloudevents
-from headwater.eventbus.api import BusEvent, Delivery, partition_of
-from headwater.eventbus.checks import check_count, check_subscription
-from headwater.eventbus.retention import AT_ONCE, Mark, Retention, check_kept, forgettable
+from headwater.errors import ConfigurationError
+from headwater.eventbus.api import Delivery
+from headwater.eventbus.base import CommittingBus, Entry, delivery
+from headwater.eventbus.checks import check_count, check_kept
+from headwater.eventbus.retention import AT_ONCE, Growth, Retention, forgettable
 from headwater.eventbus.types import EventType, clashes
 
-_MIGRATIONS = (
-    "schema_1.sql",
-    "append_2.sql",
-    "types_3.sql",
-    "forget_4.sql",
-)
+_MIGRATIONS = ("schema_1.sql", "append_1.sql")
 _SQL = statements("headwater.eventbus.postgres", "log.sql")
-_COMMIT_EVENTS_MAX = 10_000
 _encode = msgspec.json.Encoder().encode
 _decode_type = msgspec.json.Decoder(EventType).decode
 
 
-class _Entry(msgspec.Struct, frozen=True):
-    """An event on its way into the log."""
-
-    source: str
-    epoch: str
-    position: int
-    partition: int
-    document: str
-
-
-_Waiting = tuple[list[_Entry], asyncio.Future[None]]
-
-
-class PostgresEventBus:
+class PostgresEventBus(CommittingBus):
     """An `EventBus` in one schema; use `open`. Publishing what is stored already stores nothing."""
 
     def __init__(self, database: Database, partitions: int) -> None:
         """Take over an open database; use `open`."""
+        super().__init__(database.name, partitions, database.wake)
         self._database = database
-        self._partitions = partitions
         self._origins: dict[tuple[str, str], int] = {}
-        self._waiting: list[_Waiting] = []
-        self._committing: asyncio.Task[None] | None = None
-        self._closed = False
 
     @classmethod
     async def open(
@@ -85,57 +62,11 @@ class PostgresEventBus:
             lock_timeout_s=lock_timeout_s,
         )
         try:
-            await _settle_partitions(database, partitions)
+            await _fix_partitions(database, partitions)
         except BaseException:
             await database.close()
             raise
         return cls(database, partitions)
-
-    @property
-    def partitions(self) -> int:
-        """See `EventBus.partitions`."""
-        return self._partitions
-
-    async def publish(self, events: Sequence[BusEvent]) -> None:
-        """See `EventBus.publish`. All events of a call are stored in one transaction.
-
-        While one transaction is being committed the next calls queue up, and go into the next
-        one together.
-        """
-        self._check_open()
-        entries = [self._entry(event) for event in events]
-        if not entries:
-            return
-        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((entries, stored))
-        if self._committing is None:
-            self._committing = asyncio.create_task(self._commit_waiting())
-        await stored
-
-    async def subscribe(
-        self, *, after: Mapping[int, int], page_size: int = 1000
-    ) -> AsyncIterator[Sequence[Delivery]]:
-        """See `EventBus.subscribe`.
-
-        Raises:
-            MalformedMessage: another program has stored something that is not a CloudEvents
-                document; it says where.
-        """
-        check_subscription(after, page_size, partitions=self._partitions)
-        offsets = dict(after)
-        wake = self._database.wake
-        while True:
-            self._check_open()
-            ticket = wake.ticket()  # before looking, so that nothing is missed
-            page = await self._page(offsets, page_size)
-            if not page:
-                await wake.wait(ticket)
-                continue
-            # The first partitions of this page are the last of the next: none starves.
-            for partition, offset in {d.partition: d.offset for d in page}.items():
-                del offsets[partition]
-                offsets[partition] = offset
-            yield page
 
     async def announce(
         self, source: str, types: Sequence[EventType]
@@ -153,6 +84,11 @@ class PostgresEventBus:
                 await connection.execute(_SQL["add_types"], source, names, documents)
         return found
 
+    async def begin(self) -> dict[int, int]:
+        """See `EventBus.begin`."""
+        rows = await self._database.read(lambda c: c.fetch(_SQL["begins"], self._partitions))
+        return dict(map(tuple, rows))
+
     async def end(self) -> dict[int, int]:
         """See `EventBus.end`."""
         rows = await self._database.read(lambda c: c.fetch(_SQL["ends"], self._partitions))
@@ -169,14 +105,14 @@ class PostgresEventBus:
         self._check_open()
         now, ends = await self._database.now(), await self.end()
         async with self._database.transaction() as connection:
-            await connection.execute(_SQL["lock_marks"])
+            await connection.execute(_SQL["lock_growth"])
             for partition, until in ends.items():
                 if until >= 0:
-                    await connection.execute(_SQL["mark"], partition, until, now)
-            marks = [Mark(*row) for row in await connection.fetch(_SQL["marks"])]
+                    await connection.execute(_SQL["grow"], partition, until, now)
+            growth = [Growth(*row) for row in await connection.fetch(_SQL["growth"])]
             rows = await connection.fetch(_SQL["readers"], now - retention.silent_s)
         readers = dict(map(tuple, rows))
-        found = forgettable(marks, readers, ends, now=now, retention=retention)
+        found = forgettable(growth, readers, ends, now=now, retention=retention)
         return sum([await self._forget(partition, until) for partition, until in found.items()])
 
     async def _forget(self, partition: int, until: int) -> int:
@@ -187,80 +123,32 @@ class PostgresEventBus:
             )
             count = int(status.rpartition(" ")[2])
             forgotten += count
-        await self._database.repeat(lambda c: c.execute(_SQL["forget_marks"], partition, until))
+        await self._database.repeat(lambda c: c.execute(_SQL["forget_growth"], partition, until))
         return forgotten
 
-    async def close(self) -> None:
-        """See `EventBus.close`. What was being published is finished first."""
-        self._closed = True
-        if self._committing is not None:
-            await asyncio.wait([self._committing])
-        await self._database.close()
-
-    async def _page(self, offsets: Mapping[int, int], page_size: int) -> list[Delivery]:
+    async def _page(
+        self,
+        offsets: Mapping[int, int],
+        size: int,
+        *,
+        live: bool,  # noqa: ARG002  # all the same
+    ) -> Sequence[Delivery]:
         wanted = (list(offsets), list(offsets.values()))
-        rows = await self._database.read(lambda c: c.fetch(_SQL["page"], *wanted, page_size))
-        seen: set[int] = set()
-        for partition, offset, _ in rows:
-            if partition not in seen:
-                check_kept(partition, offsets[partition], offset)
-                seen.add(partition)
-        return [Delivery(p, offset, _event(p, offset, document)) for p, offset, document in rows]
+        rows = await self._database.read(lambda c: c.fetch(_SQL["page"], *wanted, size))
+        firsts = {p: offset for p, offset, _ in reversed(rows)}
+        for partition, first in firsts.items():  # offsets are dense: a gap is what was forgotten
+            check_kept(partition, offsets[partition], first, bus=self._name)
+        return [delivery(p, offset, document) for p, offset, document in rows]
 
-    def _entry(self, event: BusEvent) -> _Entry:
-        return _Entry(
-            source=event.source,
-            epoch=event.epoch,
-            position=event.position,
-            partition=partition_of(event.stream, self._partitions),
-            document=cloudevents.encode(event).decode(),
-        )
-
-    async def _commit_waiting(self) -> None:
-        try:
-            while self._waiting:
-                await self._commit(self._take())
-        finally:
-            self._committing = None
-
-    def _take(self) -> list[_Waiting]:
-        """Take what goes into one transaction: bounded, but at least one call."""
-        size, taken = 0, 0
-        for entries, _ in self._waiting:
-            size += len(entries)
-            if taken and size > _COMMIT_EVENTS_MAX:
-                break
-            taken += 1
-        batch, self._waiting = self._waiting[:taken], self._waiting[taken:]
-        return batch
-
-    async def _commit(self, batch: list[_Waiting]) -> None:
-        entries: dict[tuple[str, str, int], _Entry] = {}
-        for group, _ in batch:
-            for entry in group:
-                entries.setdefault((entry.source, entry.epoch, entry.position), entry)
-        failure: Exception | None = None
-        try:
-            await self._append(list(entries.values()))
-        except asyncio.CancelledError:
-            for _, stored in batch:
-                stored.cancel()
-            raise
-        except Exception as error:  # noqa: BLE001  # it belongs to those who wait
-            self._origins.clear()  # the schema may be another one by now
-            failure = error
-        for _, stored in batch:
-            if not stored.done():
-                if failure is None:
-                    stored.set_result(None)
-                else:
-                    stored.set_exception(failure)
-
-    async def _append(self, entries: Sequence[_Entry]) -> None:
+    async def _append(self, entries: Sequence[Entry]) -> None:
         """Append those entries that are not in the log yet; one round trip, one transaction.
 
         If its answer is lost it is done again: what was stored then is in the log.
         """
+        given: dict[tuple[str, str, int], Entry] = {}  # each once, where it came first
+        for entry in entries:
+            given.setdefault((entry.source, entry.epoch, entry.position), entry)
+        entries = list(given.values())
 
         async def work(connection: Any) -> None:
             origins = [await self._origin(connection, e.source, e.epoch) for e in entries]
@@ -272,8 +160,15 @@ class PostgresEventBus:
                 [entry.position for entry in entries],
             )
 
-        await self._database.repeat(work)
+        try:
+            await self._database.repeat(work)
+        except BaseException:
+            self._origins.clear()  # the schema may be another one by now
+            raise
         self._database.notify()
+
+    async def _close(self) -> None:
+        await self._database.close()
 
     async def _origin(self, connection: Any, source: str, epoch: str) -> int:
         found = self._origins.get((source, epoch))
@@ -283,15 +178,10 @@ class PostgresEventBus:
             self._origins[source, epoch] = found
         return found
 
-    def _check_open(self) -> None:
-        if self._closed:
-            reason = "it has been closed: open it again"
-            raise StoreUnavailable(store=self._database.name, reason=reason, outcome="not stored")
 
-
-async def _settle_partitions(database: Database, partitions: int) -> None:
+async def _fix_partitions(database: Database, partitions: int) -> None:
     async def work(connection: Any) -> Any:
-        await connection.execute(_SQL["settle_partitions"], partitions)
+        await connection.execute(_SQL["fix_partitions"], partitions)
         return await connection.fetchval(_SQL["partitions"])
 
     stored = await database.repeat(work)
@@ -301,11 +191,3 @@ async def _settle_partitions(database: Database, partitions: int) -> None:
             reason=f"it was made with {stored} partitions, {partitions} were asked for: "
             f"set {stored}, or use another schema",
         )
-
-
-def _event(partition: int, offset: int, document: str) -> BusEvent:
-    try:
-        return cloudevents.decode(document, place=offset + 1)
-    except MalformedMessage as error:
-        name = f"event at offset {offset} of partition {partition}"
-        raise MalformedMessage(name=name, reason=error.reason) from error

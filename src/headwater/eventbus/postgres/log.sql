@@ -1,4 +1,4 @@
--- name: settle_partitions
+-- name: fix_partitions
 INSERT INTO bus_settings (partitions) VALUES ($1) ON CONFLICT DO NOTHING
 
 -- name: partitions
@@ -12,6 +12,12 @@ SELECT origin FROM bus_origins WHERE source = $1 AND epoch = $2
 
 -- name: append
 SELECT bus_append($1, $2, $3, $4)
+
+-- name: begins
+SELECT wanted, coalesce(
+    (SELECT min(partition_offset) FROM bus_events WHERE partition = wanted), 0
+)
+FROM generate_series(0, $1::integer - 1) AS wanted
 
 -- name: ends
 SELECT wanted, coalesce(
@@ -45,21 +51,21 @@ DELETE FROM bus_types WHERE source = $1
 INSERT INTO bus_types (source, name, document)
 SELECT $1, given.name, given.document FROM unnest($2::text[], $3::text[]) AS given (name, document)
 
--- name: lock_marks
+-- name: lock_growth
 -- One at a time; who only publishes or reads is not in the way.
-LOCK TABLE bus_marks IN EXCLUSIVE MODE
+LOCK TABLE bus_growth IN EXCLUSIVE MODE
 
--- name: mark
-INSERT INTO bus_marks
+-- name: grow
+INSERT INTO bus_growth
 SELECT $1, $2, $3, coalesce(sum(octet_length(document)), 0)
 FROM bus_events
 WHERE partition = $1 AND partition_offset <= $2 AND partition_offset > coalesce(
-    (SELECT max(partition_offset) FROM bus_marks WHERE partition = $1), -1
+    (SELECT max(partition_offset) FROM bus_growth WHERE partition = $1), -1
 )
 ON CONFLICT DO NOTHING
 
--- name: marks
-SELECT partition, partition_offset, at, bytes FROM bus_marks
+-- name: growth
+SELECT partition, partition_offset, at, bytes FROM bus_growth
 
 -- name: readers
 SELECT partition, min(partition_offset) FROM bus_readers WHERE seen > $1 GROUP BY partition
@@ -77,5 +83,5 @@ WHERE partition = $1 AND partition_offset IN (
     WHERE partition = $1 AND partition_offset <= $2 ORDER BY partition_offset LIMIT $3
 )
 
--- name: forget_marks
-DELETE FROM bus_marks WHERE partition = $1 AND partition_offset <= $2
+-- name: forget_growth
+DELETE FROM bus_growth WHERE partition = $1 AND partition_offset <= $2

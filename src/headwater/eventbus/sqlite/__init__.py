@@ -8,6 +8,7 @@ ENGINE = EventBusEngine(
     open=lambda url, partitions: SQLiteEventBus.open(file_of(url), partitions=partitions),
     file_of=file_of,
     shared=True,
+    ordered=True,
     drops_repeated=True,
 )
 """Opens ``sqlite:<path>``."""

@@ -7,10 +7,11 @@ import apsw
 import msgspec
 
 from headwater._sql.resources import statements
-from headwater.errors import ConfigurationError, MalformedMessage
+from headwater.errors import ConfigurationError
 from headwater.eventbus.api import Delivery
-from headwater.eventbus.cloudevents import decode
-from headwater.eventbus.retention import AT_ONCE, Mark, Retention, check_kept
+from headwater.eventbus.base import Entry, delivery
+from headwater.eventbus.checks import check_kept
+from headwater.eventbus.retention import AT_ONCE, Growth, Retention
 from headwater.eventbus.retention import forgettable as _forgettable
 from headwater.eventbus.types import EventType, clashes
 
@@ -19,17 +20,7 @@ _json = msgspec.json.Encoder().encode
 _decode_type = msgspec.json.Decoder(EventType).decode
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """An event on its way into the log."""
-
-    source: str
-    epoch: str
-    position: int
-    partition: int
-    document: str
-
-
-def settle_partitions(writer: apsw.Connection, partitions: int) -> None:
+def fix_partitions(writer: apsw.Connection, partitions: int) -> None:
     """Store the number of partitions the first time.
 
     Raises:
@@ -69,6 +60,11 @@ def append(writer: apsw.Connection, entries: Sequence[Entry]) -> None:
         writer.executemany(_SQL["append"], rows)
 
 
+def begin(connection: apsw.Connection, partition: int) -> int:
+    """Return the offset of the first event of a partition, 0 when it is empty."""
+    return int(connection.execute(_SQL["begin"], (partition,)).get)
+
+
 def end(connection: apsw.Connection, partition: int) -> int:
     """Return the offset of the last event of a partition, -1 when it is empty."""
     return int(connection.execute(_SQL["end"], (partition,)).get)
@@ -78,19 +74,18 @@ def read(reader: apsw.Connection, offsets: Mapping[int, int], page_size: int) ->
     """Return the next events after the offsets, of the first partitions first.
 
     Raises:
+        EventsForgotten: what comes after one of the offsets is not there any more.
         MalformedMessage: another program has stored something that is not a CloudEvents document.
     """
     page: list[Delivery] = []
     for partition, after in offsets.items():
         if len(page) == page_size:
             break
-        rows: Any = reader.execute(_SQL["page"], (partition, after, page_size - len(page)))
-        expected = after + 1
-        for offset, document in rows:
-            if expected >= 0:
-                check_kept(partition, expected - 1, offset)
-                expected = -1
-            page.append(Delivery(partition, offset, _event(partition, offset, document)))
+        values = (partition, after, page_size - len(page))
+        rows: Any = reader.execute(_SQL["page"], values).fetchall()
+        if rows:  # offsets are dense: a gap is what was forgotten
+            check_kept(partition, after, rows[0][0], bus=reader.filename)
+        page += [delivery(partition, offset, document) for offset, document in rows]
     return page
 
 
@@ -125,11 +120,11 @@ def forgettable(
     ends = {partition: end(writer, partition) for partition in partitions}
     for partition, until in ends.items():
         if until >= 0:
-            writer.execute(_SQL["mark"], {"partition": partition, "until": until, "now": now})
-    marks: Any = writer.execute(_SQL["marks"])
+            writer.execute(_SQL["grow"], {"partition": partition, "until": until, "now": now})
+    growth: Any = writer.execute(_SQL["growth"])
     readers: Any = writer.execute(_SQL["readers"], (now - retention.silent_s,)).fetchall()
-    found = map(Mark._make, marks)
-    return _forgettable(found, dict(readers), ends, now=now, retention=retention)
+    steps = map(Growth._make, growth)
+    return _forgettable(steps, dict(readers), ends, now=now, retention=retention)
 
 
 def forget(writer: apsw.Connection, *, partition: int, until: int) -> int:
@@ -137,16 +132,8 @@ def forget(writer: apsw.Connection, *, partition: int, until: int) -> int:
     writer.execute(_SQL["forget"], (partition, until, AT_ONCE))
     count = writer.changes()
     if count < AT_ONCE:
-        writer.execute(_SQL["forget_marks"], (partition, until))
+        writer.execute(_SQL["forget_growth"], (partition, until))
     return count
-
-
-def _event(partition: int, offset: int, document: str | bytes) -> Any:
-    try:
-        return decode(document, place=offset + 1)
-    except MalformedMessage as error:
-        name = f"event at offset {offset} of partition {partition}"
-        raise MalformedMessage(name=name, reason=error.reason) from error
 
 
 def _origin(writer: apsw.Connection, source: str, epoch: str) -> int:

@@ -18,6 +18,9 @@ WHERE origin = ? AND position IN (SELECT value FROM json_each(?))
 INSERT INTO bus_events (partition, partition_offset, document, origin, position)
 VALUES (?, ?, ?, ?, ?)
 
+-- name: begin
+SELECT coalesce(min(partition_offset), 0) FROM bus_events WHERE partition = ?
+
 -- name: end
 SELECT coalesce(max(partition_offset), -1) FROM bus_events WHERE partition = ?
 
@@ -36,16 +39,16 @@ DELETE FROM bus_types WHERE source = ?
 -- name: add_type
 INSERT INTO bus_types (source, name, document) VALUES (?, ?, ?)
 
--- name: mark
-INSERT OR IGNORE INTO bus_marks
+-- name: grow
+INSERT OR IGNORE INTO bus_growth
 SELECT :partition, :until, :now, coalesce(sum(length(CAST(document AS BLOB))), 0)
 FROM bus_events
 WHERE partition = :partition AND partition_offset > coalesce(
-    (SELECT max(partition_offset) FROM bus_marks WHERE partition = :partition), -1
+    (SELECT max(partition_offset) FROM bus_growth WHERE partition = :partition), -1
 )
 
--- name: marks
-SELECT partition, partition_offset, at, bytes FROM bus_marks
+-- name: growth
+SELECT partition, partition_offset, at, bytes FROM bus_growth
 
 -- name: readers
 SELECT partition, min(partition_offset) FROM bus_readers WHERE seen > ? GROUP BY partition
@@ -62,5 +65,5 @@ WHERE partition = ?1 AND partition_offset IN (
     WHERE partition = ?1 AND partition_offset <= ?2 ORDER BY partition_offset LIMIT ?3
 )
 
--- name: forget_marks
-DELETE FROM bus_marks WHERE partition = ? AND partition_offset <= ?
+-- name: forget_growth
+DELETE FROM bus_growth WHERE partition = ? AND partition_offset <= ?

@@ -1,5 +1,3 @@
--- Version 1 of the tables of the event bus.
-
 -- The number of partitions, fixed when the file is made.
 CREATE TABLE bus_settings (
     partitions  INTEGER NOT NULL
@@ -27,3 +25,29 @@ CREATE TABLE bus_events (
 -- An event is stored once, however often it is published.
 CREATE UNIQUE INDEX bus_events_by_position ON bus_events (origin, position)
 WHERE origin IS NOT NULL;
+
+-- Which types of events each service publishes.
+CREATE TABLE bus_types (
+    source    TEXT NOT NULL,
+    name      TEXT NOT NULL,
+    document  TEXT NOT NULL, -- JSON
+    PRIMARY KEY (source, name)
+) WITHOUT ROWID;
+
+-- Up to where a partition went at some times, and how many bytes came since the time before.
+CREATE TABLE bus_growth (
+    partition         INTEGER NOT NULL,
+    partition_offset  INTEGER NOT NULL,
+    at                REAL    NOT NULL, -- seconds since 1970 UTC
+    bytes             INTEGER NOT NULL,
+    PRIMARY KEY (partition, partition_offset)
+) WITHOUT ROWID;
+
+-- How far who reads has come for good.
+CREATE TABLE bus_readers (
+    reader            TEXT    NOT NULL,
+    partition         INTEGER NOT NULL,
+    partition_offset  INTEGER NOT NULL,
+    seen              REAL    NOT NULL, -- seconds since 1970 UTC
+    PRIMARY KEY (reader, partition)
+) WITHOUT ROWID;

@@ -50,7 +50,7 @@ class Lineage:
         complete = any(g.complete for g in mine)
         return State(active, complete=complete, newest=max(_numbers(mine)))
 
-    async def settle(self) -> State:
+    async def open(self) -> State:
         """Return what there is of this code, which has a generation from now on."""
         found = await self.find()
         if not found.active:

@@ -71,6 +71,8 @@ class Applier:
     isolated: bool = False  # handlers may take long, outside of the transactions: see `outside`
     synced: bool = False  # commits with events must survive the machine, as others hear of them
 
+    remedy: str = ""  # what helps when its log was cut or replaced; empty: as for all
+
     def __init__(self, source: Source) -> None:
         """Work for a source; ``wake``, ``clock`` and ``count`` are set by who runs it.
 
@@ -148,6 +150,14 @@ class Applier:
             except Exception as error:
                 raise EventFailed(letter.event, error) from error
 
+    async def ask(self) -> None:
+        """Return if what it works with can be reached, beside the view store.
+
+        Raises:
+            Unavailable: something is away.
+        """
+        await self.source.head()
+
     async def outbox(self, views: ViewStore, count: int) -> Outbox:  # noqa: ARG002
         """Return what is still to be sent of ``count`` segments."""
         return Outbox()
@@ -187,8 +197,8 @@ class Applier:
         """Stop whatever runs beside the transactions."""
 
 
-class Gone(Applier):
-    """The applier of a processor that has letters, and that nobody declares any more."""
+class Unhandled(Applier):
+    """Handles nothing: of a processor that has letters, say, and that nobody declares any more."""
 
     def __init__(self, source: Source, name: str) -> None:
         """Handle nothing, under a name."""

@@ -75,7 +75,7 @@ class Claims:
         segments = await self._views.open_segments(
             self.processor,
             count=self._source.split(wanted),
-            token=(token or self._source.start()).text,
+            token=(token or await self._source.begin()).text,
             generation=generation,
         )
         self.generation, self.count = generation, len(segments)

@@ -147,7 +147,7 @@ class Committer:
                 if letters:
                     await transaction.save(letters)
                 if letters or bool(self.parked) != bool(token.parked):
-                    token = marked(token, parked=bool(letters or self.parked))
+                    token = noting_letters(token, parked=bool(letters or self.parked))
                     await transaction.advance(list(group.segments.values()), token.text)
         except BaseException:
             applier.rolled_back()
@@ -240,7 +240,7 @@ class Committer:
         return free, letters
 
 
-def marked(token: Token, *, parked: bool) -> Token:
+def noting_letters(token: Token, *, parked: bool) -> Token:
     """Return a token that says that there are letters, as of now, or none."""
     return msgspec.structs.replace(token, parked=now_us() if parked else 0)
 

@@ -234,7 +234,7 @@ class Processor:
     @property
     def failure(self) -> str:
         """What keeps it from working at the moment, empty when nothing does."""
-        workers = self._workers.values()
+        workers = self._workers.values() if self.claims.held else ()  # else others have the work
         return self._ahead or next((w.failure for w in workers if w.failure), self._look_failure)
 
     def _busy(self, least_s: float) -> tuple[BusyStatus, ...]:
@@ -342,15 +342,15 @@ class Processor:
             ConfigurationError: see `first_token`.
         """
         if any(segment.generation == working for segment in segments):
-            return self.source.start()
+            return Token()  # which nobody will see
         if working == active:
             return await first_token(self.applier)
-        return await replaying(self.source, self.source.start())
+        return await replaying(self.source, await self.source.begin())
 
     async def _look(self) -> None:
         """See which generation is to be worked on, and take our share of it."""
         segments = await self.views.segments(self.name)
-        active, complete, _ = await self._lineage.settle()  # after them: what it has is among them
+        active, complete, _ = await self._lineage.open()  # after them: what it has is among them
         successor = 0 if self._fixed else successor_of(segments, active)
         working = self._fixed or successor or active
         if working != active or not complete:  # each time, as others may have begun it anew
@@ -401,8 +401,8 @@ class Processor:
         error = AheadOfLog(
             store=self.source.name or "the event bus", processor=self.name, reason=reason
         )
-        if anew:
-            error = error.replaced(remedy="its views are being filled anew")
+        if remedy := "its views are being filled anew" if anew else self.applier.remedy:
+            error = error.replaced(remedy=remedy)
         self._stopped = None if anew else error
         if self._ahead != str(error):
             self._ahead = str(error)

@@ -50,7 +50,7 @@ class Progress:
     def use(self, generation: int, count: int, *, all_local: bool = False) -> None:
         """Say which generation is the active one, how many segments it has, and who has them.
 
-        Who has looked before a swap, and says so after it, is not listened to.
+        Who has looked before a switch-over, and says so after it, is not listened to.
         """
         if generation < self.generation:
             return

@@ -57,14 +57,14 @@ async def first_token(applier: Applier) -> Token:
         )
     time = start_time(start)
     if time is None:
-        return await replaying(source, source.start())
+        return await replaying(source, await source.begin())
     return await replaying(source, await source.at(time_us=int(time.timestamp() * 1_000_000)))
 
 
 async def _has_history(applier: Applier) -> bool:
     source = applier.source
     pages = source.towards(
-        source.start(), await source.head(), types=applier.types, page_size=_PAGE
+        await source.begin(), await source.head(), types=applier.types, page_size=_PAGE
     )
     try:
         async for page in pages:

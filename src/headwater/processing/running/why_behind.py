@@ -51,7 +51,7 @@ async def _end_of_store(source: Source, token: ConsistencyToken) -> str:
 def _of_segments(source: Source, segments: list[Segment], active: int, now: float) -> str:
     """Say whether nobody works on the segments, or nobody can."""
     if successor_of(segments, active):
-        return "its views are just being swapped"
+        return "its views are just being switched over"
     mine = [segment for segment in segments if segment.generation == active]
     try:
         for segment in mine:

@@ -11,7 +11,7 @@ from headwater.processing.handling.dead_letters import first_letters, queue_of
 from headwater.processing.handling.failures import describe
 from headwater.processing.running.back_off import BackOff
 from headwater.processing.running.claims import Claims
-from headwater.processing.running.committer import Committer, marked
+from headwater.processing.running.committer import Committer, noting_letters
 from headwater.processing.running.progress import Progress
 from headwater.processing.running.replaying import replayed
 from headwater.processing.running.resizing import joined, moved, passed
@@ -128,7 +128,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         look_s = self._back_off.look_s
         if look_s == 0:
-            await self._source.head()
+            await self._applier.ask()
             await self._views.segments(self._applier.name)
             self._back_off.over()
             look_s = None
@@ -223,7 +223,7 @@ class Worker:
             token = self._source.restrict(token, {segment.index}, self._count)
             untold = bool(self.committer.parked) and not token.parked
             if untold:  # by an earlier release, or a replay has kept letters of older events
-                token = marked(token, parked=True)
+                token = noting_letters(token, parked=True)
             self._moved({segment.index}, token)
             for group in self.groups:
                 both = joined(self._source, group.token, token) if group.due else None
@@ -424,7 +424,7 @@ class Worker:
                 self._lost(group, lost.segment)
         return True
 
-    # trouble ----------------------------------------------------------------------------------
+    # failures ---------------------------------------------------------------------------------
 
     async def _failed(self, error: Exception) -> None:
         """Something other than an event failed: say so, wait, and go on."""

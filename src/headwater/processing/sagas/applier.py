@@ -95,6 +95,7 @@ class SagaApplier(Applier):
                 commands,
                 concurrency=concurrency,
                 settings=settings,
+                clock=lambda: self.clock(),  # noqa: PLW0108  # it is set later
                 done=self._sent,
                 late=self._late,
             )
@@ -486,6 +487,8 @@ class SagaApplier(Applier):
             PendingCommand if letter.kind == "command" else SagaDeadline
         )
         row = msgspec.json.decode(letter.content, type=kind)
+        if isinstance(row, PendingCommand):  # it is decided anew, by a person
+            row = msgspec.structs.replace(row, since=self.clock())
         await transaction.save([_requeued(self.name, row, self.count)])
 
 

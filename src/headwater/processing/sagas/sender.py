@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from headwater.dispatch import CommandBus
-from headwater.errors import HeadwaterError, IdempotencyKeyReused
+from headwater.errors import CommandTooOld, HeadwaterError, IdempotencyKeyReused
 from headwater.messages import Command, handling
 from headwater.processing.handling.failures import describe, is_of_callee
 from headwater.processing.sagas.views import PendingCommand
@@ -77,18 +77,21 @@ class Sender:
         *,
         concurrency: int,
         settings: ProcessorSettings,
+        clock: Callable[[], float],
         done: Callable[[Outcome], None],
         late: Callable[[Outgoing], None] = lambda _: None,
     ) -> None:
         """Nothing is sent before the first `add`.
 
         ``done`` is told every outcome, ``late`` now and then what is tried again and again.
+        ``clock`` is the one by which commands are decided, seconds since 1970 UTC.
         """
         self._bus = commands
         self._concurrency = concurrency
         self._settings = settings
         self._done = done
         self._late = late
+        self._clock = clock
         self._queues: dict[str, _SagaQueue] = {}
         self._ready: asyncio.Queue[_SagaQueue] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
@@ -156,7 +159,7 @@ class Sender:
                 self._in_flight -= 1
             if not self._is_current(queue):
                 continue
-            if error is not None and not ends(error):
+            if error is not None and not (ends(error) or isinstance(error, CommandTooOld)):
                 self._again_later(queue, outgoing, error)
                 continue
             queue.commands.popleft()
@@ -170,6 +173,10 @@ class Sender:
         row = outgoing.row
         if isinstance(outgoing.command, Exception):
             return outgoing.command
+        age_s, limit_s = self._clock() - row.since, self._settings.command_s
+        if row.since and 0 < limit_s < age_s:  # a person can, knowing what became of it
+            reason = outgoing.error or row.error or "no answer yet"
+            return CommandTooOld(type=row.type, age_s=round(age_s), reason=reason)
         try:
             with handling(row.cause):
                 await self._bus.send(

@@ -19,7 +19,7 @@ class StoredShare(StoredEvent, frozen=True, gc=False):
     saga: str
 
 
-class BusShare(BusEvent, frozen=True):
+class BusShare(BusEvent, frozen=True, kw_only=True):
     """An event of the bus, for one saga."""
 
     saga: str

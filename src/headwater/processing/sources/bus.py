@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 import msgspec
 
 from headwater.errors import InvalidInput, Unavailable
-from headwater.eventbus import Delivery, EventBus, partition_of
+from headwater.eventbus import WATERMARK, Delivery, EventBus, partition_of
 from headwater.messages import Codec
 from headwater.messages.hashing import stable_hash
 from headwater.processing.sources.shards import close_iterator
@@ -51,9 +51,9 @@ class BusSource:
         """See `Source.whole`."""
         return BusSource(self.bus, sources=self.sources, whole=True, codec=self.codec)
 
-    def start(self) -> Token:
-        """See `Source.start`."""
-        return Token(offsets=dict.fromkeys(range(self.bus.partitions), -1))
+    async def begin(self) -> Token:
+        """See `Source.begin`."""
+        return Token(offsets={p: offset - 1 for p, offset in (await self.bus.begin()).items()})
 
     async def head(self) -> Token:
         """See `Source.head`."""
@@ -61,8 +61,8 @@ class BusSource:
 
     async def now(self) -> Token:
         """See `Source.now`; the last events are read, as those may be delivered once more."""
-        head = await self.head()
-        late = {p: max(-1, offset - _REPEATED_MAX) for p, offset in head.offsets.items()}
+        token, head = await self.begin(), await self.head()
+        late = {p: max(head.offsets[p] - _REPEATED_MAX, n) for p, n in token.offsets.items()}
         token = Token(offsets=late)
         pages = self.towards(token, head, types=(), page_size=_REPEATED_MAX)
         try:
@@ -73,7 +73,7 @@ class BusSource:
         return token
 
     async def at(self, *, position: int | None = None, time_us: int | None = None) -> Token:
-        """See `Source.at`; a bus is read from its start, skipping what is older than the time.
+        """See `Source.at`; a bus is read from its begin, skipping what is older than the time.
 
         Raises:
             InvalidInput: a position is asked for.
@@ -81,7 +81,7 @@ class BusSource:
         if position:
             reason = "the event bus has no single position: replay from the start or from a time"
             raise InvalidInput(reason=reason)
-        return msgspec.structs.replace(self.start(), since=time_us or 0)
+        return msgspec.structs.replace(await self.begin(), since=time_us or 0)
 
     def check(self, token: Token) -> None:
         """See `Source.check`; epochs change within a bus, so every token fits."""
@@ -104,8 +104,8 @@ class BusSource:
             token,
             offsets={p: token.offsets.get(p, -1) for p in mine},
             positions={
-                source: {p: mark for p, mark in marks.items() if p in mine}
-                for source, marks in token.positions.items()
+                source: {p: place for p, place in places.items() if p in mine}
+                for source, places in token.positions.items()
             },
         )
 
@@ -113,11 +113,14 @@ class BusSource:
         """See `Source.join`; groups of different partitions can always be read together."""
         if self._whole:
             return left if left.offsets == right.offsets else None
-        positions = {source: dict(marks) for source, marks in left.positions.items()}
-        for source, marks in right.positions.items():
-            positions.setdefault(source, {}).update(marks)
+        positions = {source: dict(places) for source, places in left.positions.items()}
+        for source, places in right.positions.items():
+            positions.setdefault(source, {}).update(places)
         return msgspec.structs.replace(
-            left, offsets={**left.offsets, **right.offsets}, positions=positions
+            left,
+            offsets={**left.offsets, **right.offsets},
+            positions=positions,
+            confirmed=_most(left, right),
         )
 
     def least(self, tokens: Sequence[Token]) -> Token:
@@ -130,11 +133,13 @@ class BusSource:
                     behind[partition] = token
         positions: dict[str, dict[int, tuple[str, int]]] = {}
         for partition, token in behind.items():
-            for source, marks in token.positions.items():
-                if partition in marks:
-                    positions.setdefault(source, {})[partition] = marks[partition]
+            for source, places in token.positions.items():
+                if partition in places:
+                    positions.setdefault(source, {})[partition] = places[partition]
         offsets = {partition: token.offsets[partition] for partition, token in behind.items()}
-        return msgspec.structs.replace(tokens[0], offsets=offsets, positions=positions)
+        return msgspec.structs.replace(
+            tokens[0], offsets=offsets, positions=positions, confirmed=_most(*tokens)
+        )
 
     def passed(self, page: SourcePage, token: Token) -> Sequence[bool]:
         """See `Source.passed`."""
@@ -214,7 +219,7 @@ class BusSource:
         return all(offset >= goal.offsets.get(p, -1) for p, offset in token.offsets.items())
 
     def measure(self, token: Token, head: Token) -> Measure:
-        """See `Source.measure`; offsets count from 0, so these are numbers of events."""
+        """See `Source.measure`; about the numbers of events, as far as offsets are dense."""
         return Measure(
             sum(offset + 1 for offset in token.offsets.values()),
             sum(head.offsets.get(p, -1) + 1 for p in token.offsets),
@@ -222,7 +227,8 @@ class BusSource:
 
     def _page(self, token: Token, deliveries: Sequence[Delivery]) -> SourcePage:
         offsets = dict(token.offsets)
-        positions = {source: dict(marks) for source, marks in token.positions.items()}
+        positions = {source: dict(places) for source, places in token.positions.items()}
+        confirmed = dict(token.confirmed)
         events: list[RawEvent] = []
         partitions: list[int] = []
         numbers: list[int] = []
@@ -231,14 +237,33 @@ class BusSource:
             event = delivery.event
             if self.sources is not None and self.name_of(event) not in self.sources:
                 continue
-            marks = positions.setdefault(event.source, {})
-            epoch, last = marks.get(delivery.partition, ("", 0))
+            if event.confirmed:
+                known = confirmed.get(event.source)
+                if known is None or known[0] != event.epoch or known[1] < event.confirmed:
+                    confirmed[event.source] = (event.epoch, event.confirmed)
+                if event.type == WATERMARK:
+                    continue
+            seen = positions.setdefault(event.source, {})
+            epoch, last = seen.get(delivery.partition, ("", 0))
             if epoch == event.epoch and event.position <= last:
                 continue  # delivered before
-            marks[delivery.partition] = (event.epoch, event.position)
+            seen[delivery.partition] = (event.epoch, event.position)
             if event.time >= token.since:
                 events.append(event)
                 partitions.append(delivery.partition)
                 numbers.append(delivery.offset)
-        moved = msgspec.structs.replace(token, offsets=offsets, positions=positions)
+        moved = msgspec.structs.replace(
+            token, offsets=offsets, positions=positions, confirmed=confirmed
+        )
         return SourcePage(events, moved, partitions, numbers)
+
+
+def _most(*tokens: Token) -> dict[str, tuple[str, int]]:
+    """Return what the tokens know together of how far sources are confirmed."""
+    known: dict[str, tuple[str, int]] = {}
+    for token in tokens:
+        for source, (epoch, position) in token.confirmed.items():
+            other = known.get(source)
+            if other is None or other[0] != epoch or other[1] < position:
+                known[source] = (epoch, position)
+    return known

@@ -92,8 +92,8 @@ class StoreConsistency:
             if not 0 <= shard < self._shards:
                 reason = f"it names shard {shard} of {name!r}, which has {self._shards}"
                 raise MalformedMessage(name="consistency token", reason=reason)
-            marks = [token.position_in(name, epoch, shard) for token in tokens.values()]
-            if (position := min(marks, default=0)) < target:
+            places = [token.position_in(name, epoch, shard) for token in tokens.values()]
+            if (position := min(places, default=0)) < target:
                 return position, target
         return 0, 0
 
@@ -101,9 +101,9 @@ class StoreConsistency:
 class BusConsistency:
     """For a bus, whose partitions say nothing of one another.
 
-    Who has seen position p of a source in any partition knows that all up to p are on the bus,
-    because a relay publishes in order. So when a position at or after the wanted one was seen,
-    the ends of all partitions are noted, and when all of them are reached, it is covered.
+    Events say up to which position their source is confirmed, that is on the bus as a whole. So
+    when that is at or after the wanted one, the ends of all partitions are noted, and when all of
+    them are reached, it is covered.
     """
 
     pure = False
@@ -122,16 +122,16 @@ class BusConsistency:
     async def look(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> None:
         """See `Consistency.look`."""
         for log, epoch, _, target in followed(self._source, wanted):
-            seen = self._seen(tokens, log, epoch)
+            confirmed = _confirmed(tokens, log, epoch)
             noted, _ = self._noted.get((log, epoch), (0, {}))
-            if seen >= target > noted:
-                self._noted[log, epoch] = (seen, await self._source.bus.end())
+            if confirmed >= target > noted:
+                self._noted[log, epoch] = (confirmed, await self._source.bus.end())
 
     def gap(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> tuple[int, int]:
         """See `Consistency.gap`."""
         for log, epoch, _, target in followed(self._source, wanted):
             if not self._covers(tokens, log, epoch, target):
-                return self._seen(tokens, log, epoch), target
+                return _confirmed(tokens, log, epoch), target
         return 0, 0
 
     def _covers(self, tokens: Mapping[int, Token], name: str, epoch: str, target: int) -> bool:
@@ -146,13 +146,15 @@ class BusConsistency:
         return False
 
     def _check_epoch(self, tokens: Mapping[int, Token], name: str, epoch: str) -> None:
-        marks = [m for t in tokens.values() for m in t.positions.get(name, {}).values()]
-        if marks and all(mark[0] != epoch for mark in marks):
-            raise TokenMismatch(source=name, expected=marks[-1][0], actual=epoch)
+        places = [p for t in tokens.values() for p in t.positions.get(name, {}).values()]
+        if places and all(place[0] != epoch for place in places):
+            raise TokenMismatch(source=name, expected=places[-1][0], actual=epoch)
 
-    def _seen(self, tokens: Mapping[int, Token], name: str, epoch: str) -> int:
-        marks = (m for t in tokens.values() for m in t.positions.get(name, {}).values())
-        return max((position for e, position in marks if e == epoch), default=0)
+
+def _confirmed(tokens: Mapping[int, Token], name: str, epoch: str) -> int:
+    """Return up to where a source is known to be on the bus."""
+    known = (t.confirmed[name] for t in tokens.values() if name in t.confirmed)
+    return max((position for e, position in known if e == epoch), default=0)
 
 
 def _reached(tokens: Mapping[int, Token], ends: Mapping[int, int]) -> bool:

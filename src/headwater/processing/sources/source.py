@@ -62,8 +62,12 @@ class Source(Protocol):
     def whole(self) -> "Source":
         """Return this source so that every segment sees all events (sagas divide by their key)."""
 
-    def start(self) -> Token:
-        """Return the token before the first event."""
+    async def begin(self) -> Token:
+        """Return the token before the first event that is there.
+
+        Raises:
+            StoreUnavailable: the source cannot be asked.
+        """
 
     async def head(self) -> Token:
         """Return the token of the last event."""

@@ -48,8 +48,8 @@ class StoreSource:
         """See `Source.whole`."""
         return self
 
-    def start(self) -> Token:
-        """See `Source.start`."""
+    async def begin(self) -> Token:
+        """See `Source.begin`."""
         return self._token([0] * self._count)
 
     async def head(self) -> Token:

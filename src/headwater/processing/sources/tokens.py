@@ -26,6 +26,8 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
             position whose effect is in the views; a bus may deliver a position again, it is
             skipped.
         offsets: for each partition of a bus the last offset read.
+        confirmed: for each source on a bus the epoch, and the position up to which all of its
+            events are known to be on the bus, wherever that was read.
         since: events recorded before this time (µs UTC) are skipped; set by a replay of a bus.
         ahead: shares that were further when the segments were split or merged; see `resizing`.
         last: for each shard of a store position and time of the last event that was handled, by
@@ -39,6 +41,7 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
 
     positions: dict[str, dict[int, tuple[str, int]]] = {}
     offsets: dict[int, int] = {}
+    confirmed: dict[str, tuple[str, int]] = {}
     since: int = 0
     ahead: tuple[Ahead, ...] = ()
     last: dict[int, tuple[int, int]] = {}
@@ -57,14 +60,14 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def shard_position(self, source: str, shard: int) -> int:
         """Return the position of one shard of a store."""
-        marks = self.positions.get(source)
-        return marks[shard][1] if marks and shard in marks else 0
+        places = self.positions.get(source)
+        return places[shard][1] if places and shard in places else 0
 
     def position_in(self, source: str, epoch: str, shard: int) -> int:
         """Return the position of one shard of a store, 0 when it is of another epoch."""
-        marks = self.positions.get(source)
-        mark = marks.get(shard) if marks else None
-        return mark[1] if mark and mark[0] == epoch else 0
+        places = self.positions.get(source)
+        place = places.get(shard) if places else None
+        return place[1] if place and place[0] == epoch else 0
 
 
 _decode = msgspec.json.Decoder(Token).decode
@@ -80,8 +83,8 @@ def store_token(
     source: str, epoch: str, *positions: int, last: dict[int, tuple[int, int]] | None = None
 ) -> Token:
     """Return the token of a position in an event store, or of one in each of its shards."""
-    marks = {shard: (epoch, position) for shard, position in enumerate(positions)}
-    return Token({source: marks}, last=last or {})
+    places = {shard: (epoch, position) for shard, position in enumerate(positions)}
+    return Token({source: places}, last=last or {})
 
 
 def log_name(service: str, shard: int) -> str:

@@ -1,16 +1,12 @@
--- Version 2 of appending: it costs the same however many events the log has. (The first one's plan,
--- made while the table was empty, read all of it into a hash table to see whether an event is
--- stored; and for its reference each event locked the row of its origin.)
-ALTER TABLE bus_events DROP CONSTRAINT IF EXISTS bus_events_origin_fkey;
-
 -- Appends those events that are not stored yet, in their order, and returns how many.
 --
 -- One transaction at a time appends to a partition, until its commit: so offsets become visible
 -- in their order, and a reader who has seen one has seen all before it. The locks are taken in
 -- order of the partitions, so that nobody waits in a circle. Each statement of the function sees
 -- what was committed before it began, which is after the locks were taken: that needs READ
--- COMMITTED, which is checked.
-CREATE OR REPLACE FUNCTION bus_append(
+-- COMMITTED, which is checked. The settings keep its plan to look-ups, also when it was made while
+-- the table was empty.
+CREATE FUNCTION bus_append(
     partitions integer[], documents text[], origins integer[], positions bigint[]
 ) RETURNS integer LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
