@@ -30,7 +30,7 @@ import pytest
 
 from tests.ports import HeldPort
 
-_WAIT_S_MAX = 30.0
+_WAIT_S_MAX = 100.0
 _PR_SET_PDEATHSIG = 1
 _UNPRIVILEGED = 65534  # nobody: the server refuses to run as root
 
