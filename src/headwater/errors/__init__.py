@@ -67,7 +67,7 @@ problem document (RFC 9457), and the same class comes out on the other side. Eac
 (``outcome``) whether the work that it ended was stored, not stored, or that it is unknown.
 """
 
-from headwater.errors.base import HeadwaterError, Outcome, from_problem
+from headwater.errors.base import HeadwaterError, Outcome, from_problem, place_of
 from headwater.errors.conflicts import (
     AddressTaken,
     AggregateExists,
@@ -199,4 +199,5 @@ __all__ = [
     "ViewUnreadable",
     "WrongService",
     "from_problem",
+    "place_of",
 ]

@@ -123,31 +123,45 @@ class HeadwaterError(Exception):
 
 
 def _nearest_first(
-    known: list[type[HeadwaterError]], fields: Any, status: Any
+    known: list[type[HeadwaterError]], fields: Any, status: Any, place: str
 ) -> list[type[HeadwaterError]]:
     if not isinstance(fields, dict):
         return []
-    return sorted(known, key=lambda cls: (set(cls._names) != set(fields), cls.status != status))
+    names = set(fields)
+
+    def distance(cls: type[HeadwaterError]) -> tuple[bool, bool, bool]:
+        return place_of(cls) != place, set(cls._names) != names, cls.status != status
+
+    return sorted(known, key=distance)
+
+
+def place_of(cls: type[HeadwaterError]) -> str:
+    """Return where a class is declared: of several with one code it is that one."""
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 REGISTRY[HeadwaterError.code] = [HeadwaterError]  # subclasses register themselves
 
 
-def from_problem(problem: Any, *, status: int = 500, source: str = "") -> HeadwaterError:
+def from_problem(
+    problem: Any, *, status: int = 500, source: str = "", place: str = ""
+) -> HeadwaterError:
     """Return the error that a problem document describes; `RemoteError` when it is not ours.
 
-    Of several classes with its code it is one of just these fields, before one with this status.
+    Of several classes with its code it is the one declared at ``place`` (see `place_of`), else one
+    of just these fields, before one with this status.
     A rejection whose class is not known here is a `RemoteRejection`.
 
     Args:
         problem: the decoded document, of any shape.
         status: the HTTP status it came with.
         source: who answered, for the message.
+        place: where its class is declared, if that is known.
     """
     if isinstance(problem, dict):
         fields: Any = problem.get("fields")
         known = REGISTRY.get(str(problem.get("code", "")), [])
-        for cls in _nearest_first(known, fields, problem.get("status")):
+        for cls in _nearest_first(known, fields, problem.get("status"), place):
             try:
                 error = cls.from_fields(fields)
             except (TypeError, NameError, msgspec.ValidationError):

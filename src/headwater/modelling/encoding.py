@@ -11,6 +11,7 @@ from headwater.errors import (
     HeadwaterError,
     IdempotencyKeyReused,
     from_problem,
+    place_of,
 )
 from headwater.eventstore import Appended, EventStore, Idempotency, NewEvent, StreamWrite
 from headwater.messages import Codec, Event, Metadata, new_id, now_us
@@ -143,13 +144,14 @@ async def first_outcome(
         return msgspec.structs.replace(appended, duplicate=True)
     refused, _, problem = fingerprint.partition(" ")
     if problem and refused == message.fingerprint:
-        raise from_problem(msgspec.json.decode(problem))
+        refusal_kept = msgspec.json.decode(problem)
+        raise from_problem(refusal_kept, place=refusal_kept["class"])
     raise IdempotencyKeyReused(key=key)
 
 
 def _kept(fingerprint: str, refusal: HeadwaterError) -> str:
     """Return the fingerprint under which a refusal is stored: it says which one it was."""
-    problem = refusal.to_problem()
+    problem = {**refusal.to_problem(), "class": place_of(type(refusal))}
     kept = _encode(problem)
     if len(kept) > _KEPT_BYTES_MAX:
         kept = _encode({**problem, "detail": refusal.message[:_DETAIL_MAX], "fields": None})

@@ -9,6 +9,10 @@ _time, _time_ns = time.time, time.time_ns
 time.time = lambda: _time() + SHIFT_S  # before anything can keep the right one
 time.time_ns = lambda: _time_ns() + int(SHIFT_S * 1e9)
 
+import structlog  # noqa: E402  # see above
+
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # not among answers
+
 from tests.integration.processing.domain import Deposited, Opened, append  # noqa: E402  # see above
 from tests.integration.processing.worker_process import main, open_stores  # noqa: E402
 

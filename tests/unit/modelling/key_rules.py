@@ -201,6 +201,16 @@ class KeyRules:
                 await again.send(Deposit("7", 77), idempotency_key="k")
         assert await store.head() == head
 
+    async def test_the_class_of_a_kept_refusal(
+        self, store: EventStore, bus: LocalCommandBus
+    ) -> None:
+        """Of two classes with one code and the same fields it is the one that was raised."""
+        type("Insufficient", (Rejection,), {"__annotations__": {"balance": int, "amount": int}})
+        for each in (bus, bus_on(store)):
+            with pytest.raises(Insufficient):
+                await each.send(Withdraw("7", 150), idempotency_key="k", keep_refusal=True)
+            await bus.send(Deposit("7", 50))
+
     async def test_an_outcome_before_a_refusal(
         self, store: EventStore, bus: LocalCommandBus
     ) -> None:
