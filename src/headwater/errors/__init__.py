@@ -67,7 +67,7 @@ problem document (RFC 9457), and the same class comes out on the other side. Eac
 (``outcome``) whether the work that it ended was stored, not stored, or that it is unknown.
 """
 
-from headwater.errors.base import HeadwaterError, Outcome, from_problem, place_of
+from headwater.errors.base import HeadwaterError, Outcome, declared_at, from_problem
 from headwater.errors.conflicts import (
     AddressTaken,
     AggregateExists,
@@ -198,6 +198,6 @@ __all__ = [
     "ViewNotFound",
     "ViewUnreadable",
     "WrongService",
+    "declared_at",
     "from_problem",
-    "place_of",
 ]

@@ -130,12 +130,12 @@ def _nearest_first(
     names = set(fields)
 
     def distance(cls: type[HeadwaterError]) -> tuple[bool, bool, bool]:
-        return place_of(cls) != place, set(cls._names) != names, cls.status != status
+        return declared_at(cls) != place, set(cls._names) != names, cls.status != status
 
     return sorted(known, key=distance)
 
 
-def place_of(cls: type[HeadwaterError]) -> str:
+def declared_at(cls: type[HeadwaterError]) -> str:
     """Return where a class is declared: of several with one code it is that one."""
     return f"{cls.__module__}.{cls.__qualname__}"
 
@@ -148,8 +148,8 @@ def from_problem(
 ) -> HeadwaterError:
     """Return the error that a problem document describes; `RemoteError` when it is not ours.
 
-    Of several classes with its code it is the one declared at ``place`` (see `place_of`), else one
-    of just these fields, before one with this status.
+    Of several classes with its code it is the one declared at ``place`` (see `declared_at`), else
+    one of just these fields, before one with this status.
     A rejection whose class is not known here is a `RemoteRejection`.
 
     Args:

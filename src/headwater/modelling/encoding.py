@@ -10,8 +10,8 @@ from headwater.errors import (
     ConcurrencyConflict,
     HeadwaterError,
     IdempotencyKeyReused,
+    declared_at,
     from_problem,
-    place_of,
 )
 from headwater.eventstore import Appended, EventStore, Idempotency, NewEvent, StreamWrite
 from headwater.messages import Codec, Event, Metadata, new_id, now_us
@@ -151,7 +151,7 @@ async def first_outcome(
 
 def _kept(fingerprint: str, refusal: HeadwaterError) -> str:
     """Return the fingerprint under which a refusal is stored: it says which one it was."""
-    problem = {**refusal.to_problem(), "class": place_of(type(refusal))}
+    problem = {**refusal.to_problem(), "class": declared_at(type(refusal))}
     kept = _encode(problem)
     if len(kept) > _KEPT_BYTES_MAX:
         kept = _encode({**problem, "detail": refusal.message[:_DETAIL_MAX], "fields": None})
