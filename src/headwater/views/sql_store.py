@@ -94,7 +94,7 @@ class SqlViewStore:
 
     async def drop_unused(self, processor: str, *, code: str, idle_s: float) -> list[int]:
         """See `ViewStore.drop_unused`."""
-        gone: list[int] = await self._write(
+        gone: list[int] = await self._change(
             lambda c: self.generations_sql.drop_unused(
                 c, processor, code=code, idle_s=idle_s, now=self._now()
             )
@@ -115,7 +115,7 @@ class SqlViewStore:
         self, processor: str, generation: int, views: Sequence[ReadModel]
     ) -> bool:
         """See `ViewStore.drop_generation`."""
-        gone: bool = await self._write(
+        gone: bool = await self._change(
             lambda c: self.generations_sql.drop(c, processor, generation, views, now=self._now())
         )
         return gone
@@ -166,10 +166,14 @@ class SqlViewStore:
             lambda c: self.segments_sql.reset(c, processor, token=token, generation=generation)
         )
 
+    def _change(self, work: Work) -> Awaitable[Any]:
+        """Do something that may drop tables; on what is decided anew each time it is tried."""
+        return self._write(work)
+
     def _decide(
         self, processor: str, decide: Callable[[Catalog, float], tuple[Changes, Any]]
     ) -> Awaitable[Any]:
         """Decide about generations, and carry that out, in one transaction."""
-        return self._write(
+        return self._change(
             lambda c: self.generations_sql.decide(c, processor, decide, now=self._now())
         )

@@ -165,3 +165,32 @@ async def test_documents_are_locked_in_one_order(
         await blocker.execute(f"DELETE FROM {documents} WHERE id IN ('b', 'c')")
     await saving
     assert (await store.find(Doc)).items == [Doc(key, "saved") for key in sorted(keys)]
+
+
+class Other(View):
+    id: Annotated[str, Key]
+
+
+async def test_tables_that_go_and_who_reads_several(
+    store: PostgresViewStore, another: Open, blocker: Any
+) -> None:
+    """Who reads tables in another order than they go in holds up their end, and meets none."""
+    views = [Doc, Other]
+    first = await store.settle_generation("p", "a", views)
+    await store.ensure(views, generation=first, processor="p")
+    await store.activate("p", first, views, code="a")
+    second = await store.next_generation("p", "a", views, after=first)
+    await store.ensure(views, generation=second, processor="p")
+    count = "SELECT count(*) FROM {}"
+    async with blocker.transaction():
+        await blocker.fetchval(count.format(table(Other, first).name))
+        ending = asyncio.create_task(store.activate("p", second, views, code="a"))
+        reader = await (await another())._database.connect()
+        await waiting(reader, await blocker.fetchval("SELECT pg_backend_pid()"), 1)
+        assert await blocker.fetchval(count.format(table(Doc, first).name)) == 0
+        await waiting(reader, await blocker.fetchval("SELECT pg_backend_pid()"), 1)
+        assert await reader.fetchval(count.format(table(Doc, first).name)) == 0
+        await reader.close()
+        assert not ending.done()
+    await ending
+    assert [g.number for g in await store.generations("p")] == [second]

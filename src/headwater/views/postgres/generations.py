@@ -18,6 +18,7 @@ from headwater.views.sql_tables import SqlTable, name_in, statements_of
 
 T = TypeVar("T")
 
+_BUSY_MS = 100  # much less than the server's deadlock_timeout, which is a second
 _SQL = statements("headwater.views.postgres", "generations.sql")
 _columns = msgspec.json.Decoder(tuple[str, ...]).decode
 
@@ -117,9 +118,9 @@ async def change(connection: Any, processor: str, changes: Changes) -> None:
     for number in changes.ended:
         await drop_segments(connection, processor, number)
         await connection.execute(_SQL["forget"], processor, number)
-    for shape in sorted(changes.drop, key=lambda shape: (shape.name, shape.generation)):
-        own = name_in(shape.name, shape.generation)
-        name = own if shape.is_sql else table_name(shape.name, shape.generation)
+    going = {_table_of(s): s for s in sorted(changes.drop, key=lambda s: (s.name, s.generation))}
+    await _lock_out(connection, list(going))
+    for name, shape in going.items():
         # Of an author's own tables some refer to others, and views of SQL may, too.
         await connection.execute(f"DROP TABLE IF EXISTS {name} CASCADE")
         await connection.execute(_SQL["drop_shape"], shape.name.casefold(), shape.generation)
@@ -140,6 +141,30 @@ async def change(connection: Any, processor: str, changes: Changes) -> None:
         await connection.execute(_SQL["put"], *row)
     if changes.last:
         await connection.execute(_SQL["keep_last"], processor, changes.last)
+
+
+def _table_of(shape: Shape) -> str:
+    name, generation = shape.name, shape.generation
+    return name_in(name, generation) if shape.is_sql else table_name(name, generation)
+
+
+async def _lock_out(connection: Any, tables: Sequence[str]) -> None:
+    """Lock tables that go, or fail before the server takes the waiting for a deadlock.
+
+    Who reads several of them in one transaction would wait for us, and we for them; then the
+    server ends one of the two, be it the reader.
+
+    Raises:
+        asyncpg.LockNotAvailableError: somebody works with one of them.
+    """
+    there = await connection.fetch(_SQL["existing"], tables)
+    if there:
+        patience = await connection.fetchval("SELECT current_setting('lock_timeout')")
+        listed = ", ".join(row[0] for row in there)
+        await connection.execute(
+            f"SET LOCAL lock_timeout = {_BUSY_MS}; LOCK TABLE {listed} IN ACCESS EXCLUSIVE MODE; "
+            f"SET LOCAL lock_timeout = '{patience}'"
+        )
 
 
 async def _make_own(connection: Any, model: type[SqlTable], shape: Shape) -> None:

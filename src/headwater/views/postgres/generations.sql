@@ -9,6 +9,11 @@ ORDER BY generation
 -- name: shapes
 SELECT name, generation, columns, processor FROM view_shapes
 
+-- name: existing
+SELECT name FROM unnest($1::text[]) WITH ORDINALITY AS given (name, place)
+WHERE to_regclass(name) IS NOT NULL
+ORDER BY place
+
 -- name: dropped
 SELECT processor, last FROM view_dropped
 

@@ -4,10 +4,14 @@ Transactions of one store take turns; those of several processes run at the same
 each other only where they touch the same segments or documents.
 """
 
+import asyncio
 import contextlib
 import functools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar, Unpack
+
+import asyncpg
 
 from headwater._sql.postgres.commits import finished, roll_back
 from headwater._sql.postgres.database import Database
@@ -38,6 +42,7 @@ T = TypeVar("T")
 _ROOM = "views"
 _MIGRATIONS = ("schema_1.sql",)
 _STEPS_MAX = 4096
+_AGAIN_S = 0.05  # after tables that go were found in use
 
 
 class PostgresViewStore(SqlViewStore):
@@ -46,9 +51,12 @@ class PostgresViewStore(SqlViewStore):
     generations_sql = generations_sql
     segments_sql = segments_sql
 
-    def __init__(self, database: Database, clock: Callable[[], float] | None) -> None:
+    def __init__(
+        self, database: Database, clock: Callable[[], float] | None, *, patience_s: float
+    ) -> None:
         """Take over an open database; use `open`."""
         self._database = database
+        self._patience_s = patience_s
         self._clock = clock
         self._known = Generations()
         self._points: dict[tuple[type[View], int], Points] = {}
@@ -89,7 +97,7 @@ class PostgresViewStore(SqlViewStore):
             connections=connections,
             lock_timeout_s=lock_timeout_s,
         )
-        return cls(database, clock)
+        return cls(database, clock, patience_s=lock_timeout_s)
 
     async def get(self, view: type[V], key: Textual, *, generation: int = 0) -> V | None:
         """See `ViewStore.get`."""
@@ -240,6 +248,18 @@ class PostgresViewStore(SqlViewStore):
 
         async with self._writing:
             return await finished(transact())
+
+    async def _change(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Write; tables that go are waited for, but never by somebody who holds some of them."""
+        until = time.monotonic() + self._patience_s
+        while True:
+            try:
+                return await self._write(work)
+            except StoreUnavailable as error:
+                busy = isinstance(error.__cause__, asyncpg.LockNotAvailableError)
+                if not busy or time.monotonic() > until:
+                    raise
+            await asyncio.sleep(_AGAIN_S)
 
     async def _end(self, work: PostgresViewTransaction) -> None:
         try:
