@@ -119,7 +119,8 @@ async def change(connection: Any, processor: str, changes: Changes) -> None:
         await drop_segments(connection, processor, number)
         await connection.execute(_SQL["forget"], processor, number)
     going = {_table_of(s): s for s in sorted(changes.drop, key=lambda s: (s.name, s.generation))}
-    await _lock_out(connection, list(going))
+    if going:
+        await _lock_out(connection, list(going))
     for name, shape in going.items():
         # Of an author's own tables some refer to others, and views of SQL may, too.
         await connection.execute(f"DROP TABLE IF EXISTS {name} CASCADE")
