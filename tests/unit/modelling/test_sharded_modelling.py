@@ -5,7 +5,13 @@ import asyncio
 import pytest
 
 from headwater.dispatch.local import LocalCommandBus
-from headwater.errors import AggregateExists, ConfigurationError, IdempotencyKeyReused, Rejection
+from headwater.errors import (
+    AggregateExists,
+    AggregateNotFound,
+    ConfigurationError,
+    IdempotencyKeyReused,
+    Rejection,
+)
 from headwater.eventstore import ShardedEventStore
 from headwater.eventstore.memory import MemoryEventStore
 from headwater.messages import Command, ConsistencyToken, Event
@@ -110,6 +116,22 @@ async def test_a_repeated_command_is_recognised(bus: LocalCommandBus) -> None:
             await bus.send(Start(id))
         with pytest.raises(IdempotencyKeyReused):
             await bus.send(Add(id, 1), idempotency_key=f"k{id}")
+
+
+async def test_a_kept_refusal(store: ShardedEventStore, bus: LocalCommandBus) -> None:
+    """It is found in whichever shard the command belongs to, also by another process."""
+    elsewhere = LocalCommandBus([Repository(Counter, store, source="counters").handlers()])
+    for id in map(str, range(6)):
+        with pytest.raises(AggregateNotFound):
+            await bus.send(Add(id, 1), idempotency_key=f"k{id}", keep_refusal=True)
+        await bus.send(Start(id))
+        for each in (bus, elsewhere):
+            with pytest.raises(AggregateNotFound):
+                await each.send(Add(id, 1), idempotency_key=f"k{id}")
+    assert [await shard.head() for shard in store.shards] == [
+        sum(store.shard_of(f"Counter/{id}") == number for id in range(6))
+        for number in range(SHARDS)
+    ]
 
 
 async def test_a_command_repeated_at_once(store: ShardedEventStore, bus: LocalCommandBus) -> None:
