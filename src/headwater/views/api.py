@@ -115,8 +115,9 @@ class Sql(Protocol):
             driver: its class, which says what the caller expects: ``apsw.Connection`` or
                 ``asyncpg.Connection``.
 
-        The transaction is not the caller's: who ends it (COMMIT, ROLLBACK) has torn what belongs
-        together, and the block raises `StoreError`, with an unknown outcome. Savepoints are fine.
+        The transaction is not the caller's to end: a COMMIT fails, and after a ROLLBACK the block
+        raises `StoreError`. Nothing of the block is stored then but what the caller himself did
+        after his ROLLBACK. Savepoints are fine.
 
         Raises:
             ConfigurationError: the database has another driver.
@@ -179,6 +180,14 @@ class ViewTransaction(Protocol):
 
         Raises:
             ConfigurationError: the store has no SQL (it is in memory); see also above.
+        """
+
+    async def check(self) -> None:
+        """Make sure that what was done so far can be committed.
+
+        Raises:
+            HeadwaterError: what the block would raise at its end, because a step failed or somebody
+                ended the transaction. Called after each of several authors it tells who it was.
         """
 
     async def advance(self, segments: Sequence[Segment], token: str) -> None:

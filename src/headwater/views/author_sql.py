@@ -21,7 +21,7 @@ class AuthorSql:
         self,
         names: Mapping[type[SqlTable], str],
         connection: Any,
-        check: Callable[[], None],
+        lend: Callable[[], None],
         run: Callable[[Any], Awaitable[Any]],
     ) -> None:
         """Work on a connection.
@@ -29,12 +29,13 @@ class AuthorSql:
         Args:
             names: what the tables are called.
             connection: the driver's.
-            check: raises outside of the block.
-            run: runs work on the connection, a function of what the engine needs for that.
+            lend: called when an author gets the connection; raises outside of the block.
+            run: runs work on the connection, a function of what the engine needs for that;
+                raises outside of the block.
         """
         self._names = names
         self._connection = connection
-        self._check = check
+        self._lend = lend
         self._run = run
 
     def table(self, table: type[SqlTable]) -> str:
@@ -48,7 +49,7 @@ class AuthorSql:
 
     def connection(self, driver: type[C]) -> C:
         """See `Sql.connection`."""
-        self._check()
+        self._lend()
         found = self._connection
         if not isinstance(found, driver):
             raise ConfigurationError(
@@ -64,7 +65,6 @@ class AuthorSql:
 
     async def fetch(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """See `Sql.fetch`."""
-        self._check()
         if _ENDS.match(statement):
             reason = f"{statement[:80]!r} is the store's to say: end the block instead"
             raise StoreError(store=self.engine, reason=reason, outcome="not stored")
@@ -78,10 +78,10 @@ class AuthorSql:
 def torn(store: str) -> StoreError:
     """Return the error for a transaction that somebody else has ended."""
     reason = (
-        "its transaction was ended by a handler (COMMIT, ROLLBACK) or by a statement that failed, "
-        "so what belongs together is torn: leave its end to the store"
+        "its transaction was ended by a handler (ROLLBACK) or by a statement that failed: "
+        "a handler must leave the end of its transaction to the store"
     )
-    return StoreError(store=store, reason=reason, outcome="unknown")
+    return StoreError(store=store, reason=reason, outcome="not stored")
 
 
 def outage(

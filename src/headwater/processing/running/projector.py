@@ -305,6 +305,10 @@ class _Batch:
         """Run the free-form handlers of an event."""
         given = {"transaction": self._transaction}
         await self._applier.run_free(item, item.plan.free, given)
+        try:
+            await self._transaction.check()
+        except BaseException as error:
+            raise failed(item.raw, error) from error
 
 
 def _handle(

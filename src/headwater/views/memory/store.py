@@ -412,6 +412,11 @@ class MemoryViewTransaction:
         merged = {**table, **changes}
         return page_of(selection, {key: row for key, row in merged.items() if row is not None})
 
+    async def check(self) -> None:
+        """See `ViewTransaction.check`."""
+        if self._lost is not None:
+            raise self._lost
+
     async def advance(self, segments: Sequence[Segment], token: str) -> None:
         """See `ViewTransaction.advance`."""
         held = {_id(segment) for segment in self._store.held(segments)}

@@ -50,3 +50,13 @@ CREATE TABLE view_segments (
     steps        bigint           NOT NULL DEFAULT 0, -- that its token has made
     PRIMARY KEY (processor, generation, number, count)
 ) WITH (fillfactor = 25);
+
+-- A row for each transaction in which an author has the connection, and only until its end: what
+-- it refers to is never there, which is looked at when somebody commits. So nobody commits but
+-- the store, which removes the row before.
+CREATE TABLE view_guards (
+    number  xid8 PRIMARY KEY, -- of the transaction
+    never   xid8 NOT NULL DEFAULT '0',
+    CONSTRAINT "a handler must leave the end of its transaction to the store"
+        FOREIGN KEY (never) REFERENCES view_guards DEFERRABLE INITIALLY DEFERRED
+);

@@ -87,6 +87,7 @@ async def reading(
             raise StoreError(store=name, reason=reason, outcome="not stored")
 
     async def run(work: Callable[[], Awaitable[Any]]) -> Any:
+        check()
         try:
             return await work()
         except DRIVER_ERRORS as error:

@@ -18,7 +18,7 @@ from headwater._sql.postgres.database import Database
 from headwater._sql.postgres.errors import translated
 from headwater._sql.postgres.owner import owner, settle_owner
 from headwater._sql.resources import script
-from headwater.errors import StoreError, StoreUnavailable
+from headwater.errors import StoreUnavailable
 from headwater.messages import Textual
 from headwater.views.api import ViewPage
 from headwater.views.conditions import Where
@@ -181,7 +181,7 @@ class PostgresViewStore(SqlViewStore):
                 with translated(self._database.name, outcome="not stored"):
                     await finished(connection.execute("BEGIN"))
                 yield work
-                await self._end(work)
+                await work.end()
                 await finished(self._commit(connection, work))
             except BaseException as error:
                 await roll_back(connection)
@@ -260,14 +260,6 @@ class PostgresViewStore(SqlViewStore):
                 if not busy or time.monotonic() > until:
                     raise
             await asyncio.sleep(_AGAIN_S)
-
-    async def _end(self, work: PostgresViewTransaction) -> None:
-        try:
-            await work.end()
-        except StoreError as error:
-            if error.outcome == "unknown":
-                self._doubts.add(work.steps)
-            raise
 
     async def _commit(self, connection: Any, work: PostgresViewTransaction) -> None:
         """Commit; when nobody can say what became of it, the claims that it moves on are lost.

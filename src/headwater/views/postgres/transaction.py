@@ -33,7 +33,9 @@ from headwater.views.sql_tables import SqlTable
 V = TypeVar("V", bound=View)
 T = TypeVar("T")
 
-_NUMBER = "SELECT pg_current_xact_id()::text"
+_GUARD = "INSERT INTO view_guards (number) VALUES (pg_current_xact_id()) RETURNING number::text"
+_IS_OURS = "SELECT 1 WHERE pg_current_xact_id_if_assigned() = $1::text::xid8"
+_UNGUARD = "DELETE FROM view_guards WHERE number = $1::text::xid8 RETURNING 1"
 
 
 class PostgresViewTransaction:
@@ -82,6 +84,7 @@ class PostgresViewTransaction:
         self._steps_before = steps
         self._own: dict[type[SqlTable], str] = {}  # tables that are held, and their names
         self._number: str | None = None  # of the transaction, once an author uses SQL
+        self._lent = False
         self.steps: dict[Claim, int] = {}
         self.proof: Proof | None = None
 
@@ -154,14 +157,21 @@ class PostgresViewTransaction:
 
         async def work() -> dict[type[SqlTable], str]:
             if self._number is None:
-                self._number = await self._connection.fetchval(_NUMBER)
+                self._number = await self._connection.fetchval(_GUARD)
             return await names_of(self._connection, self._known, unknown, self._generations)
 
         unknown = [table for table in tables if table not in self._own]
         if unknown or self._number is None:
             self._own |= await self._run_sql(work)
         names = {table: self._own[table] for table in tables}
-        return PostgresSql(names, self._connection, self._check_open, self._run_sql)
+        return PostgresSql(names, self._connection, self._lend, self._run_sql)
+
+    async def check(self) -> None:
+        """See `ViewTransaction.check`."""
+        if self._failed is not None:
+            raise self._failed
+        if self._lent:
+            await self._check_ours(_IS_OURS)
 
     async def advance(self, segments: Sequence[Segment], token: str) -> None:
         """See `ViewTransaction.advance`."""
@@ -213,7 +223,7 @@ class PostgresViewTransaction:
         if self._failed is not None:
             raise self._failed
         if self._number is not None:
-            await self._check_ours()
+            await self._check_ours(_UNGUARD)
 
     def outage(self, error: BaseException) -> Unavailable | None:
         """Return what an error of an author's SQL says of the database; None: nothing."""
@@ -221,20 +231,26 @@ class PostgresViewTransaction:
             return None
         return outage(error, DRIVER_ERRORS, lambda seen: explain(seen, self._store))
 
-    async def _check_ours(self) -> None:
-        """Refuse to commit another transaction than the one that was begun here.
+    async def _check_ours(self, statement: str) -> None:
+        """Refuse to go on in another transaction than the one that was begun here.
 
-        It has its number as long as nobody ends it; and after a statement that failed it has none,
-        and would be rolled back without a word.
+        It has its number as long as nobody ends it; and after a statement that failed it can only
+        be rolled back.
         """
         try:
-            found = await finished(self._connection.fetchval(_NUMBER))
+            found = await finished(self._connection.fetchval(statement, self._number))
         except asyncpg.InFailedSQLTransactionError:
             found = None
         except DRIVER_ERRORS as error:
             raise translate(error, self._store, outcome="not stored") from error
-        if found != self._number:
-            raise torn(self._store)
+        if found is None:
+            self._failed = torn(self._store)
+            raise self._failed
+
+    def _lend(self) -> None:
+        """Let an author have the connection; what it does there is not seen here."""
+        self._check_open()
+        self._lent = True
 
     async def _on_table(self, view: type[View], work: Callable[[Table], Awaitable[T]]) -> T:
         chosen = self._generations.get(view_type(view).name, 0)
@@ -286,6 +302,9 @@ class PostgresViewTransaction:
         if self._ended or not isinstance(self._failed, (ClaimLost, NoneType)):
             reason = "the transaction has ended: use it only inside its block"
             raise StoreError(store=self._store, reason=reason, outcome="not stored")
+        if self._lent and not self._connection.is_in_transaction():
+            self._failed = torn(self._store)
+            raise self._failed
 
     async def _step(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run one step to its end, even when cancelled meanwhile.

@@ -95,6 +95,7 @@ class Readers:
             connection = self._free.pop() if self._free else await asyncio.to_thread(self._connect)
 
             async def run(work: Callable[[apsw.Connection], T]) -> T:
+                check()
                 return await self._run(connection, work)
 
             def begin(inside: apsw.Connection) -> dict[type[SqlTable], str]:

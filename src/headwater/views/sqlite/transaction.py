@@ -65,6 +65,7 @@ class SQLiteViewTransaction:
         self._begun = False
         self._failed: HeadwaterError | None = None
         self._has_sql = False
+        self._lent = False
         self._own: dict[type[SqlTable], str] = {}  # what tables are called
         self._moved: list[Segment] = []
         self._ended = False
@@ -102,13 +103,21 @@ class SQLiteViewTransaction:
         def step(connection: apsw.Connection) -> SQLiteSql:
             if not self._has_sql:
                 connection.execute(f"SAVEPOINT {_OURS}")
+                connection.set_commit_hook(self._refuse)
                 self._has_sql = True
             unknown = [table for table in tables if table not in self._own]
             self._own |= names_of(connection, self._known, unknown, self._generations)
             names = {table: self._own[table] for table in tables}
-            return SQLiteSql(names, connection, self._check_open, self._run_sql)
+            return SQLiteSql(names, connection, self._lend, self._run_sql)
 
         return await self._run_sql(step)
+
+    async def check(self) -> None:
+        """See `ViewTransaction.check`."""
+        if self._failed is not None:
+            raise self._failed
+        if self._lent:
+            await self._run_sql(self._check_ours)
 
     async def advance(self, segments: Sequence[Segment], token: str) -> None:
         """See `ViewTransaction.advance`."""
@@ -153,13 +162,14 @@ class SQLiteViewTransaction:
             self._flush(connection)
             self._ended = True
             if self._has_sql:
-                self._release(connection)
+                self._check_ours(connection)
+                connection.set_commit_hook(None)
             self._writer.commit(connection)
 
         if self._begun or self._buffered:
             try:
                 await self._run(last, rows=self._buffered, waits=self._synced)
-            except (StoreUnavailable, StoreError) as error:
+            except StoreUnavailable as error:
                 if error.outcome == "unknown":
                     self._doubts.add(map(claim_of, self._moved))
                 raise
@@ -169,7 +179,7 @@ class SQLiteViewTransaction:
         """Undo everything."""
         self._ended = True
         if self._begun:
-            await self._writer.run(roll_back)
+            await self._writer.run(self._undo)
 
     def outage(self, error: BaseException) -> Unavailable | None:
         """Return what an error of an author's SQL says of the file; None: nothing."""
@@ -177,12 +187,26 @@ class SQLiteViewTransaction:
             return None
         return outage(error, REFUSED, lambda seen: translate(seen, Path(self._store)))
 
-    def _release(self, connection: apsw.Connection) -> None:
-        """End what `sql` began; it is not there any more if somebody has ended the transaction."""
+    def _undo(self, connection: apsw.Connection) -> None:
+        roll_back(connection)
+        if self._has_sql:
+            connection.set_commit_hook(None)
+
+    def _check_ours(self, connection: apsw.Connection) -> None:
+        """Refuse to go on if what `sql` began is not there: somebody has ended the transaction."""
         try:
-            connection.execute(f"RELEASE {_OURS}")
+            connection.execute(f"RELEASE {_OURS}; SAVEPOINT {_OURS}")
         except apsw.SQLError as error:
             raise torn(self._store) from error
+
+    def _refuse(self) -> bool:
+        """Let nobody commit but the store."""
+        raise torn(self._store)
+
+    def _lend(self) -> None:
+        """Let an author have the connection; what it does there is not seen here."""
+        self._check_open()
+        self._lent = True
 
     async def _run_sql(self, work: Callable[[apsw.Connection], T]) -> T:
         """Run SQL of an author, on what was saved before; what fails is not gone on from."""
