@@ -14,6 +14,8 @@ from tests.exploring import (
     pytest_terminal_summary,
     register_profiles,
 )
+from tests.kafka_server import FIXTURES as KAFKA_FIXTURES
+from tests.kafka_server import fresh_kafka, kafka_server, kafka_url, own_kafka
 from tests.postgres_server import (
     FIXTURES,
     fresh_postgres,
@@ -28,7 +30,7 @@ pytest.register_assert_rewrite("headwater.testing")
 register_profiles()
 
 # Settings of whoever runs the tests are not for the programs under test: only ours are kept.
-_FOREIGN = re.compile(r"(?i)HEADWATER_(?!POSTGRES_|BENCH_)|PG[A-Z]|.*_PROXY$|(FORCE|NO)_COLOR$")
+_FOREIGN = re.compile(r"(?i)HEADWATER_(?!KAFKA_|POSTGRES_|BENCH_)|PG[A-Z]|.*_PROXY$|(FORCE|NO)_COLOR$")
 for _name in filter(_FOREIGN.match, list(os.environ)):
     del os.environ[_name]
 
@@ -47,10 +49,16 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark every test that uses a server, so that `-m postgres` leaves none out."""
     if not FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
         item.add_marker(pytest.mark.postgres)
+    if not KAFKA_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+        item.add_marker(pytest.mark.kafka)
 
 
 __all__ = [
+    "fresh_kafka",
     "fresh_postgres",
+    "kafka_server",
+    "kafka_url",
+    "own_kafka",
     "own_postgres",
     "postgres_server",
     "postgres_url",

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -11,6 +11,7 @@ from headwater.eventbus import cloudevents
 from headwater.eventbus.api import BusEvent, Delivery, partition_of
 from headwater.eventbus.checks import check_subscription
 
+E = TypeVar("E")
 _COMMIT_EVENTS_MAX = 10_000
 
 
@@ -24,7 +25,32 @@ class Wake(Protocol):
         """Return after a wake-up later than the ticket, now and then, or when it is closed."""
 
 
-class PagedBus:
+class OpenBus:
+    """A bus that is open, until it is closed."""
+
+    def __init__(self, name: str, partitions: int) -> None:
+        """Begin open; ``name`` is for messages."""
+        self._name = name
+        self._partitions = partitions
+        self._closed = False
+
+    @property
+    def partitions(self) -> int:
+        """See `EventBus.partitions`."""
+        return self._partitions
+
+    async def stored(self, source: str, epoch: str) -> dict[int, int]:  # noqa: ARG002
+        """See `EventBus.stored`; what is confirmed is on disk, or shared with nobody."""
+        self._check_open()
+        return {}
+
+    def _check_open(self) -> None:
+        if self._closed:
+            reason = "it has been closed: open it again"
+            raise StoreUnavailable(store=self._name, reason=reason, outcome="not stored")
+
+
+class PagedBus(OpenBus):
     """A bus of which pages can be read, with wake-ups: subclasses say how.
 
     ``ordered`` and ``live_max`` are for subclasses to set: see `EventBus.ordered`, and how many
@@ -36,15 +62,8 @@ class PagedBus:
 
     def __init__(self, name: str, partitions: int, wake: Wake) -> None:
         """Begin open; ``name`` is for messages."""
-        self._name = name
-        self._partitions = partitions
+        super().__init__(name, partitions)
         self._wake = wake
-        self._closed = False
-
-    @property
-    def partitions(self) -> int:
-        """See `EventBus.partitions`."""
-        return self._partitions
 
     async def subscribe(
         self, *, after: Mapping[int, int], page_size: int = 1000
@@ -86,11 +105,6 @@ class PagedBus:
         """Return how one subscription waits after a ticket."""
         return self._wake.wait
 
-    def _check_open(self) -> None:
-        if self._closed:
-            reason = "it has been closed: open it again"
-            raise StoreUnavailable(store=self._name, reason=reason, outcome="not stored")
-
 
 class Entry(msgspec.Struct, frozen=True):
     """An event on its way into the log."""
@@ -102,20 +116,22 @@ class Entry(msgspec.Struct, frozen=True):
     document: str
 
 
-class CommittingBus(PagedBus):
-    """A bus that stores all events of a call, and of all calls that wait, in one transaction."""
+class GroupCommits(OpenBus, Generic[E]):
+    """A bus that stores all events of a call, and of all calls that wait, together.
 
-    def __init__(self, name: str, partitions: int, wake: Wake) -> None:
+    ``E`` is an event on its way.
+    """
+
+    def __init__(self, name: str, partitions: int) -> None:
         """Begin open."""
-        super().__init__(name, partitions, wake)
-        self._waiting: list[tuple[list[Entry], asyncio.Future[None]]] = []
+        OpenBus.__init__(self, name, partitions)
+        self._waiting: list[tuple[list[E], asyncio.Future[None]]] = []
         self._committing: asyncio.Task[None] | None = None
 
     async def publish(self, events: Sequence[BusEvent]) -> None:
-        """See `EventBus.publish`. All events of a call are stored in one transaction.
+        """See `EventBus.publish`. All events of a call are stored together.
 
-        While one transaction is being committed the next calls queue up, and go into the next
-        one together.
+        While some are being stored the next calls queue up, and go together after them.
         """
         self._check_open()
         entries = [self._entry(event) for event in events]
@@ -134,8 +150,8 @@ class CommittingBus(PagedBus):
             await asyncio.wait([self._committing])
         await self._close()
 
-    async def _append(self, entries: Sequence[Entry]) -> None:
-        """Store in one transaction, in their order, those entries that are not stored yet.
+    async def _append(self, entries: Sequence[E]) -> None:
+        """Store together, in their order, those entries that are not stored yet.
 
         Some may be there twice.
         """
@@ -145,14 +161,9 @@ class CommittingBus(PagedBus):
         """Release everything. Twice is fine."""
         raise NotImplementedError
 
-    def _entry(self, event: BusEvent) -> Entry:
-        return Entry(
-            source=event.source,
-            epoch=event.epoch,
-            position=event.position,
-            partition=partition_of(event.stream, self._partitions),
-            document=cloudevents.encode(event).decode(),
-        )
+    def _entry(self, event: BusEvent) -> E:
+        """Return an event as it is stored."""
+        raise NotImplementedError
 
     async def _commit_waiting(self) -> None:
         try:
@@ -161,7 +172,7 @@ class CommittingBus(PagedBus):
         finally:
             self._committing = None
 
-    def _take(self) -> list[tuple[list[Entry], asyncio.Future[None]]]:
+    def _take(self) -> list[tuple[list[E], asyncio.Future[None]]]:
         """Take what goes into one transaction: bounded, but at least one call."""
         size, taken = 0, 0
         for entries, _ in self._waiting:
@@ -172,7 +183,7 @@ class CommittingBus(PagedBus):
         batch, self._waiting = self._waiting[:taken], self._waiting[taken:]
         return batch
 
-    async def _commit(self, batch: list[tuple[list[Entry], asyncio.Future[None]]]) -> None:
+    async def _commit(self, batch: list[tuple[list[E], asyncio.Future[None]]]) -> None:
         entries = [entry for group, _ in batch for entry in group]
         failure: Exception | None = None
         try:
@@ -191,7 +202,25 @@ class CommittingBus(PagedBus):
                     stored.set_exception(failure)
 
 
-def delivery(partition: int, offset: int, document: str) -> Delivery:
+class CommittingBus(GroupCommits[Entry], PagedBus):
+    """A bus that stores what goes together in one transaction."""
+
+    def __init__(self, name: str, partitions: int, wake: Wake) -> None:
+        """Begin open."""
+        PagedBus.__init__(self, name, partitions, wake)
+        GroupCommits.__init__(self, name, partitions)
+
+    def _entry(self, event: BusEvent) -> Entry:
+        return Entry(
+            source=event.source,
+            epoch=event.epoch,
+            position=event.position,
+            partition=partition_of(event.stream, self._partitions),
+            document=cloudevents.encode(event).decode(),
+        )
+
+
+def delivery(partition: int, offset: int, document: bytes | str) -> Delivery:
     """Return a stored document as it is delivered.
 
     Raises:
@@ -204,4 +233,4 @@ def delivery(partition: int, offset: int, document: str) -> Delivery:
         raise MalformedMessage(name=name, reason=error.reason) from error
 
 
-__all__ = ["CommittingBus", "Entry", "PagedBus", "Wake", "delivery"]
+__all__ = ["CommittingBus", "Entry", "GroupCommits", "PagedBus", "Wake", "delivery"]

@@ -28,6 +28,7 @@ the bus stands in for their position, as nothing else orders what a stranger sen
 """
 
 from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -40,6 +41,7 @@ from headwater.messages.sealing import is_sealed
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _POSITION_MAX = 2**63 - 1
+_COUNTS = ("version", "typeversion")  # the attributes that are numbers in JSON
 
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
 _Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -152,6 +154,33 @@ def decode(document: bytes | str, *, place: int = 1) -> BusEvent:
         metadata=wire.metadata.encode() or _metadata(wire),
         confirmed=confirmed if wire.epoch else 0,
     )
+
+
+def decode_binary(
+    attributes: Mapping[str, str], data: bytes | str | None, *, content_type: str, place: int = 1
+) -> BusEvent:
+    """Return the event whose attributes were beside its data: the binary mode of CloudEvents.
+
+    Args:
+        attributes: by name, as text.
+        data: the content; None: there is none.
+        content_type: what it says to be; JSON when it says nothing.
+        place: see `decode`.
+
+    Raises:
+        MalformedMessage: it is not CloudEvents 1.0, or an attribute has no proper value.
+    """
+    document: dict[str, Any] = {**attributes, "datacontenttype": content_type}
+    for name in _COUNTS:
+        if attributes.get(name, "").isdecimal():
+            document[name] = int(attributes[name])
+    content = data.encode() if isinstance(data, str) else data
+    kind = content_type.partition(";")[0].strip().lower()
+    if content is not None and (not kind or kind.endswith(("/json", "+json"))):
+        document["data"] = msgspec.Raw(content)
+    elif content is not None:
+        document["data_base64"] = b64encode(content).decode()
+    return decode(_encode(document), place=place)
 
 
 def _data(wire: _Document) -> bytes:

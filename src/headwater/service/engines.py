@@ -32,6 +32,7 @@ EVENT_BUSES = Engines(
     "headwater.eventbuses",
     what="event bus",
     own={
+        "kafka": "headwater.eventbus.kafka:ENGINE",
         "memory": "headwater.eventbus.memory:ENGINE",
         "sqlite": "headwater.eventbus.sqlite:ENGINE",
         **dict.fromkeys(_POSTGRES, "headwater.eventbus.postgres:ENGINE"),
