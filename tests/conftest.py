@@ -30,7 +30,9 @@ pytest.register_assert_rewrite("headwater.testing")
 register_profiles()
 
 # Settings of whoever runs the tests are not for the programs under test: only ours are kept.
-_FOREIGN = re.compile(r"(?i)HEADWATER_(?!KAFKA_|POSTGRES_|BENCH_)|PG[A-Z]|.*_PROXY$|(FORCE|NO)_COLOR$")
+_FOREIGN = re.compile(
+    r"(?i)HEADWATER_(?!KAFKA_|POSTGRES_|BENCH_)|PG[A-Z]|.*_PROXY$|(FORCE|NO)_COLOR$"
+)
 for _name in filter(_FOREIGN.match, list(os.environ)):
     del os.environ[_name]
 

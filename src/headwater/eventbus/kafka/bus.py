@@ -1,6 +1,8 @@
 """An event bus on Apache Kafka: one topic of events, one of notes."""
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,13 +19,14 @@ from headwater.eventbus.kafka.faults import unavailable
 from headwater.eventbus.kafka.publishing import Publisher, Record
 from headwater.eventbus.kafka.reading import LogGap, Reader, Stopped
 from headwater.eventbus.kafka.settings import Place
-from headwater.eventbus.kafka.stored import last_position
+from headwater.eventbus.kafka.stored import Last, Log, find_last
 from headwater.eventbus.kafka.topics import Found, Topics
 from headwater.eventbus.retention import Growth, Retention, forgettable
 from headwater.eventbus.types import EventType
 
 T = TypeVar("T")
 _THREADS_MAX = 1000
+_CHECK_S = 5.0  # the client does not tell that a topic was deleted, or that a line is silent
 _OVERHEAD_BYTES = 1024  # of what a record and its batch are besides key and value
 
 
@@ -55,6 +58,7 @@ class KafkaEventBus(GroupCommits[_Outgoing]):
         self._writer = ThreadPoolExecutor(1, "kafka-publishing")
         self._threads = ThreadPoolExecutor(_THREADS_MAX, "kafka-reading")
         self._readers: set[Reader] = set()
+        self._published: set[tuple[str, str]] = set()
         self._doubts = 0  # how often what was confirmed before may have been lost
         self._asked: dict[tuple[str, str], int] = {}  # as of which of them `stored` was asked
 
@@ -112,23 +116,34 @@ class KafkaEventBus(GroupCommits[_Outgoing]):
         """See `EventBus.stored`; what others have published since its last event is read."""
         self._check_open()
         doubts = self._doubts
+        found = await self._last(source, epoch)
+        self._asked[source, epoch] = doubts
+        return {partition: last.position for partition, last in found.items()}
+
+    async def _last(self, source: str, epoch: str) -> dict[int, Last]:
+        """Return for every partition the last event of a source, and note it."""
         first, following = await self._topics.offsets()
-        looks = [
-            partial(
-                last_position,
+        noted = notes.last_of(notes.latest(await self._notes()), source, epoch)
+
+        def look(partition: int) -> Last:
+            log = Log(
                 self._place,
                 partition,
-                source=source,
-                epoch=epoch,
-                begin=first[partition],
-                following=following[partition],
-                patience_s=self._patience_s,
+                first[partition],
+                following[partition],
+                self._patience_s,
             )
-            for partition in first
-        ]
-        found = await asyncio.gather(*map(self._read, looks))
-        self._asked[source, epoch] = doubts
-        return dict(zip(first, found, strict=True))
+            return find_last(log, source=source, epoch=epoch, noted=noted.get(partition))
+
+        every = sorted(first)
+        looked = await asyncio.gather(*(self._read(partial(look, p)) for p in every))
+        found = dict(zip(every, looked, strict=True))
+        await self._note([
+            notes.stored(partition, last, source, epoch)
+            for partition, last in found.items()
+            if last != noted.get(partition)
+        ])  # fmt: skip
+        return found
 
     async def subscribe(
         self, *, after: Mapping[int, int], page_size: int = 1000
@@ -140,13 +155,18 @@ class KafkaEventBus(GroupCommits[_Outgoing]):
         """
         check_subscription(after, page_size, partitions=self._partitions)
         self._check_open()
-        await self._check_there(after)
         reader = Reader(self._place, after)
         self._readers.add(reader)
+        checked = -math.inf
         try:
             while True:
+                if time.monotonic() > checked + _CHECK_S:
+                    await self._check_there(reader.after)
+                    checked = time.monotonic()
                 self._check_open()
-                yield await self._read(partial(reader.page, page_size))
+                page = await self._read(partial(reader.page, page_size, wait_s=_CHECK_S))
+                if page:
+                    yield page
         except (LogGap, Stopped) as gap:
             self._check_open()
             await self._check_there(reader.after)
@@ -188,6 +208,9 @@ class KafkaEventBus(GroupCommits[_Outgoing]):
     async def forget(self, retention: Retention) -> int:
         """See `EventBus.forget`; how many bytes an event has is known on average."""
         self._check_open()
+        for origin in list(self._published):
+            await self._last(*origin)  # and it is noted, before something of it is forgotten
+            self._published.discard(origin)
         first, following = await self._topics.offsets()
         noted = notes.growth_of(notes.latest(await self._notes()), first)
         await self._note([*await self._grown(noted, first, following), (notes.CLOCK, b"{}")])
@@ -236,9 +259,8 @@ class KafkaEventBus(GroupCommits[_Outgoing]):
         for reader in list(self._readers):
             reader.close()
         self._threads.shutdown()
-        if not self._writer._shutdown:
-            self._writer.submit(self._publisher.close).result()
-            self._writer.shutdown()
+        self._writer.shutdown()
+        self._publisher.close()
 
     def _entry(self, event: BusEvent) -> _Outgoing:
         partition = partition_of(event.stream, self._partitions)
@@ -259,21 +281,23 @@ class KafkaEventBus(GroupCommits[_Outgoing]):
         A broker that was away may have come back without its last events. More of a source, after
         what is missing then, would keep subscribers from taking that in when it comes again.
         """
-        asked = min(self._asked.get(origin, 0) for origin in {one.origin for one in entries})
-        if asked < self._doubts:
+        origins = {one.origin for one in entries}
+        self._published |= origins
+        if min(self._asked.get(origin, 0) for origin in origins) < self._doubts:
             reason = "what it had confirmed may be lost: ask what it has stored, then publish again"
             raise unavailable(self._name, reason)
-        records = [one.record for one in entries]
+        await self._send([one.record for one in entries])
+
+    async def _note(self, given: Sequence[tuple[str, bytes | None]]) -> None:
+        if given:
+            await self._send(notes.records(self._place, given))
+
+    async def _send(self, records: Sequence[Record]) -> None:
         try:
             await self._write(lambda: self._publisher.send(records))
         except StoreUnavailable:
             self._doubts += 1
             raise
-
-    async def _note(self, given: Sequence[tuple[str, bytes | None]]) -> None:
-        if given:
-            records = notes.records(self._place, given)
-            await self._write(lambda: self._publisher.send(records))
 
     async def _notes(self) -> list[notes.Note]:
         return await self._read(lambda: notes.read(self._place, patience_s=self._patience_s))

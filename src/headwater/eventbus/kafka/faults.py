@@ -1,8 +1,9 @@
 """From errors of librdkafka to those of Headwater."""
+# ruff: noqa: SLF001  # librdkafka's own codes begin with an underscore
 
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError
 
 from headwater.errors import StoreUnavailable
 from headwater.errors.base import Outcome
@@ -57,6 +58,19 @@ class Trouble:
 
 _AWAY = frozenset({KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION})
 
+AT_END = KafkaError._PARTITION_EOF
+TIMED_OUT = KafkaError._TIMED_OUT
+MISSING = frozenset({
+    KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION,
+    KafkaError.UNKNOWN_TOPIC_ID, KafkaError.INCONSISTENT_TOPIC_ID,
+})  # fmt: skip
+"""There is no such topic."""
+
+GAPS = frozenset({
+    KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION, KafkaError.OFFSET_OUT_OF_RANGE,
+})  # fmt: skip
+"""There is no such offset."""
+
 CLIENT: dict[str, Any] = {
     "log_level": 0,  # it would write to the standard error; what matters comes as errors
     "allow.auto.create.topics": False,
@@ -66,4 +80,4 @@ CLIENT: dict[str, Any] = {
 }
 """Settings of all clients that a URL may change."""
 
-__all__ = ["CLIENT", "KafkaException", "Trouble", "error_of", "unavailable"]
+__all__ = ["AT_END", "CLIENT", "GAPS", "MISSING", "TIMED_OUT", "Trouble", "error_of", "unavailable"]

@@ -7,6 +7,7 @@ it appends. A note is a key and a JSON value; one without a value takes it back.
 ``log``                         the id of the topic of events
 ``claim/<number>``              a service announces its types
 ``reader/<reader>/<partition>`` how far somebody has read for good
+``last/<partition>/<of whom>``   the last event of a source there
 ``growth/<partition>/<offset>`` a partition went up to there at that time
 ``clock``                       nothing: its time is wanted
 ==============================  ============================================================
@@ -25,13 +26,14 @@ import msgspec
 from headwater.eventbus.kafka.publishing import Record
 from headwater.eventbus.kafka.reading import messages
 from headwater.eventbus.kafka.settings import Place
+from headwater.eventbus.kafka.stored import Last
 from headwater.eventbus.retention import Growth, Retention
 from headwater.eventbus.types import EventType, clashes
 
 _SAMPLE = 100
 CLOCK = "clock"
 LOG = "log"
-_CLAIM, _READER, _GROWTH = "claim/", "reader/", "growth/"
+_CLAIM, _READER, _GROWTH, _LAST = "claim/", "reader/", "growth/", "last/"
 
 
 class Note(NamedTuple):
@@ -64,6 +66,7 @@ class Reached(msgspec.Struct, frozen=True):
 _encode = msgspec.json.Encoder().encode
 _decode_claim = msgspec.json.Decoder(Claim).decode
 _decode_step = msgspec.json.Decoder(Step).decode
+_decode_last = msgspec.json.Decoder(Last).decode
 _decode_reached = msgspec.json.Decoder(Reached).decode
 
 
@@ -140,8 +143,8 @@ def growth_of(known: Mapping[str, Note], begins: Mapping[int, int]) -> list[Grow
     steps: list[tuple[int, int, float, float]] = []
     for key, note in known.items():
         if key.startswith(_GROWTH) and note.value is not None:
-            _, partition, offset = key.split("/")
-            steps.append((int(partition), int(offset), note.at, _decode_step(note.value).bytes))
+            _, where, until = key.split("/")
+            steps.append((int(where), int(until), note.at, _decode_step(note.value).bytes))
     last = {partition: begin - 1 for partition, begin in begins.items()}
     found: list[Growth] = []
     for partition, offset, at, each in sorted(steps):
@@ -151,15 +154,32 @@ def growth_of(known: Mapping[str, Note], begins: Mapping[int, int]) -> list[Grow
     return found
 
 
-def readers_of(
-    known: Mapping[str, Note], *, now: float, retention: Retention
-) -> dict[int, int]:
+def readers_of(known: Mapping[str, Note], *, now: float, retention: Retention) -> dict[int, int]:
     """Return by partition the least offset that somebody who is not silent has read."""
     found: dict[int, int] = {}
     for key, note in known.items():
-        if key.startswith(_READER) and note.value is not None and note.at > now - retention.silent_s:
+        if (
+            key.startswith(_READER)
+            and note.value is not None
+            and note.at > now - retention.silent_s
+        ):
             partition, offset = int(key.rpartition("/")[2]), _decode_reached(note.value).offset
             found[partition] = min(offset, found.get(partition, offset))
+    return found
+
+
+def stored(partition: int, last: Last, source: str, epoch: str) -> tuple[str, bytes]:
+    """Return the note of the last event of a source in a partition."""
+    return f"{_LAST}{partition}/{epoch}/{source}", _encode(last)
+
+
+def last_of(known: Mapping[str, Note], source: str, epoch: str) -> dict[int, Last]:
+    """Return by partition the last event of a source, as it was noted."""
+    found: dict[int, Last] = {}
+    for key, note in known.items():
+        partition, _, whose = key.removeprefix(_LAST).partition("/")
+        if key.startswith(_LAST) and whose == f"{epoch}/{source}" and note.value is not None:
+            found[int(partition)] = _decode_last(note.value)
     return found
 
 
@@ -199,6 +219,21 @@ def bytes_each(
 
 
 __all__ = [
-    "CLOCK", "LOG", "Note", "Verdict", "bytes_each", "claimed", "decide", "growth_key", "growth_of",
-    "grown", "latest", "reached", "read", "readers_of", "records",
-]  # fmt: skip
+    "CLOCK",
+    "LOG",
+    "Note",
+    "Verdict",
+    "bytes_each",
+    "claimed",
+    "decide",
+    "grown",
+    "growth_key",
+    "growth_of",
+    "last_of",
+    "latest",
+    "reached",
+    "read",
+    "readers_of",
+    "records",
+    "stored",
+]

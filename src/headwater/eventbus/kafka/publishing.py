@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from headwater.eventbus.kafka.faults import CLIENT, Trouble, error_of, unavailable
+from headwater.eventbus.kafka.faults import CLIENT, TIMED_OUT, Trouble, error_of, unavailable
 from headwater.eventbus.kafka.settings import Place
 
 _GUARANTEES: dict[str, Any] = {
@@ -21,7 +21,7 @@ _GUARANTEES: dict[str, Any] = {
     "enable.gapless.guarantee": True,
     "max.in.flight.requests.per.connection": 1,
     "message.timeout.ms": 0,
-    "linger.ms": 1000,  # records go when all are there (`flush` does not linger), or a batch is full
+    "linger.ms": 1000,  # they go when all are there, as `flush` does not linger, or a batch is full
     "delivery.report.only.error": True,
 }
 
@@ -83,8 +83,7 @@ class Publisher:
             late = f"it has not confirmed within {self._patience_s:g} s"
             reason = failures[0].str() if failures else late
             raise unavailable(self._place.name, self._trouble.named(reason), outcome="unknown")
-        if self._has_confirmed:
-            self._check_same_connection()
+        self._check_same_connection()
         self._trouble.clear()  # at first it may take some attempts to find a broker
         self._has_confirmed = True
 
@@ -114,7 +113,7 @@ class Publisher:
                 produce(topic, value, key, partition, failed, headers=headers)
             except BufferError:  # more than it holds at once: those before go first
                 if producer.flush(self._patience_s):
-                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None
+                    raise KafkaException(KafkaError(TIMED_OUT)) from None
                 produce(topic, value, key, partition, failed, headers=headers)
 
     def _connected(self) -> Producer:

@@ -6,25 +6,18 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from headwater.errors import MalformedMessage
 from headwater.eventbus.api import Delivery
 from headwater.eventbus.kafka import documents
-from headwater.eventbus.kafka.faults import CLIENT, Trouble, unavailable
+from headwater.eventbus.kafka.faults import AT_END, CLIENT, GAPS, MISSING, Trouble, unavailable
 from headwater.eventbus.kafka.settings import Place
 
 _POLL_S = 0.1  # so long it takes at most until somebody who waits in a thread sees that it is over
 _ALL_HEARD_S = 2.0
 _AT_ONCE = 1000
 _BUFFER_BYTES = 4 << 20
-_GAPS = frozenset({
-    KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION, KafkaError.OFFSET_OUT_OF_RANGE,
-})  # fmt: skip
-_GONE = frozenset({
-    KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION,
-    KafkaError.UNKNOWN_TOPIC_ID, KafkaError.INCONSISTENT_TOPIC_ID,
-})  # fmt: skip
 
 _TUNING: dict[str, Any] = {
     "queued.min.messages": 10_000,
@@ -44,11 +37,11 @@ _GUARANTEES: dict[str, Any] = {
 }
 
 
-class LogGap(Exception):  # noqa: N818  # no error, but something to look into
+class LogGap(Exception):  # no error, but something to look into
     """What comes after an offset is not there, or the topic is not."""
 
 
-class Stopped(Exception):  # noqa: N818  # as above
+class Stopped(Exception):  # as above
     """The reader was stopped."""
 
 
@@ -92,8 +85,8 @@ class Reader:
         self._buffered = 0
         self._failure: Exception | None = None
 
-    def page(self, size: int) -> Sequence[Delivery]:
-        """Return what comes next, when there is something.
+    def page(self, size: int, *, wait_s: float) -> Sequence[Delivery]:
+        """Return what comes next, when there is something, or nothing after a time.
 
         Raises:
             EventsForgotten, MalformedMessage, StoreUnavailable: see `EventBus.subscribe`.
@@ -103,6 +96,7 @@ class Reader:
         with self._turn:
             if self._consumer is None and not self._stopped:
                 self._consumer = self._assigned()
+            until = time.monotonic() + wait_s
             while not self._stopped and self._consumer is not None:
                 self._fill(self._consumer, size)
                 if self._is_ready():
@@ -116,6 +110,8 @@ class Reader:
                     self._take_in([message])
                 elif self._trouble.away:
                     raise unavailable(self._place.name, self._trouble.last)
+                elif time.monotonic() > until:
+                    return []
             raise Stopped
 
     def stop(self) -> None:
@@ -158,14 +154,14 @@ class Reader:
 
     def _take_in(self, messages: Sequence[Message]) -> None:
         for message in messages:
-            partition, error = message.partition(), message.error()
+            partition, error = message.partition() or 0, message.error()
             if error is None:
                 self._heard.add(partition)
                 self._buffers[partition].append(message)
                 self._buffered += len(message)
-            elif error.code() == KafkaError._PARTITION_EOF:
+            elif error.code() == AT_END:
                 self._heard.add(partition)
-            elif error.code() in _GAPS or error.code() in _GONE:
+            elif error.code() in GAPS or error.code() in MISSING:
                 self._failure = LogGap(error.str())
             elif error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
                 continue  # it asks for a group that it does not use
@@ -235,7 +231,7 @@ def messages(
                     if following is not None and offset >= following - 1:
                         return
                     deadline = time.monotonic() + patience_s
-                elif error.code() == KafkaError._PARTITION_EOF:
+                elif error.code() == AT_END:
                     return
                 elif error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
                     raise unavailable(place.name, error)

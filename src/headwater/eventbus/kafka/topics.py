@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     ConfigResource,
@@ -15,15 +15,15 @@ from confluent_kafka.admin import (
     ResourceType,
     TopicDescription,
 )
-from confluent_kafka import TopicCollection  # isort: skip
 
 from headwater.errors import ConfigurationError, StoreCorrupt
-from headwater.eventbus.kafka.faults import CLIENT, Trouble, error_of, unavailable
+from headwater.eventbus.kafka.faults import CLIENT, MISSING, Trouble, error_of, unavailable
 from headwater.eventbus.kafka.settings import Place
 
 T = TypeVar("T")
 _LOOK_S = 0.05
-_MISSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})
+_EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the client's are few
+_LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # as above
 MESSAGE_BYTES_MAX = 8 << 20
 """How large an event may be in a topic that is made."""
 
@@ -59,7 +59,8 @@ class Topics:
         self._trouble = Trouble()
         self._id = ""
         try:
-            self._admin = AdminClient({**CLIENT, **place.client, "error_cb": self._trouble.hear})
+            settings: dict[str, Any] = {**CLIENT, **place.client, "error_cb": self._trouble.hear}
+            self._admin = AdminClient(settings)
         except KafkaException as error:
             raise ConfigurationError(
                 subject=f"event bus {place.name}", reason=_without_secrets(error, place)
@@ -107,7 +108,7 @@ class Topics:
             await self.check_same()
         every = range(len(found.partitions) if found is not None else 0)
         first, following = await asyncio.gather(
-            self._list(every, OffsetSpec.earliest()), self._list(every, OffsetSpec.latest())
+            self._list(every, _EARLIEST), self._list(every, _LATEST)
         )
         return first, following
 
@@ -204,7 +205,7 @@ class Topics:
         try:
             return await _settled(asked[topic])
         except KafkaException as error:
-            if error_of(error).code() in _MISSING:
+            if error_of(error).code() in MISSING:
                 return None
             raise self._unavailable(error) from error
 
