@@ -63,6 +63,7 @@ class KafkaServer:
         self,
         *,
         settings: Mapping[str, str] | None = None,
+        client: Mapping[str, str] | None = None,
         advertised: int = 0,
         like: "KafkaServer | None" = None,
     ) -> None:
@@ -70,10 +71,12 @@ class KafkaServer:
 
         Args:
             settings: more of the server's settings.
+            client: what clients need to come in, if it does not let everybody in.
             advertised: the port that clients are told, if it is another one (of a proxy).
             like: one that was never started, whose fresh storage is taken over.
         """
         self.directory = Path(tempfile.mkdtemp(prefix="hwkafka"))
+        self._client = client or {}
         self._as: dict[str, Any] = {}
         if os.geteuid() == 0:
             self._as = {"user": _UNPRIVILEGED, "group": _UNPRIVILEGED, "extra_groups": []}
@@ -168,15 +171,9 @@ class KafkaServer:
                 **self._as,
             )
         deadline = time.monotonic() + _WAIT_S_MAX
-        while not self._answers():
+        while not brokers(f"127.0.0.1:{self.port}", self._client):
             assert self._process.poll() is None, log_file.read_text()
             assert time.monotonic() < deadline, log_file.read_text()
-
-    def _answers(self) -> bool:
-        settings = self._settings["listener.security.protocol.map"]
-        if "CLIENTS:PLAINTEXT" not in settings:  # whoever may come in finds out whether it does
-            return b"Kafka Server started" in (self.directory / "log").read_bytes()
-        return brokers(f"127.0.0.1:{self.port}") > 0
 
     @property
     def running(self) -> bool:
@@ -221,17 +218,18 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def admin_of(servers: str) -> AdminClient:
+def admin_of(servers: str, client: Mapping[str, str] | None = None) -> AdminClient:
     """Return a client without guarantees, to look at a server from outside."""
-    return AdminClient(
-        {"bootstrap.servers": servers, "log_level": 0, "reconnect.backoff.max.ms": 200}
-    )
+    return AdminClient({
+        "bootstrap.servers": servers, "log_level": 0, "reconnect.backoff.max.ms": 200,
+        **(client or {}),
+    })  # fmt: skip
 
 
-def brokers(servers: str) -> int:
+def brokers(servers: str, client: Mapping[str, str]) -> int:
     """Return how many brokers a server knows of, 0 if it does not answer."""
     try:
-        return len(admin_of(servers).list_topics(timeout=5).brokers)
+        return len(admin_of(servers, client).list_topics(timeout=5).brokers)
     except KafkaException:
         return 0
 

@@ -10,9 +10,10 @@ from typing import NamedTuple, Self, TypeVar
 
 from headwater.errors import ConfigurationError, StoreCorrupt, StoreUnavailable
 from headwater.eventbus import cloudevents
-from headwater.eventbus.api import BusEvent, Delivery, partition_of
+from headwater.eventbus.api import WATERMARK, BusEvent, Delivery, partition_of
 from headwater.eventbus.base import GroupCommits
-from headwater.eventbus.checks import check_count, check_kept, check_subscription
+from headwater.eventbus.checks import check_count, check_subscription
+from headwater.eventbus.checks import check_kept as check_not_forgotten
 from headwater.eventbus.kafka import notes
 from headwater.eventbus.kafka.documents import HEADERS
 from headwater.eventbus.kafka.faults import unavailable
@@ -34,6 +35,7 @@ class _Outgoing(NamedTuple):
     """An event on its way."""
 
     origin: tuple[str, str]
+    position: int
     record: Record
 
 
@@ -58,7 +60,7 @@ class KafkaEventBus(GroupCommits[_Outgoing]):
         self._writer = ThreadPoolExecutor(1, "kafka-publishing")
         self._threads = ThreadPoolExecutor(_THREADS_MAX, "kafka-reading")
         self._readers: set[Reader] = set()
-        self._published: set[tuple[str, str]] = set()
+        self._confirmed: dict[tuple[str, str], dict[int, int]] = {}  # by origin and partition
         self._doubts = 0  # how often what was confirmed before may have been lost
         self._asked: dict[tuple[str, str], int] = {}  # as of which of them `stored` was asked
 
@@ -117,8 +119,9 @@ class KafkaEventBus(GroupCommits[_Outgoing]):
         self._check_open()
         doubts = self._doubts
         found = await self._last(source, epoch)
-        self._asked[source, epoch] = doubts
-        return {partition: last.position for partition, last in found.items()}
+        stored = {partition: last.position for partition, last in found.items()}
+        self._asked[source, epoch], self._confirmed[source, epoch] = doubts, dict(stored)
+        return stored
 
     async def _last(self, source: str, epoch: str) -> dict[int, Last]:
         """Return for every partition the last event of a source, and note it."""
@@ -208,9 +211,8 @@ class KafkaEventBus(GroupCommits[_Outgoing]):
     async def forget(self, retention: Retention) -> int:
         """See `EventBus.forget`; how many bytes an event has is known on average."""
         self._check_open()
-        for origin in list(self._published):
+        for origin in list(self._confirmed):
             await self._last(*origin)  # and it is noted, before something of it is forgotten
-            self._published.discard(origin)
         first, following = await self._topics.offsets()
         noted = notes.growth_of(notes.latest(await self._notes()), first)
         await self._note([*await self._grown(noted, first, following), (notes.CLOCK, b"{}")])
@@ -273,23 +275,48 @@ class KafkaEventBus(GroupCommits[_Outgoing]):
                 f"the topic takes {self._bytes_max}: raise its max.message.bytes",
             )
         record = Record(self._place.events, partition, key, value, HEADERS)
-        return _Outgoing((event.source, event.epoch), record)
+        position = 0 if event.type == WATERMARK else event.position
+        return _Outgoing((event.source, event.epoch), position, record)
 
     async def _append(self, entries: Sequence[_Outgoing]) -> None:
-        """Publish; an error leaves in doubt also what was confirmed before it.
+        """Publish, unless something is missing of what was published before.
 
         A broker that was away may have come back without its last events. More of a source, after
         what is missing then, would keep subscribers from taking that in when it comes again.
         """
-        origins = {one.origin for one in entries}
-        self._published |= origins
-        if min(self._asked.get(origin, 0) for origin in origins) < self._doubts:
-            reason = "what it had confirmed may be lost: ask what it has stored, then publish again"
-            raise unavailable(self._name, reason)
+        await self._note_cut()
+        for origin in {one.origin for one in entries}:
+            if self._asked.get(origin, 0) < self._doubts:
+                await self._check_kept(origin)
         await self._send([one.record for one in entries])
+        for origin, position, record in entries:
+            known = self._confirmed.setdefault(origin, {})
+            known[record.partition] = max(position, known.get(record.partition, 0))
+
+    async def _check_kept(self, origin: tuple[str, str]) -> None:
+        """Check that what was confirmed of a source is there.
+
+        Raises:
+            StoreUnavailable: it is not.
+        """
+        doubts, confirmed = self._doubts, self._confirmed.get(origin, {})
+        for partition, last in (await self._last(*origin)).items():
+            if last.position < confirmed.get(partition, 0):
+                reason = (
+                    f"partition {partition} had events of {origin[0]} up to position "
+                    f"{confirmed[partition]}, and to {last.position} now: ask what is stored, and "
+                    "publish again what comes after it"
+                )
+                raise unavailable(self._name, reason)
+        self._asked[origin] = doubts
+
+    async def _note_cut(self) -> None:
+        if await self._write(self._publisher.was_cut):
+            self._doubts += 1
 
     async def _note(self, given: Sequence[tuple[str, bytes | None]]) -> None:
         if given:
+            await self._note_cut()
             await self._send(notes.records(self._place, given))
 
     async def _send(self, records: Sequence[Record]) -> None:
@@ -311,7 +338,7 @@ class KafkaEventBus(GroupCommits[_Outgoing]):
         """
         first, following = await self._topics.offsets()
         for partition, offset in after.items():
-            check_kept(partition, offset, first[partition], bus=self._name)
+            check_not_forgotten(partition, offset, first[partition], bus=self._name)
             if offset >= following[partition]:
                 reason = (
                     f"partition {partition} ends at offset {following[partition] - 1}, and what "

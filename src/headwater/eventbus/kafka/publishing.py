@@ -67,7 +67,6 @@ class Publisher:
                 failures.append(error)
 
         try:
-            self._check_same_connection()
             if self._producer is None:
                 self._producer = self._connected()
             self._produce(self._producer, records, failed)
@@ -78,26 +77,26 @@ class Publisher:
         except BaseException:
             self.close()
             raise
-        if left or failures:
+        cut = not (left or failures) and self._has_confirmed and bool(self._trouble.last)
+        if left or failures or cut:
             self.close()
             late = f"it has not confirmed within {self._patience_s:g} s"
-            reason = failures[0].str() if failures else late
+            reason = failures[0].str() if failures else "the connection was lost" if cut else late
             raise unavailable(self._place.name, self._trouble.named(reason), outcome="unknown")
-        self._check_same_connection()
         self._trouble.clear()  # at first it may take some attempts to find a broker
         self._has_confirmed = True
 
-    def _check_same_connection(self) -> None:
-        """Check that no connection broke since something was confirmed on it.
+    def was_cut(self) -> bool:
+        """Whether a connection broke since something was confirmed; if so, all begins anew.
 
         Who was there then may not have it any more.
         """
         if self._producer is not None and self._has_confirmed:
             self._producer.poll(0)
             if self._trouble.last:
-                reason = f"the connection was lost: {self._trouble.last}"
                 self.close()
-                raise unavailable(self._place.name, reason, outcome="unknown")
+                return True
+        return False
 
     def close(self) -> None:
         """Drop what was not confirmed. Twice is fine."""

@@ -57,7 +57,9 @@ def find_last(log: Log, *, source: str, epoch: str, noted: Last | None) -> Last:
         first, found = max(until, following - size), Last(-1, 0, log.following)
         for message in _part(log, first, following):
             event = _event(message, needle)
-            if event is not None and (event.source, event.epoch) == (source, epoch):
+            if event is None or (event.source, event.epoch) != (source, epoch):
+                continue
+            if event.position >= found.position:  # else somebody has published it again
                 found = Last(message.offset() or 0, event.position, log.following)
         if found.position:
             return found
