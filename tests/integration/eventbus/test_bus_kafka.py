@@ -1,5 +1,6 @@
 """An event bus on Kafka: other programs on its topics, topics of others, sizes, who is let in."""
 
+import asyncio
 import json
 import statistics
 import time
@@ -22,6 +23,8 @@ from confluent_kafka.admin import (
 from headwater.errors import ConfigurationError, MalformedMessage, StoreUnavailable
 from headwater.eventbus import BusEvent, EventBus, partition_of
 from headwater.eventbus.kafka import KafkaEventBus
+from headwater.eventbus.kafka.reading import LogGap, Reader
+from headwater.eventbus.kafka.settings import Place
 from headwater.eventbus.retention import Retention
 from headwater.service.engines import EVENT_BUSES, open_event_bus
 from headwater.testing.eventbus import PARTITIONS, START, bus_event, collect, subscription
@@ -193,6 +196,29 @@ async def test_publishing_wakes_readers(bus: KafkaEventBus, kafka_url: str) -> N
             assert [d.event.position for d in page] == [n]
     assert statistics.median(delays) < 0.25  # whoever asks now and then takes longer
     await other.close()
+
+
+async def test_a_reader_never_jumps(bus: KafkaEventBus, kafka_url: str) -> None:
+    """What is not there, below the begin or above the end, is told while reading, too."""
+    await bus.publish([bus_event(n, stream="s") for n in range(1, 11)])
+    await bus.forget(Retention(age_s=0.0))
+    used = partition_of("s", PARTITIONS)
+    for offset in (3, 20):  # as if it had been there when the subscription began
+        reader = Reader(Place.parse(kafka_url), {used: offset})
+        with pytest.raises(LogGap):
+            await asyncio.to_thread(reader.page, 10, wait_s=WAIT_S_MAX)
+        await asyncio.to_thread(reader.close)
+
+
+async def test_a_busy_partition_hides_no_other(bus: KafkaEventBus) -> None:
+    """A page has something of each partition that has anything, from the first one on."""
+    counts = {"Account/0": 3000, "Account/1": 1, "Account/4": 1}
+    assert len({partition_of(stream, PARTITIONS) for stream in counts}) == 3
+    for stream, count in counts.items():
+        await bus.publish([bus_event(n, stream=stream) for n in range(1, count + 1)])
+    for _ in range(5):
+        async with subscription(bus, START, 10) as pages:
+            assert len({one.partition for one in await anext(pages)}) == 3
 
 
 async def test_what_is_stored_is_known_when_it_was_forgotten(kafka_url: str) -> None:
