@@ -20,15 +20,18 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from headwater.errors import ConfigurationError, MalformedMessage, StoreUnavailable
-from headwater.eventbus import BusEvent, EventBus, partition_of
+from headwater.errors import ConfigurationError, MalformedMessage
+from headwater.eventbus import WATERMARK, BusEvent, EventBus, partition_of
 from headwater.eventbus.kafka import KafkaEventBus
 from headwater.eventbus.kafka.reading import LogGap, Reader
 from headwater.eventbus.kafka.settings import Place
 from headwater.eventbus.retention import Retention
+from headwater.service import Service
 from headwater.service.engines import EVENT_BUSES, open_event_bus
+from headwater.service.runtime import Runtime
 from headwater.testing.eventbus import PARTITIONS, START, bus_event, collect, subscription
 from tests.integration.eventbus.bus_system import everything
+from tests.integration.service.shop import AddItem, Item, Items
 from tests.kafka_server import KafkaServer, admin_of
 
 WAIT_S_MAX = 100.0
@@ -213,11 +216,12 @@ async def test_a_reader_never_jumps(bus: KafkaEventBus, kafka_url: str) -> None:
 async def test_a_busy_partition_hides_no_other(bus: KafkaEventBus) -> None:
     """A page has something of each partition that has anything, from the first one on."""
     counts = {"Account/0": 3000, "Account/1": 1, "Account/4": 1}
-    assert len({partition_of(stream, PARTITIONS) for stream in counts}) == 3
+    after = {partition_of(stream, PARTITIONS): -1 for stream in counts}
+    assert len(after) == 3
     for stream, count in counts.items():
         await bus.publish([bus_event(n, stream=stream) for n in range(1, count + 1)])
     for _ in range(5):
-        async with subscription(bus, START, 10) as pages:
+        async with subscription(bus, after, 10) as pages:
             assert len({one.partition for one in await anext(pages)}) == 3
 
 
@@ -299,7 +303,7 @@ async def test_encrypted_and_with_a_password(fresh_kafka: KafkaServer, tmp_path:
         await bus.close()
         for wrong in (place, place.partition("?")[0]):
             url = f"kafka://bank:s3cret@{wrong}"
-            with pytest.raises(StoreUnavailable, match=r"uthentication failed|erify") as caught:
+            with pytest.raises(ConfigurationError, match="does not let us in") as caught:
                 await KafkaEventBus.open(url, patience_s=3.0)
             assert "s3cret" not in str(caught.value)
     finally:
@@ -315,6 +319,29 @@ def _pkcs8(key: str) -> str:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     ).decode()
+
+
+async def test_a_service_runs_over_it(kafka_url: str, tmp_path: Path) -> None:
+    """A service that names it in its settings publishes there what it stores."""
+    shop = Service("shop", aggregates=[Item], projections=[Items])
+    async with Runtime(shop, {"data": str(tmp_path), "bus": kafka_url}) as running:
+        await running.commands.send(AddItem("i1", "Bach", 3))
+        assert isinstance(running.bus, KafkaEventBus)
+        found = [one.event for one in await collect(running.bus, 2)]
+        assert (found[0].source, found[0].stream, found[0].position) == ("shop", "Item/i1", 1)
+        assert (found[1].type, found[1].confirmed) == (WATERMARK, 1)
+
+
+async def test_two_who_make_a_bus_agree(kafka_url: str) -> None:
+    """Of several that open a bus that is not there each finds the same, or is told."""
+    opening = [KafkaEventBus.open(kafka_url, partitions=n) for n in (3, 4, 3, 4)]
+    found = await asyncio.gather(*opening, return_exceptions=True)
+    buses = [one for one in found if isinstance(one, KafkaEventBus)]
+    refused = [one for one in found if isinstance(one, ConfigurationError)]
+    assert len(buses) == len(refused) == 2
+    assert len({bus.partitions for bus in buses}) == 1
+    for bus in buses:
+        await bus.close()
 
 
 async def test_a_service_names_it_by_its_url(kafka_url: str) -> None:

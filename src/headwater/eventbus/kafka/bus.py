@@ -175,9 +175,9 @@ class KafkaEventBus(GroupCommits[_Outgoing]):
             await self._check_there(reader.after)
             raise StoreCorrupt(store=self._name, reason=str(gap), outcome="not stored") from gap
         finally:
-            self._readers.discard(reader)
             reader.stop()
-            if not self._closed:
+            if not self._closed:  # else whoever closes the bus does it
+                self._readers.discard(reader)
                 self._threads.submit(reader.close)
 
     async def announce(
@@ -187,7 +187,10 @@ class KafkaEventBus(GroupCommits[_Outgoing]):
         self._check_open()
         key, value = notes.claimed(source, types)
         await self._note([(key, value)])
-        verdict = notes.decide(await self._notes(), key)
+        log = await self._notes()
+        if all(note.key != key for note in log):
+            raise unavailable(self._name, "what was announced is not there any more")
+        verdict = notes.decide(log, key)
         await self._note([(one, None) for one in verdict.over])
         return verdict.clashes
 
@@ -260,6 +263,7 @@ class KafkaEventBus(GroupCommits[_Outgoing]):
     def _end_threads(self) -> None:
         for reader in list(self._readers):
             reader.close()
+        self._readers.clear()
         self._threads.shutdown()
         self._writer.shutdown()
         self._publisher.close()
@@ -347,10 +351,18 @@ class KafkaEventBus(GroupCommits[_Outgoing]):
                 raise StoreCorrupt(store=self._name, reason=reason, outcome="not stored")
 
     async def _write(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._writer, work)
+        return await self._in(self._writer, work)
 
     async def _read(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await self._in(self._threads, work)
+
+    async def _in(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        try:
+            future = asyncio.get_running_loop().run_in_executor(threads, work)
+        except RuntimeError:  # they have ended
+            self._check_open()
+            raise
+        return await future
 
 
 __all__ = ["KafkaEventBus"]

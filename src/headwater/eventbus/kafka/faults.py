@@ -35,21 +35,29 @@ class Trouble:
     """Remembers what a client last complained about, for messages: its errors come without causes.
 
     Its `hear` is an ``error_cb``.
+
+    Attributes:
+        last: the last complaint.
+        away: whether it is that nobody can be reached.
+        refused: what was said to whoever was not let in.
     """
 
     def __init__(self) -> None:
         """Nothing yet."""
         self.last = ""
         self.away = False
+        self.refused = ""
 
     def hear(self, error: KafkaError) -> None:
         """Take an error in."""
         self.last = error.str()
         self.away = error.code() in _AWAY or error.fatal()
+        if error.code() in _REFUSED:
+            self.refused = error.str()
 
     def clear(self) -> None:
         """Forget it, as the client works."""
-        self.last, self.away = "", False
+        self.last, self.away, self.refused = "", False, ""
 
     def named(self, reason: str) -> str:
         """Return a reason, with what the client complained about."""
@@ -57,6 +65,7 @@ class Trouble:
 
 
 _AWAY = frozenset({KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION})
+_REFUSED = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL})
 
 AT_END = KafkaError._PARTITION_EOF
 TIMED_OUT = KafkaError._TIMED_OUT

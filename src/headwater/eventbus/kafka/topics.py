@@ -16,7 +16,7 @@ from confluent_kafka.admin import (
     TopicDescription,
 )
 
-from headwater.errors import ConfigurationError, StoreCorrupt
+from headwater.errors import ConfigurationError, StoreCorrupt, StoreUnavailable
 from headwater.eventbus.kafka.faults import CLIENT, MISSING, Trouble, error_of, unavailable
 from headwater.eventbus.kafka.settings import Place
 
@@ -73,7 +73,15 @@ class Topics:
             ConfigurationError: a topic is there with other settings; all of them are named.
             StoreUnavailable: the cluster cannot be reached.
         """
-        events = await self._ensure(self._place.events, partitions, _EVENTS, {})
+        try:
+            events = await self._ensure(self._place.events, partitions, _EVENTS, {})
+        except StoreUnavailable as error:
+            if self._trouble.refused:
+                reason = f"the cluster does not let us in: {self._trouble.refused}"
+                raise ConfigurationError(
+                    subject=f"event bus {self._place.name}", reason=reason
+                ) from error
+            raise
         await self._ensure(self._place.notes, 1, _NOTES, _MADE_NOTES)
         self._id = str(events.topic_id)
         return Found(self._id, await self.bytes_max())
