@@ -16,7 +16,13 @@ from headwater.eventstore.postgres.names import from_text, to_text
 from headwater.eventstore.postgres.read import SQL, PageQuery
 
 ROOM = "eventstore"
-_VERSION_1 = ("schema_1.sql", "resolve_1.sql", "matching_1.sql", "append_1.sql")
+_VERSION_1 = (
+    "schema_1.sql",
+    "resolve_1.sql",
+    "matching_1.sql",
+    "append_1.sql",
+    "append_single_1.sql",
+)
 MIGRATIONS = ["\n".join(script("headwater.eventstore.postgres", file) for file in _VERSION_1)]
 # Events are looked up one by one, not by going through a table to join it.
 SETTINGS = {"enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
