@@ -45,7 +45,8 @@ class _Load(NamedTuple):
 
 
 @contextmanager
-def _service(role: str) -> Iterator[tuple[str, int]]:
+def service_process(role: str) -> Iterator[tuple[str, int]]:
+    """Run the benchmarks' bank in a process of its own; give its URL and its process's number."""
     with tempfile.TemporaryDirectory() as data:
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.http_service", data, role],
@@ -70,7 +71,10 @@ def _service(role: str) -> Iterator[tuple[str, int]]:
 def _wrk(role: str, script: str) -> _Load:
     if shutil.which("wrk") is None:
         raise FileNotFoundError("wrk is not installed: apt-get install wrk")
-    with _service(role) as (url, pid), tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+    with (
+        service_process(role) as (url, pid),
+        tempfile.NamedTemporaryFile("w", suffix=".lua") as file,
+    ):
         file.write(script)
         file.flush()
         command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}", "-s", file.name, url]
