@@ -210,6 +210,7 @@ async def test_a_reader_never_jumps(bus: KafkaEventBus, kafka_url: str) -> None:
         reader = Reader(Place.parse(kafka_url), {used: offset})
         with pytest.raises(LogGap):
             await asyncio.to_thread(reader.page, 10, wait_s=WAIT_S_MAX)
+        reader.stop()
         await asyncio.to_thread(reader.close)
 
 

@@ -256,12 +256,13 @@ class KafkaEventBus(GroupCommits[_Outgoing]):
         return found
 
     async def _close(self) -> None:
-        for reader in self._readers:
-            reader.stop()
         await asyncio.get_running_loop().run_in_executor(None, self._end_threads)
 
     def _end_threads(self) -> None:
-        for reader in list(self._readers):
+        readers = list(self._readers)
+        for reader in readers:
+            reader.stop()
+        for reader in readers:
             reader.close()
         self._readers.clear()
         self._threads.shutdown()

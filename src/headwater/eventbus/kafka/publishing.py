@@ -7,6 +7,7 @@ stored ends the producer), and after any failure everything that still waits is 
 with the producer. What is late then was published before, or is published again.
 """
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -24,6 +25,13 @@ _GUARANTEES: dict[str, Any] = {
     "linger.ms": 1000,  # they go when all are there, as `flush` does not linger, or a batch is full
     "delivery.report.only.error": True,
 }
+
+
+class _Quiet:
+    """Hears what would be written to the standard error: all of it comes as errors, too."""
+
+    def log(self, *_: object) -> None:
+        """Take a line in."""
 
 
 class Record(NamedTuple):
@@ -103,7 +111,8 @@ class Publisher:
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.purge()
-            producer.flush(0)  # serves what it reports about that
+            with contextlib.suppress(KafkaException):  # as it can keep no promise any more
+                producer.flush(0)  # serves what it reports about that
 
     def _produce(self, producer: Producer, records: Sequence[Record], failed: Any) -> None:
         produce = producer.produce
@@ -124,6 +133,7 @@ class Publisher:
             **_GUARANTEES,
             "message.max.bytes": self._bytes_max,
             "error_cb": self._trouble.hear,
+            "logger": _Quiet(),
         })  # fmt: skip
 
 

@@ -120,7 +120,6 @@ class Reader:
 
     def close(self) -> None:
         """Release everything, when `page` has ended."""
-        self.stop()
         with self._turn:
             if self._consumer is not None:
                 self._consumer.close()
