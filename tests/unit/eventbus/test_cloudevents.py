@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from headwater.errors import MalformedMessage
 from headwater.eventbus import BusEvent
-from headwater.eventbus.cloudevents import decode, encode
+from headwater.eventbus.cloudevents import decode, decode_binary, encode
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 EVENT = BusEvent(
@@ -191,3 +191,14 @@ def test_broken_metadata_is_refused(metadata: bytes) -> None:
     """An event whose metadata is not a JSON object is not published."""
     with pytest.raises(MalformedMessage, match=r"metadata of 'MoneyWithdrawn' at accounts/42"):
         encode(msgspec.structs.replace(EVENT, metadata=metadata))
+
+
+def test_attributes_beside_the_data() -> None:
+    """An event whose attributes were taken out of its document is read as the same."""
+    document = json.loads(encode(EVENT))
+    data = json.dumps(document.pop("data")).encode()
+    content_type = document.pop("datacontenttype")
+    attributes = {name: str(value) for name, value in document.items()}
+    found = decode_binary(attributes, data, content_type=content_type)
+    assert msgspec.structs.replace(found, data=EVENT.data) == EVENT
+    assert json.loads(found.data) == json.loads(EVENT.data)

@@ -1,5 +1,8 @@
 """URLs of event buses on Kafka: what they name, and what is refused about them."""
 
+import subprocess
+import sys
+
 import pytest
 
 from headwater.errors import ConfigurationError
@@ -69,3 +72,17 @@ def test_no_promise_can_be_given_away() -> None:
     assert publishing._GUARANTEES.keys() | reading._GUARANTEES.keys() <= OURS | {
         "check.crcs", "enable.auto.offset.store", "max.poll.interval.ms",
     }  # fmt: skip
+
+
+def test_without_the_client() -> None:
+    """Who names such a bus without its client installed is told what to install."""
+    program = (
+        "import sys; sys.modules['confluent_kafka'] = None\n"
+        "from headwater.service.engines import EVENT_BUSES\n"
+        "EVENT_BUSES.of('kafka://h/b')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "ConfigurationError: event bus 'kafka': its client is not installed" in done.stderr
+    assert "pip install 'headwater[kafka]'" in done.stderr
