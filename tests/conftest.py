@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from tests import rabbitmq_server as rabbitmq
 from tests.exploring import (
     pytest_addoption,
     pytest_collection_modifyitems,
@@ -22,13 +23,16 @@ from tests.postgres_server import (
     postgres_url,
     version,
 )
+from tests.rabbitmq_server import own_rabbitmq, rabbitmq_server, rabbitmq_url
 
 pytest.register_assert_rewrite("headwater.testing")
 
 register_profiles()
 
 # Settings of whoever runs the tests are not for the programs under test: only ours are kept.
-_FOREIGN = re.compile(r"(?i)HEADWATER_(?!POSTGRES_|BENCH_)|PG[A-Z]|.*_PROXY$|(FORCE|NO)_COLOR$")
+_FOREIGN = re.compile(
+    r"(?i)HEADWATER_(?!POSTGRES_|RABBITMQ_|BENCH_)|PG[A-Z]|.*_PROXY$|(FORCE|NO)_COLOR$"
+)
 for _name in filter(_FOREIGN.match, list(os.environ)):
     del os.environ[_name]
 
@@ -45,13 +49,17 @@ def pytest_report_header() -> str:
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark every test that uses a server, so that `-m postgres` leaves none out."""
-    if not FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+    used = getattr(item, "fixturenames", ())
+    if not FIXTURES.isdisjoint(used):
         item.add_marker(pytest.mark.postgres)
+    if not rabbitmq.FIXTURES.isdisjoint(used):
+        item.add_marker(pytest.mark.rabbitmq)
 
 
 __all__ = [
     "fresh_postgres",
     "own_postgres",
+    "own_rabbitmq",
     "postgres_server",
     "postgres_url",
     "pytest_addoption",
@@ -59,4 +67,6 @@ __all__ = [
     "pytest_runtest_makereport",
     "pytest_runtest_setup",
     "pytest_terminal_summary",
+    "rabbitmq_server",
+    "rabbitmq_url",
 ]

@@ -116,6 +116,17 @@ class EventBus(Protocol):
             DiskFull: any prefix may have been published.
         """
 
+    async def stored(self, source: str, epoch: str) -> dict[int, int]:
+        """Return for every partition the last position of a source that is there (0: none).
+
+        A bus that may lose what it has confirmed, as it does not wait for the disk, says it so.
+        Whoever has published further publishes again what comes after that; until this was asked
+        such a bus takes no more of the source. Empty: it does not say, and loses nothing.
+
+        Raises:
+            StoreUnavailable: the bus cannot be reached or was closed.
+        """
+
     def subscribe(
         self, *, after: Mapping[int, int], page_size: int = 1000
     ) -> AsyncIterator[Sequence[Delivery]]:
@@ -178,6 +189,8 @@ class EventBus(Protocol):
 
     async def forget(self, retention: Retention) -> int:
         """Forget events that need not be kept, by the clock of the bus; return how many.
+
+        A bus that cannot (`EventBusEngine.forgets`) keeps everything, and returns 0.
 
         The age of an event counts from the first call of this after it was published. Of each
         partition at least the last event stays. What is published again after it was forgotten

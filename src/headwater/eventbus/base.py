@@ -46,6 +46,11 @@ class PagedBus:
         """See `EventBus.partitions`."""
         return self._partitions
 
+    async def stored(self, source: str, epoch: str) -> dict[int, int]:  # noqa: ARG002
+        """See `EventBus.stored`; what is confirmed is on disk, or shared with nobody."""
+        self._check_open()
+        return {}
+
     async def subscribe(
         self, *, after: Mapping[int, int], page_size: int = 1000
     ) -> AsyncIterator[Sequence[Delivery]]:
@@ -191,7 +196,7 @@ class CommittingBus(PagedBus):
                     stored.set_exception(failure)
 
 
-def delivery(partition: int, offset: int, document: str) -> Delivery:
+def delivery(partition: int, offset: int, document: bytes | str) -> Delivery:
     """Return a stored document as it is delivered.
 
     Raises:

@@ -14,8 +14,12 @@ class EventBusEngine(Engine, frozen=True, kw_only=True):
             none; raises `ConfigurationError` if there is one with another number.
         ordered: whether partitions are in order among each other; see `EventBus.ordered`.
         drops_repeated: whether an event that is published again is delivered once only.
+        forgets: whether events that all have read are forgotten; see `EventBus.forget`.
+        tells_stored: whether it says how much of a source it has; see `EventBus.stored`.
     """
 
     ordered: bool
     drops_repeated: bool
+    forgets: bool = True
+    tells_stored: bool = False
     open: Callable[[str, int], Awaitable[EventBus]]

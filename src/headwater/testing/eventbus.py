@@ -11,79 +11,23 @@ A backend's whole test module::
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
 from pathlib import Path
-from typing import ClassVar, cast
 
 import pytest
-import pytest_asyncio
 
-from headwater.errors import (
-    ConfigurationError,
-    EventsForgotten,
-    InvalidInput,
-    StoreUnavailable,
+from headwater.errors import ConfigurationError, InvalidInput, StoreUnavailable
+from headwater.eventbus import WATERMARK, BusEvent, EventBus, partition_of, watermark
+from headwater.testing.eventbus_base import (
+    PARTITIONS,
+    START,
+    WAIT_S_MAX,
+    bus_event,
+    collect,
+    event_type,
+    positions,
+    subscription,
 )
-from headwater.eventbus import (
-    WATERMARK,
-    BusEvent,
-    Delivery,
-    EventBus,
-    EventBusEngine,
-    EventType,
-    partition_of,
-    watermark,
-)
-from headwater.eventbus.retention import Retention
-
-WAIT_S_MAX = 30.0
-PARTITIONS = 4
-START = dict.fromkeys(range(PARTITIONS), -1)
-
-
-def bus_event(
-    position: int, *, stream: str = "", source: str = "accounts", epoch: str = "e1"
-) -> BusEvent:
-    """Return an event with all its parts in use."""
-    return BusEvent(
-        source=source,
-        epoch=epoch,
-        position=position,
-        stream=stream or f"Account/{position % 7}",
-        version=position,
-        type="MoneyWithdrawn",
-        type_version=2,
-        time=1_700_000_000_123_456 + position,
-        tags=("account:7", 'odd:"ü"'),
-        data=b'{"amount":%d,"text":"\xc3\xbc"}' % position,
-        metadata=b'{"id":"0190","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}',
-        confirmed=position // 2,
-    )
-
-
-def event_type(source: str, field: str, *, name: str = "Moved") -> EventType:
-    """Return a type with one field that must be there."""
-    return EventType(name, source, f"{source}.{name}", {field: "text"}, (field,))
-
-
-async def collect(
-    bus: EventBus, count: int, *, after: Mapping[int, int] = START, page_size: int = 1000
-) -> list[Delivery]:
-    """Return the first deliveries of a subscription, at least so many as asked for."""
-    found: list[Delivery] = []
-    async with asyncio.timeout(WAIT_S_MAX), subscription(bus, after, page_size) as pages:
-        while len(found) < count:
-            found += await anext(pages)
-    return found
-
-
-def subscription(
-    bus: EventBus, after: Mapping[int, int] = START, page_size: int = 1000
-) -> "aclosing[AsyncGenerator[list[Delivery], None]]":
-    """Subscribe for the length of a block."""
-    pages = bus.subscribe(after=after, page_size=page_size)
-    return aclosing(cast("AsyncGenerator[list[Delivery], None]", pages))
+from headwater.testing.eventbus_retention import EventBusRetention
 
 
 async def _publish_in_turn(bus: EventBus, *, calls: int, size: int) -> None:
@@ -91,50 +35,8 @@ async def _publish_in_turn(bus: EventBus, *, calls: int, size: int) -> None:
         await bus.publish([bus_event(n) for n in range(first, first + size)])
 
 
-async def _positions(bus: EventBus, ends: Mapping[int, int]) -> set[int]:
-    """Return the positions of what there is up to some offsets."""
-    left = {partition: end for partition, end in ends.items() if end >= 0}
-    found: set[int] = set()
-    async with subscription(bus, dict.fromkeys(left, -1)) as pages:
-        while left:
-            for one in await anext(pages):
-                if one.offset <= ends[one.partition]:
-                    found.add(one.event.position)
-                if one.offset >= ends[one.partition]:
-                    left.pop(one.partition, None)
-    return found
-
-
-def before(begins: Mapping[int, int]) -> dict[int, int]:
-    """Return the offsets after which all that is kept comes."""
-    return {partition: begin - 1 for partition, begin in begins.items()}
-
-
-class EventBusConformance:
-    """Subclass it, say how to open a bus, and declare what the backend can.
-
-    Attributes:
-        engine: what it says it can.
-    """
-
-    pytestmark = pytest.mark.asyncio
-    engine: ClassVar[EventBusEngine]
-
-    async def open_bus(self, place: Path, partitions: int) -> EventBus:
-        """Open a bus whose data is in the directory ``place``."""
-        raise NotImplementedError
-
-    @property
-    def shared(self) -> bool:
-        """Whether buses at one place share their data, and keep it when all are closed."""
-        return self.engine.shared
-
-    @pytest_asyncio.fixture
-    async def bus(self, tmp_path: Path) -> AsyncIterator[EventBus]:
-        """Open a bus of four partitions."""
-        bus = await self.open_bus(tmp_path, PARTITIONS)
-        yield bus
-        await bus.close()
+class EventBusConformance(EventBusRetention):
+    """Subclass it, say how to open a bus, and declare what the backend can."""
 
     async def test_what_is_published_is_delivered(self, bus: EventBus) -> None:
         """An event is delivered with all its parts, in the partition of its stream."""
@@ -185,7 +87,7 @@ class EventBusConformance:
             while seen < 200:
                 seen = max(d.event.position for d in await anext(pages))
                 if self.engine.ordered:
-                    there = await _positions(bus, await bus.end())
+                    there = await positions(bus, await bus.end())
                     assert there >= set(range(1, -(-seen // 10) * 10 + 1)), "all calls up to it"
         await publishing
 
@@ -285,6 +187,19 @@ class EventBusConformance:
         assert identities["accounts", "e1", 3] == (1 if self.engine.drops_repeated else 3)
         assert len(found) == expected
 
+    async def test_what_is_stored_is_as_declared(self, bus: EventBus) -> None:
+        """A bus that says how much of a source it has says it of every partition."""
+        none = dict.fromkeys(range(PARTITIONS), 0) if self.engine.tells_stored else {}
+        assert await bus.stored("accounts", "e1") == none
+        await bus.publish([bus_event(n) for n in range(1, 30)])
+        await bus.publish([watermark("accounts", "e1", 29)])
+        last = dict(none)
+        for n in range(1, 30) if none else ():
+            last[partition_of(bus_event(n).stream, PARTITIONS)] = n
+        assert await bus.stored("accounts", "e1") == last
+        assert await bus.stored("accounts", "e2") == none
+        assert await bus.stored("stock", "e1") == none
+
     async def test_cancelled_publishing_can_be_repeated(self, bus: EventBus) -> None:
         """A publication that was cancelled at any step is whole after publishing it again."""
         for n in range(1, 30):
@@ -354,7 +269,7 @@ class EventBusConformance:
         await bus.close()
         for use in (
             bus.publish([bus_event(1)]), bus.begin(), bus.end(), bus.announce("s", []),
-            collect(bus, 1), waiting,
+            bus.stored("s", "e"), collect(bus, 1), waiting,
         ):  # fmt: skip
             with pytest.raises(StoreUnavailable, match="closed") as caught:
                 await use
@@ -393,83 +308,13 @@ class EventBusConformance:
             await other.close()
         assert bus.partitions == PARTITIONS
 
-    async def test_what_all_have_read_is_forgotten(self, bus: EventBus) -> None:
-        """Events go when they are old and everybody known has read them; offsets go on."""
-        await bus.publish([bus_event(n) for n in range(1, 61)])
-        ends, read = await bus.end(), await self._offsets(bus, 60)
-        assert await bus.begin() == dict.fromkeys(ends, 0)
-        old = Retention(age_s=0.0)
-        assert await bus.forget(Retention(age_s=3600.0)) == 0
-        await bus.note_reader("slow", {p: offsets[2] for p, offsets in read.items()})
-        await bus.note_reader("fast", ends)
-        assert await bus.forget(old) == 3 * PARTITIONS
-        assert await bus.forget(old) == 0
-        begins = await bus.begin()
-        kept = await self._offsets(bus, 60 - 3 * PARTITIONS, after=before(begins))
-        assert kept == {p: offsets[3:] for p, offsets in read.items()}
-        assert all(read[p][2] < begin <= read[p][3] for p, begin in begins.items())
-        await bus.note_reader("slow", ends)
-        assert await bus.forget(old) == 60 - 4 * PARTITIONS
-        assert await bus.end() == ends
-        await bus.publish([bus_event(n) for n in range(61, 65)])
-        found = await collect(bus, 4, after=ends)
-        assert sorted(d.event.position for d in found) == [61, 62, 63, 64]
-        assert all(d.offset > ends[d.partition] for d in found)
 
-    async def _offsets(
-        self, bus: EventBus, count: int, *, after: Mapping[int, int] = START
-    ) -> dict[int, list[int]]:
-        found: dict[int, list[int]] = {}
-        for one in sorted(await collect(bus, count, after=after), key=lambda d: d.offset):
-            found.setdefault(one.partition, []).append(one.offset)
-        return found
-
-    async def test_who_is_told_keeps_nobody_waiting(self, bus: EventBus) -> None:
-        """A reader that was silent for as long as was said does not count any more."""
-        await bus.publish([bus_event(n) for n in range(1, 21)])
-        await bus.note_reader("gone", dict.fromkeys(range(PARTITIONS), -1))
-        assert await bus.forget(Retention(age_s=0.0)) == 0
-        assert await bus.forget(Retention(age_s=0.0, silent_s=0.0)) == 20 - PARTITIONS
-
-    async def test_a_reader_that_comes_too_late_is_told(self, bus: EventBus) -> None:
-        """Who would go on, or begin, behind what was forgotten is refused, and can ask for more."""
-        await bus.publish([bus_event(n) for n in range(1, 41)])
-        read = await self._offsets(bus, 40)
-        await bus.forget(Retention(age_s=0.0))
-        begins = await bus.begin()
-        for after in (START, {p: offsets[0] for p, offsets in read.items()}, {0: read[0][-3]}):
-            with pytest.raises(EventsForgotten, match="forgotten before they were read") as caught:
-                await collect(bus, 1, after=after)
-            partition = caught.value.partition
-            assert (caught.value.after, caught.value.begin) == (after[partition], begins[partition])
-        assert len(await collect(bus, PARTITIONS, after=before(begins))) == PARTITIONS
-        nearly = {p: offsets[-2] for p, offsets in read.items()}
-        assert len(await collect(bus, PARTITIONS, after=nearly)) == PARTITIONS
-
-    async def test_a_slow_reader_is_told_when_it_goes_on(self, bus: EventBus) -> None:
-        """What is forgotten between two pages is not passed over either."""
-        await bus.publish([bus_event(n, stream="s") for n in range(1, 41)])
-        async with subscription(bus, {partition_of("s", PARTITIONS): -1}, 5) as pages:
-            assert len(await anext(pages)) == 5
-            await bus.forget(Retention(age_s=0.0))
-            with pytest.raises(EventsForgotten):
-                await anext(pages)
-
-    async def test_a_partition_begins_anywhere(self, bus: EventBus) -> None:
-        """A partition that was never used begins at 0, whatever was forgotten of the others."""
-        await bus.publish([bus_event(n, stream="s") for n in range(1, 11)])
-        await bus.forget(Retention(age_s=0.0))
-        used = partition_of("s", PARTITIONS)
-        begins = await bus.begin()
-        assert begins[used] > 0
-        assert {p: b for p, b in begins.items() if p != used} == {
-            p: 0 for p in range(PARTITIONS) if p != used
-        }
-
-    async def test_too_much_is_forgotten(self, bus: EventBus) -> None:
-        """While there are more bytes than allowed the oldest go, and no more than that."""
-        for first in (1, 41, 81):
-            await bus.publish([bus_event(n) for n in range(first, first + 40)])
-            await bus.forget(Retention())
-        assert await bus.forget(Retention(bytes_max=1 << 40)) == 0
-        assert await bus.forget(Retention(bytes_max=1)) == 120 - PARTITIONS
+__all__ = [
+    "PARTITIONS",
+    "START",
+    "EventBusConformance",
+    "bus_event",
+    "collect",
+    "event_type",
+    "subscription",
+]
