@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Collection
 
 import msgspec
+import structlog
 
-from headwater.eventbus import BusEvent, EventBus, watermark
+from headwater.eventbus import BusEvent, EventBus, partition_of, watermark
 from headwater.eventstore import EventStore, StreamStore
 from headwater.processing.handling.applier import Unhandled
 from headwater.processing.running.claims import Claims
@@ -17,6 +18,7 @@ from headwater.processing.sources.store import StoreSource
 from headwater.processing.sources.tokens import Token, log_name, token_of
 from headwater.views import ViewStore
 
+_log = structlog.get_logger("headwater.processing")
 _QUIET_S = 0.005  # after that the word of what is confirmed comes alone, not with the next events
 
 
@@ -39,7 +41,8 @@ class Relay:
     It is a processor whose work is done when a page is read, as it is published by then. One
     process at a time holds the claim. The checkpoint, kept in the view store, is the end of the
     contiguous prefix that the bus has confirmed; after an error or a crash it publishes again from
-    there, so that nothing is lost, and subscribers skip what they have seen.
+    there, so that nothing is lost, and subscribers skip what they have seen. A bus that has lost
+    what it had confirmed gets that again, too.
     """
 
     def __init__(
@@ -130,6 +133,8 @@ class _Published(StoreSource):
         self, token: Token, *, types: Collection[str], page_size: int
     ) -> AsyncIterator[SourcePage]:
         """See `Source.follow`; on a bus that is not ordered it says what is confirmed, too."""
+        tells = bool(await self._complete(token, page_size=page_size))
+        published = dict(token.published)
         pages = super().follow(token, types=types, page_size=page_size)
         confirmed = token.shard_position(self.name, 0)
         told = confirmed if self.bus.ordered else 0  # who had the claim before may not have come to
@@ -144,12 +149,43 @@ class _Published(StoreSource):
                     await self.bus.publish([self._outgoing(e, confirmed) for e in page.events])
                 confirmed = page.token.shard_position(self.name, 0)
                 told = confirmed if self.bus.ordered else told
-                yield SourcePage((), page.token)
+                if tells:
+                    published |= {self._partition(event): event.position for event in page.events}
+                    yield SourcePage(
+                        (), msgspec.structs.replace(page.token, published=dict(published))
+                    )
+                else:
+                    yield SourcePage((), page.token)
             except BaseException:
                 fetch.cancel()
                 await asyncio.gather(fetch, return_exceptions=True)
                 await close_iterator(pages)
                 raise
+
+    async def _complete(self, token: Token, *, page_size: int) -> dict[int, int]:
+        """Publish again what the bus had confirmed, and has lost; return what it says it has.
+
+        The token stays: who is interrupted here finds the same missing again.
+        """
+        stored = await self.bus.stored(self.name, self._epoch)
+        missing = [n for p, n in stored.items() if n < token.published.get(p, 0)]
+        if missing:
+            begin, end = min(missing), token.shard_position(self.name, 0)
+            _log.error("the bus has lost events, which are published again", relay=self.name,
+                       after=begin, until=end)  # fmt: skip
+            [log] = self.store.shards
+            pages = log.read(after=begin, until=end, page_size=page_size)
+            try:
+                confirmed = begin
+                async for page in pages:
+                    await self.bus.publish([self._outgoing(e, confirmed) for e in page.events])
+                    confirmed = page.through
+            finally:
+                await close_iterator(pages)
+        return stored
+
+    def _partition(self, event: RawEvent) -> int:
+        return partition_of(event.stream, self.bus.partitions)
 
     def _outgoing(self, event: RawEvent, confirmed: int) -> BusEvent:
         return BusEvent(

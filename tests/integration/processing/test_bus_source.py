@@ -174,6 +174,9 @@ class Flaky:
             raise StoreUnavailable(store="bus", reason="the line was cut")
         await self._bus.publish(events)
 
+    async def stored(self, source: str, epoch: str) -> dict[int, int]:
+        return await self._bus.stored(source, epoch)
+
 
 def relay(stores: Stores, owner: str = "me", bus: object = None) -> Relay:
     return Relay(

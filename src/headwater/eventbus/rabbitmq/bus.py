@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Self
 
 from rstream.constants import OffsetType
-from rstream.exceptions import StreamAlreadyExists, StreamDoesNotExist
+from rstream.exceptions import PreconditionFailed, StreamAlreadyExists, StreamDoesNotExist
 
 from headwater.errors import ConfigurationError, StoreUnavailable
 from headwater.eventbus.api import BusEvent, Delivery
@@ -202,7 +202,7 @@ async def _make_stream(link: Link, place: Place, stream: str) -> None:
     try:
         await link.ask(link.client.create_stream(stream))
     except StoreUnavailable as error:
-        if not isinstance(error.__cause__, StreamAlreadyExists):
+        if not isinstance(error.__cause__, (StreamAlreadyExists, PreconditionFailed)):
             raise
     await store(link, stream, HEADER, name=_MAKER)
     first = await link.chunk_at(stream, OffsetType.FIRST)

@@ -37,6 +37,8 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
             it is handled once more.
         parked: when events were last parked (µs UTC), 0 when there are no letters for sure. Who
             sees a token that has passed an event sees by this whether to look for a letter of it.
+        published: of a relay: for each partition of the bus the last position that it has put
+            there, if the bus may lose what it has confirmed.
     """
 
     positions: dict[str, dict[int, tuple[str, int]]] = {}
@@ -48,6 +50,7 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
     successor: int = 0
     parked: int = 0
     replay: "Token | None" = None
+    published: dict[int, int] = {}
 
     @property
     def text(self) -> str:
