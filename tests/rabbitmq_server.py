@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from tests.ports import HeldPort
 
@@ -144,6 +145,24 @@ class RabbitServer:
     def kill(self) -> None:
         """Kill it at once."""
         self.stop(signal.SIGKILL)
+
+    def encrypt(self, authority: trustme.CA) -> int:
+        """Let it listen with TLS, too, from its next start on; return the port."""
+        certificate = authority.issue_cert("127.0.0.1")
+        files = {
+            name: self.directory / f"{name}.pem" for name in ("cacertfile", "certfile", "keyfile")
+        }
+        authority.cert_pem.write_to_path(str(files["cacertfile"]))
+        certificate.cert_chain_pems[0].write_to_path(str(files["certfile"]))
+        certificate.private_key_pem.write_to_path(str(files["keyfile"]))
+        port = self._ports.setdefault("tls", HeldPort()).number
+        with (self.directory / "rabbitmq.conf").open("a") as settings:
+            settings.write(f"stream.listeners.ssl.1 = 127.0.0.1:{port}\n")
+            for name, path in files.items():
+                settings.write(f"ssl_options.{name} = {path}\n")
+        for path in files.values():
+            path.chmod(0o444)
+        return port
 
     def copy_data(self, to: Path) -> None:
         """Copy the data of a server that does not run."""

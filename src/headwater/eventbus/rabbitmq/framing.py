@@ -40,13 +40,9 @@ def decode(message: bytes) -> bytes | str:
         found = amqp_decoder(message)
     except Exception as error:  # whatever rubbish leads to
         raise _malformed(f"it is no AMQP 1.0: {error}") from error
-    if found.value is not None:
-        body = found.value
-    else:
-        try:
-            body = b"".join(found.body or ())
-        except TypeError as error:
-            raise _malformed("its body is no text") from error
+    body = found.value if found.value is not None else found.body
+    if isinstance(body, list) and all(isinstance(part, bytes) for part in body):
+        body = b"".join(body)
     if isinstance(body, (bytes, str)):
         return body
     raise _malformed("its body is no text")

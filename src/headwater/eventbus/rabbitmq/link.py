@@ -62,6 +62,14 @@ class _Client(Client):
     def at_end(self, told: Callable[[], None]) -> None:
         self._tasks["listener"].add_done_callback(lambda _: told())
 
+    async def sequence(self, stream: str, name: str) -> int:
+        """Return the last id of a publisher; the client's own method takes a refusal for 0."""
+        request = schema.QueryPublisherSequence(
+            self._corr_id_seq.next(), publisher_ref=name, stream=stream
+        )
+        answer = await self.sync_request(request, schema.QueryPublisherSequenceResponse)
+        return answer.sequence
+
     async def shut(self) -> None:
         """Close the connection; the broker is told, and not waited for."""
         connection, self._conn = self._conn, None
@@ -224,6 +232,10 @@ class Link:
         """Return the advertised address of the leader of a stream; raises as `ask`."""
         leader, _ = await self.ask(self._client.query_leader_and_replicas(stream))
         return leader.host, leader.port
+
+    async def sequence(self, stream: str, name: str) -> int:
+        """Return the last publishing id of a named publisher, 0 for none; raises as `ask`."""
+        return await self.ask(self._client.sequence(stream, name))
 
     async def subscribe(
         self, stream: str, offset: schema.OffsetSpec, deliver: Deliver, *, credit: int

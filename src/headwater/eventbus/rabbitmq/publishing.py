@@ -94,8 +94,7 @@ class Publication:
             StoreUnavailable: the broker cannot be asked.
         """
         async with self._lock:
-            await self._ready()
-            self._stored = await self._sequences(await self._links.get())
+            self._stored = await self._sequences(await self._ready())
             self._behind = ""
             return dict(self._stored)
 
@@ -111,14 +110,17 @@ class Publication:
         links = await self._links.get()
         if links is self._declared_on:
             return links
-        self._waiting.clear()
         self._plain.clear()
         for link in set(links.values()):
             link.client.add_handler(schema.PublishConfirm, self._confirming(link), "publication")
             link.client.add_handler(schema.PublishError, self._refusing(link), "publication")
-        for partition in range(self._partitions):
-            await self._declare(links, partition, self._name, partition)
-        found = await self._sequences(links)
+        try:
+            for partition in range(self._partitions):
+                await self._declare(links, partition, self._name, partition)
+            found = await self._sequences(links)
+        except BaseException:
+            await self._links.drop()  # a publisher cannot be declared twice on one connection
+            raise
         behind = {p: n for p, n in found.items() if n < self._stored.get(p, 0)}
         if behind:
             [partition, position] = min(behind.items(), key=lambda one: one[1])
@@ -142,9 +144,7 @@ class Publication:
         found = {}
         for partition in range(self._partitions):
             stream = self._place.stream(partition)
-            link = links[stream]
-            query = link.client.query_publisher_sequence(stream, self._name)
-            found[partition] = await link.ask(query)
+            found[partition] = await links[stream].sequence(stream, self._name)
         return found
 
     def _frames(
