@@ -21,6 +21,8 @@ class Waiting:
 
     def __init__(self) -> None:
         """Nobody waits yet."""
+        self.heard = 0
+        """How many wake-ups came from elsewhere, not from this object's own `fire`."""
         self._count = 0
         self._waiting: set[asyncio.Future[None]] = set()
         self._closed = False
@@ -53,6 +55,11 @@ class Waiting:
         for future in self._waiting:
             _settle(future)
         self._waiting.clear()
+
+    def hear(self) -> None:
+        """Wake them, because somebody else has changed something, or may have."""
+        self.heard += 1
+        self.fire()
 
     def _listen(self) -> None:
         """Hear of what others change from now on, if not already."""

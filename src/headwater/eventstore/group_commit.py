@@ -20,6 +20,7 @@ from headwater.eventstore.api import (
     StreamWrite,
 )
 from headwater.eventstore.checks import check_writes, stored_before
+from headwater.eventstore.recent import Recent
 
 
 class Append:
@@ -82,6 +83,7 @@ class GroupCommit(ABC):
         self._pending_max = pending_max
         self._accepted = 0
         self._closed = False
+        self._recent = Recent()
 
     @abstractmethod
     def _name(self) -> str:
@@ -147,6 +149,11 @@ class GroupCommit(ABC):
         for request, verdict in zip(batch, verdicts, strict=True):
             if isinstance(request, Refusal):
                 continue
+            if isinstance(verdict, Appended) and isinstance(request, Append):
+                if not verdict.duplicate:
+                    self._recent.add(request.writes, verdict)
+            elif isinstance(verdict, StoreUnavailable):
+                self._recent.forget()  # it may come back with less than it had
             future: asyncio.Future[Any] = request.future
             if future.done():
                 continue

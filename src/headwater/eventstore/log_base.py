@@ -68,6 +68,13 @@ class LogBase(ABC, Generic[Q]):
     def _keys(self, since: int, page_size: int) -> AsyncIterator[tuple[StoredKey, ...]]:
         """See `ReadableLog.read_keys`."""
 
+    def _own(self, after: int, limit: int) -> tuple[StoredEvent, ...]:  # noqa: ARG002  # for stores
+        """Return events after a position that this process has stored itself, and still knows.
+
+        What others have stored is in between nowhere, but may be behind: see `Waiting.heard`.
+        """
+        return ()
+
     @property
     def epoch(self) -> str:
         """See `ReadableStreams.epoch`."""
@@ -154,6 +161,13 @@ class LogBase(ABC, Generic[Q]):
                 return
 
 
+def selected(events: tuple[StoredEvent, ...], filter: EventFilter) -> tuple[StoredEvent, ...]:
+    """Return those events that a filter selects."""
+    if not filter.items:
+        return events
+    return tuple(event for event in events if filter.matches(event.type, event.tags))
+
+
 async def snapshot_pages(
     fetch: Callable[[str, int], Awaitable[tuple[Snapshot, ...]]], prefix: str, page_size: int
 ) -> AsyncIterator[tuple[Snapshot, ...]]:
@@ -173,4 +187,4 @@ def through(query: NumberedQuery, found: Found) -> int:
     return query.number(found.events[-1]) if found.full else found.head or 0
 
 
-__all__ = ["END", "Found", "LogBase", "NumberedQuery", "T", "snapshot_pages", "through"]
+__all__ = ["END", "Found", "LogBase", "NumberedQuery", "T", "selected", "snapshot_pages", "through"]

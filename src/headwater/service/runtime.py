@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +11,7 @@ import structlog
 
 from headwater._http import AsgiServer
 from headwater._http.tls import client_context, server_context
+from headwater._os.garbage import COLLECTOR
 from headwater._os.signals import stop_on_signals
 from headwater._sql import clock_watch
 from headwater.client import HttpCaller
@@ -117,6 +117,7 @@ class Runtime:
                 await self._open_edge()
                 await self.processors.filled()  # until then it is live, but not ready
                 await self._register()
+            undo.enter_context(COLLECTOR.serving())  # all that was made for the start stays
             self._exit = undo.pop_all()
 
     async def stop(self) -> None:
@@ -471,7 +472,5 @@ async def serve(
         running.push_async_callback(runtime.stop)
         if ready is not None:
             ready(runtime)
-        gc.collect()
-        gc.freeze()  # what was made for the start stays: full collections need not look at it
         await stop.wait()
         _log.info("stopping", service=service.name)

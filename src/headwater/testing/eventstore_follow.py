@@ -1,13 +1,23 @@
 """Part of the event store suite: following the log."""
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from headwater.errors import InvalidInput, StoreUnavailable
-from headwater.eventstore import EventStore, Page, StoredEvent
+from headwater.eventstore import (
+    EVERYTHING,
+    AppendCondition,
+    EventStore,
+    Idempotency,
+    Page,
+    Pipeline,
+    StoredEvent,
+    StreamWrite,
+)
 from headwater.testing.eventstore_base import (
     EventStoreBase,
     event,
@@ -37,6 +47,35 @@ async def _closed(pages: AsyncIterator[Page]) -> None:
 
 def _events(pages: list[Page]) -> list[StoredEvent]:
     return [stored for page in pages for stored in page.events]
+
+
+def _some(draw: random.Random) -> list[StreamWrite]:
+    """Return events for one stream or two, some with tags, some that will conflict."""
+    streams = draw.sample(["a", "b\0\1", "ü"], draw.choice([1, 1, 2]))
+    return [
+        write(
+            stream,
+            *[
+                event(draw.choice("TUV"), *draw.sample(["t1", 't"2', "t1"], draw.choice([0, 1, 2])))
+                for _ in range(draw.choice([1, 1, 3]))
+            ],
+            expected=draw.choice([None, None, 0]),
+        )
+        for stream in streams
+    ]
+
+
+def _options(draw: random.Random) -> dict[str, Any]:
+    """Return a key that others have perhaps used, a condition that perhaps fails, or nothing."""
+    return draw.choice(
+        [
+            {},
+            {},
+            {"idempotency": Idempotency(f"{draw.randrange(9)}")},
+            {"condition": AppendCondition(matching("t1"), draw.randrange(40))},
+            {"pipeline": Pipeline()},
+        ]
+    )
 
 
 class FollowConformance(EventStoreBase):
@@ -144,6 +183,48 @@ class FollowConformance(EventStoreBase):
         page = await soon(waiting)
         assert [stored.type for stored in page.events] == ["Foreign" if self.shared else "Own"]
         await _closed(pages)
+
+    @pytest.mark.parametrize("seed", range(3))
+    async def test_what_comes_is_what_is_read(
+        self, store: EventStore, opened: Callable[[], Awaitable[EventStore]], seed: int
+    ) -> None:
+        """Live events are those of the log, all of each, whoever stores them, in whatever turn."""
+        draw = random.Random(seed)  # noqa: S311  # no secret
+        stores = [store, await opened()] if self.shared else [store]
+        following = [
+            one.follow(filter=chosen, page_size=size)
+            for one in stores
+            for chosen, size in ((EVERYTHING, 1000), (EVERYTHING, 2), (matching("t1"), 1000))
+        ]
+        seen: list[list[StoredEvent]] = [[] for _ in following]
+        reached = [0] * len(following)
+        moved = asyncio.Event()
+
+        async def watch(number: int) -> None:
+            async for page in following[number]:
+                seen[number] += page.events
+                reached[number] = page.through
+                moved.set()
+
+        watching = [asyncio.create_task(watch(number)) for number in range(len(following))]
+        for turn in range(60):
+            one = draw.choice(stores)
+            await settled(*(one.append(_some(draw), **_options(draw)) for _ in range(turn % 4)))
+            if turn % 20 == 7:
+                await one.append([write("late", event("Late", data=b"x" * 10))])
+            await asyncio.sleep(draw.choice([0, 0, 0.002]))
+        log = await log_of(store)
+
+        while min(reached) < len(log):
+            moved.clear()
+            await soon(moved.wait())
+        tagged = [stored for stored in log if "t1" in stored.tags]
+        assert len(tagged) > 5
+        for number, found in enumerate(seen):
+            assert found == (tagged if number % 3 == 2 else log)
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
 
     @pytest.mark.parametrize("wrong", [{"after": -1}, {"page_size": 0}])
     async def test_impossible_starts(self, store: EventStore, wrong: dict[str, int]) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from headwater.eventstore import EventStore
 from headwater.eventstore.postgres import ENGINE, PostgresEventStore
+from headwater.eventstore.postgres.batch import Batch
 from headwater.testing.eventstore import EventStoreConformance
 
 
@@ -22,3 +23,11 @@ class TestPostgresEventStore(EventStoreConformance):
 
     async def open_store(self, place: Path, clock: Callable[[], int]) -> EventStore:
         return await PostgresEventStore.open(self.at_url, clock=clock)
+
+
+class TestPostgresEventStoreInBatches(TestPostgresEventStore):
+    """A single event is stored as a batch of many is."""
+
+    @pytest.fixture(autouse=True)
+    def in_batches(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Batch, "single", lambda _self, _now: None)

@@ -13,6 +13,7 @@ from headwater.errors import (
     ConcurrencyConflict,
     DiskFull,
     HeadwaterError,
+    IdempotencyKeyReused,
     InvalidInput,
     Overloaded,
     PipelineBroken,
@@ -227,6 +228,35 @@ async def test_cut_during_a_commit(
     ]
 
 
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("verdict", ["stored", "keyed", "again", "reused", "conflict"])
+async def test_cut_during_a_commit_of_one_event(
+    proxy: CuttingProxy, opened: Opened, how: str, verdict: str
+) -> None:
+    """A single event gets the verdict that it would have got, and is stored once if it is."""
+    key = None if verdict in ("stored", "conflict") else Idempotency("k", "f")
+    store = await opened(proxy.url)
+    await put(store, write("a", event("Old")))
+    if verdict in ("again", "reused"):
+        await store.append([write("a", MARKED)], idempotency=Idempotency("k", verdict[:1]))
+    if verdict == "again":
+        key = Idempotency("k", "a")
+    await proxy.cut(how, only="[MARK]")
+    one = write("a", MARKED, expected=9 if verdict == "conflict" else None)
+    (result,) = await settled(store.append([one], idempotency=key))
+    assert await proxy.tell() == {how: 1}
+    expected = {
+        "stored": (2, 2, ("a",), (2,), False),
+        "keyed": (2, 2, ("a",), (2,), False),
+        "again": (2, 2, ("a",), (2,), True),
+        "reused": (IdempotencyKeyReused, {"key": "k"}),
+        "conflict": (ConcurrencyConflict, {"stream": "a", "expected": 9, "actual": 1}),
+    }
+    assert _plain(result) == expected[verdict]
+    check_dense(log := await log_of(store))
+    assert len(log) == (1 if verdict == "conflict" else 2)
+
+
 async def test_cut_for_good(proxy: CuttingProxy, opened: Opened) -> None:
     """When the server cannot be asked in time, the error says that the outcome is unknown."""
     store = await opened(proxy.url, resolve_timeout_s=0.1)
@@ -257,12 +287,17 @@ async def test_a_batch_that_was_given_up_comes_no_more(
         "NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{1}', '{0}', '{1}', '{1}', '{T}', '{1}', "
         "ARRAY[''], ARRAY[''::bytea], ARRAY[''::bytea], NULL, NULL)"
     )
+    late_single = (
+        "SELECT * FROM append_single("
+        "$1, $2, NULL, 'z', 0, NULL, NULL, 'T', 1, '', ''::bytea, ''::bytea, NULL)"
+    )
     async with store._database.connection() as connection:
         number = writer._number
         assert await connection.fetchval(resolve, writer._writer, number) == 0  # it was stored
         assert await connection.fetchval(resolve, writer._writer, number + 1) is None
-        with pytest.raises(asyncpg.PostgresError, match="not expected"):
-            await connection.execute(late, writer._writer, number + 1)
+        for each in (late, late_single):
+            with pytest.raises(asyncpg.PostgresError, match="not expected"):
+                await connection.execute(each, writer._writer, number + 1)
         await connection.execute(late, writer._writer, number + 3)
     writer._number += 3
     await check_usable(store, 2)

@@ -124,9 +124,9 @@ async def test_the_way_is_cut(postgres_url: str, tmp_path: Path, how: str) -> No
         item = {"item_id": "a", "title": "A", "stock": 9}
         async with http.post("/items", json=item) as made:
             assert made.status == 200, await made.text()
-        await proxy.cut(how, only="append_events")
+        await proxy.cut(how, only="append_single")
         assert await stock(http, "a", await sell(http, "a", 1)) == 8
-        await proxy.cut(how, only="append_events", closing=True)
+        await proxy.cut(how, only="append_single", closing=True)
         keyed = {"Idempotency-Key": "k"}
         async with http.post("/items/a/sales", json={"count": 1}, headers=keyed) as answer:
             problem = await answer.json(content_type=None)

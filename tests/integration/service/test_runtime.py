@@ -1,5 +1,6 @@
 """The lifecycle of an instance."""
 
+import gc
 import socket
 
 import aiohttp
@@ -51,6 +52,17 @@ async def test_roles_divide_the_service(tmp_path):
             await reading.commands.send(AddItem("i2", "Bach"))
         assert {r.kind for r in writing.edge.routes() if r.message} == {"command"}
         assert {r.kind for r in reading.edge.routes() if r.message} == {"query"}
+
+
+async def test_the_collector_is_tuned_while_it_runs(tmp_path):
+    """What a start has made is not looked through by full collections, until the stop."""
+    given = {"discovery": ("http://127.0.0.1:9",), "start_timeout_s": 0.3}
+    with pytest.raises(StartupError):
+        await Runtime(make_service(), {"data": str(tmp_path), **given}).start()
+    assert gc.get_freeze_count() == 0
+    async with Runtime(make_service(), {"data": str(tmp_path)}):
+        assert gc.get_freeze_count() > 10_000
+    assert gc.get_freeze_count() == 0
 
 
 async def test_unknown_setting(tmp_path):

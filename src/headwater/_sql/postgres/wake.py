@@ -75,7 +75,7 @@ class Wake(Waiting):
                 connection.add_termination_listener(lambda _: self._changed.set())
                 own = connection.get_server_pid()
                 await connection.add_listener(self.channel, partial(self._on_notify, own))
-                self.fire()  # something may have happened before we could hear it
+                self.hear()  # something may have happened before we could
                 pause_s = _RETRY_S
                 await self._tell(connection)
             except Exception:  # noqa: BLE001  # whatever it was: those who wait look themselves
@@ -112,4 +112,4 @@ class Wake(Waiting):
     def _on_notify(self, own: int, _connection: Any, sender: int, _channel: str, _: str) -> None:
         # The connection may be closed by now, so it cannot be asked for its own number.
         if sender != own:
-            self.fire()
+            self.hear()

@@ -24,7 +24,12 @@ DEAF_S = 0.05
 """The same when no socket can be bound, because the directory for them cannot be used."""
 
 PACE_S = 0.004
-"""How long at least from one look to the next while changes come all the time."""
+"""How long at least from one look to the next while changes come faster than `PACED_PER_S`."""
+
+PACED_PER_S = 5000
+"""From so many changes a second on, to look after each takes more than it is worth."""
+
+_WINDOW_S = 0.02
 
 _SETTLED_NS = 50_000_000  # a directory's time is too coarse to trust a listing taken right after
 _DRAINED_MAX = 1000
@@ -34,17 +39,24 @@ _ids = itertools.count()
 class Pace:
     """Keeps a follower from looking after every single change, so that what it finds grows.
 
-    After a rest it looks at once; while changes come faster, every `PACE_S` seconds.
+    While few changes come it looks at once; while many come, every `PACE_S` seconds.
     """
 
     def __init__(self) -> None:
-        """Begin rested."""
+        """Begin with few."""
         self._next = 0.0
+        self._began = 0.0
+        self._changes = 0
+        self._many = False
 
-    async def keep(self) -> None:
-        """Return when it is time to look."""
+    async def keep(self, changes: int = 1) -> None:
+        """Return when it is time to look; ``changes`` is how many were found the last time."""
         now = time.monotonic()
-        if now < self._next:
+        self._changes += changes
+        if (passed := now - self._began) > _WINDOW_S:
+            self._many = self._changes > passed * PACED_PER_S
+            self._began, self._changes = now, 0
+        if self._many and now < self._next:
             await asyncio.sleep(self._next - now)
             now = self._next
         self._next = now + PACE_S
@@ -123,7 +135,7 @@ class Wake(Waiting):
             with contextlib.suppress(BlockingIOError, InterruptedError):
                 for _ in range(_DRAINED_MAX):
                     self._socket.recv(16)
-        self.fire()
+        self.hear()
 
     def _others(self) -> list[str]:
         directory = str(self.directory)

@@ -57,6 +57,7 @@ class Writer:
         self._number = 0
         self._connection: Any = None
         self._append: Any = None
+        self._append_single: Any = None
 
     async def carry_out(self, requests: Sequence[Request]) -> list[Verdict]:
         """Return the verdict of each request; those that succeeded are on disk."""
@@ -99,16 +100,20 @@ class Writer:
 
     async def _send(self, batch: Batch) -> Answer:
         """Have a batch stored, again if need be, until it is known what became of it."""
-        arguments = batch.arguments(None if self._clock is None else self._clock())
+        now = None if self._clock is None else self._clock()
+        single = batch.single(now)
+        arguments = single or batch.arguments(now)
         deadline = time.monotonic() + self._resolve_timeout_s
         began_us = now_us()
         while True:
             await self._connected()
             self._number += 1
             try:
-                return self._checked(
-                    await self._append.fetchrow(self._writer, self._number, *arguments), began_us
-                )
+                if single:
+                    row = await self._append_single.fetchrow(self._writer, self._number, *arguments)
+                    return self._checked(Answer.of_single(row), began_us)
+                row = await self._append.fetchrow(self._writer, self._number, *arguments)
+                return self._checked(Answer.of(row), began_us)
             except Exception as error:  # nothing may be sent twice, whatever it is
                 if getattr(error, "sqlstate", "") == _NOT_EXPECTED:
                     self._start_anew()  # our row was deleted: the batch was rolled back
@@ -125,8 +130,7 @@ class Writer:
             if time.monotonic() > deadline:
                 raise translate(lost, self._database.name, outcome="not stored") from lost
 
-    def _checked(self, row: Any, began_us: int) -> Answer:
-        answer = Answer.of(row)
+    def _checked(self, answer: Answer, began_us: int) -> Answer:
         if self._clock is None:
             clock_watch.compare(self._database.name, answer.time, began_us=began_us)
         return answer
@@ -165,7 +169,9 @@ class Writer:
             connection = await self._database.connect()
             try:
                 await connection.execute(SQL["register"], self._writer, 0)
+                await connection.execute(SQL["plan_once"])
                 self._append = await connection.prepare(SQL["append"])
+                self._append_single = await connection.prepare(SQL["append_single"])
             except BaseException:
                 connection.terminate()
                 raise

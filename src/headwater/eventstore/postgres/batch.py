@@ -1,4 +1,4 @@
-"""One group commit: the arguments of ``append_events``, and the verdicts from its answer."""
+"""One group commit: what the database is told, and the verdicts from its answer."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -45,6 +45,14 @@ class Answer(msgspec.Struct, frozen=True):
         """Return the answer from its row."""
         head, time, *arrays = row
         return cls(head, time, *(array or [] for array in arrays))
+
+    @classmethod
+    def of_single(cls, row: Any) -> "Answer":
+        """Return the answer from the row of ``append_single``."""
+        head, time, version, code = row
+        if not code:
+            return cls(head, time, [version], [], [], [], [])
+        return cls(head, time, [version], [1], [code], [1], [version])
 
 
 FORGOTTEN = StoreUnavailable(
@@ -165,6 +173,29 @@ class Batch:
             self._data,
             self._metadata,
             *((to_texts(self._tag), self._tag_of) if self._tag else (None, None)),
+        )
+
+    def single(self, now: int | None) -> tuple[Any, ...] | None:
+        """Return the arguments of ``append_single`` from the third on, if it will do."""
+        if len(self._types) != 1 or len(self.sent) != 1 or len(self._counts) != 1:
+            return None
+        (request,) = self.sent
+        if request.condition is not None:
+            return None
+        key = request.idempotency
+        ((stream, type_),) = zip(self._streams, self._types, strict=True)
+        return (
+            now,
+            to_text(stream),
+            self._expected[0],
+            None if key is None else to_text(key.key),
+            None if key is None else to_text(key.fingerprint),
+            to_text(type_),
+            self._type_versions[0],
+            self._tags[0],
+            self._data[0],
+            self._metadata[0],
+            to_texts(self._tag) if self._tag else None,
         )
 
     def keys_to_look_up(self, answer: Answer) -> list[str]:

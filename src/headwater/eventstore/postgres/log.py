@@ -10,13 +10,19 @@ from headwater._sql.postgres.database import Database
 from headwater._sql.postgres.owner import owner
 from headwater._sql.resources import script
 from headwater.eventstore.api import EventFilter, Page, Shard, StoredKey
-from headwater.eventstore.log_base import END, Found, LogBase, through
+from headwater.eventstore.log_base import END, Found, LogBase, selected, through
 from headwater.eventstore.postgres.importing import keys_page
 from headwater.eventstore.postgres.names import from_text, to_text
 from headwater.eventstore.postgres.read import SQL, PageQuery
 
 ROOM = "eventstore"
-_VERSION_1 = ("schema_1.sql", "resolve_1.sql", "matching_1.sql", "append_1.sql")
+_VERSION_1 = (
+    "schema_1.sql",
+    "resolve_1.sql",
+    "matching_1.sql",
+    "append_1.sql",
+    "append_single_1.sql",
+)
 MIGRATIONS = ["\n".join(script("headwater.eventstore.postgres", file) for file in _VERSION_1)]
 # Events are looked up one by one, not by going through a table to join it.
 SETTINGS = {"enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
@@ -80,9 +86,16 @@ class PostgresLog(LogBase[PageQuery]):
                 yield tuple(found[start : start + page_size])
 
     async def _follow(self, filter: EventFilter, after: int, page_size: int) -> AsyncIterator[Page]:
-        query, wake = PageQuery.of_log(filter), self._database.wake
+        query, wake, looked = PageQuery.of_log(filter), self._database.wake, -1
         while True:
-            ticket = wake.ticket()
+            ticket, heard = wake.ticket(), wake.heard
+            if heard == looked and (own := self._own(after, page_size)):
+                after = own[-1].position
+                yield Page(selected(own, filter), after)
+                if len(own) < page_size:
+                    await wake.wait(ticket)
+                continue
+            looked = heard
             found = await self._fetch(query, after, END, page_size)
             reached = through(query, found)
             if reached > after:

@@ -4,6 +4,12 @@ SELECT * FROM append_events(
     $22, $23, $24, $25, $26
 );
 
+-- name: append_single
+SELECT * FROM append_single($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
+
+-- name: plan_once
+SET plan_cache_mode = force_generic_plan;
+
 -- name: resolve
 SELECT * FROM resolve_batch($1, $2, $3);
 

@@ -164,7 +164,9 @@ class PostgresEventStore(GroupCommit, PostgresLog):
         """See `EventStore.retag`."""
         async with self._database.transaction() as connection:
             with storable("given as a tag"):
-                return await retag(connection, tags)
+                changed = await retag(connection, tags)
+        self._recent.forget()
+        return changed
 
     async def import_events(
         self, events: Sequence[StoredEvent], *, epoch: str, keys: Sequence[StoredKey] = ()
@@ -173,6 +175,7 @@ class PostgresEventStore(GroupCommit, PostgresLog):
         self._check_open()
         await import_events(self._database, events, keys, epoch)
         self._epoch = epoch
+        self._recent.forget()
         self._database.notify()
 
     async def probe(self) -> None:
@@ -204,6 +207,9 @@ class PostgresEventStore(GroupCommit, PostgresLog):
             await asyncio.shield(self._draining)
         await self._writer.close()
         await self._database.close()
+
+    def _own(self, after: int, limit: int) -> tuple[StoredEvent, ...]:
+        return self._recent.after(after, limit)
 
     def _name(self) -> str:
         return self._database.name

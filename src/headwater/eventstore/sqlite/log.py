@@ -13,8 +13,8 @@ from headwater._sql.sqlite.database import Work
 from headwater._sql.sqlite.owner import owner
 from headwater._sql.sqlite.reading import ReadOnlyDatabase
 from headwater._sql.sqlite.wake import Pace, Wake
-from headwater.eventstore.api import EVERYTHING, EventFilter, Page, Shard, StoredEvent, StoredKey
-from headwater.eventstore.log_base import END, Found, LogBase, T, through
+from headwater.eventstore.api import EVERYTHING, EventFilter, Page, Shard, StoredKey
+from headwater.eventstore.log_base import END, Found, LogBase, T, selected, through
 from headwater.eventstore.sqlite.importing import keys_page
 from headwater.eventstore.sqlite.known import SQL
 from headwater.eventstore.sqlite.read import PageQuery
@@ -106,9 +106,17 @@ class SQLiteLog(LogBase[PageQuery]):
         wake, pace = self._readable.wake, Pace()
         query, every = PageQuery.of_log(filter), PageQuery.of_log(EVERYTHING)
         few = min(page_size, _LIVE_MAX)
-        live = False
+        live, looked = False, -1
         while True:
-            ticket = wake.ticket()
+            ticket, heard = wake.ticket(), wake.heard
+            if heard == looked and (own := self._own(after, page_size)):
+                after = own[-1].position
+                yield Page(selected(own, filter), after)
+                if len(own) < page_size:
+                    await wake.wait(ticket)
+                    await pace.keep(len(own))
+                continue
+            looked = heard
             if live:  # there will be some events only; no index is faster than reading them all
                 found = await self._readable.read_here(
                     partial(every.fetch, low=after, high=END, limit=few)
@@ -118,11 +126,11 @@ class SQLiteLog(LogBase[PageQuery]):
             reached = through(query, found)
             if reached > after:
                 after = reached
-                yield Page(_selected(found.events, filter) if live else found.events, after)
+                yield Page(selected(found.events, filter) if live else found.events, after)
             live = not found.full
             if live:
                 await wake.wait(ticket)
-                await pace.keep()
+                await pace.keep(len(found.events))
 
 
 async def open_log(path: str | Path) -> SQLiteLog:
@@ -140,12 +148,6 @@ async def open_log(path: str | Path) -> SQLiteLog:
         await database.close()
         raise
     return SQLiteLog(database, epoch)
-
-
-def _selected(events: tuple[StoredEvent, ...], filter: EventFilter) -> tuple[StoredEvent, ...]:
-    if not filter.items:
-        return events
-    return tuple(event for event in events if filter.matches(event.type, event.tags))
 
 
 def shard_of(connection: apsw.Connection) -> Shard | None:

@@ -149,7 +149,9 @@ class SQLiteEventStore(GroupCommit, SQLiteLog):
     async def retag(self, tags: Mapping[int, Sequence[str]]) -> int:
         """See `EventStore.retag`."""
         self._check_open()
-        return await self._database.submit(lambda writer: self._appender.retag(writer, tags))
+        changed = await self._database.submit(lambda writer: self._appender.retag(writer, tags))
+        self._recent.forget()
+        return changed
 
     async def import_events(
         self, events: Sequence[StoredEvent], *, epoch: str, keys: Sequence[StoredKey] = ()
@@ -163,6 +165,7 @@ class SQLiteEventStore(GroupCommit, SQLiteLog):
             self._database.notify()
 
         await self._database.submit(job)
+        self._recent.forget()
 
     async def probe(self) -> None:
         """See `EventStore.probe`."""
@@ -191,6 +194,9 @@ class SQLiteEventStore(GroupCommit, SQLiteLog):
             self._closed = True
             await asyncio.shield(self._database.submit(self._drain))
         await self._database.close()
+
+    def _own(self, after: int, limit: int) -> tuple[StoredEvent, ...]:
+        return self._recent.after(after, limit)
 
     def _name(self) -> str:
         return str(self._database.path)
