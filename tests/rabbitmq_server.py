@@ -1,6 +1,6 @@
 """A real RabbitMQ server for tests and benchmarks, and the fixtures that give it to them.
 
-The programs are Debian's (``sh scripts/apt-install.sh rabbitmq-server``). A server runs as an
+The programs are Debian's (``sh scripts/debian-rabbitmq.sh``). A server runs as an
 ordinary user, in a directory of its own, on ports of loopback alone, and ends with this process.
 With ``HEADWATER_RABBITMQ_URL`` (such as ``rabbitmq-stream://guest:guest@localhost:5552``) that
 server is used, in streams of their own; only tests that stop their server start one, as ever.
@@ -33,7 +33,7 @@ _PR_SET_PDEATHSIG = 1
 _UNPRIVILEGED = 65534  # nobody
 _MISSING = (
     "RabbitMQ is not installed, so what needs it was left out: "
-    "sh scripts/apt-install.sh rabbitmq-server, or set HEADWATER_RABBITMQ_URL"
+    "sh scripts/debian-rabbitmq.sh, or set HEADWATER_RABBITMQ_URL"
 )
 
 FIXTURES = frozenset({"own_rabbitmq", "rabbitmq_server", "rabbitmq_url"})

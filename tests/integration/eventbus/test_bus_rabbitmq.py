@@ -27,6 +27,7 @@ from headwater.errors import (
 )
 from headwater.eventbus import partition_of
 from headwater.eventbus.rabbitmq import RabbitMQEventBus
+from headwater.eventbus.rabbitmq.reading import Reader
 from headwater.eventbus.rabbitmq.settings import Place
 from headwater.testing.eventbus import (
     PARTITIONS,
@@ -198,6 +199,21 @@ async def test_offsets_of_the_broker_itself_are_no_gap(
     assert (await bus.end())[partition] == found[3].offset
 
 
+async def test_who_reads_slowly_is_sent_no_more(bus: RabbitMQEventBus, rabbitmq_url: str) -> None:
+    """Two chunks of a stream wait for a reader at most, however many there are."""
+    for number in range(1, 41):  # a chunk each
+        await bus.publish([bus_event(number, stream="s")])
+    partition = partition_of("s", PARTITIONS)
+    reader = Reader(Place.parse(rabbitmq_url), bus._links, dict(enumerate(bus._streams.values())))
+    await reader.start({partition: 0})
+    seen = 0
+    while seen < 41:
+        seen += len(await reader.page(1))
+        await bus.end()  # what was sent before this answer has arrived
+        assert len(reader._arrived[partition]) <= 2
+    await reader.close()
+
+
 async def test_streams_of_others_are_left_alone(rabbitmq_url: str) -> None:
     """A stream that is there, with something else in it, is not taken for a partition."""
     place = Place.parse(rabbitmq_url)
@@ -247,6 +263,20 @@ async def test_of_many_announcements_at_once_one_is_kept(rabbitmq_url: str) -> N
         assert clashes == ([] if n == first else [(types[n], types[first])])
     for bus in buses:
         await bus.close()
+
+
+async def test_what_was_announced_is_not_noted_again(rabbitmq_url: str) -> None:
+    """Services that start again and again do not let the notes grow; another type is noted."""
+    bus = await RabbitMQEventBus.open(rabbitmq_url)
+    ours, other = event_type("accounts", "id"), event_type("accounts", "name")
+    sizes = []
+    for types in ([ours], [ours], [other], [other], [ours]):
+        assert await bus.announce("accounts", types) == []
+        link = (await bus._notes._links.get())[Place.parse(rabbitmq_url).notes]
+        last = await link.chunk_at(Place.parse(rabbitmq_url).notes, OffsetType.LAST)
+        sizes.append(last.chunk_first_offset)
+    assert [size - sizes[0] for size in sizes] == [0, 0, 1, 1, 2]
+    await bus.close()
 
 
 async def test_no_log_line_has_the_password(

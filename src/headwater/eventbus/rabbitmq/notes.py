@@ -54,7 +54,7 @@ class Known:
         """Nothing is known yet."""
         self.partitions = 0
         self.ready = False
-        self._types: dict[str, tuple[EventType, ...]] = {}
+        self.types: dict[str, tuple[EventType, ...]] = {}
 
     def read(self, note: Note) -> list[tuple[EventType, EventType]]:
         """Learn from the next note; return with what its types clash, if they do."""
@@ -62,9 +62,9 @@ class Known:
         self.ready = self.ready or note.ready
         if not note.source:
             return []
-        found = clashes(note.types, [one for types in self._types.values() for one in types])
+        found = clashes(note.types, [one for types in self.types.values() for one in types])
         if not found:
-            self._types[note.source] = note.types
+            self.types[note.source] = note.types
         return found
 
 
@@ -85,10 +85,7 @@ class Notes:
             StoreCorrupt: somebody else has written there.
         """
         async with self._lock:
-            link = await self._link()
-            last = await link.chunk_at(self._place.notes, OffsetType.LAST)
-            known, _ = await self._read(until=last.chunk_first_offset + last.num_records - 1)
-            return known
+            return await self._known()
 
     async def made(self, partitions: int) -> Known:
         """Note that the bus is made, and return what is known then; raises as `know`."""
@@ -104,8 +101,13 @@ class Notes:
     async def announce(
         self, source: str, types: Sequence[EventType]
     ) -> list[tuple[EventType, EventType]]:
-        """Note the types of a service, if they do not clash; raises as `know`."""
+        """Note the types of a service, if they do not clash; raises as `know`.
+
+        What it has announced already, as at most starts, is not noted again.
+        """
         async with self._lock:
+            if (await self._known()).types.get(source) == tuple(types):
+                return []
             _, found = await self._add(Note(id=_unique(), source=source, types=tuple(types)))
             return found
 
@@ -115,6 +117,12 @@ class Notes:
 
     async def _link(self) -> Link:
         return (await self._links.get())[self._place.notes]
+
+    async def _known(self) -> Known:
+        link = await self._link()
+        last = await link.chunk_at(self._place.notes, OffsetType.LAST)
+        known, _ = await self._read(until=last.chunk_first_offset + last.num_records - 1)
+        return known
 
     async def _add(self, note: Note) -> tuple[Known, list[tuple[EventType, EventType]]]:
         link = await self._link()
