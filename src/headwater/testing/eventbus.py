@@ -93,7 +93,8 @@ class EventBusConformance(EventBusRetention):
 
     async def test_a_watermark_is_delivered(self, bus: EventBus) -> None:
         """Where partitions are in no order, how far a source is confirmed gets through."""
-        await bus.publish([bus_event(n) for n in range(1, 8)])
+        await bus.publish([bus_event(n) for n in range(1, 7)])
+        await bus.publish([bus_event(7, stream="accounts")])
         await bus.publish([watermark("accounts", "e1", 7)])
         await bus.publish([bus_event(8, stream="accounts")])
         found = await collect(bus, 8 if self.engine.ordered else 9)

@@ -17,6 +17,8 @@ from rstream import (
     Producer,
     amqp_decoder,
 )
+from rstream.client import Client
+from rstream.schema import Publish
 from rstream.utils import RawMessage
 
 from headwater.errors import (
@@ -126,11 +128,22 @@ async def test_malformed_events_are_refused_whole(bus: RabbitMQEventBus) -> None
     assert [d.event.position for d in await collect(bus, 1)] == [3]
 
 
-async def test_what_a_frame_cannot_hold_is_divided(bus: RabbitMQEventBus) -> None:
+async def test_what_a_frame_cannot_hold_is_divided(
+    bus: RabbitMQEventBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """More than the broker takes at once goes in several frames; one larger event is refused."""
+    frames: list[Publish] = []
+    send = Client.send_publish_frame
+
+    async def note(client: Client, frame: Publish) -> None:
+        frames.append(frame)
+        await send(client, frame)
+
+    monkeypatch.setattr(Client, "send_publish_frame", note)
     large = [_sized(n, 400_000) for n in range(1, 8)]
     await bus.publish(large)
     assert [d.event for d in await collect(bus, 7)] == large
+    assert [len(frame.messages) for frame in frames] == [2, 2, 2, 1]
     with pytest.raises(ConfigurationError, match=r"event 9 of 'accounts' has .*stream.frame_max"):
         await bus.publish([_sized(8, 10), _sized(9, 1_100_000)])
     assert (await bus.stored("accounts", "e1"))[partition_of("s", PARTITIONS)] == 7

@@ -10,15 +10,21 @@ import pytest
 from headwater.errors import ConfigurationError, StoreUnavailable
 from headwater.eventbus.rabbitmq import RabbitMQEventBus
 from headwater.eventbus.rabbitmq import link as links
+from headwater.service import Service
+from headwater.service.runtime import Runtime
 from headwater.testing.eventbus import START, bus_event, collect, subscription
 from headwater.views.memory import MemoryViewStore
 from tests.integration.eventbus.rabbit_system import WAIT_S_MAX, Publisher, when_there
 from tests.integration.processing.conftest import until
+from tests.integration.service.shop import AddItem, Item, Items
 from tests.line import Line
 from tests.ports import HeldPort
 from tests.rabbitmq_server import RabbitServer
 
 pytestmark = pytest.mark.timeout(900)  # a server needs ten seconds to start, and more
+
+
+shop = Service("shop", aggregates=[Item], projections=[Items])
 
 
 def port_of(url: str) -> int:
@@ -175,6 +181,21 @@ async def test_a_broker_that_is_not_there_yet_is_waited_for() -> None:
             await RabbitMQEventBus.open(url)
     assert "s3cret" not in str(caught.value)
     assert caught.value.outcome == "not stored"
+
+
+async def test_a_service_publishes_there(rabbitmq_url: str, tmp_path: Path) -> None:
+    """Its settings name the bus by nothing but the URL; without a broker it does not start."""
+    given = {"data": str(tmp_path), "bus": rabbitmq_url}
+    with HeldPort() as port:
+        absent = f"rabbitmq-stream://127.0.0.1:{port}/?name=bank"
+        with pytest.raises(StoreUnavailable):
+            async with Runtime(shop, {**given, "bus": absent}):
+                pass
+    async with Runtime(shop, given) as running:
+        await running.commands.send(AddItem("i1", "Bach", 3))
+        assert running.bus is not None
+        found = await collect(running.bus, 1)
+    assert (found[0].event.source, found[0].event.type) == ("shop", "ItemAdded")
 
 
 async def test_who_is_not_let_in_is_told(rabbitmq_url: str) -> None:
