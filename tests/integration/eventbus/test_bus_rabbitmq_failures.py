@@ -237,6 +237,24 @@ async def test_a_silent_line_is_told(
         await bus.close()
 
 
+async def test_whoever_only_waits_is_told_of_a_silent_line(
+    rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader has nothing to ask, and notices that not even a sign of life comes any more."""
+    monkeypatch.setattr(links, "_HEARTBEAT_S", 1)
+    monkeypatch.setattr(links, "_SILENT_S_MAX", 5)
+    async with Line(port_of(rabbitmq_url)) as line:
+        bus = await RabbitMQEventBus.open(through(rabbitmq_url, line))
+        async with subscription(bus, START) as pages:
+            waiting = asyncio.ensure_future(anext(pages))
+            assert not (await asyncio.wait([waiting], timeout=8.0))[0]  # signs of life are enough
+            line.hold()
+            with pytest.raises(StoreUnavailable, match="the broker was silent for 5 s"):
+                await asyncio.wait_for(waiting, 30.0)
+        line.let_go()
+        await bus.close()
+
+
 @pytest.fixture
 def eventually() -> Callable[[], float]:
     """Return how long something bounded may take on a slow machine."""
