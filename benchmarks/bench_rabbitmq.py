@@ -32,7 +32,7 @@ from headwater.eventstore.sqlite import SQLiteEventStore
 from headwater.processing import Relay
 from headwater.views.memory import MemoryViewStore
 
-_EVENTS = 50_000
+_EVENTS = 30_000
 _DATA = b'{"account_id":"0190c2f1-7c1e-7d3a","amount":1250,"reference":"purchase"}'
 _METADATA = b'{"id":"0190c2f1-7c1e-7d3a-9f00-3c5e8a7b1d20","time":1700000000000000}'
 _servers: list[RabbitServer] = []
