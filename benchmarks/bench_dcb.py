@@ -27,32 +27,36 @@ PEER_APPENDS = 640
 STUDENTS = 1000
 COURSES = 50
 
-_TYPE = "StudentSubscribed"
-_DATA = b'{"student_id":"0190c2f1-7c1e-7d3a","course_id":"0190c2f1-9c2e-7e4b"}'
-_METADATA = (
+TYPE = "StudentSubscribed"
+DATA = b'{"student_id":"0190c2f1-7c1e-7d3a","course_id":"0190c2f1-9c2e-7e4b"}'
+METADATA = (
     b'{"id":"0190c2f1-7c1e-7d3a-9f00-3c5e8a7b1d20","correlation_id":'
     b'"0190c2f1-7c1e-7d3a-9f00-3c5e8a7b1d20","time":1700000000000000}'
 )
 
 
-def _tags(number: int) -> tuple[str, str]:
+def tags_of(number: int) -> tuple[str, str]:
     """Give each of 50,000 appends another pair, so that no condition fails."""
     return f"student:{number % STUDENTS}", f"course:{number // STUDENTS % COURSES}"
 
 
-async def _rate(store: EventStore) -> float:
+async def append_rate(
+    store: EventStore, *, callers: int = CALLERS, appends: int = APPENDS
+) -> float:
+    """Return how many conditional appends a second so many concurrent callers get answered."""
+
     async def caller(numbers: range) -> None:
         for number in numbers:
-            tags = _tags(number)
-            condition = AppendCondition(EventFilter((FilterItem((_TYPE,), tags),)), 0)
-            event = NewEvent(_TYPE, 1, _DATA, _METADATA, tags)
+            tags = tags_of(number)
+            condition = AppendCondition(EventFilter((FilterItem((TYPE,), tags),)), 0)
+            event = NewEvent(TYPE, 1, DATA, METADATA, tags)
             await store.append([StreamWrite(tags[0], [event])], condition=condition)
 
     began = time.perf_counter()
-    await asyncio.gather(*(caller(range(n, APPENDS, CALLERS)) for n in range(CALLERS)))
+    await asyncio.gather(*(caller(range(n, appends, callers)) for n in range(callers)))
     elapsed = time.perf_counter() - began
-    assert await store.head() == APPENDS
-    return APPENDS / elapsed
+    assert await store.head() == appends
+    return appends / elapsed
 
 
 def _recorder(settings: Environment) -> "DCBRecorder":
@@ -69,9 +73,9 @@ def _peer_rate(settings: Environment, threads: int) -> float:
 
     def caller(first: int) -> None:
         for number in itertools.islice(itertools.count(first, threads), PEER_APPENDS // threads):
-            tags = list(_tags(number))
-            condition = DCBAppendCondition(DCBQuery([DCBQueryItem([_TYPE], tags)]), 0)
-            recorder.append([DCBEvent(_TYPE, _DATA, tags)], condition)
+            tags = list(tags_of(number))
+            condition = DCBAppendCondition(DCBQuery([DCBQueryItem([TYPE], tags)]), 0)
+            recorder.append([DCBEvent(TYPE, DATA, tags)], condition)
 
     began = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
@@ -83,7 +87,7 @@ def _peer_rate(settings: Environment, threads: int) -> float:
 
 async def _measured(engine: Engine, peer: float | None) -> Measured:
     async with event_store(engine) as store:
-        return Measured(await _rate(store), peer)
+        return Measured(await append_rate(store), peer)
 
 
 @benchmark("dcb.postgres", unit="appends/s", peer=f"{PEER}, best of threads", runs=3)

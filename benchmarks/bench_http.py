@@ -45,32 +45,42 @@ class _Load(NamedTuple):
 
 
 @contextmanager
-def _service(role: str) -> Iterator[tuple[str, int]]:
-    with tempfile.TemporaryDirectory() as data:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.http_service", data, role],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert process.stdin
-        assert process.stdout
-        lines = iter(process.stdout.readline, "")
-        try:
-            url = next((line.strip() for line in lines if line.startswith("http")), "")
-            assert url, "the service did not start: python -m benchmarks.http_service DIR all"
-            yield url, process.pid
-        finally:
-            process.stdin.close()
-            process.wait(30)
-            process.stdout.close()
+def service_process(role: str) -> Iterator[tuple[str, int]]:
+    """Run the benchmarks' bank in a process of its own; give its URL and its process's number."""
+    with tempfile.TemporaryDirectory() as data, running_module("http_service", data, role) as found:
+        yield found
+
+
+@contextmanager
+def running_module(module: str, *args: str) -> Iterator[tuple[str, int]]:
+    """Run a service in a process of its own; give its URL and its process's number."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"benchmarks.{module}", *args],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdin
+    assert process.stdout
+    lines = iter(process.stdout.readline, "")
+    try:
+        url = next((line.strip() for line in lines if line.startswith("http")), "")
+        assert url, f"the service did not start: python -m benchmarks.{module} {' '.join(args)}"
+        yield url, process.pid
+    finally:
+        process.stdin.close()
+        process.wait(30)
+        process.stdout.close()
 
 
 def _wrk(role: str, script: str) -> _Load:
     if shutil.which("wrk") is None:
         raise FileNotFoundError("wrk is not installed: apt-get install wrk")
-    with _service(role) as (url, pid), tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+    with (
+        service_process(role) as (url, pid),
+        tempfile.NamedTemporaryFile("w", suffix=".lua") as file,
+    ):
         file.write(script)
         file.flush()
         command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}", "-s", file.name, url]

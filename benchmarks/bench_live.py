@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 
 from benchmarks.bank import AccountOpened, MoneyWithdrawn
-from benchmarks.bench_processing import Balance, Balances, _event
+from benchmarks.bench_processing import Balance, Balances, event_of
 from benchmarks.harness import Measured, benchmark
 from headwater.eventbus.sqlite import SQLiteEventBus
 from headwater.eventstore import StreamWrite
@@ -45,11 +45,11 @@ async def _engines() -> AsyncIterator[Engines]:
 
 async def _append_all(store: SQLiteEventStore, account: str) -> None:
     """Append events evenly, each on its own."""
-    await store.append([StreamWrite(f"Account/{account}", [_event(AccountOpened(account, "x"))])])
+    await store.append([StreamWrite(f"Account/{account}", [event_of(AccountOpened(account, "x"))])])
     began = time.perf_counter()
     for n in range(EVENTS):
         await asyncio.sleep(began + n / RATE - time.perf_counter())
-        event = _event(MoneyWithdrawn(account, 1))
+        event = event_of(MoneyWithdrawn(account, 1))
         await store.append([StreamWrite(f"Account/{account}", [event])])
 
 

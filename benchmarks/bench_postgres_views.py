@@ -125,7 +125,7 @@ async def _get_all(get_one: Callable[..., Awaitable[Any]], keys: list[str]) -> N
 
 async def _fill(store: PostgresEventStore) -> None:
     numbers = [f"{n}" for n in range(bench_processing.ACCOUNTS)]
-    event = bench_processing._event  # noqa: SLF001  # the same events
+    event = bench_processing.event_of
     await store.append(
         [StreamWrite(f"Account/{n}", [event(AccountOpened(n, "x"))]) for n in numbers]
     )

@@ -80,7 +80,8 @@ class Purchase(Saga):
         return [WithdrawMoney(event.account_id, 1), End()]
 
 
-def _event(event: Event) -> NewEvent:
+def event_of(event: Event) -> NewEvent:
+    """Return an event as a service stores it."""
     identity = new_id()
     metadata = encode_metadata(Metadata(id=identity, correlation_id=identity, time=1))
     return NewEvent(type(event).__name__, 1, msgspec.json.encode(event), metadata)
@@ -99,11 +100,11 @@ async def _filled() -> Path:
     store = await SQLiteEventStore.open(path)
     numbers = [f"{n}" for n in range(ACCOUNTS)]
     await store.append(
-        [StreamWrite(f"Account/{n}", [_event(AccountOpened(n, "x"))]) for n in numbers]
+        [StreamWrite(f"Account/{n}", [event_of(AccountOpened(n, "x"))]) for n in numbers]
     )
     for _ in range(EVENTS // ACCOUNTS - 1):
         await store.append(
-            [StreamWrite(f"Account/{n}", [_event(MoneyWithdrawn(n, 1))]) for n in numbers]
+            [StreamWrite(f"Account/{n}", [event_of(MoneyWithdrawn(n, 1))]) for n in numbers]
         )
     await store.close()
     return path
@@ -192,11 +193,13 @@ async def projection_live() -> Measured:
             Balances, source=StoreSource(store, "bench"), views=views, owner="bench"
         )
         await processor.start()
-        await store.append([StreamWrite("Account/1", [_event(AccountOpened("1", "x"))])])
+        await store.append([StreamWrite("Account/1", [event_of(AccountOpened("1", "x"))])])
         visible, appended = [], []
         for _ in range(LIVE):
             began = time.perf_counter()
-            done = await store.append([StreamWrite("Account/1", [_event(MoneyWithdrawn("1", 1))])])
+            done = await store.append(
+                [StreamWrite("Account/1", [event_of(MoneyWithdrawn("1", 1))])]
+            )
             appended.append(time.perf_counter() - began)
             token = ConsistencyToken.at("bench", store.epoch, done.last)
             await processor.wait_for(token, timeout_s=10.0)
@@ -219,7 +222,7 @@ async def sagas_sqlite() -> Measured:
         bare = await _purchases(bus)
         requests = [PurchaseRequested(f"p{n}", f"{n % ACCOUNTS}") for n in range(PURCHASES)]
         await store.append(
-            [StreamWrite(f"Purchase/{r.purchase_id}", [_event(r)]) for r in requests]
+            [StreamWrite(f"Purchase/{r.purchase_id}", [event_of(r)]) for r in requests]
         )
         head = await store.head()
         sagas = SagaProcessor(

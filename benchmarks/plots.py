@@ -71,8 +71,12 @@ PLOTS: Mapping[str, Plot] = {
 }
 
 
+STAGES = "latency.svg", {"SQLite": "trace.sqlite", "PostgreSQL": "trace.postgres"}
+"""Bars of the stages of one command, one for each engine."""
+
+
 def draw_plots(found: Results, folder: Path) -> None:
-    """Draw what there are curves for."""
+    """Draw what there are curves and stages for."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -80,6 +84,29 @@ def draw_plots(found: Results, folder: Path) -> None:
         for name, plot in PLOTS.items():
             if all(panel.benchmark in found.results for panel in plot.panels):
                 _draw(plot, found, folder / name)
+        name, engines = STAGES
+        if all(one in found.results for one in engines.values()):
+            _draw_stages({e: found.results[one].more for e, one in engines.items()}, folder / name)
+
+
+def _draw_stages(engines: Mapping[str, Mapping[str, float]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(_SIZE_INCHES[0], 2.0), layout="constrained")
+    axes = figure.subplots()
+    for row, (engine, stages) in enumerate(engines.items()):
+        begin = 0.0
+        for number, (name, taken) in enumerate(stages.items()):
+            if name.startswith("of it"):
+                continue
+            axes.barh(row, taken, left=begin, color=f"C{number}", height=0.5)
+            label = name.removesuffix(" µs")
+            axes.text(begin + taken / 2, row + 0.32, label, fontsize=6, rotation=20, ha="left")
+            begin += taken
+        axes.text(begin, row, f" {begin:.0f} µs", va="center", fontsize=8)
+        axes.text(0, row - 0.42, engine, fontsize=8)
+    axes.set(xlabel="microseconds", yticks=[], ylim=(-0.6, len(engines) - 0.1))
+    _save(figure, path)
 
 
 def _draw(plot: Plot, found: Results, path: Path) -> None:
@@ -91,6 +118,10 @@ def _draw(plot: Plot, found: Results, path: Path) -> None:
     ):
         _draw_panel(axes, panel, found.results[panel.benchmark].curve)
         axes.set_xlabel(plot.x)
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
     figure.savefig(path, metadata={"Date": None, "Creator": None})
     # Without the spaces at the ends of lines, which no editor would keep.
     lines = [line.rstrip() for line in path.read_text().splitlines()]

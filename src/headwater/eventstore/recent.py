@@ -8,9 +8,10 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import islice
 
-from headwater.eventstore.api import Appended, StoredEvent, StreamWrite
+from headwater.eventstore.api import Appended, NewEvent, StoredEvent, StreamWrite
 
 _EVENTS_MAX = 1000
+_BYTES_MAX = 4 << 20
 
 
 class Recent:
@@ -18,18 +19,20 @@ class Recent:
 
     def __init__(self) -> None:
         """Know none."""
-        self._events: deque[StoredEvent] = deque(maxlen=_EVENTS_MAX)
+        self._events: deque[StoredEvent] = deque()
+        self._bytes = 0
 
     def add(self, writes: Sequence[StreamWrite], stored: Appended) -> None:
         """Take note of what was stored just now."""
         events = self._events
         if events and events[-1].position != stored.first - 1:
-            events.clear()  # others have stored something in between
+            self.forget()  # others have stored something in between
         position = stored.first
         for write, last in zip(writes, stored.versions, strict=True):
             version = last - len(write.events)
             for event in write.events:
                 version += 1
+                self._bytes += _size(event)
                 events.append(
                     StoredEvent(
                         position,
@@ -44,6 +47,8 @@ class Recent:
                     )
                 )
                 position += 1
+        while len(events) > _EVENTS_MAX or self._bytes > _BYTES_MAX:
+            self._bytes -= _size(events.popleft())
 
     def after(self, position: int, limit: int) -> tuple[StoredEvent, ...]:
         """Return the events that follow a position; none if the first of them is not known."""
@@ -56,6 +61,11 @@ class Recent:
     def forget(self) -> None:
         """Know none any more: what is in the log may have become another."""
         self._events.clear()
+        self._bytes = 0
+
+
+def _size(event: NewEvent | StoredEvent) -> int:
+    return len(event.data) + len(event.metadata)
 
 
 __all__ = ["Recent"]

@@ -289,7 +289,8 @@ async def test_a_batch_that_was_given_up_comes_no_more(
     )
     late_single = (
         "SELECT * FROM append_single("
-        "$1, $2, NULL, 'z', 0, NULL, NULL, 'T', 1, '', ''::bytea, ''::bytea, NULL)"
+        "$1, $2, NULL, 'z', 0, NULL, NULL, 'T', 1, '', ''::bytea, ''::bytea, NULL, "
+        "NULL, NULL, NULL, NULL)"
     )
     async with store._database.connection() as connection:
         number = writer._number

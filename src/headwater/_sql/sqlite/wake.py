@@ -26,7 +26,7 @@ DEAF_S = 0.05
 PACE_S = 0.004
 """How long at least from one look to the next while changes come faster than `PACED_PER_S`."""
 
-PACED_PER_S = 5000
+PACED_PER_S = 2500
 """From so many changes a second on, to look after each takes more than it is worth."""
 
 _WINDOW_S = 0.02

@@ -1,5 +1,5 @@
--- What append_events does, for a batch of one event without conditions: most batches, when callers
--- are few. It takes three fifths of the time.
+-- What append_events does, for a batch of one event with one condition at most: most batches, when
+-- callers are few.
 CREATE FUNCTION append_single(
     writer_ text,
     batch_ bigint,
@@ -14,18 +14,26 @@ CREATE FUNCTION append_single(
     data_ bytea,
     metadata_ bytea,
     tag_ text[], -- its tags, each once; NULL when there are none
+    after_ bigint, -- of its condition; NULL when there is none
+    first_ text, -- the tags that an excluded event has: one of them, and ...
+    others_ text[], -- ... the others; NULL when there are none
+    kinds_ text[], -- the types that it has one of; NULL when it has any
     OUT head_ bigint, -- before the event
     OUT time_ bigint, -- recorded for it
     OUT version_ bigint, -- of the stream before it
-    OUT code_ integer -- 0 stored, else as append_events
+    OUT code_ integer, -- 0 stored, else as append_events ...
+    OUT detail_ bigint -- ... for 2
 )
 LANGUAGE plpgsql
 AS $$
 DECLARE
+    few CONSTANT integer := 64;
     ahead CONSTANT bigint := 5000000; -- AHEAD_US_MAX
     clock bigint; -- microseconds UTC
     recorded bigint; -- the time of the last event
     stored_print text;
+    seen integer; -- how many of the next events with the first tag, if few
+    until bigint; -- the last of those
 BEGIN
     PERFORM pg_advisory_xact_lock((1751474532::bigint << 32) | 'events'::regclass::oid::bigint);
 
@@ -51,6 +59,51 @@ BEGIN
     IF expected_ <> version_ THEN
         code_ := 1;
         RETURN;
+    END IF;
+    IF after_ < head_ THEN
+        IF first_ IS NOT NULL THEN
+            SELECT
+                count(*), max(t.position),
+                min(t.position) FILTER (
+                    WHERE (
+                        SELECT count(*) FROM event_tags AS x
+                        WHERE x.tag = ANY (others_) AND x.position = t.position
+                    ) = coalesce(cardinality(others_), 0)
+                    AND (
+                        kinds_ IS NULL
+                        OR (SELECT e.type FROM events AS e WHERE e.position = t.position)
+                            = ANY (kinds_)
+                    )
+                )
+            INTO seen, until, detail_
+            FROM (
+                SELECT t.position FROM event_tags AS t
+                WHERE t.tag = first_ AND t.position > after_
+                ORDER BY t.position LIMIT few
+            ) AS t;
+            IF detail_ IS NULL AND seen = few THEN
+                SELECT f.position INTO detail_
+                FROM matching_positions(
+                    first_ || others_, kinds_, until, head_, 1, false
+                ) AS f (position)
+                LIMIT 1;
+            END IF;
+        ELSIF kinds_ IS NOT NULL THEN
+            SELECT m.position INTO detail_
+            FROM unnest(kinds_) AS k (type)
+            CROSS JOIN LATERAL (
+                SELECT e.position FROM events AS e
+                WHERE e.type = k.type AND e.position > after_
+                ORDER BY e.position LIMIT 1
+            ) AS m
+            LIMIT 1;
+        ELSE
+            detail_ := head_;
+        END IF;
+        IF detail_ IS NOT NULL THEN
+            code_ := 2;
+            RETURN;
+        END IF;
     END IF;
 
     UPDATE event_writers AS w

@@ -49,10 +49,10 @@ class Answer(msgspec.Struct, frozen=True):
     @classmethod
     def of_single(cls, row: Any) -> "Answer":
         """Return the answer from the row of ``append_single``."""
-        head, time, version, code = row
+        head, time, version, code, detail = row
         if not code:
             return cls(head, time, [version], [], [], [], [])
-        return cls(head, time, [version], [1], [code], [1], [version])
+        return cls(head, time, [version], [1], [code], [detail or 1], [version])
 
 
 FORGOTTEN = StoreUnavailable(
@@ -180,9 +180,9 @@ class Batch:
         if len(self._types) != 1 or len(self.sent) != 1 or len(self._counts) != 1:
             return None
         (request,) = self.sent
-        if request.condition is not None:
+        condition, key = request.condition, request.idempotency
+        if condition is not None and len(condition.filter.items) > 1:
             return None
-        key = request.idempotency
         ((stream, type_),) = zip(self._streams, self._types, strict=True)
         return (
             now,
@@ -196,6 +196,7 @@ class Batch:
             self._data[0],
             self._metadata[0],
             to_texts(self._tag) if self._tag else None,
+            *((None,) * 4 if condition is None else _excluded(condition)),
         )
 
     def keys_to_look_up(self, answer: Answer) -> list[str]:
@@ -300,6 +301,14 @@ class Batch:
         if isinstance(found, HeadwaterError):
             return found.replaced()
         return msgspec.structs.replace(found[0], duplicate=True)
+
+
+def _excluded(condition: AppendCondition) -> tuple[int, str | None, list[str] | None, Any]:
+    """Return what ``append_single`` is told of a condition with one item, or none."""
+    (item,) = condition.filter.items or (FilterItem(),)
+    tags = [to_text(tag) for tag in dict.fromkeys(item.tags)]
+    kinds = [to_text(kind) for kind in dict.fromkeys(item.types)]
+    return condition.after, tags[0] if tags else None, tags[1:] or None, kinds or None
 
 
 def _note(

@@ -5,7 +5,9 @@ SELECT * FROM append_events(
 );
 
 -- name: append_single
-SELECT * FROM append_single($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
+SELECT * FROM append_single(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17
+);
 
 -- name: plan_once
 SET plan_cache_mode = force_generic_plan;
