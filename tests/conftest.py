@@ -11,9 +11,9 @@ from tests.exploring import (
     pytest_addoption,
     pytest_collection_modifyitems,
     pytest_runtest_makereport,
-    pytest_runtest_setup,
     pytest_terminal_summary,
     register_profiles,
+    skip_when_late,
 )
 from tests.postgres_server import (
     FIXTURES,
@@ -56,6 +56,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.rabbitmq)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out what would begin too late, or has no server to begin with."""
+    skip_when_late(item)
+    rabbitmq.skip_without_server(item)
+
+
 __all__ = [
     "fresh_postgres",
     "own_postgres",
@@ -65,7 +71,6 @@ __all__ = [
     "pytest_addoption",
     "pytest_collection_modifyitems",
     "pytest_runtest_makereport",
-    "pytest_runtest_setup",
     "pytest_terminal_summary",
     "rabbitmq_server",
     "rabbitmq_url",

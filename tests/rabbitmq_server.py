@@ -39,11 +39,6 @@ _MISSING = (
 FIXTURES = frozenset({"own_rabbitmq", "rabbitmq_server", "rabbitmq_url"})
 
 
-def installed() -> bool:
-    """Whether a server can be started."""
-    return (_PROGRAMS / "rabbitmq-server").exists()
-
-
 class RabbitServer:
     """A server in a directory of its own, which ends with this process at the latest."""
 
@@ -200,9 +195,12 @@ def fresh_name() -> str:
     return f"t{uuid.uuid4().hex}"
 
 
-def needed() -> None:
-    """Leave out a test that needs a server where there is none."""
-    if not installed():
+def skip_without_server(item: pytest.Item) -> None:
+    """Leave out a test that needs a server where there is none; skipped here it is one line."""
+    needed = FIXTURES.intersection(getattr(item, "fixturenames", ()))
+    if os.environ.get("HEADWATER_RABBITMQ_URL"):
+        needed &= {"own_rabbitmq"}
+    if needed and not (_PROGRAMS / "rabbitmq-server").exists():
         pytest.skip(_MISSING)
 
 
@@ -213,7 +211,6 @@ def rabbitmq_server() -> Iterator[str]:
     if given:
         yield given
         return
-    needed()
     server = RabbitServer()
     try:
         server.start()
@@ -235,7 +232,6 @@ def own_rabbitmq(request: pytest.FixtureRequest) -> Iterator[RabbitServer]:
 
     Its settings can be given by ``parametrize("own_rabbitmq", [{...}], indirect=True)``.
     """
-    needed()
     server = RabbitServer(getattr(request, "param", None))
     try:
         server.start()
