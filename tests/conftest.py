@@ -6,13 +6,14 @@ import signal
 
 import pytest
 
+from tests import rabbitmq_server as rabbitmq
 from tests.exploring import (
     pytest_addoption,
     pytest_collection_modifyitems,
     pytest_runtest_makereport,
-    pytest_runtest_setup,
     pytest_terminal_summary,
     register_profiles,
+    skip_when_late,
 )
 from tests.kafka_server import FIXTURES as KAFKA_FIXTURES
 from tests.kafka_server import fresh_kafka, kafka_server, kafka_url, own_kafka
@@ -24,6 +25,7 @@ from tests.postgres_server import (
     postgres_url,
     version,
 )
+from tests.rabbitmq_server import own_rabbitmq, rabbitmq_server, rabbitmq_url
 
 pytest.register_assert_rewrite("headwater.testing")
 
@@ -31,7 +33,7 @@ register_profiles()
 
 # Settings of whoever runs the tests are not for the programs under test: only ours are kept.
 _FOREIGN = re.compile(
-    r"(?i)HEADWATER_(?!KAFKA_|POSTGRES_|BENCH_)|PG[A-Z]|.*_PROXY$|(FORCE|NO)_COLOR$"
+    r"(?i)HEADWATER_(?!KAFKA_|POSTGRES_|RABBITMQ_|BENCH_)|PG[A-Z]|.*_PROXY$|(FORCE|NO)_COLOR$"
 )
 for _name in filter(_FOREIGN.match, list(os.environ)):
     del os.environ[_name]
@@ -49,10 +51,19 @@ def pytest_report_header() -> str:
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark every test that uses a server, so that `-m postgres` leaves none out."""
-    if not FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+    used = getattr(item, "fixturenames", ())
+    if not FIXTURES.isdisjoint(used):
         item.add_marker(pytest.mark.postgres)
-    if not KAFKA_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+    if not KAFKA_FIXTURES.isdisjoint(used):
         item.add_marker(pytest.mark.kafka)
+    if not rabbitmq.FIXTURES.isdisjoint(used):
+        item.add_marker(pytest.mark.rabbitmq)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out what would begin too late, or has no server to begin with."""
+    skip_when_late(item)
+    rabbitmq.skip_without_server(item)
 
 
 __all__ = [
@@ -62,11 +73,13 @@ __all__ = [
     "kafka_url",
     "own_kafka",
     "own_postgres",
+    "own_rabbitmq",
     "postgres_server",
     "postgres_url",
     "pytest_addoption",
     "pytest_collection_modifyitems",
     "pytest_runtest_makereport",
-    "pytest_runtest_setup",
     "pytest_terminal_summary",
+    "rabbitmq_server",
+    "rabbitmq_url",
 ]

@@ -98,7 +98,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("hypothesis")
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
+def skip_when_late(item: pytest.Item) -> None:
     """Skip what would begin too late."""
     until = item.config.getoption("--explore-until")
     if until is not None and time.monotonic() > until:

@@ -37,6 +37,7 @@ _EXTRAS = {
     "google": "gateway",
     "grpclib": "gateway",
     "opentelemetry": "tracing",
+    "rstream": "rabbitmq",
 }
 
 _COMMANDS = {

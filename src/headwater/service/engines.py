@@ -36,6 +36,7 @@ EVENT_BUSES = Engines(
         "memory": "headwater.eventbus.memory:ENGINE",
         "sqlite": "headwater.eventbus.sqlite:ENGINE",
         **dict.fromkeys(_POSTGRES, "headwater.eventbus.postgres:ENGINE"),
+        "rabbitmq-stream": "headwater.eventbus.rabbitmq:ENGINE",
     },
 )
 VIEW_STORES = Engines(
