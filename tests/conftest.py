@@ -16,7 +16,7 @@ from tests.exploring import (
     skip_when_late,
 )
 from tests.kafka_server import FIXTURES as KAFKA_FIXTURES
-from tests.kafka_server import fresh_kafka, kafka_server, kafka_url, own_kafka
+from tests.kafka_server import fresh_kafka, kafka_server, kafka_url, own_kafka, skip_without_kafka
 from tests.postgres_server import (
     FIXTURES,
     fresh_postgres,
@@ -64,6 +64,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Leave out what would begin too late, or has no server to begin with."""
     skip_when_late(item)
     rabbitmq.skip_without_server(item)
+    skip_without_kafka(item)
 
 
 __all__ = [
