@@ -119,6 +119,8 @@ class RabbitServer:
             self._answers(self._ports["epmd"].number, self._epmd)
         self._process = self._start(str(_PROGRAMS / "rabbitmq-server"))
         self._answers(self.port, self._process)
+        if "tls" in self._ports:
+            self._answers(self._ports["tls"].number, self._process)
 
     def _answers(self, port: int, process: "subprocess.Popen[bytes]") -> None:
         deadline = time.monotonic() + _WAIT_S_MAX

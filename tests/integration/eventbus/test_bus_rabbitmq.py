@@ -39,6 +39,7 @@ from headwater.testing.eventbus import (
     event_type,
     subscription,
 )
+from tests.integration.eventbus.rabbit_system import when_there
 from tests.integration.processing.conftest import until
 from tests.rabbitmq_server import RabbitServer
 
@@ -316,7 +317,7 @@ async def test_tls(authority: trustme.CA, tmp_path: Path, own_rabbitmq: RabbitSe
     authority.cert_pem.write_to_path(str(cafile))
     trustme.CA().cert_pem.write_to_path(str(other))
     url = own_rabbitmq.url(port=ports, name="bank", tls="true", cafile=str(cafile))
-    bus = await RabbitMQEventBus.open(url)
+    bus = await when_there(lambda: RabbitMQEventBus.open(url))
     await bus.publish([bus_event(1)])
     assert len(await collect(bus, 1)) == 1
     await bus.close()
@@ -332,7 +333,8 @@ async def test_tls(authority: trustme.CA, tmp_path: Path, own_rabbitmq: RabbitSe
 async def test_behind_an_address_of_its_own(own_rabbitmq: RabbitServer) -> None:
     """A broker that advertises what cannot be reached is used where it was found."""
     for option in ({}, {"load_balancer": "true"}):
-        bus = await RabbitMQEventBus.open(own_rabbitmq.url(name="bank", **option))
+        url = own_rabbitmq.url(name="bank", **option)
+        bus = await when_there(lambda url=url: RabbitMQEventBus.open(url))
         await bus.publish([bus_event(1)])
         assert len(await collect(bus, 1)) == 1
         await bus.close()

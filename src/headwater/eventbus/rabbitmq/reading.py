@@ -70,7 +70,7 @@ class Reader:
         """Let the streams be sent, each from the offset wanted.
 
         Raises:
-            StoreUnavailable: a broker cannot be reached.
+            StoreUnavailable: a broker cannot be reached, or a stream ends before what is wanted.
         """
         self._wanted = dict(wanted)
         links = await self._links.get()
@@ -84,6 +84,7 @@ class Reader:
                 credit=_CREDIT,
             )
             self._subscribed[number] = (link, subscription)
+        await asyncio.gather(*(self._check_end(number, n) for number, n in wanted.items()))
 
     async def page(self, size: int) -> list[Stored]:
         """Wait for the next messages, and return them: in order within each stream.
@@ -140,11 +141,7 @@ class Reader:
         """Return if nothing is missing between what was read last and a chunk."""
         stream = self._streams[number]
         if chunk.end <= wanted:
-            reason = (
-                f"its stream {stream} had offset {wanted - 1}, and goes on at {chunk.first} now, "
-                "so the broker has lost what it had stored"
-            )
-            raise StoreUnavailable(store=self._place.name, reason=reason, outcome="not stored")
+            raise self._cut_short(number, wanted, chunk.end)
         if chunk.first <= wanted:
             return
         link, _ = self._subscribed[number]
@@ -156,6 +153,21 @@ class Reader:
                 after=offset_of(wanted - 1),
                 begin=offset_of(begin),
             )
+
+    async def _check_end(self, number: int, wanted: int) -> None:
+        """Return if a stream goes up to what is wanted next: else nothing tells before that."""
+        link, _ = self._subscribed[number]
+        last = await link.chunk_at(self._streams[number], OffsetType.LAST)
+        end = last.chunk_first_offset + last.num_records
+        if end < wanted:
+            raise self._cut_short(number, wanted, end)
+
+    def _cut_short(self, number: int, wanted: int, end: int) -> StoreUnavailable:
+        reason = (
+            f"stream {self._streams[number]} had offset {wanted - 1}, and ends with {end - 1} now, "
+            "so the broker has lost what it had stored"
+        )
+        return StoreUnavailable(store=self._place.name, reason=reason, outcome="not stored")
 
     def _take_in(self, number: int, chunk: schema.Deliver) -> None:
         try:
