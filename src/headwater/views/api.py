@@ -116,8 +116,7 @@ class Sql(Protocol):
                 ``asyncpg.Connection``.
 
         The transaction is not the caller's to end: a COMMIT fails, and after a ROLLBACK the block
-        raises `StoreError`. Nothing of the block is stored then but what the caller himself did
-        after his ROLLBACK. Savepoints are fine.
+        raises `StoreError`, and has stored nothing but what came after that. Savepoints are fine.
 
         Raises:
             ConfigurationError: the database has another driver.
@@ -183,11 +182,9 @@ class ViewTransaction(Protocol):
         """
 
     async def check(self) -> None:
-        """Make sure that what was done so far can be committed.
+        """Raise what the block would raise at its end, because of what was done so far.
 
-        Raises:
-            HeadwaterError: what the block would raise at its end, because a step failed or somebody
-                ended the transaction. Called after each of several authors it tells who it was.
+        So who calls it after each of several authors knows who it was.
         """
 
     async def advance(self, segments: Sequence[Segment], token: str) -> None:
