@@ -89,7 +89,7 @@ class PagedBus(OpenBus):
                 yield page
             live = len(page) < size
             if live:
-                await wait(ticket)
+                await wait(ticket, len(page))
 
     async def _page(
         self, offsets: Mapping[int, int], size: int, *, live: bool
@@ -101,9 +101,9 @@ class PagedBus(OpenBus):
         """
         raise NotImplementedError
 
-    def _waiter(self) -> Callable[[int], Awaitable[None]]:
-        """Return how one subscription waits after a ticket."""
-        return self._wake.wait
+    def _waiter(self) -> Callable[[int, int], Awaitable[None]]:
+        """Return how one subscription waits after a ticket, having found so many events."""
+        return lambda ticket, _found: self._wake.wait(ticket)
 
 
 class Entry(msgspec.Struct, frozen=True):

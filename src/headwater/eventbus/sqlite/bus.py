@@ -108,12 +108,12 @@ class SQLiteEventBus(CommittingBus):
             return await self._database.read_here(read)
         return await self._database.read_transaction(read)
 
-    def _waiter(self) -> Callable[[int], Awaitable[None]]:
+    def _waiter(self) -> Callable[[int, int], Awaitable[None]]:
         pace = Pace()
 
-        async def wait(ticket: int) -> None:
+        async def wait(ticket: int, found: int) -> None:
             await self._wake.wait(ticket)
-            await pace.keep()
+            await pace.keep(found)
 
         return wait
 
