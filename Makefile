@@ -8,9 +8,10 @@ MINUTES ?= 10
 SCHEDULES ?= 1
 SECONDS ?= 30
 BACKEND ?= sqlite
+BUS ?=
 POSTGRES_BIN ?=
-# Only the developers' environment has a PostgreSQL server.
-PLAYGROUND := $(VENV)/$(if $(filter postgres,$(BACKEND)),.dev,.runtime)
+# Only the developers' environment has servers: PostgreSQL, RabbitMQ, Kafka.
+PLAYGROUND := $(VENV)/$(if $(filter postgres,$(BACKEND))$(BUS),.dev,.runtime)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
@@ -20,11 +21,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 help:  ## list the goals
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(PLAYGROUND)  ## run the bank on real purchases, every tenth customer; BACKEND=postgres
-	$(BIN)/python examples/bank/demo.py --backend $(BACKEND)
+demo: $(PLAYGROUND)  ## run the bank on real purchases, every tenth customer; BACKEND=postgres, BUS=kafka
+	$(BIN)/python examples/bank/demo.py --backend $(BACKEND) --bus "$(BUS)"
 
-demo-full: $(PLAYGROUND)  ## run the bank on all purchases; BACKEND=postgres
-	$(BIN)/python examples/bank/demo.py --full --backend $(BACKEND)
+demo-full: $(PLAYGROUND)  ## run the bank on all purchases; BACKEND=postgres, BUS=rabbitmq
+	$(BIN)/python examples/bank/demo.py --full --backend $(BACKEND) --bus "$(BUS)"
 
 test: $(VENV)/.dev  ## run all tests; needs no server
 	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)

@@ -3,7 +3,8 @@
 The processes of the bank are started in an order that is drawn, as no order may matter.
 
 ``python demo.py`` plays every tenth customer, ``python demo.py --full`` all of them; with
-``--backend postgres`` all data is in PostgreSQL, else in files.
+``--backend postgres`` all data is in PostgreSQL, else in files. With ``--bus rabbitmq``
+or ``kafka`` events go over a broker, which is killed and started again, too.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import aiohttp
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from play.broker import Broker, broker
 from play.caller import Caller, Timings
 from play.checks import Check, check
 from play.database import database
@@ -32,7 +34,11 @@ AT_ONCE = 32
 
 
 async def play(
-    system: System, purchases: dict[str, list[Purchase]], expected: Expected, console: Console
+    system: System,
+    purchases: dict[str, list[Purchase]],
+    expected: Expected,
+    console: Console,
+    over: Broker | None = None,
 ) -> list[Check]:
     """Play all purchases, kill processes on the way, print what was measured; return checks."""
     timings, witness = Timings(), Witness()
@@ -48,6 +54,8 @@ async def play(
                 total // 2: system.kill_all,
                 total * 3 // 4: lambda: system.kill("accounts", "query"),
             }
+            if over is not None:
+                blows[total * 3 // 8] = over.kill
 
             def step(count: int) -> None:
                 progress.advance(bar, count)
@@ -56,6 +64,8 @@ async def play(
                     progress.console.print(blows.pop(threshold)())
 
             await player.play(at_once=AT_ONCE, step=step)
+        if over is not None:
+            await over.back()
         played_s = time.perf_counter() - began
         console.print("all purchases are accepted; waiting until they are settled ...")
         patience_s = 60 + total / 50
@@ -76,14 +86,14 @@ def _progress(console: Console) -> Progress:
     return Progress(*columns, TimeRemainingColumn(), console=console)
 
 
-async def run(*, every: int, backend: str, shuffle: int) -> int:
+async def run(*, every: int, backend: str, shuffle: int, bus: str = "") -> int:
     """Run the demo; return the exit code."""
-    async with database(backend) as url:
-        return await run_on(url, every=every, shuffle=shuffle)
+    async with database(backend) as url, broker(bus) as over:
+        return await run_on(url, every=every, shuffle=shuffle, over=over)
 
 
-async def run_on(url: str, *, every: int, shuffle: int) -> int:
-    """Run the demo on a database (empty: on files); return the exit code."""
+async def run_on(url: str, *, every: int, shuffle: int, over: Broker | None = None) -> int:
+    """Run the demo on a database (empty: on files), and over a broker; return the exit code."""
     console = Console()
     purchases = read_purchases(every=every)
     expected = expect(purchases)
@@ -92,18 +102,18 @@ async def run_on(url: str, *, every: int, shuffle: int) -> int:
         f"${expected.cents / 100:,.2f}"
     )
     data = Path(tempfile.mkdtemp(prefix="headwater-bank-"))
-    system = System(data, database=url)
+    system = System(data, database=url, bus=over.url if over else "")
     passed = False
     try:
         await system.start(shuffle)
-        kept = "PostgreSQL" if url else "SQLite"
+        kept = ("PostgreSQL" if url else "SQLite") + (f" and {over.name}" if over else "")
         console.print(
             f"the bank, on {kept}, is up at {system.gateway} after {system.started_in_s:.1f} s, "
             f"its processes started in an order that was drawn (--shuffle {shuffle})"
         )
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(system.ended())
-            checks = await play(system, purchases, expected, console)
+            checks = await play(system, purchases, expected, console, over)
             watch.cancel()
         checks.append(Check("dead letters", await system.dead_letters(), 0))
         passed = show_checks(console, checks)
@@ -129,8 +139,10 @@ if __name__ == "__main__":
     parser.add_argument("--full", action="store_true", help="play all customers")
     parser.add_argument("--every", type=int, default=10, help="play every n-th customer")
     parser.add_argument("--backend", choices=("sqlite", "postgres"), default="sqlite")
+    parser.add_argument("--bus", choices=("", "rabbitmq", "kafka"), default="")
     parser.add_argument("--shuffle", type=int, help="the number of an order of starting")
     options = parser.parse_args()
     every = 1 if options.full else options.every
     shuffle = random.randrange(1000) if options.shuffle is None else options.shuffle
-    sys.exit(asyncio.run(run(every=every, backend=options.backend, shuffle=shuffle)))
+    bank = run(every=every, backend=options.backend, shuffle=shuffle, bus=options.bus)
+    sys.exit(asyncio.run(bank))

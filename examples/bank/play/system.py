@@ -19,7 +19,7 @@ HERE = Path(__file__).parent.parent
 class System:
     """The running system: what `headwater up` wrote into its ready file."""
 
-    def __init__(self, data: Path, *, database: str = "") -> None:
+    def __init__(self, data: Path, *, database: str = "", bus: str = "") -> None:
         self._data = data
         self._ready = data / "ready.json"
         self.log = data / "up.log"
@@ -27,6 +27,8 @@ class System:
         self._database = database
         if database:
             self._environment["HEADWATER_DATABASE"] = database
+        if bus:
+            self._environment["HEADWATER_BUS"] = bus
         self._process: asyncio.subprocess.Process | None = None
         self.started_in_s = 0.0
 

@@ -59,7 +59,10 @@ class ConfigSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class BusSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[bus]``: the event bus that services share; an empty URL means none."""
+    """``[bus]``: the event bus that services share; an empty URL means none.
+
+    HEADWATER_BUS replaces ``url``.
+    """
 
     url: str = "sqlite:{data}/bus.db"
     partitions: int = 4
@@ -174,13 +177,18 @@ def load_system(file: Path) -> System:
         discovery=document.section(("discovery",), DiscoverySection),
         config=config,
         config_directory=folder / config.directory,
-        bus=document.section(("bus",), BusSection),
+        bus=_bus(document),
         processors=document.section(("processors",), ProcessorsSection),
         services=services,
         database=os.environ.get("HEADWATER_DATABASE") or head.database,
     )
     _check_apart(document, system)
     return system
+
+
+def _bus(document: Document) -> BusSection:
+    section = document.section(("bus",), BusSection)
+    return msgspec.structs.replace(section, url=os.environ.get("HEADWATER_BUS") or section.url)
 
 
 def _check_apart(document: Document, system: System) -> None:

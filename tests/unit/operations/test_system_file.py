@@ -22,6 +22,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Return a function that writes headwater.toml."""
     monkeypatch.delenv("HEADWATER_DATA", raising=False)
     monkeypatch.delenv("HEADWATER_DATABASE", raising=False)
+    monkeypatch.delenv("HEADWATER_BUS", raising=False)
 
     def write(text: str) -> Path:
         path = tmp_path / "headwater.toml"
@@ -165,6 +166,14 @@ def test_another_bus_stays(write):
     bus = '\n[bus]\nurl = "memory:"\n'
     file = write(BASE.replace("[services", 'database = "postgresql://db/shop"\n\n[services') + bus)
     assert load_system(file).settings("orders")["bus"] == "memory:"
+
+
+def test_the_environment_names_another_bus(write, monkeypatch):
+    """It replaces the bus of the file, and leaves the number of partitions."""
+    file = write(BASE + '\n[bus]\nurl = "memory:"\npartitions = 7\n')
+    monkeypatch.setenv("HEADWATER_BUS", "kafka://me:secret@mq:9092/shop")
+    settings = load_system(file).settings("orders")
+    assert (settings["bus"], settings["partitions"]) == ("kafka://me:secret@mq:9092/shop", 7)
 
 
 def test_the_registry_is_in_the_database_too(write, monkeypatch):
