@@ -81,35 +81,49 @@ class SegmentGroup:
 
 
 class Reader:
-    """Reads one page ahead, and says when it is there."""
+    """Reads pages, and says when one is there: one ahead while there are many events.
 
-    def __init__(self, pages: AsyncIterator[SourcePage], wake: Callable[[], None]) -> None:
+    When there are few, what is read ahead would have to wait while the page before it is worked on,
+    and what comes meanwhile for one page more. Read afterwards, both are in one page.
+    """
+
+    def __init__(
+        self, pages: AsyncIterator[SourcePage], wake: Callable[[], None], *, page_size: int
+    ) -> None:
         """Begin to read; ``wake`` is called whenever a page is there."""
         self._pages = pages
         self._wake = wake
-        self._task = self._fetch()
+        self._many = page_size // 2
+        self._task: asyncio.Task[SourcePage] | None = self._fetch()
 
     @property
     def ready(self) -> bool:
         """Whether `take` returns at once."""
-        return self._task.done()
+        return self._task is not None and self._task.done()
 
     def take(self) -> SourcePage:
-        """Return the page that was read, and read on.
+        """Return the page that was read; call `read_on` when it was worked on.
 
         Raises:
             Exception: what the source raised; the reader is of no more use then.
         """
+        assert self._task is not None
         page = self._task.result()
-        self._task = self._fetch()
+        self._task = self._fetch() if len(page.events) > self._many else None
         return page
+
+    def read_on(self) -> None:
+        """Begin to read the next page, unless that is under way."""
+        if self._task is None:
+            self._task = self._fetch()
 
     async def close(self) -> None:
         """Stop reading and release the iterator."""
-        self._task.cancel()
-        await asyncio.wait([self._task])
-        if not self._task.cancelled():
-            self._task.exception()  # seen
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            if not self._task.cancelled():
+                self._task.exception()  # seen
         await close_iterator(self._pages)
 
     def _fetch(self) -> "asyncio.Task[SourcePage]":

@@ -253,7 +253,10 @@ class Worker:
         if best is not self._read_by:
             await self._close_reader()
         if best is not None and self._reader is None:
-            self._reader, self._read_by = Reader(self._follow(best.token), self._wake.set), best
+            pages, size = self._follow(best.token), self._settings.page_size
+            self._reader, self._read_by = Reader(pages, self._wake.set, page_size=size), best
+        elif self._reader is not None:
+            self._reader.read_on()
 
     def _follow_alone(self, token: Token) -> AsyncIterator[SourcePage]:
         types, page_size = self._applier.types, self._settings.page_size
