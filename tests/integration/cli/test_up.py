@@ -185,7 +185,7 @@ def system_of(make_system, source, instances="all = 2") -> Path:
         ("import counting\nservice = counting.servise\n", "", "mine.py:2: AttributeError"),
         ("import nothing_here\n", "", "No module named 'nothing_here'"),
         ("from counting import service\n", 'host = "203.0.113.1"', "cannot listen"),
-        ("from counting import service\n", 'bus = "kafka:x"', "no engine for this scheme"),
+        ("from counting import service\n", 'bus = "pulsar:x"', "no engine for this scheme"),
         (
             "from counting import service\nimport headwater.service.surroundings as r\n"  # noqa: ISC004
             "async def no_driver(_): import no_such_driver\nr.open_stream_store = no_driver\n",
