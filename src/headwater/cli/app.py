@@ -34,6 +34,7 @@ _SHORT = (  # the machine has no more of something at the moment
 )
 _EXTRAS = {
     "asyncpg": "postgres",
+    "confluent_kafka": "kafka",
     "google": "gateway",
     "grpclib": "gateway",
     "opentelemetry": "tracing",

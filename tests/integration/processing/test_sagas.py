@@ -101,9 +101,9 @@ class Bank:
     async def idle(self) -> bool:
         """Whether every saga is over and everything was sent."""
         views = self.stores.views
-        return not any(
+        return bool(self.sent) and not any(  # before it is asked: then its saga has begun
             [await views.count(kind) for kind in (SagaState, PendingCommand, SagaDeadline)]
-        ) and bool(self.sent)
+        )
 
 
 @pytest.fixture
