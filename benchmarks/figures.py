@@ -141,6 +141,7 @@ _VISIBLE = (
     ("from the acknowledgement to visible", ""),
     ("from when it should have been sent to the acknowledgement", "answered "),
     ("from when it should have been sent to visible", "sent to visible "),
+    ("from the acknowledgement to visible, at 1,000 a second", "at 1,000/s "),
     ("how late the generator sent it", "behind "),
 )
 
@@ -158,6 +159,17 @@ def _visible(found: Results) -> str:
     return _table(("", "", "p50 ms", "p99 ms"), rows)
 
 
+def _stages(found: Results) -> str:
+    rows = []
+    for engine, name in (("SQLite", "trace.sqlite"), ("PostgreSQL", "trace.postgres")):
+        one = found.results.get(name)
+        if one is not None:
+            stages = {stage.removesuffix(" µs"): taken for stage, taken in one.more.items()}
+            rows += [(engine, stage, f"{taken:.0f}") for stage, taken in stages.items()]
+            rows.append((engine, "in all", f"{one.value:.0f}"))
+    return _table(("", "", "µs"), rows)
+
+
 _EVENTS = "events in the store"
 _CALLERS = "callers"
 
@@ -172,5 +184,6 @@ BLOCKS: Mapping[str, Callable[[Results], str]] = {
     "readers": _curve("readers", "readers.sqlite", "readers.postgres"),
     "processes": _processes,
     "visible": _visible,
+    "stages": _stages,
 }
 """What can be written into a page, by name."""
