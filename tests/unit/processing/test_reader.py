@@ -11,13 +11,13 @@ from tests.unit.processing.test_shard_sources import bus_event
 
 
 async def test_one_page_is_read_ahead_while_there_are_many_events() -> None:
-    """A full page is followed at once, a small one when it was worked on."""
+    """A full page is followed at once, as one of no events; a small one when it was worked on."""
     asked = 0  # for how many pages the source was asked
     there = asyncio.Event()
 
     async def pages() -> AsyncIterator[SourcePage]:
         nonlocal asked
-        for size in (10, 6, 5, 1, 1):
+        for size in (10, 6, 5, 1, 0, 1):
             asked += 1
             yield SourcePage([bus_event("s", n) for n in range(1, size + 1)], Token())
 
@@ -34,4 +34,5 @@ async def test_one_page_is_read_ahead_while_there_are_many_events() -> None:
     reader = Reader(pages(), there.set, page_size=10)
     assert [(await taken(), asked) for _ in range(4)] == [(10, 2), (6, 3), (5, 3), (1, 4)]
     assert not reader.ready
+    assert (await taken(), asked) == (0, 6)
     await reader.close()

@@ -81,7 +81,7 @@ class SegmentGroup:
 
 
 class Reader:
-    """Reads pages, and says when one is there: one ahead while there are many events.
+    """Reads pages, and says when one is there: one ahead while there are many events, or none.
 
     When there are few, what is read ahead would have to wait while the page before it is worked on,
     and what comes meanwhile for one page more. Read afterwards, both are in one page.
@@ -109,7 +109,8 @@ class Reader:
         """
         assert self._task is not None
         page = self._task.result()
-        self._task = self._fetch() if len(page.events) > self._many else None
+        few = 0 < len(page.events) <= self._many
+        self._task = None if few else self._fetch()
         return page
 
     def read_on(self) -> None:
