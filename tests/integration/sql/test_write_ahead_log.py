@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import shutil
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -131,3 +132,30 @@ async def test_a_read_that_does_not_end_is_told(
         for _ in range(_PAGES):
             await store(number)
         assert log.stat().st_size <= grown + _PAGES * 4096
+
+
+async def test_it_is_lengthened_ahead(tmp_path: Path) -> None:
+    """Nearly all commits overwrite what is there: the file grows by many pages at a time."""
+    path = tmp_path / "some.db"
+    log, sizes = path.with_name("some.db-wal"), set()
+    async with events(path) as store:
+        for number in range(_WRITES // 3):
+            await store(number)
+            sizes.add(log.stat().st_size)
+    assert len(sizes) < _WRITES // 3 / 10 + 64
+
+
+async def test_what_is_added_is_nobodys(tmp_path: Path) -> None:
+    """Who opens the file as a crash has left it finds all commits, of all who have written."""
+    path, left = tmp_path / "some.db", tmp_path / "left"
+    left.mkdir()
+    async with events(path) as one, events(path) as other:
+        for number in range(_WRITES // 5):
+            await asyncio.gather(one(2 * number), other(2 * number + 1))
+            if number % 50 == 49:
+                for file in path, path.with_name("some.db-wal"):
+                    shutil.copyfile(file, left / file.name)
+                found = apsw.Connection(str(left / path.name))
+                assert found.execute("PRAGMA integrity_check").get == "ok"
+                assert found.execute("SELECT count(*) FROM events").get == 2 * number + 2
+                found.close()

@@ -34,9 +34,15 @@ FileId = tuple[int, int]
 
 
 class Connection(apsw.Connection):
-    """A connection that knows which file it has open, whatever is at its path by now."""
+    """A connection that knows which file it has open, whatever is at its path by now.
+
+    Attributes:
+        file: which file it has open; None until that is known.
+        make_room: is called before each commit, under the write lock; None: nothing is.
+    """
 
     file: FileId | None = None
+    make_room: Callable[[], None] | None = None
 
 
 def file_of(connection: apsw.Connection) -> FileId | None:
@@ -76,7 +82,7 @@ def file_at(path: str) -> FileId | None:
 
 def connect(
     path: Path, *, busy_timeout_s: float = 5.0, synchronous: Synchronous = "FULL"
-) -> apsw.Connection:
+) -> Connection:
     """Open a connection; the file and its directories are made if missing.
 
     WAL, so that readers and the writer do not wait for each other; FULL by default, so that what
@@ -172,6 +178,8 @@ def commit(connection: apsw.Connection) -> None:
         StoreUnavailable: it is unknown whether the transaction was stored.
     """
     check_in_place(connection)
+    if isinstance(connection, Connection) and connection.make_room is not None:
+        connection.make_room()
     try:
         connection.execute("COMMIT")
     except apsw.IOError as error:

@@ -6,6 +6,7 @@ same file, in any process, when something was committed.
 
 import asyncio
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ import apsw
 from headwater._sql.resources import script, statements
 from headwater._sql.sqlite.connection import (
     REFUSED,
+    Connection,
     FileId,
     Synchronous,
     check_file,
@@ -54,14 +56,16 @@ class Database:
 
         self._file: FileId | None = None
 
-        def connection() -> apsw.Connection:
+        def connection() -> Connection:
             if self._file is not None:  # a new connection would make a new file
                 check_file(str(path), self._file)
             return connect(path, busy_timeout_s=busy_timeout_s, synchronous=synchronous)
 
-        def writing() -> apsw.Connection:
+        def writing() -> Connection:
             opened = connection()
             self.log.watch(opened, wait=True)
+            if synchronous == "FULL":  # else no commit waits for the disk
+                opened.make_room = functools.partial(self.log.make_room, opened.filename_wal)
             return opened
 
         self._copier = _Workers(f"log {path.name}", path, connection, threads=1)

@@ -6,6 +6,7 @@ waits for the last pages to be copied, and for the reads that are under way.
 """
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable
 
@@ -17,6 +18,10 @@ from headwater._sql.sqlite.connection import LOG_BYTES_MAX, LOG_PAGES, patience
 _AGAIN = 8  # after one eighth more
 _READERS_S_MAX = 0.25
 _WRITER_S_MAX = 2.0
+_FRAME = 4096 + 24  # bytes of a page in the log
+_ROOM = 128  # pages by which its file grows
+_ROOM_LEFT = 32  # when fewer are left
+_ROOM_FROM = 64  # what is written so rarely that its log is shorter needs none
 _log = structlog.get_logger("headwater.sql")
 
 Post = Callable[[Callable[[apsw.Connection], None]], None]
@@ -39,6 +44,7 @@ class LogKeeper:
         self._post = post
         self._least = self._at = pages
         self._pages = 0
+        self._room = 0  # for so many pages the file of the log is long enough
         self._told = False
 
     def watch(self, connection: apsw.Connection, *, wait: bool) -> None:
@@ -52,6 +58,7 @@ class LogKeeper:
         def committed(_connection: apsw.Connection, _name: str, pages: int) -> int:
             if pages < self._pages:
                 self.long, self._at = False, self._least
+                self._room = 0
             self._pages = pages
             if pages >= self._at:
                 self._at = pages + self._least // _AGAIN
@@ -63,6 +70,28 @@ class LogKeeper:
             return int(apsw.SQLITE_OK)
 
         connection.set_wal_hook(committed)
+
+    def make_room(self, log: str) -> None:
+        """Lengthen the log's file before it is full; under the write lock, so by one at a time.
+
+        A commit that lengthens the file waits for the disk twice as long as one that overwrites
+        what is there, as the new length has to be on the disk, too. What is added are zeros, which
+        are no frames of a log: whoever reads it stops there.
+
+        Args:
+            log: the path of the log.
+        """
+        if self._pages < _ROOM_FROM or self._pages + _ROOM_LEFT <= self._room:
+            return
+        with contextlib.suppress(OSError):  # then the commit lengthens it, or says what is wrong
+            file = os.open(log, os.O_WRONLY)
+            try:
+                size = os.fstat(file).st_size
+                if size < (self._pages + _ROOM_LEFT) * _FRAME:
+                    size += os.pwrite(file, bytes(_ROOM * _FRAME), size)
+                self._room = size // _FRAME
+            finally:
+                os.close(file)
 
     def _begin_anew_soon(self) -> None:
         done = threading.Event()
