@@ -132,19 +132,23 @@ class _Published(StoreSource):
     async def follow(
         self, token: Token, *, types: Collection[str], page_size: int
     ) -> AsyncIterator[SourcePage]:
-        """See `Source.follow`; on a bus that is not ordered it says what is confirmed, too."""
+        """See `Source.follow`; on a bus that is not ordered it says what is confirmed, too.
+
+        While a page is being published the next one is read.
+        """
         tells = bool(await self._complete(token, page_size=page_size))
         published = dict(token.published)
         pages = super().follow(token, types=types, page_size=page_size)
         confirmed = token.shard_position(self.name, 0)
         told = confirmed if self.bus.ordered else 0  # who had the claim before may not have come to
-        while True:
-            fetch = asyncio.ensure_future(anext(pages))
-            try:
+        fetch = asyncio.ensure_future(anext(pages))
+        try:
+            while True:
                 if told < confirmed and not (await asyncio.wait([fetch], timeout=_QUIET_S))[0]:
                     await self.bus.publish([watermark(self.name, self._epoch, confirmed)])
                     told = confirmed
                 page = await fetch
+                fetch = asyncio.ensure_future(anext(pages))
                 if page.events:
                     await self.bus.publish([self._outgoing(e, confirmed) for e in page.events])
                 confirmed = page.token.shard_position(self.name, 0)
@@ -156,11 +160,10 @@ class _Published(StoreSource):
                     )
                 else:
                     yield SourcePage((), page.token)
-            except BaseException:
-                fetch.cancel()
-                await asyncio.gather(fetch, return_exceptions=True)
-                await close_iterator(pages)
-                raise
+        finally:
+            fetch.cancel()
+            await asyncio.gather(fetch, return_exceptions=True)
+            await close_iterator(pages)
 
     async def _complete(self, token: Token, *, page_size: int) -> dict[int, int]:
         """Publish again what the bus had confirmed, and has lost; return what it says it has.
