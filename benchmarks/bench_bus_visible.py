@@ -1,8 +1,9 @@
 """How soon a command of one service is visible in the view of another one, over the event bus.
 
-Two processes. Commands come by the clock; every tenth is followed by a query to the other service
-with its token, over HTTP, which waits until its view has seen it. So the time counts from the
-acknowledgement to the answer of that query, the request and its answer included.
+Two processes; with ``e2e.*`` the bus is a broker, and all else SQLite. Commands come by the clock;
+every tenth is followed by a query to the other service with its token, over HTTP, which waits until
+its view has seen it. So the time counts from the acknowledgement to the answer of that query, the
+request and its answer included.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ import uvloop
 
 from benchmarks.bank import OpenAccount, WithdrawMoney
 from benchmarks.bench_http import running_module
+from benchmarks.brokers import Broker, bus_url
 from benchmarks.engines import ACCOUNTS, Engine
 from benchmarks.harness import Measured, benchmark
 from benchmarks.http_service import bank_service
@@ -31,17 +33,18 @@ ASKED = 10
 
 
 @asynccontextmanager
-async def _places(engine: Engine) -> AsyncIterator[tuple[str, str, str]]:
+async def _places(engine: Engine | Broker) -> AsyncIterator[tuple[str, str, str]]:
     """Give the URLs of a store with its views, of a bus, and of the other service's views."""
-    if engine == "sqlite":
-        with tempfile.TemporaryDirectory() as data:
-            yield f"sqlite:{data}/own.db", f"sqlite:{data}/bus.db", f"sqlite:{data}/other.db"
-    else:
+    if engine == "postgres":
         async with schema() as own, schema() as bus, schema() as other:
             yield own, bus, other
+        return
+    with tempfile.TemporaryDirectory() as data:
+        bus = f"sqlite:{data}/bus.db" if engine == "sqlite" else bus_url(engine)
+        yield f"sqlite:{data}/own.db", bus, f"sqlite:{data}/other.db"
 
 
-async def _measured(engine: Engine) -> Measured:
+async def _measured(engine: Engine | Broker) -> Measured:
     async with _places(engine) as (own, bus, other):
         given = {"store": own, "views": own, "bus": bus, "log_level": "error"}
         with running_module("bus_service", other, bus) as (url, _):
@@ -95,3 +98,15 @@ def visible_sqlite() -> Measured:
 def visible_postgres() -> Measured:
     """At 1,000 commands a second over 1,000 accounts, everything in PostgreSQL."""
     return uvloop.run(_measured("postgres"))
+
+
+@benchmark("e2e.rabbitmq", unit="ms (p99)", runs=3)
+def e2e_rabbitmq() -> Measured:
+    """At 1,000 commands a second over 1,000 accounts, the bus in RabbitMQ."""
+    return uvloop.run(_measured("rabbitmq"))
+
+
+@benchmark("e2e.kafka", unit="ms (p99)", runs=3)
+def e2e_kafka() -> Measured:
+    """At 1,000 commands a second over 1,000 accounts, the bus in Kafka."""
+    return uvloop.run(_measured("kafka"))

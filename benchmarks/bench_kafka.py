@@ -1,16 +1,13 @@
 """The event bus on Apache Kafka: from an event store to confirmed, and from the bus to a reader."""
 
 import asyncio
-import atexit
-import os
 import time
-import uuid
 from collections.abc import Sequence
 
 from confluent_kafka import Producer
-from tests.kafka_server import KafkaServer
 
 from benchmarks.bench_eventbus import EVENTS, START, sample_events
+from benchmarks.brokers import bus_url
 from benchmarks.harness import Measured, benchmark
 from headwater.eventbus import BusEvent, cloudevents, partition_of
 from headwater.eventbus.kafka import KafkaEventBus
@@ -19,20 +16,8 @@ from headwater.eventstore.memory import MemoryEventStore
 from headwater.processing import ProcessorSettings, Relay
 from headwater.views.memory import MemoryViewStore
 
-_servers: list[KafkaServer] = []
 _PAGE = 1000
-
-
-def _url() -> str:
-    """Return the URL of a new bus, on a server that runs for as long as the benchmarks do."""
-    given = os.environ.get("HEADWATER_KAFKA_URL")
-    if not given and not _servers:
-        server = KafkaServer()
-        atexit.register(server.remove)
-        server.start()
-        _servers.append(server)
-    place = given or f"kafka://127.0.0.1:{_servers[0].port}"
-    return f"{place.rstrip('/')}/bench-{uuid.uuid4().hex}"
+_ROUNDS = 5  # of the same events
 
 
 def _bare(url: str, given: Sequence[BusEvent]) -> float:
@@ -55,8 +40,8 @@ def _bare(url: str, given: Sequence[BusEvent]) -> float:
 @benchmark("relay.kafka", unit="events/s", peer="bare confluent-kafka publishing the same bytes")
 async def relay() -> Measured:
     """All events of a store, in pages of 1,000, until the relay has noted the last one."""
-    store, views, url = MemoryEventStore(), MemoryViewStore(), _url()
-    for event in sample_events():
+    store, views, url = MemoryEventStore(), MemoryViewStore(), bus_url("kafka")
+    for event in _ROUNDS * sample_events():
         new = NewEvent(event.type, event.type_version, event.data, event.metadata)
         await store.append([StreamWrite(event.stream, [new])])
     bus = await KafkaEventBus.open(url)
@@ -71,19 +56,19 @@ async def relay() -> Measured:
     )
     started = time.perf_counter()
     await relaying.start()
-    while (await relaying.status()).position < EVENTS:  # noqa: ASYNC110  # nobody tells
+    while (await relaying.status()).position < _ROUNDS * EVENTS:  # noqa: ASYNC110  # nobody tells
         await asyncio.sleep(0.001)
     elapsed = time.perf_counter() - started
     await relaying.stop()
-    peer = await asyncio.to_thread(_bare, url, sample_events())
+    peer = await asyncio.to_thread(_bare, url, _ROUNDS * sample_events())
     await bus.close()
-    return Measured(EVENTS / elapsed, peer)
+    return Measured(_ROUNDS * EVENTS / elapsed, peer)
 
 
-@benchmark("consume.kafka", unit="events/s")
+@benchmark("subscribe.kafka", unit="events/s")
 async def consume() -> Measured:
     """A subscription from the start, in pages of 1,000."""
-    bus, published = await KafkaEventBus.open(_url()), sample_events()
+    bus, published = await KafkaEventBus.open(bus_url("kafka")), sample_events()
     for first in range(0, EVENTS, _PAGE):
         await bus.publish(published[first : first + _PAGE])
     started = time.perf_counter()

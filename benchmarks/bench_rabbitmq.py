@@ -5,8 +5,6 @@ A server of its own runs for as long as the benchmarks do, or the one that
 """
 
 import asyncio
-import atexit
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -20,9 +18,9 @@ from rstream import (
     OffsetType,
     Producer,
 )
-from tests.rabbitmq_server import RabbitServer, fresh_name
 
 from benchmarks.bench_eventbus import EVENTS_PER_CALL, START
+from benchmarks.brokers import bus_url
 from benchmarks.harness import Measured, benchmark
 from headwater.eventbus import BusEvent, cloudevents
 from headwater.eventbus.rabbitmq import RabbitMQEventBus, framing
@@ -32,23 +30,9 @@ from headwater.eventstore.sqlite import SQLiteEventStore
 from headwater.processing import Relay
 from headwater.views.memory import MemoryViewStore
 
-_EVENTS = 30_000
+_EVENTS = 100_000
 _DATA = b'{"account_id":"0190c2f1-7c1e-7d3a","amount":1250,"reference":"purchase"}'
 _METADATA = b'{"id":"0190c2f1-7c1e-7d3a-9f00-3c5e8a7b1d20","time":1700000000000000}'
-_servers: list[RabbitServer] = []
-
-
-def _url() -> str:
-    """Return the URL of a bus that there was never before."""
-    given = os.environ.get("HEADWATER_RABBITMQ_URL")
-    if given:
-        return f"{given}{'&' if '?' in given else '?'}name={fresh_name()}"
-    if not _servers:
-        server = RabbitServer()
-        atexit.register(server.remove)
-        server.start()
-        _servers.append(server)
-    return _servers[0].url(name=fresh_name())
 
 
 def _event(position: int) -> BusEvent:
@@ -111,7 +95,7 @@ async def _bare_publish(url: str) -> float:
 @benchmark("relay.rabbitmq", unit="events/s", peer="bare rstream, the same bytes", runs=3)
 async def relay_rabbitmq() -> Measured:
     """A relay that begins with a full store in SQLite, until all is confirmed."""
-    url = _url()
+    url = bus_url("rabbitmq")
     with tempfile.TemporaryDirectory() as directory:
         store = await SQLiteEventStore.open(Path(directory) / "events.db")
         await _fill(store)
@@ -156,10 +140,10 @@ async def _bare_consume(url: str) -> float:
     return _EVENTS / elapsed
 
 
-@benchmark("consume.rabbitmq", unit="events/s", peer="bare rstream, nothing decoded", runs=3)
+@benchmark("subscribe.rabbitmq", unit="events/s", peer="bare rstream, nothing decoded", runs=3)
 async def consume_rabbitmq() -> Measured:
     """A subscription from the start, in pages of 1,000."""
-    url = _url()
+    url = bus_url("rabbitmq")
     bus = await RabbitMQEventBus.open(url, partitions=len(START))
     for first in range(1, _EVENTS + 1, EVENTS_PER_CALL):
         await bus.publish([_event(n) for n in range(first, first + EVENTS_PER_CALL)])
