@@ -28,8 +28,13 @@ class BusEvent(msgspec.Struct, frozen=True):
         time: recorded time, microseconds UTC.
         confirmed: all events of the source and epoch up to this position were on the bus, for good,
             when this one was published, or came with it: whoever sees this one can read them. 0
-            when nothing was said. It is no part of what identifies the event, and may differ when
-            the event is published again.
+            when nothing was said.
+        ends: by partition, the position of the last of these events there, or of a later one; 0:
+            there is none. Whoever has seen all of them has seen all that is confirmed, and need not
+            ask the bus. Empty: it is not said.
+
+    What is confirmed is no part of what identifies an event: it may differ when the event is
+    published again.
     """
 
     source: str
@@ -44,13 +49,14 @@ class BusEvent(msgspec.Struct, frozen=True):
     data: bytes
     metadata: bytes
     confirmed: int = 0
+    ends: tuple[int, ...] = ()
 
 
 WATERMARK = "headwater.Watermark"
 """The type of what says nothing but how far a source is confirmed; no handlers see it."""
 
 
-def watermark(source: str, epoch: str, position: int) -> BusEvent:
+def watermark(source: str, epoch: str, position: int, ends: tuple[int, ...] = ()) -> BusEvent:
     """Return what a relay publishes on a bus that is not ordered, when it has nothing else to say.
 
     Its ``stream`` is the name of the source. It is of a position whose event was published before,
@@ -69,6 +75,7 @@ def watermark(source: str, epoch: str, position: int) -> BusEvent:
         data=b"null",
         metadata=b"{}",
         confirmed=position,
+        ends=ends,
     )
 
 

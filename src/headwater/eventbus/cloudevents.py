@@ -20,6 +20,7 @@ typeversion      the version of the type
 tags             a JSON list, as text (CloudEvents attributes are plain values)
 metadata         a JSON object, as text
 confirmed        digits: up to which position the source is on the bus; absent: up to its own
+confirmedends    for each partition, divided by spaces, the last position there; see `BusEvent.ends`
 data             the event's content; ``data_base64`` when it went through a codec
 ===============  =====================================================================
 
@@ -66,6 +67,7 @@ class _Document(msgspec.Struct, omit_defaults=True):
     tags: str = "[]"
     metadata: str = ""
     confirmed: str = ""
+    confirmedends: str = ""
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     data_base64: str = ""
 
@@ -109,6 +111,7 @@ def encode(event: BusEvent) -> bytes:
                 tags=_encode(event.tags).decode() if event.tags else "[]",
                 metadata=event.metadata.decode(),
                 confirmed="" if event.confirmed == event.position else str(event.confirmed),
+                confirmedends=" ".join(map(str, event.ends)) if event.ends else "",
                 data=msgspec.Raw(event.data) if event.data and not binary else msgspec.UNSET,
                 data_base64=b64encode(event.data).decode() if binary else "",
             )
@@ -140,6 +143,7 @@ def decode(document: bytes | str, *, place: int = 1) -> BusEvent:
         raise _malformed(str(error)) from error
     position = _position(wire.sequence, "sequence", 1) if wire.epoch else place
     confirmed = _position(wire.confirmed, "confirmed", 0) if wire.confirmed else position
+    ends = tuple(_position(end, "confirmedends", 0) for end in wire.confirmedends.split())
     return BusEvent(
         source=wire.source,
         epoch=wire.epoch,
@@ -153,6 +157,7 @@ def decode(document: bytes | str, *, place: int = 1) -> BusEvent:
         data=_data(wire),
         metadata=wire.metadata.encode() or _metadata(wire),
         confirmed=confirmed if wire.epoch else 0,
+        ends=ends if wire.epoch else (),
     )
 
 

@@ -1,7 +1,7 @@
 """The relay: a processor from the local store to the event bus."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 
 import msgspec
 import structlog
@@ -19,7 +19,7 @@ from headwater.processing.sources.tokens import Token, log_name, token_of
 from headwater.views import ViewStore
 
 _log = structlog.get_logger("headwater.processing")
-_QUIET_S = 0.005  # after that the word of what is confirmed comes alone, not with the next events
+_QUIET_S = 0.001  # after that the word of what is confirmed comes alone, not with the next events
 
 
 class RelayStatus(msgspec.Struct, frozen=True):
@@ -136,8 +136,8 @@ class _Published(StoreSource):
 
         While a page is being published the next one is read.
         """
-        tells = bool(await self._complete(token, page_size=page_size))
-        published = dict(token.published)
+        stored = await self._complete(token, page_size=page_size)
+        published = {p: max(n, token.published.get(p, 0)) for p, n in stored.items()}
         pages = super().follow(token, types=types, page_size=page_size)
         confirmed = token.shard_position(self.name, 0)
         told = confirmed if self.bus.ordered else 0  # who had the claim before may not have come to
@@ -145,15 +145,18 @@ class _Published(StoreSource):
         try:
             while True:
                 if told < confirmed and not (await asyncio.wait([fetch], timeout=_QUIET_S))[0]:
-                    await self.bus.publish([watermark(self.name, self._epoch, confirmed)])
+                    ends = self._ends(published)
+                    await self.bus.publish([watermark(self.name, self._epoch, confirmed, ends)])
                     told = confirmed
                 page = await fetch
                 fetch = asyncio.ensure_future(anext(pages))
                 if page.events:
-                    await self.bus.publish([self._outgoing(e, confirmed) for e in page.events])
+                    events = [self._outgoing(event, confirmed) for event in page.events]
+                    events[0] = msgspec.structs.replace(events[0], ends=self._ends(published))
+                    await self.bus.publish(events)
                 confirmed = page.token.shard_position(self.name, 0)
                 told = confirmed if self.bus.ordered else told
-                if tells:
+                if published:
                     published |= {self._partition(event): event.position for event in page.events}
                     yield SourcePage(
                         (), msgspec.structs.replace(page.token, published=dict(published))
@@ -186,6 +189,10 @@ class _Published(StoreSource):
             finally:
                 await close_iterator(pages)
         return stored
+
+    def _ends(self, published: Mapping[int, int]) -> tuple[int, ...]:
+        """Return what is said of the ends of what is confirmed; empty: it is not known."""
+        return tuple(published[p] for p in range(self.bus.partitions)) if published else ()
 
     def _partition(self, event: RawEvent) -> int:
         return partition_of(event.stream, self.bus.partitions)

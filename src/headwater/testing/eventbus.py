@@ -95,12 +95,12 @@ class EventBusConformance(EventBusRetention):
         """Where partitions are in no order, how far a source is confirmed gets through."""
         await bus.publish([bus_event(n) for n in range(1, 7)])
         await bus.publish([bus_event(7, stream="accounts")])
-        await bus.publish([watermark("accounts", "e1", 7)])
+        await bus.publish([watermark("accounts", "e1", 7, (7, 0))])
         await bus.publish([bus_event(8, stream="accounts")])
         found = await collect(bus, 8 if self.engine.ordered else 9)
         told = [d.event for d in found if d.event.type == WATERMARK]
         if not self.engine.ordered:  # else nobody publishes such, and it may pass for a repetition
-            assert told == [watermark("accounts", "e1", 7)]
+            assert told == [watermark("accounts", "e1", 7, (7, 0))]
         assert {d.partition for d in found if d.event.stream == "accounts"} == {
             partition_of("accounts", PARTITIONS)
         }

@@ -33,6 +33,7 @@ def bus_event(
         data=b'{"amount":%d,"text":"\xc3\xbc"}' % position,
         metadata=b'{"id":"0190","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}',
         confirmed=position // 2,
+        ends=(position // 2, 0),
     )
 
 

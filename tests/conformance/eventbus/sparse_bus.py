@@ -7,7 +7,7 @@ there again, and retention may take the last event, too.
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from headwater.eventbus import BusEvent, Delivery, EventType, partition_of
+from headwater.eventbus import WATERMARK, BusEvent, Delivery, EventType, partition_of
 from headwater.eventbus.base import PagedBus
 from headwater.eventbus.checks import check_count, check_kept
 from headwater.eventbus.memory import MemoryEventBus, MemoryWake
@@ -15,11 +15,14 @@ from headwater.eventbus.retention import Retention
 
 
 class SparseEventBus(PagedBus):
-    """An `EventBus` of one process; ``held_back`` are partitions whose events wait for `let_go`."""
+    """An `EventBus` of one process; ``held_back`` are partitions whose events wait for `let_go`.
+
+    ``asked`` is how often its ends were looked for. It says what is ``stored`` only if it `tells`.
+    """
 
     ordered = False
 
-    def __init__(self, partitions: int) -> None:
+    def __init__(self, partitions: int, *, tells: bool = True) -> None:
         check_count(partitions, bus="sparse")
         self._fired = MemoryWake()
         super().__init__("sparse", partitions, self._fired)
@@ -28,6 +31,8 @@ class SparseEventBus(PagedBus):
         self._read: dict[str, Mapping[int, int]] = {}
         self._names = MemoryEventBus(1)
         self.held_back: set[int] = set()
+        self.asked = 0
+        self._tells = tells
         self._let_go = asyncio.Event()
 
     def let_go(self) -> None:
@@ -53,6 +58,22 @@ class SparseEventBus(PagedBus):
             self._logs[partition].append(Delivery(partition, offset, event))
             self._fired.fire()
 
+    async def stored(self, source: str, epoch: str) -> dict[int, int]:
+        self._check_open()
+        logs = self._logs if self._tells else []
+        return {
+            partition: max(
+                (
+                    d.event.position
+                    for d in log
+                    if (d.event.source, d.event.epoch) == (source, epoch)
+                    and d.event.type != WATERMARK
+                ),
+                default=0,
+            )
+            for partition, log in enumerate(logs)
+        }
+
     async def announce(
         self, source: str, types: Sequence[EventType]
     ) -> list[tuple[EventType, EventType]]:
@@ -65,6 +86,7 @@ class SparseEventBus(PagedBus):
 
     async def end(self) -> dict[int, int]:
         self._check_open()
+        self.asked += 1
         return {partition: self._end(partition) for partition in range(self.partitions)}
 
     def _end(self, partition: int) -> int:

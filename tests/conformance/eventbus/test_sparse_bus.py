@@ -12,7 +12,9 @@ async def _open(_url: str, partitions: int) -> EventBus:
 
 
 class TestSparseEventBus(EventBusConformance):
-    engine = EventBusEngine(open=_open, shared=False, ordered=False, drops_repeated=False)
+    engine = EventBusEngine(
+        open=_open, shared=False, ordered=False, drops_repeated=False, tells_stored=True
+    )
 
     async def open_bus(self, place: Path, partitions: int) -> EventBus:
         return SparseEventBus(partitions)

@@ -36,9 +36,9 @@ class Sums(Projection):
 class System:
     """A store, its relay, and a processor of another service that follows the bus."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tells: bool) -> None:
         self.store = MemoryEventStore()
-        self.bus = SparseEventBus(PARTITIONS)
+        self.bus = SparseEventBus(PARTITIONS, tells=tells)
         self.views = MemoryViewStore()
         self.claims = MemoryViewStore()  # of the service that publishes
         self.started: list[Processor | Relay] = []
@@ -76,10 +76,11 @@ class System:
         return ConsistencyToken.at("ledger", self.store.epoch, position)
 
 
-@pytest.fixture
-async def system() -> AsyncIterator[System]:
+@pytest.fixture(params=[False, True], ids=["asked", "told"])
+async def system(request: pytest.FixtureRequest) -> AsyncIterator[System]:
+    """Give a system, whose relay says where the ends of the partitions are, or cannot."""
     assert partition_of(SLOW, PARTITIONS) != partition_of(QUICKER, PARTITIONS)
-    made = System()
+    made = System(tells=request.param)
     yield made
     made.bus.let_go()
     for one in reversed(made.started):
@@ -140,6 +141,22 @@ async def test_who_takes_over_says_what_is_confirmed(system: System) -> None:
         await reader.wait_for(system.at(position), timeout_s=0.05)
     await system.relay("second")
     await reader.wait_for(system.at(position), timeout_s=20)
+
+
+@pytest.mark.parametrize("system", [True], indirect=True, ids=["told"])
+async def test_who_was_told_the_ends_does_not_ask_for_them(system: System) -> None:
+    """A query that waits for an event costs the bus nothing but its delivery."""
+    reader = system.reader()
+    await reader.start()
+    await system.relay()
+    for account in (SLOW, QUICKER):
+        first = await append(system.store, account, Deposited(account, 1))
+        await reader.wait_for(system.at(first), timeout_s=20)
+    asked = system.bus.asked
+    for account in 5 * (SLOW, QUICKER):
+        position = await append(system.store, account, Deposited(account, 1))
+        await reader.wait_for(system.at(position), timeout_s=20)
+    assert system.bus.asked == asked
 
 
 @pytest.mark.parametrize("read", [0, 2])

@@ -42,6 +42,8 @@ class BusSource:
         self.rereads = not whole
         self._whole = whole
         self.codec = codec
+        self.ends: dict[tuple[str, str], tuple[int, tuple[int, ...]]] = {}
+        """For each source and epoch what it has said last: see `BusEvent.ends`."""
 
     def split(self, wanted: int) -> int:
         """See `Source.split`."""
@@ -241,6 +243,10 @@ class BusSource:
                 known = confirmed.get(event.source)
                 if known is None or known[0] != event.epoch or known[1] < event.confirmed:
                     confirmed[event.source] = (event.epoch, event.confirmed)
+                if event.ends:
+                    said = (event.confirmed, event.ends)
+                    origin = event.source, event.epoch
+                    self.ends[origin] = max(said, self.ends.get(origin, said))
                 if event.type == WATERMARK:
                     continue
             seen = positions.setdefault(event.source, {})

@@ -103,7 +103,7 @@ class BusConsistency:
 
     Events say up to which position their source is confirmed, that is on the bus as a whole. So
     when that is at or after the wanted one, the ends of all partitions are noted, and when all of
-    them are reached, it is covered.
+    them are reached, it is covered. Some say the ends, too; then nobody is asked for them.
     """
 
     pure = False
@@ -124,8 +124,13 @@ class BusConsistency:
         for log, epoch, _, target in followed(self._source, wanted):
             confirmed = _confirmed(tokens, log, epoch)
             noted, _ = self._noted.get((log, epoch), (0, {}))
-            if confirmed >= target > noted:
+            if confirmed >= target > noted and not self._comes(tokens, (log, epoch), target):
                 self._noted[log, epoch] = (confirmed, await self._source.bus.end())
+
+    def _comes(self, tokens: Mapping[int, Token], origin: tuple[str, str], target: int) -> bool:
+        """Whether the ends that were said will be reached, as something was seen before each."""
+        position, ends = self._source.ends.get(origin, (0, ()))
+        return position >= target and all(seen for seen, _ in _places(tokens, origin, ends))
 
     def gap(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> tuple[int, int]:
         """See `Consistency.gap`."""
@@ -139,6 +144,10 @@ class BusConsistency:
         if self._covered.get(key, 0) >= target:
             return True
         self._check_epoch(tokens, name, epoch)
+        position, said = self._source.ends.get(key, (0, ()))
+        if position >= target and all(n >= end for n, end in _places(tokens, key, said)):
+            self._covered[key] = position
+            return True
         position, ends = self._noted.get(key, (0, {}))
         if position >= target and _reached(tokens, ends):
             self._covered[key] = position
@@ -155,6 +164,19 @@ def _confirmed(tokens: Mapping[int, Token], name: str, epoch: str) -> int:
     """Return up to where a source is known to be on the bus."""
     known = (t.confirmed[name] for t in tokens.values() if name in t.confirmed)
     return max((position for e, position in known if e == epoch), default=0)
+
+
+def _places(
+    tokens: Mapping[int, Token], origin: tuple[str, str], ends: tuple[int, ...]
+) -> Iterator[tuple[int, int]]:
+    """Yield which position was handled (0: none), and which one is the end, if there is one."""
+    source, epoch = origin
+    for token in tokens.values():
+        places = token.positions.get(source, {})
+        for partition in token.offsets:
+            if partition < len(ends) and ends[partition]:
+                seen, position = places.get(partition, (epoch, 0))
+                yield position if seen == epoch else 0, ends[partition]
 
 
 def _reached(tokens: Mapping[int, Token], ends: Mapping[int, int]) -> bool:
