@@ -140,23 +140,18 @@ class BackgroundTask:
         """Run the function again and again while the claim is ours."""
         self._in_a_row, self._done, self._failure = 0, False, ""
         running = asyncio.create_task(self._run(), name=f"{self.name} at work")
-        ended = False
         try:
             await self._hold(claimed)
         finally:
             running.cancel()
-            ended = await self._ended(running)
+            await asyncio.wait([running], timeout=_STOP_S)
             self._active = self._done = False
-            if ended:  # else the lease ends by itself, which leaves more time
+            if running.done():  # else the lease ends by itself, which leaves more time
                 with contextlib.suppress(Unavailable):
                     await self._views.release([claimed])
-
-    async def _ended(self, running: "asyncio.Task[None]") -> bool:
-        """Return whether a task that was cancelled has ended in time."""
-        await asyncio.wait([running], timeout=_STOP_S)
-        if not running.done():
-            _log.error("does not end though it was cancelled", task=self.name)
-        return running.done()
+            else:
+                _log.error("does not end though it was cancelled", task=self.name)
+        await asyncio.wait([running])  # or there would be two of it here
 
     async def _hold(self, claimed: Segment) -> None:
         """Renew the claim until it is lost, or might be."""

@@ -23,9 +23,12 @@ from headwater.processing import (
     Source,
     StoreSource,
 )
+from headwater.processing.background import BackgroundTask
 from headwater.processing.generations.own_views import OwnViews
 from headwater.processing.handling.dead_letters import forget_dropped
 from headwater.processing.relay import relays_of
+from headwater.processing.scheduling import Schedule, ScheduleProcessor
+from headwater.service.declaration import task_name
 from headwater.service.metrics import Figures
 from headwater.service.service import Service
 from headwater.service.settings import ServiceSettings
@@ -63,9 +66,12 @@ class Processors:
         bus: EventBus | None,
         views: ViewStore,
         commands: CommandBus,
+        schedule: Schedule | None,
         ticks: Callable[[], float],
     ) -> None:
         """Wire up; nothing runs yet. ``handlers`` are projections and handlers of its own.
+
+        With a ``schedule`` what is in it is sent when it is due.
 
         Raises:
             ConfigurationError: a processor follows something that the service does not have.
@@ -79,6 +85,7 @@ class Processors:
         self._handlers: list[Mapping[type[Query[Any]], Callable[[Any], Awaitable[Any]]]] = []
         self._views = views
         self._cleaning: asyncio.Task[None] | None = None
+        self._schedule = schedule
         owner, own = settings.instance, OwnViews(views)
         how = ProcessorSettings(
             retry=settings.retry,
@@ -118,6 +125,24 @@ class Processors:
                 self._running += relays_of(
                     store, bus, name=service.name, views=views, owner=owner, settings=how
                 )
+        if schedule is not None:
+            known, _ = service.contract()
+            self._running.append(
+                ScheduleProcessor(
+                    schedule,
+                    views=views,
+                    owner=owner,
+                    commands=commands,
+                    service=service.name,
+                    recurring=service.recurring,
+                    known=known,
+                    settings=how,
+                )
+            )
+        self.tasks = [
+            BackgroundTask(function, name=task_name(name), views=views, owner=owner, settings=how)
+            for name, function in service.tasks.items()
+        ]
 
     def _add(self, processor: Processor) -> None:
         processor.applier.segments = self._settings.segments or processor.applier.segments
@@ -171,7 +196,11 @@ class Processors:
             ConfigurationError: stored views have another shape: rebuild the projection.
             StoreUnavailable: a database is away.
         """
+        if self._schedule is not None:
+            await self._schedule.open()  # before handlers put something down in their transactions
         await asyncio.gather(*(processor.start() for processor in self._running))
+        for task in self.tasks:
+            await task.start()
         if self._by_query:
             self._cleaning = asyncio.create_task(self._clean(), name="views that are not used")
 
@@ -203,6 +232,7 @@ class Processors:
         if self._cleaning is not None:
             self._cleaning.cancel()
             await asyncio.gather(self._cleaning, return_exceptions=True)
+        await asyncio.gather(*(task.stop() for task in self.tasks))
         stopped = await asyncio.gather(
             *(processor.stop() for processor in reversed(self._running)), return_exceptions=True
         )
@@ -233,7 +263,7 @@ class Processors:
 
     async def concerns(self) -> dict[str, str]:
         """Return what waits for its next try or for a person, by processor; all else goes on."""
-        found: dict[str, str] = {}
+        found = {task.name: task.concern for task in self.tasks if task.concern}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ASK_S):
                 for one in self.readers:
@@ -245,9 +275,15 @@ class Processors:
     async def figures(self) -> list[Figures]:
         """Return for each processor what is counted of it here."""
         try:
-            return [_figures(status) for status in await self.statuses()]
+            found = [_figures(status) for status in await self.statuses()]
         except HeadwaterError:
-            return []
+            found = []
+        for task in self.tasks:
+            status = task.status()
+            found.append(
+                Figures(task.name, 0, failures=status.failures, running=int(status.active))
+            )
+        return found
 
 
 def _figures(status: LocalStatus | RelayStatus) -> Figures:
