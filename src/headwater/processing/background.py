@@ -147,8 +147,9 @@ class BackgroundTask:
             await asyncio.wait([running], timeout=_STOP_S)
             self._active = self._done = False
             if running.done():  # else the lease ends by itself, which leaves more time
-                with contextlib.suppress(Unavailable):
-                    await self._views.release([claimed])
+                with contextlib.suppress(Unavailable, TimeoutError):
+                    async with asyncio.timeout(self._settings.lease_s):
+                        await self._views.release([claimed])
             else:
                 _log.error("does not end though it was cancelled", task=self.name)
         await asyncio.wait([running])  # or there would be two of it here
