@@ -86,7 +86,6 @@ class Processors:
         self._views = views
         self._cleaning: asyncio.Task[None] | None = None
         self._schedule = schedule
-        owner, own = settings.instance, OwnViews(views)
         how = ProcessorSettings(
             retry=settings.retry,
             unused_s=settings.views_unused_s,
@@ -94,55 +93,78 @@ class Processors:
             ticks=ticks,
         )
         if settings.queries:
-            for one in handlers:
-                processor = Processor(
-                    one,
-                    source=self._source(one),
-                    views=views,
-                    owner=owner,
-                    settings=how,
-                    own=own,
-                )
-                self._add(processor)
-                found = query_handlers_of(one)
-                self._handlers.append(found)
-                self._by_query.update(dict.fromkeys(found, processor))
+            self._add_readers(handlers, how)
         if settings.commands:
-            for saga in service.sagas:
-                source = self._source_of(saga.saga_source, saga.__name__)
-                self._add(
-                    SagaProcessor(
-                        saga,
-                        source=source,
-                        views=views,
-                        commands=commands,
-                        owner=owner,
-                        settings=how,
-                        service=service.name,
-                    )
-                )
-            if store is not None and bus is not None:
-                self._running += relays_of(
-                    store, bus, name=service.name, views=views, owner=owner, settings=how
-                )
+            self._add_senders(commands, how)
         if schedule is not None:
-            known, _ = service.contract()
-            self._running.append(
-                ScheduleProcessor(
-                    schedule,
-                    views=views,
-                    owner=owner,
-                    commands=commands,
-                    service=service.name,
-                    recurring=service.recurring,
-                    known=known,
-                    settings=how,
-                )
-            )
+            self._add_schedule(schedule, commands, how)
         self.tasks = [
-            BackgroundTask(function, name=task_name(name), views=views, owner=owner, settings=how)
+            BackgroundTask(
+                function,
+                name=task_name(name),
+                views=views,
+                owner=settings.instance,
+                settings=how,
+            )
             for name, function in service.tasks.items()
         ]
+
+    def _add_readers(self, handlers: Iterable[Any], how: ProcessorSettings) -> None:
+        own = OwnViews(self._views)
+        for one in handlers:
+            processor = Processor(
+                one,
+                source=self._source(one),
+                views=self._views,
+                owner=self._settings.instance,
+                settings=how,
+                own=own,
+            )
+            self._add(processor)
+            found = query_handlers_of(one)
+            self._handlers.append(found)
+            self._by_query.update(dict.fromkeys(found, processor))
+
+    def _add_senders(self, commands: CommandBus, how: ProcessorSettings) -> None:
+        service, owner = self._service, self._settings.instance
+        for saga in service.sagas:
+            self._add(
+                SagaProcessor(
+                    saga,
+                    source=self._source_of(saga.saga_source, saga.__name__),
+                    views=self._views,
+                    commands=commands,
+                    owner=owner,
+                    settings=how,
+                    service=service.name,
+                )
+            )
+        if self._store is not None and self._bus is not None:
+            self._running += relays_of(
+                self._store,
+                self._bus,
+                name=service.name,
+                views=self._views,
+                owner=owner,
+                settings=how,
+            )
+
+    def _add_schedule(
+        self, schedule: Schedule, commands: CommandBus, how: ProcessorSettings
+    ) -> None:
+        known, _ = self._service.contract()
+        self._running.append(
+            ScheduleProcessor(
+                schedule,
+                views=self._views,
+                owner=self._settings.instance,
+                commands=commands,
+                service=self._service.name,
+                recurring=self._service.recurring,
+                known=known,
+                settings=how,
+            )
+        )
 
     def _add(self, processor: Processor) -> None:
         processor.applier.segments = self._settings.segments or processor.applier.segments
