@@ -401,7 +401,7 @@ async def first_tick(bank: Bank) -> datetime:
 
     await until(there, timeout_s=30.0)
     [one] = await bank.schedule.list()
-    assert (one.id, one.type) == ("every:credit", "credit")
+    assert (one.id, one.name) == ("every:credit", "credit")
     return one.due
 
 

@@ -46,7 +46,7 @@ async def test_a_handler_puts_down_in_its_transaction():
         await app.send(PutDown("daily", remind=False))
         await app.send(PutDown("1"))
         await app.settled()
-        [mine] = [o for o in await reminders.schedule.list() if o.type == "Remind"]
+        [mine] = [o for o in await reminders.schedule.list() if o.name == "Remind"]
         assert mine.due == NOON + DAY
         assert bytes(mine.content) == b'{"note_id":"1","reason":"a day is over"}'
         await app.after(DAY)

@@ -59,14 +59,14 @@ async def _list(file: Path, service: str, *, json: bool) -> None:
                     "service": found.service,
                     "id": one.id,
                     "due": one.due,
-                    "type": one.type,
+                    "type": one.name,
                 }
                 if bytes(one.content):
                     content["command"] = one.content
                 sys.stdout.write(f"{msgspec.json.encode(content).decode()}\n")
             else:
                 due = f"{one.due:%Y-%m-%dT%H:%M:%SZ}"
-                cells = (found.service, due, one.type, one.id, bytes(one.content).decode())
+                cells = (found.service, due, one.name, one.id, bytes(one.content).decode())
                 table.add_row(*map(Text, cells))
     if not json:
         console().print(table if table.row_count else "nothing is to be sent later")

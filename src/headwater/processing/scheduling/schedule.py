@@ -25,13 +25,13 @@ class Scheduled(msgspec.Struct, frozen=True):
     Attributes:
         id: by which it can be cancelled; ``every:`` begins those of declared schedules.
         due: when it is sent, UTC, by the clock of the view store.
-        type: the wire name of the command; of a declared schedule its name.
+        name: the wire name of the command; of a declared schedule its name.
         content: the command as JSON; of a declared schedule empty, as it is made when it is due.
     """
 
     id: str
     due: datetime
-    type: str
+    name: str
     content: msgspec.Raw = msgspec.Raw(b"")
 
 
