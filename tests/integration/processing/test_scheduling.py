@@ -313,7 +313,7 @@ async def test_an_idempotency_key(bank: Bank) -> None:
 
 async def test_a_refused_command_is_a_letter(bank: Bank) -> None:
     """What is refused waits as a letter; a retry decides it anew, and it is carried out once."""
-    await bank.start()
+    processor = await bank.start()
     await bank.schedule.add(Withdraw("a", 5, "w"), after=timedelta())
 
     async def parked() -> bool:
@@ -325,6 +325,11 @@ async def test_a_refused_command_is_a_letter(bank: Bank) -> None:
     admin = ProcessorAdmin(applier, source=applier.source, views=bank.stores.views)
     [letter] = [one async for one in admin.letters()]
     assert (letter.kind, letter.type, letter.code) == ("command", "Withdraw", "insufficient")
+    status = await processor.status()
+    assert (status.letters, status.parked) == (1, 1)
+    assert "1 commands were refused: see `headwater dead-letters list" in str(
+        await processor.concerns()
+    )
     await bank.bus.send(Credit("a", 7, "enough"))
     assert (await admin.retry(letter.sequence)).failed is None
     await bank.nothing_waits()

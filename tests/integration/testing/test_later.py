@@ -104,6 +104,7 @@ async def test_who_says_nothing_sends_nothing_later():
     ("cron", "how", "reason"),
     [
         ("0 6 * *", {"zone": "UTC"}, "Wrong number of fields"),
+        ("0 0 6 * * *", {"zone": "UTC"}, "Wrong number of fields"),
         ("0 25 * * *", {"zone": "UTC"}, "Bad hour"),
         ("0 0 30 2 *", {"zone": "UTC"}, "say minute, hour"),
         ("0 6 * * *", {"zone": "Europe/Nowhere"}, "is none that is known"),

@@ -197,6 +197,9 @@ class ScheduleApplier(SagaApplier):
             for outcome in refused
             if outcome.sent.row.id in there and outcome.error is not None
         ]
+        for letter in letters:
+            _log.warning("refused for good, and kept as a letter", command=letter.type,
+                         sequence=letter.sequence, reason=letter.error)  # fmt: skip
         await transaction.save(letters)
         await transaction.delete(PendingCommand, ids)
         self._removed += ids

@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from headwater.dispatch import CommandBus
 from headwater.messages import Command
 from headwater.processing.handling.applier import Applier
+from headwater.processing.handling.dead_letters import first_letters, queue_of
 from headwater.processing.running.processor import Processor
+from headwater.processing.running.status import LocalStatus
 from headwater.processing.sagas.processor import SagaProcessor
 from headwater.processing.scheduling.applier import ScheduleApplier
 from headwater.processing.scheduling.recurring import Recurring
@@ -60,6 +64,23 @@ class ScheduleProcessor(SagaProcessor):
             self, applier, source=applier.source, views=views, owner=owner, settings=settings
         )
         schedule.told = applier.told
+
+    async def status(self) -> LocalStatus:
+        """See `Processor.status`; what was refused is counted in the store."""
+        status = await super().status()
+        if not (letters := await self._letters()):
+            return status
+        queue = queue_of(self.name, self.claims.generation)
+        parked = len(await first_letters(self.views, queue))
+        return msgspec.structs.replace(status, letters=letters, parked=parked)
+
+    async def concerns(self) -> list[str]:
+        """See `Processor.concerns`; also what was refused, and waits for a person."""
+        told = await super().concerns()
+        if letters := await self._letters():
+            seen = f"see `headwater dead-letters list --processor {self.name}`"
+            told.append(f"{letters} commands were refused: {seen}")
+        return told
 
     async def refresh(self) -> None:
         """Look at once for what was put down.
