@@ -325,6 +325,8 @@ async def test_a_refused_command_is_a_letter(bank: Bank) -> None:
     admin = ProcessorAdmin(applier, source=applier.source, views=bank.stores.views)
     [letter] = [one async for one in admin.letters()]
     assert (letter.kind, letter.type, letter.code) == ("command", "Withdraw", "insufficient")
+    seen = await admin.status()
+    assert (seen.dead_letters, seen.lag, len(seen.segments)) == (1, 0, 1)
     status = await processor.status()
     assert (status.letters, status.parked) == (1, 1)
     assert "1 commands were refused: see `headwater dead-letters list" in str(
