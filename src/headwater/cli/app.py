@@ -52,6 +52,7 @@ _COMMANDS = {
         "dead_letters:app",
         "Inspect, retry and drop events that could not be handled.",
     ),
+    "schedule": ("schedule:app", "List and cancel commands that are to be sent later."),
     "snapshots": ("snapshots:app", "Check and drop the stored states of aggregates."),
     "config": ("config:app", "Push, pull and restore settings that are in a database."),
     "copy-store": (

@@ -30,6 +30,7 @@ from headwater.processing.handling.applier import Unhandled
 from headwater.processing.handling.dead_letters import processors_with_letters
 from headwater.processing.relay import relays_of
 from headwater.processing.sagas.processor import saga_applier
+from headwater.processing.scheduling import schedule_applier
 from headwater.service.engines import (
     EVENT_BUSES,
     EVENT_STORES,
@@ -147,6 +148,9 @@ def _admins(
         if (followed := source(saga.saga_source)) is not None:
             applier = saga_applier(saga, source=followed, service=service.name)
             yield ProcessorAdmin(applier, source=followed, views=views)
+    if service.scheduling:
+        applier = schedule_applier(service=service.name, recurring=service.recurring)
+        yield ProcessorAdmin(applier, source=applier.source, views=views)
 
 
 def one(opened: Opened, name: str) -> Found:

@@ -1,4 +1,4 @@
-"""Processing: processors, what runs sagas, the relay, dead letters, replay and rebuild."""
+"""Processing: processors, sagas, scheduled commands, the relay, dead letters, replay, rebuild."""
 
 from headwater.processing.admin import (
     GenerationStatus,
@@ -7,6 +7,7 @@ from headwater.processing.admin import (
     Retried,
     SegmentStatus,
 )
+from headwater.processing.background import BackgroundStatus, BackgroundTask
 from headwater.processing.handling.dead_letters import DeadLetter
 from headwater.processing.rebuild import RebuildProgress, rebuild
 from headwater.processing.relay import Relay, RelayStatus
@@ -19,6 +20,7 @@ from headwater.processing.running.status import (
     WaitingStatus,
 )
 from headwater.processing.sagas.processor import SagaProcessor
+from headwater.processing.scheduling import Recurring, Schedule, Scheduled, ScheduleProcessor
 from headwater.processing.settings import ProcessorSettings
 from headwater.processing.sources.bus import BusSource
 from headwater.processing.sources.source import Source
@@ -26,6 +28,8 @@ from headwater.processing.sources.store import StoreSource
 from headwater.processing.time_travel import view_at
 
 __all__ = [
+    "BackgroundStatus",
+    "BackgroundTask",
     "BusSource",
     "BusyStatus",
     "DeadLetter",
@@ -36,11 +40,15 @@ __all__ = [
     "ProcessorSettings",
     "ProcessorStatus",
     "RebuildProgress",
+    "Recurring",
     "Relay",
     "RelayStatus",
     "Retried",
     "SagaProcessor",
     "SagaStatus",
+    "Schedule",
+    "ScheduleProcessor",
+    "Scheduled",
     "SegmentGroupStatus",
     "SegmentStatus",
     "Source",

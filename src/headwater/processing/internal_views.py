@@ -3,5 +3,13 @@
 from headwater.processing.handling.dead_letters import DeadLetter
 from headwater.processing.running.claims import ProcessorMember
 from headwater.processing.sagas.views import PendingCommand, SagaDeadline, SagaState
+from headwater.processing.scheduling.views import ScheduledCommand
 
-INTERNAL_VIEWS = (DeadLetter, PendingCommand, ProcessorMember, SagaDeadline, SagaState)
+INTERNAL_VIEWS = (
+    DeadLetter,
+    PendingCommand,
+    ProcessorMember,
+    SagaDeadline,
+    SagaState,
+    ScheduledCommand,
+)

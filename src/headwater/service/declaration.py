@@ -1,12 +1,13 @@
 """What a service consists of, as its author lists it; nothing of it runs."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from headwater.messages import Command, Query
 from headwater.modelling import Aggregate, DecisionModel
 from headwater.modelling.query_handlers import query_handlers_of
 from headwater.modelling.state import aggregate_type, model_type
+from headwater.processing.scheduling import Recurring
 
 
 class Declaration:
@@ -17,6 +18,9 @@ class Declaration:
         aggregates, decisions, sagas: classes.
         projections, handlers: objects; ``given`` are the classes or objects they were given as.
         routes: further Litestar route handlers.
+        scheduling: whether commands can be sent later.
+        recurring: the commands that are sent again and again, by name.
+        tasks: the functions that run in one instance at a time, by name.
     """
 
     def __init__(
@@ -29,6 +33,7 @@ class Declaration:
         sagas: Sequence[type[Any]] = (),
         handlers: Sequence[Any] = (),
         routes: Sequence[Any] = (),
+        scheduling: bool = False,
     ) -> None:
         """List them; classes of projections and handlers are instantiated."""
         self.name = name
@@ -41,6 +46,9 @@ class Declaration:
         self.sagas: tuple[type[Any], ...] = tuple(sagas)
         self.handlers: tuple[Any, ...] = tuple(h() if isinstance(h, type) else h for h in handlers)
         self.routes: tuple[Any, ...] = tuple(routes)
+        self.scheduling = scheduling
+        self.recurring: dict[str, Recurring] = {}
+        self.tasks: dict[str, Callable[[], Awaitable[None]]] = {}
 
     def contract(self) -> tuple[list[type[Command]], list[type[Query[Any]]]]:
         """Return the commands and queries of the whole service, whatever an instance's role."""
@@ -49,3 +57,8 @@ class Declaration:
         commands = [command for kind in kinds for command in kind.commands]
         answering = (*self.projections, *self.handlers)
         return commands, [query for one in answering for query in query_handlers_of(one)]
+
+
+def task_name(name: str) -> str:
+    """Return under which name a background task is claimed, counted and told of."""
+    return f"background-{name}"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from headwater.client import HttpCaller, Reply, Request, connect
 from headwater.client.declarations import declaration_of
 from headwater.config import Settings
-from headwater.dispatch import CommandBus, QueryBus
+from headwater.dispatch import QueryBus
+from headwater.service.later import ServiceCommands
 
 if TYPE_CHECKING:
     from headwater.client.transport import Stream
@@ -18,7 +19,7 @@ T = TypeVar("T")
 class RunningInstance(Protocol):
     """A running instance of a service, as far as its handlers and clients use it."""
 
-    commands: CommandBus
+    commands: ServiceCommands
     queries: QueryBus
     caller: HttpCaller
     bound: Mapping["DeferredSettings[Any]", Settings[Any]]

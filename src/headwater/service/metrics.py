@@ -28,6 +28,7 @@ class Figures(NamedTuple):
     waiting: int = 0
     failures: int = 0
     retries: int = 0
+    running: int | None = None
 
 
 class Metrics:
@@ -96,6 +97,12 @@ class Metrics:
             of_processor,
             registry=self.registry,
         )
+        self._running = Gauge(
+            "headwater_background_running",
+            "Whether a background task runs here.",
+            of_processor,
+            registry=self.registry,
+        )
         self._told: dict[str, Figures] = {}  # by processor: what was counted already
 
     def route(self, method: str, route: str) -> Callable[[int, float], None]:
@@ -140,6 +147,8 @@ class Metrics:
             self._failures.labels(**labels).inc(max(0, one.failures - told.failures))
             self._retries.labels(**labels).inc(max(0, one.retries - told.retries))
             self._told[one.name] = one
+            if one.running is not None:
+                self._running.labels(**labels).set(one.running)
         for store, ahead_s in clock_watch.ahead_s().items():
             self._clock_ahead.labels(**self._labels, store=store).set(ahead_s)
         return generate_latest(self.registry)

@@ -12,7 +12,8 @@ from headwater.modelling.handler_tables import handler_table
 from headwater.modelling.query_handlers import query_handlers_of
 from headwater.processing.internal_views import INTERNAL_VIEWS
 from headwater.processing.sagas.commands import commands_near
-from headwater.service.declaration import Declaration
+from headwater.processing.scheduling.views import NAME
+from headwater.service.declaration import Declaration, task_name
 from headwater.service.error_codes import errors_of
 from headwater.service.event_names import EventNames, saga_types, state_types
 from headwater.service.router import OWN_ROUTES
@@ -26,6 +27,7 @@ _VIEW = 'view_name = "..." in the class'
 _WIRE = '@wire("...") on the class'
 _ROUTE = '@route("...") on the class'
 _CODE = 'code = "..." in the class'
+_TASK = 'name="..." in background()'
 _OURS = "Headwater's own: it cannot be changed"
 
 
@@ -110,6 +112,10 @@ def _check_processors(service: Declaration) -> None:
     relay = f"relay-{service.name}"
     if service.aggregates or service.decisions:
         names.claim(relay, f"the relay of service {service.name!r}", remedy=_OURS)
+    if service.scheduling:
+        names.claim(NAME, f"what sends commands later in {service.name!r}", remedy=_OURS)
+    for task in service.tasks:
+        names.claim(task_name(task), f"the background task {task!r}", remedy=_TASK)
     for handlers in (*service.projections, *service.handlers):
         names.claim(handlers.name, type(handlers), remedy=_PROCESSOR)
     for saga in saga_types(service):

@@ -23,9 +23,12 @@ from headwater.processing import (
     Source,
     StoreSource,
 )
+from headwater.processing.background import BackgroundTask
 from headwater.processing.generations.own_views import OwnViews
 from headwater.processing.handling.dead_letters import forget_dropped
 from headwater.processing.relay import relays_of
+from headwater.processing.scheduling import Schedule, ScheduleProcessor
+from headwater.service.declaration import task_name
 from headwater.service.metrics import Figures
 from headwater.service.service import Service
 from headwater.service.settings import ServiceSettings
@@ -63,9 +66,12 @@ class Processors:
         bus: EventBus | None,
         views: ViewStore,
         commands: CommandBus,
+        schedule: Schedule | None,
         ticks: Callable[[], float],
     ) -> None:
         """Wire up; nothing runs yet. ``handlers`` are projections and handlers of its own.
+
+        With a ``schedule`` what is in it is sent when it is due.
 
         Raises:
             ConfigurationError: a processor follows something that the service does not have.
@@ -79,7 +85,7 @@ class Processors:
         self._handlers: list[Mapping[type[Query[Any]], Callable[[Any], Awaitable[Any]]]] = []
         self._views = views
         self._cleaning: asyncio.Task[None] | None = None
-        owner, own = settings.instance, OwnViews(views)
+        self._schedule = schedule
         how = ProcessorSettings(
             retry=settings.retry,
             unused_s=settings.views_unused_s,
@@ -87,37 +93,78 @@ class Processors:
             ticks=ticks,
         )
         if settings.queries:
-            for one in handlers:
-                processor = Processor(
-                    one,
-                    source=self._source(one),
-                    views=views,
+            self._add_readers(handlers, how)
+        if settings.commands:
+            self._add_senders(commands, how)
+        if schedule is not None:
+            self._add_schedule(schedule, commands, how)
+        self.tasks = [
+            BackgroundTask(
+                function,
+                name=task_name(name),
+                views=views,
+                owner=settings.instance,
+                settings=how,
+            )
+            for name, function in service.tasks.items()
+        ]
+
+    def _add_readers(self, handlers: Iterable[Any], how: ProcessorSettings) -> None:
+        own = OwnViews(self._views)
+        for one in handlers:
+            processor = Processor(
+                one,
+                source=self._source(one),
+                views=self._views,
+                owner=self._settings.instance,
+                settings=how,
+                own=own,
+            )
+            self._add(processor)
+            found = query_handlers_of(one)
+            self._handlers.append(found)
+            self._by_query.update(dict.fromkeys(found, processor))
+
+    def _add_senders(self, commands: CommandBus, how: ProcessorSettings) -> None:
+        service, owner = self._service, self._settings.instance
+        for saga in service.sagas:
+            self._add(
+                SagaProcessor(
+                    saga,
+                    source=self._source_of(saga.saga_source, saga.__name__),
+                    views=self._views,
+                    commands=commands,
                     owner=owner,
                     settings=how,
-                    own=own,
+                    service=service.name,
                 )
-                self._add(processor)
-                found = query_handlers_of(one)
-                self._handlers.append(found)
-                self._by_query.update(dict.fromkeys(found, processor))
-        if settings.commands:
-            for saga in service.sagas:
-                source = self._source_of(saga.saga_source, saga.__name__)
-                self._add(
-                    SagaProcessor(
-                        saga,
-                        source=source,
-                        views=views,
-                        commands=commands,
-                        owner=owner,
-                        settings=how,
-                        service=service.name,
-                    )
-                )
-            if store is not None and bus is not None:
-                self._running += relays_of(
-                    store, bus, name=service.name, views=views, owner=owner, settings=how
-                )
+            )
+        if self._store is not None and self._bus is not None:
+            self._running += relays_of(
+                self._store,
+                self._bus,
+                name=service.name,
+                views=self._views,
+                owner=owner,
+                settings=how,
+            )
+
+    def _add_schedule(
+        self, schedule: Schedule, commands: CommandBus, how: ProcessorSettings
+    ) -> None:
+        known, _ = self._service.contract()
+        self._running.append(
+            ScheduleProcessor(
+                schedule,
+                views=self._views,
+                owner=self._settings.instance,
+                commands=commands,
+                service=self._service.name,
+                recurring=self._service.recurring,
+                known=known,
+                settings=how,
+            )
+        )
 
     def _add(self, processor: Processor) -> None:
         processor.applier.segments = self._settings.segments or processor.applier.segments
@@ -171,7 +218,11 @@ class Processors:
             ConfigurationError: stored views have another shape: rebuild the projection.
             StoreUnavailable: a database is away.
         """
+        if self._schedule is not None:
+            await self._schedule.open()  # before handlers put something down in their transactions
         await asyncio.gather(*(processor.start() for processor in self._running))
+        for task in self.tasks:
+            await task.start()
         if self._by_query:
             self._cleaning = asyncio.create_task(self._clean(), name="views that are not used")
 
@@ -203,6 +254,7 @@ class Processors:
         if self._cleaning is not None:
             self._cleaning.cancel()
             await asyncio.gather(self._cleaning, return_exceptions=True)
+        await asyncio.gather(*(task.stop() for task in self.tasks))
         stopped = await asyncio.gather(
             *(processor.stop() for processor in reversed(self._running)), return_exceptions=True
         )
@@ -233,7 +285,7 @@ class Processors:
 
     async def concerns(self) -> dict[str, str]:
         """Return what waits for its next try or for a person, by processor; all else goes on."""
-        found: dict[str, str] = {}
+        found = {task.name: task.concern for task in self.tasks if task.concern}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ASK_S):
                 for one in self.readers:
@@ -245,9 +297,15 @@ class Processors:
     async def figures(self) -> list[Figures]:
         """Return for each processor what is counted of it here."""
         try:
-            return [_figures(status) for status in await self.statuses()]
+            found = [_figures(status) for status in await self.statuses()]
         except HeadwaterError:
-            return []
+            found = []
+        for task in self.tasks:
+            status = task.status()
+            found.append(
+                Figures(task.name, 0, failures=status.failures, running=int(status.active))
+            )
+        return found
 
 
 def _figures(status: LocalStatus | RelayStatus) -> Figures:

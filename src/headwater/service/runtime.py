@@ -35,10 +35,12 @@ from headwater.eventstore import StreamStore
 from headwater.messages import Principal, now_us
 from headwater.modelling import Repository
 from headwater.modelling.models import DecisionHandlers, check_shardable
+from headwater.processing.scheduling import Schedule
 from headwater.service.deferred import DeferredSettings
 from headwater.service.edge import Edge
 from headwater.service.engines import EVENT_BUSES, EVENT_STORES, VIEW_STORES, settle_owner
 from headwater.service.health import Ask, Health
+from headwater.service.later import ServiceCommands
 from headwater.service.metrics import Metrics
 from headwater.service.names import check_names
 from headwater.service.openapi import openapi_document
@@ -251,10 +253,11 @@ class Runtime:
         self.local_commands = LocalCommandBus(
             handlers, always=self._always(), interceptors=self._interceptors()
         )
-        self.commands: CommandBus = RemoteCommandBus(
-            self.caller, self.discovery, local=self.local_commands
-        )
-        self._build_processors()
+        remote = RemoteCommandBus(self.caller, self.discovery, local=self.local_commands)
+        assert self.views is not None
+        schedule = Schedule(self.views, service=service.name) if service.scheduling else None
+        self.commands = ServiceCommands(remote, schedule, service=service.name)
+        self._build_processors(remote)
 
     def observe_call(
         self, target: str, verb: str, template: str, status: int, seconds: float
@@ -287,7 +290,7 @@ class Runtime:
         own = self.service.interceptors
         return [Validating(), self._within, in_context, *own] if own else [Validating()]
 
-    def _build_processors(self) -> None:
+    def _build_processors(self, commands: CommandBus) -> None:
         assert self.views is not None
         self.processors = Processors(
             self.service,
@@ -296,7 +299,8 @@ class Runtime:
             store=self.store,
             bus=self.bus,
             views=self.views,
-            commands=self.commands,
+            commands=commands,
+            schedule=self.commands.schedule if self.service.scheduling else None,
             ticks=self.surroundings.ticks,
         )
         chain: list[QueryInterceptor] = [*self._traced[1], *self._authorizing()]

@@ -2,31 +2,37 @@
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from datetime import datetime
+from typing import Any, TypeVar, overload
 
 from headwater.client import Credentials
 from headwater.config import Settings
 from headwater.dispatch import (
-    CommandBus,
     CommandInterceptor,
     QueryBus,
     QueryInterceptor,
 )
 from headwater.dispatch.interceptors import Authorize
 from headwater.errors import ConfigurationError, DeclarationError
-from headwater.messages import Codec
+from headwater.messages import Codec, Command
 from headwater.messages.codec import EventCodec
 from headwater.modelling import Aggregate, DecisionModel
 from headwater.modelling.handler_tables import handler_table
 from headwater.modelling.saga import saga_type
+from headwater.processing.scheduling import Recurring, Schedule
+from headwater.processing.scheduling.recurring import Missed
 from headwater.service.authentication import Authenticate
 from headwater.service.declaration import Declaration
 from headwater.service.deferred import DeferredSettings, RunningInstance, deferred_client
+from headwater.service.later import ServiceCommands
 from headwater.service.names import check_names
 
 T = TypeVar("T")
+Tick = TypeVar("Tick", bound=Callable[[datetime], Command])
+Task = TypeVar("Task", bound=Callable[[], Awaitable[None]])
 
 
 class Service(Declaration):
@@ -47,6 +53,7 @@ class Service(Declaration):
         authorize: asked before every command and query, with who asks; raises to refuse.
         credentials: asked for what goes along with every call to another service.
         routes: further Litestar route handlers (SSE, WebSockets, plain REST).
+        scheduling: whether commands can be sent later (see `commands` and `every`).
         version: the program's version, shown in discovery and OpenAPI.
 
     Raises:
@@ -68,6 +75,7 @@ class Service(Declaration):
         authorize: Authorize | None = None,
         credentials: Credentials | None = None,
         routes: Iterable[Any] = (),
+        scheduling: bool = False,
         version: str = "",
         codec: Codec | None = None,
     ) -> None:
@@ -83,6 +91,7 @@ class Service(Declaration):
             sagas=sagas,
             handlers=handlers,
             routes=tuple(routes),
+            scheduling=scheduling,
         )
         self.version = version
         self.interceptors: tuple[CommandInterceptor, ...] = tuple(interceptors)
@@ -159,14 +168,92 @@ class Service(Declaration):
         return runtime
 
     @property
-    def commands(self) -> CommandBus:
-        """The command bus of the running instance: local handlers first, else the network."""
+    def commands(self) -> ServiceCommands:
+        """The command bus of the running instance: local handlers first, else the network.
+
+        With ``at`` or ``after`` commands are sent later.
+        """
         return self.runtime.commands
+
+    @property
+    def schedule(self) -> Schedule:
+        """What is to be sent later: ``list()`` and ``cancel(id)``.
+
+        Raises:
+            ConfigurationError: it is not running, or does not say that it sends later.
+        """
+        return self.runtime.commands.schedule
 
     @property
     def queries(self) -> QueryBus:
         """The query bus of the running instance: local handlers first, else the network."""
         return self.runtime.queries
+
+    def every(
+        self, cron: str, *, zone: str, name: str = "", missed: Missed = "latest"
+    ) -> Callable[[Tick], Tick]:
+        """Declare a command that is sent at each tick of a cron expression, once over all.
+
+        Decorates a function that makes the command of a tick, given with its time zone. It is
+        pure, as it may be called again::
+
+            @service.every("0 6 * * *", zone="Europe/Berlin")
+            def close_books(tick: datetime) -> CloseBooks:
+                return CloseBooks(day=tick.date())
+
+        Args:
+            cron: minute, hour, day of month, month, day of week.
+            zone: by which clock, as ``Europe/Berlin``. Where clocks are set forward, a time that
+                is left out comes right after it; where they are set back, one that comes twice
+                counts once.
+            name: tells it apart; with the tick it is the idempotency key. Empty: the function's.
+            missed: of ticks that nobody was there for, ``latest`` sends the last one as soon as
+                somebody is, and ``skip`` none.
+
+        Raises:
+            DeclarationError: it is declared wrongly, or there is one of this name.
+        """
+
+        def declare(function: Tick) -> Tick:
+            recurring = Recurring(
+                cron, function, name=name or _name_of(function), zone=zone, missed=missed
+            )
+            _declare_once(self.recurring, recurring.name, recurring, "every()")
+            self.scheduling = True
+            return function
+
+        return declare
+
+    @overload
+    def background(self, function: Task) -> Task: ...
+    @overload
+    def background(self, *, name: str) -> Callable[[Task], Task]: ...
+    def background(
+        self, function: Task | None = None, *, name: str = ""
+    ) -> Task | Callable[[Task], Task]:
+        """Declare a task: an async function that runs in one instance at a time, over all.
+
+        It is started where the claim is, and cancelled when the instance stops or loses its claim;
+        then it runs elsewhere. After an error it is started again, with back-off. One that returns
+        is done for as long as its instance holds the claim.
+
+        Args:
+            function: ``async def task() -> None``.
+            name: tells it apart; empty: the function's.
+
+        Raises:
+            DeclarationError: it is no async function, or there is one of this name.
+        """
+
+        def declare(function: Task) -> Task:
+            called = name or _name_of(function)
+            is_async: bool = inspect.iscoroutinefunction(function)
+            if not is_async:
+                raise DeclarationError(subject=called, reason="a task is an async function")
+            _declare_once(self.tasks, called, function, "background()")
+            return function
+
+        return declare if function is None else declare(function)
 
     def client(self, contract: Callable[..., T]) -> T:
         """Return the client of a declared REST interface (see `headwater.client`).
@@ -185,6 +272,22 @@ class Service(Declaration):
         declared = DeferredSettings(lambda: self.runtime, kind, prefix or self.name)
         self.sections.append(declared)
         return declared
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__name__", ""))
+
+
+def _declare_once(known: dict[str, Any], name: str, what: Any, where: str) -> None:
+    if not name or not all(c.isalnum() or c in "-_" for c in name):
+        raise DeclarationError(
+            subject=f"{where} {name!r}", reason='a name has letters, digits, - and _: name="..."'
+        )
+    if name in known:
+        raise DeclarationError(
+            subject=f"{where} {name!r}", reason='is declared twice: give one another name="..."'
+        )
+    known[name] = what
 
 
 def _check_events(service: Service) -> None:

@@ -9,6 +9,7 @@ from headwater.errors import HeadwaterError
 from headwater.processing import Processor, RelayStatus, SagaProcessor
 from headwater.processing.handling.dead_letters import DeadLetter, letters
 from headwater.processing.sagas.views import PendingCommand
+from headwater.processing.scheduling import ScheduleProcessor
 from headwater.service.runtime import Runtime
 
 _POLL_S = 0.001
@@ -51,6 +52,8 @@ class Settling:
         due = math.inf
         for runtime in self._runtimes:
             for processor in runtime.processors.readers:
+                if isinstance(processor, ScheduleProcessor):
+                    await processor.refresh()
                 if isinstance(processor, SagaProcessor):
                     deadline_s = processor.saga_status().due_s
                     due = min(due, math.inf if deadline_s is None else deadline_s)
@@ -137,6 +140,8 @@ async def _work_of(processor: Processor) -> list[str]:
 
 
 async def _work_of_saga(processor: SagaProcessor) -> list[str]:
+    if isinstance(processor, ScheduleProcessor):  # what handlers put down in their transactions
+        await processor.refresh()
     status = processor.saga_status()
     found = [f"{processor.name} sends a command again: {e}" for _, _, e in status.retrying]
     if status.due_s == 0.0:

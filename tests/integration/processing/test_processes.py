@@ -5,6 +5,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -12,11 +13,13 @@ import pytest
 
 from headwater.eventstore import NewEvent, StreamWrite
 from headwater.messages import ConsistencyToken, new_metadata
-from headwater.processing import Processor, ProcessorAdmin, StoreSource
+from headwater.processing import Processor, ProcessorAdmin, Schedule, StoreSource
 from headwater.processing.sagas.processor import saga_applier
 from headwater.processing.sagas.views import PendingCommand, SagaState
+from headwater.processing.scheduling.views import ScheduledCommand
 from headwater.processing.sources.tokens import token_of
 from tests.integration.processing.bank import (
+    Credit,
     MoneyTransfer,
     Open,
     TransferRequested,
@@ -257,6 +260,35 @@ async def test_transfers_settle_once_over_kills(workers: Workers, place: str) ->
     async for page in store.read():
         kinds.update(event.type for event in page.events)
     assert (kinds["Withdrawn"], kinds["Credited"]) == (300, 300)
+    await repository.close()
+    await views.close()
+    await store.close()
+
+
+async def test_what_is_due_is_sent_once_over_kills(workers: Workers, place: str) -> None:
+    """Whoever is killed while commands come due: each is carried out exactly once."""
+    store, views = await open_stores(place)
+    bus, repository = command_bus(store)
+    await bus.send(Open("a", 0))
+    schedule = Schedule(views, service="bank")
+    await schedule.open()
+    running = [await workers.start("schedule") for _ in range(2)]
+    wanted = [f"x{number}" for number in range(400)]
+    for number, reference in enumerate(wanted):
+        await schedule.add(Credit("a", 1, reference), after=timedelta(milliseconds=number % 50))
+        if number % 100 == 50:
+            await workers.kill(running.pop(0))
+            running.append(await workers.start("schedule"))
+
+    async def all_sent() -> bool:
+        rows = [await views.count(view) for view in (ScheduledCommand, PendingCommand)]
+        return not any(rows)
+
+    await until(all_sent, timeout_s=60.0)
+    credited = []
+    async for page in store.read():
+        credited += [event.data for event in page.events if event.type == "Credited"]
+    assert len(credited) == len(set(credited)) == len(wanted)
     await repository.close()
     await views.close()
     await store.close()

@@ -1,4 +1,4 @@
-"""A process that works on the ledger or the sagas of a place, or rebuilds, until it is killed."""
+"""A process that works on the ledger, sagas or what is due, or rebuilds, until it is killed."""
 
 import asyncio
 import sys
@@ -9,7 +9,14 @@ import msgspec
 from headwater.eventstore import EventStore
 from headwater.eventstore.postgres import PostgresEventStore
 from headwater.eventstore.sqlite import SQLiteEventStore
-from headwater.processing import Processor, ProcessorAdmin, SagaProcessor, StoreSource
+from headwater.processing import (
+    Processor,
+    ProcessorAdmin,
+    SagaProcessor,
+    Schedule,
+    ScheduleProcessor,
+    StoreSource,
+)
 from headwater.views import ViewStore
 from headwater.views.postgres import PostgresViewStore
 from headwater.views.sqlite import SQLiteViewStore
@@ -40,6 +47,13 @@ async def main(kind: str, place: str, owner: str) -> None:
         return
     if kind == "ledger":
         processor = Processor(Ledger, source=source, views=views, owner=owner, settings=SETTINGS)
+    elif kind == "schedule":
+        bus, _ = command_bus(store)
+        schedule = Schedule(views, service="bank")
+        await schedule.open()
+        processor = ScheduleProcessor(
+            schedule, views=views, owner=owner, commands=bus, service="bank", settings=SETTINGS
+        )
     else:
         bus, _ = command_bus(store)
         processor = SagaProcessor(

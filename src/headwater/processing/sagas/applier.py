@@ -20,7 +20,13 @@ from headwater.processing.handling.dead_letters import DeadLetter
 from headwater.processing.handling.entries import Entry, chosen, entries_of
 from headwater.processing.handling.failures import is_of_callee
 from headwater.processing.running.status import SagaStatus
-from headwater.processing.sagas.commands import decode_command, letter_of_saga, outbox_of
+from headwater.processing.sagas.commands import (
+    commands_near,
+    decode_command,
+    letter_of_saga,
+    outbox_of,
+    requeued,
+)
 from headwater.processing.sagas.sender import Outcome, Outgoing, Sender
 from headwater.processing.sagas.shares import divided, saga_of, share_of
 from headwater.processing.sagas.steps import SagaWork, refusal_step
@@ -29,7 +35,6 @@ from headwater.processing.sagas.views import (
     SagaDeadline,
     SagaState,
     deadlines_of,
-    queued,
     saga_queue,
     segment_of_saga,
 )
@@ -89,6 +94,7 @@ class SagaApplier(Applier):
             for each in (entry, *entry.bound.values())
             for version in each.codec.versions.values()
         )
+        self._near = commands_near(self._kind.cls)
         self._sender: Sender | None = None
         if commands is not None:
             self._sender = Sender(
@@ -405,7 +411,7 @@ class SagaApplier(Applier):
             async with views.transaction(synced=True) as transaction:
                 there = await transaction.load(SagaDeadline, [row.id for row in rows])
                 former = [row for row in there.values() if row.queue == where["queue"]]
-                await transaction.save([_requeued(self.name, row, self.count) for row in former])
+                await transaction.save([requeued(self.name, row, self.count) for row in former])
 
     async def _scan(self, views: ViewStore, segment: Segment) -> None:
         async with self._scanning:  # one at a time, as they share `_gone`
@@ -421,7 +427,7 @@ class SagaApplier(Applier):
                 page = await views.find(PendingCommand, where=where, limit=_PAGE, cursor=cursor)
                 for row in page.items:
                     if row.id not in gone and row.id not in self._known:
-                        self._send(row, decode_command(row, self._kind.cls))
+                        self._send(row, decode_command(row, self._near))
                 cursor = page.next
                 if not cursor:
                     break
@@ -440,7 +446,7 @@ class SagaApplier(Applier):
             for kind, which in moved:
                 where = {"queue": which}
                 while rows := (await transaction.find(kind, where=where, limit=_PAGE)).items:
-                    await transaction.save([_requeued(self.name, row, count) for row in rows])
+                    await transaction.save([requeued(self.name, row, count) for row in rows])
 
     def dropped(self, indices: Sequence[int]) -> None:
         """See `Applier.dropped`."""
@@ -489,12 +495,4 @@ class SagaApplier(Applier):
         row = msgspec.json.decode(letter.content, type=kind)
         if isinstance(row, PendingCommand):  # it is decided anew, by a person
             row = msgspec.structs.replace(row, since=self.clock())
-        await transaction.save([_requeued(self.name, row, self.count)])
-
-
-def _requeued(processor: str, row: PendingCommand | SagaDeadline, count: int) -> View:
-    """Return a row where the segment of its saga finds it."""
-    queue = saga_queue(processor, segment_of_saga(row.saga, count), count)
-    if isinstance(row, SagaDeadline):
-        queue = queued(queue, row.due)
-    return msgspec.structs.replace(row, queue=queue)
+        await transaction.save([requeued(self.name, row, self.count)])

@@ -1,7 +1,7 @@
 """Stored commands of sagas: their classes found again by wire name, and their dead letters."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -11,8 +11,14 @@ from headwater.messages.codec import message_form
 from headwater.processing.handling.applier import Outbox
 from headwater.processing.handling.dead_letters import DeadLetter, queue_of, sequence_key_of, within
 from headwater.processing.handling.failures import code_of, describe, traceback_of
-from headwater.processing.sagas.views import PendingCommand, SagaDeadline, saga_queue
-from headwater.views import ViewStore
+from headwater.processing.sagas.views import (
+    PendingCommand,
+    SagaDeadline,
+    queued,
+    saga_queue,
+    segment_of_saga,
+)
+from headwater.views import View, ViewStore
 
 _SAGA_BYTES = 200  # of the saga in the id of a letter, which names it twice
 _PAGE = 1000
@@ -42,6 +48,14 @@ def letter_of_saga(
     )
 
 
+def requeued(processor: str, row: PendingCommand | SagaDeadline, count: int) -> View:
+    """Return a row where the segment of its saga finds it."""
+    queue = saga_queue(processor, segment_of_saga(row.saga, count), count)
+    if isinstance(row, SagaDeadline):
+        queue = queued(queue, row.due)
+    return msgspec.structs.replace(row, queue=queue)
+
+
 async def outbox_of(views: ViewStore, processor: str, count: int) -> Outbox:
     """Return what is still to be sent of all segments of a saga's processor."""
     found, since, reason = 0, 0.0, ""
@@ -60,9 +74,12 @@ async def outbox_of(views: ViewStore, processor: str, count: int) -> Outbox:
     return Outbox(found, since, reason)
 
 
-def decode_command(row: PendingCommand, saga: type) -> Command | Exception:
-    """Return a stored command; or why it cannot be sent by this process, as it is now."""
-    cls = command_class(row.type, saga)
+def decode_command(row: PendingCommand, near: Sequence[type[Command]]) -> Command | Exception:
+    """Return a stored command; or why it cannot be sent by this process, as it is now.
+
+    Its class is one of those ``near``, else of all that there are.
+    """
+    cls = command_class(row.type, near)
     if cls is None:
         return LookupError(f"no command class named {row.type!r} is known: import its module")
     try:
@@ -77,9 +94,9 @@ def decode_command(row: PendingCommand, saga: type) -> Command | Exception:
     return command
 
 
-def command_class(name: str, saga: type) -> type[Command] | None:
-    """Return the command class of a wire name: from the saga's module, else if there is one."""
-    for candidates in (commands_near(saga), list(_subclasses(Command))):
+def command_class(name: str, near: Sequence[type[Command]]) -> type[Command] | None:
+    """Return the command class of a wire name: the one of these, else the only one there is."""
+    for candidates in (near, list(_subclasses(Command))):
         found = {cls for cls in candidates if name in message_type(cls).names}
         if len(found) == 1:
             return found.pop()

@@ -60,7 +60,7 @@ class SagaWork:
         self._clock = clock
         self._live: dict[str, _Live] = {}
         self._deadlines: dict[str, SagaDeadline | None] = {}
-        self.commands: list[tuple[PendingCommand, Command]] = []
+        self.commands: list[tuple[PendingCommand, Command | Exception]] = []
 
     @property
     def deadlines(self) -> list[SagaDeadline]:

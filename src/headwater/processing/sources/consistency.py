@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 from headwater.errors import MalformedMessage, TokenMismatch
 from headwater.messages import ConsistencyToken
 from headwater.processing.sources.bus import BusSource
+from headwater.processing.sources.nothing import Nothing
 from headwater.processing.sources.source import Source
 from headwater.processing.sources.store import StoreSource
 from headwater.processing.sources.tokens import Token, log_name
@@ -22,6 +23,8 @@ class Followed(NamedTuple):
 
 def followed(source: Source, wanted: ConsistencyToken) -> Iterator[Followed]:
     """Yield the places of a token that are in logs of a source; what else it names is ignored."""
+    if isinstance(source, Nothing):
+        return
     for name, state in wanted.sources.items():
         if isinstance(source, StoreSource):
             follows = name == source.name
@@ -58,7 +61,26 @@ class Consistency(Protocol):
 
 def consistency_of(source: Source) -> Consistency:
     """Return the consistency for a source."""
+    if isinstance(source, Nothing):
+        return _AlwaysConsistent()
     return BusConsistency(source) if isinstance(source, BusSource) else StoreConsistency(source)
+
+
+class _AlwaysConsistent:
+    """For who follows no events: nothing is missing."""
+
+    pure = True
+
+    def covers(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> bool:  # noqa: ARG002
+        """See `Consistency.covers`."""
+        return True
+
+    async def look(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> None:
+        """See `Consistency.look`."""
+
+    def gap(self, tokens: Mapping[int, Token], wanted: ConsistencyToken) -> tuple[int, int]:  # noqa: ARG002
+        """See `Consistency.gap`."""
+        return 0, 0
 
 
 class StoreConsistency:
