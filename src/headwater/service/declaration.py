@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from headwater.bridges import Publishing
 from headwater.messages import Command, Query
 from headwater.modelling import Aggregate, DecisionModel
 from headwater.modelling.query_handlers import query_handlers_of
@@ -16,6 +17,7 @@ class Declaration:
         name: its name in the system.
         aggregates, decisions, sagas: classes.
         projections, handlers: objects; ``given`` are the classes or objects they were given as.
+        publishers: where events go besides the event bus.
         routes: further Litestar route handlers.
     """
 
@@ -28,6 +30,7 @@ class Declaration:
         projections: Sequence[Any] = (),
         sagas: Sequence[type[Any]] = (),
         handlers: Sequence[Any] = (),
+        publishers: Sequence[Publishing] = (),
         routes: Sequence[Any] = (),
     ) -> None:
         """List them; classes of projections and handlers are instantiated."""
@@ -40,6 +43,7 @@ class Declaration:
         )
         self.sagas: tuple[type[Any], ...] = tuple(sagas)
         self.handlers: tuple[Any, ...] = tuple(h() if isinstance(h, type) else h for h in handlers)
+        self.publishers: tuple[Publishing, ...] = tuple(publishers)
         self.routes: tuple[Any, ...] = tuple(routes)
 
     def contract(self) -> tuple[list[type[Command]], list[type[Query[Any]]]]:

@@ -1,4 +1,4 @@
-"""All that runs behind the edge of one instance: projections, event handlers, sagas, the relay."""
+"""All that runs behind the edge of one instance: projections, handlers, sagas, relay, bridges."""
 
 import asyncio
 import contextlib
@@ -7,6 +7,8 @@ from typing import Any, Literal, Protocol
 
 import structlog
 
+from headwater.bridges import Parts, QueueOfOthers
+from headwater.bridges import Running as Bridge
 from headwater.dispatch import CommandBus, QueryMessage, QueryNext
 from headwater.errors import ConfigurationError, HeadwaterError
 from headwater.eventbus import EventBus
@@ -64,8 +66,11 @@ class Processors:
         views: ViewStore,
         commands: CommandBus,
         ticks: Callable[[], float],
+        bridged: bool = True,
     ) -> None:
         """Wire up; nothing runs yet. ``handlers`` are projections and handlers of its own.
+
+        Bridges to other brokers whose URL is not set are left out, unless ``bridged``.
 
         Raises:
             ConfigurationError: a processor follows something that the service does not have.
@@ -86,8 +91,25 @@ class Processors:
             command_s=settings.keys_kept_s * _KEY_SHARE,
             ticks=ticks,
         )
+        self._bridges: list[Bridge] = []
+        parts = Parts(
+            service=service.name,
+            url=settings.amqp,
+            owner=owner,
+            views=views,
+            store=store,
+            own=own,
+            codec=service.codec,
+            settings=how,
+        )
+        bridged = bridged or bool(settings.amqp)
         if settings.queries:
             for one in handlers:
+                if isinstance(one.source, QueueOfOthers):
+                    self._handlers.append(query_handlers_of(one))
+                    if bridged:
+                        self._bridges.append(one.source.listener(one, parts))
+                    continue
                 processor = Processor(
                     one,
                     source=self._source(one),
@@ -114,6 +136,9 @@ class Processors:
                         service=service.name,
                     )
                 )
+            if bridged:
+                for publisher in service.publishers:
+                    self._bridges += publisher.publishers(parts)
             if store is not None and bus is not None:
                 self._running += relays_of(
                     store, bus, name=service.name, views=views, owner=owner, settings=how
@@ -157,7 +182,9 @@ class Processors:
             EventParked, TokenMismatch, MalformedMessage: it never will, as things are.
         """
         token: ConsistencyToken | None = message.token
-        processor = self._by_query[type(message.query)]
+        processor = self._by_query.get(type(message.query))
+        if processor is None:  # its views come from a queue, of which no token says anything
+            return await proceed(message)
         if not processor.is_filled:
             raise await processor.unfilled()
         if token is not None:
@@ -171,7 +198,7 @@ class Processors:
             ConfigurationError: stored views have another shape: rebuild the projection.
             StoreUnavailable: a database is away.
         """
-        await asyncio.gather(*(processor.start() for processor in self._running))
+        await asyncio.gather(*(one.start() for one in (*self._running, *self._bridges)))
         if self._by_query:
             self._cleaning = asyncio.create_task(self._clean(), name="views that are not used")
 
@@ -204,7 +231,8 @@ class Processors:
             self._cleaning.cancel()
             await asyncio.gather(self._cleaning, return_exceptions=True)
         stopped = await asyncio.gather(
-            *(processor.stop() for processor in reversed(self._running)), return_exceptions=True
+            *(one.stop() for one in (*self._bridges, *reversed(self._running))),
+            return_exceptions=True,
         )
         for error in stopped:
             if isinstance(error, BaseException):
@@ -217,7 +245,7 @@ class Processors:
 
     async def statuses(self) -> list[LocalStatus | RelayStatus]:
         """Return what each processor does in this process."""
-        return [await processor.status() for processor in self._running]
+        return [await one.status() for one in (*self._running, *self._bridges)]
 
     async def problems(self) -> dict[str, str]:
         """Return what keeps processors from working, by name; empty when nothing does."""
@@ -233,7 +261,7 @@ class Processors:
 
     async def concerns(self) -> dict[str, str]:
         """Return what waits for its next try or for a person, by processor; all else goes on."""
-        found: dict[str, str] = {}
+        found = {one.name: one.failure for one in self._bridges if one.failure}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ASK_S):
                 for one in self.readers:

@@ -298,6 +298,7 @@ class Runtime:
             views=self.views,
             commands=self.commands,
             ticks=self.surroundings.ticks,
+            bridged=self.surroundings.bridged,
         )
         chain: list[QueryInterceptor] = [*self._traced[1], *self._authorizing()]
         chain += [self._within, query_in_context, self.processors.wait_for_token]
