@@ -36,7 +36,7 @@ _MISSING = (
     "sh scripts/debian-rabbitmq.sh, or set HEADWATER_RABBITMQ_URL"
 )
 
-FIXTURES = frozenset({"own_rabbitmq", "rabbitmq_server", "rabbitmq_url"})
+FIXTURES = frozenset({"amqp_broker", "own_rabbitmq", "rabbitmq_server", "rabbitmq_url"})
 
 
 class RabbitServer:
@@ -119,6 +119,7 @@ class RabbitServer:
             self._answers(self._ports["epmd"].number, self._epmd)
         self._process = self._start(str(_PROGRAMS / "rabbitmq-server"))
         self._answers(self.port, self._process)
+        self._answers(self._ports["amqp"].number, self._process)
         if "tls" in self._ports:
             self._answers(self._ports["tls"].number, self._process)
 
@@ -188,6 +189,12 @@ class RabbitServer:
         return f"rabbitmq-stream://guest:guest@127.0.0.1:{port or self.port}/?{query}"
 
 
+    @property
+    def amqp_url(self) -> str:
+        """The URL of the broker for AMQP 0-9-1."""
+        return f"amqp://guest:guest@127.0.0.1:{self._ports['amqp'].number}/"
+
+
 def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -201,24 +208,30 @@ def skip_without_server(item: pytest.Item) -> None:
     """Leave out a test that needs a server where there is none; skipped here it is one line."""
     needed = FIXTURES.intersection(getattr(item, "fixturenames", ()))
     if os.environ.get("HEADWATER_RABBITMQ_URL"):
-        needed &= {"own_rabbitmq"}
+        needed &= {"amqp_broker", "own_rabbitmq"}
     if needed and not (_PROGRAMS / "rabbitmq-server").exists():
         pytest.skip(_MISSING)
 
 
 @pytest.fixture(scope="session")
-def rabbitmq_server() -> Iterator[str]:
-    """Return the URL of a server that all tests of this process share; it names no bus."""
-    given = os.environ.get("HEADWATER_RABBITMQ_URL")
-    if given:
-        yield given
-        return
+def amqp_broker() -> Iterator[RabbitServer]:
+    """Return a running server that all tests of this process share."""
     server = RabbitServer()
     try:
         server.start()
-        yield server.url().rstrip("?")
+        yield server
     finally:
         server.remove()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server(request: pytest.FixtureRequest) -> str:
+    """Return the URL of a server that all tests of this process share; it names no bus."""
+    given = os.environ.get("HEADWATER_RABBITMQ_URL")
+    if given:
+        return given
+    server: RabbitServer = request.getfixturevalue("amqp_broker")
+    return server.url().rstrip("?")
 
 
 @pytest.fixture
