@@ -36,12 +36,16 @@ class Exchange:
         self._declared = declared
         self._broker = broker
         self._called = called
+        self._sent: set[int] = set()  # positions of a page that failed, which are confirmed
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
         self._exchange: AbstractExchange | None = None
 
     async def publish(self, events: Sequence[BusEvent]) -> None:
         """See `EventBus.publish`; of a stream the next event goes when the one before is confirmed.
+
+        What was confirmed of a page that failed is not sent again when the page is: with queues
+        that are full again after a few messages there would be no end.
 
         Raises:
             StoreUnavailable: the broker is away, or takes an event back; any may be published.
@@ -68,11 +72,14 @@ class Exchange:
             await asyncio.gather(*lanes, return_exceptions=True)
             await self.close()  # what is under way shall not be confirmed to somebody else
             raise
+        self._sent.clear()
 
     async def _lane(self, exchange: AbstractExchange, waiting: deque[list[BusEvent]]) -> None:
         while waiting:
             for event in waiting.popleft():
-                await self._send(exchange, event)
+                if event.position not in self._sent:
+                    await self._send(exchange, event)
+                    self._sent.add(event.position)
 
     async def _send(self, exchange: AbstractExchange, event: BusEvent) -> None:
         service = service_of(event.source)
