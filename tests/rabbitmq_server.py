@@ -188,7 +188,6 @@ class RabbitServer:
         query = "&".join(f"{name}={value}" for name, value in options.items())
         return f"rabbitmq-stream://guest:guest@127.0.0.1:{port or self.port}/?{query}"
 
-
     @property
     def amqp_url(self) -> str:
         """The URL of the broker for AMQP 0-9-1."""

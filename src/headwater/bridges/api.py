@@ -37,7 +37,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     settings: ProcessorSettings
 
 
-class Running(Protocol):
+class Bridge(Protocol):
     """What runs of a bridge. ``failure`` is what keeps it from working, empty when nothing does.
 
     Its broker may be away, at the start too: it works as soon as the broker is there.
@@ -68,7 +68,7 @@ class Running(Protocol):
 class QueueOfOthers(ForeignSource, Protocol):
     """A queue whose messages a class handles, as its ``source`` says."""
 
-    def listener(self, handlers: Any, parts: Parts) -> Running:
+    def listener(self, handlers: Any, parts: Parts) -> Bridge:
         """Return what brings the messages to the handlers; nothing runs yet.
 
         Raises:
@@ -81,7 +81,7 @@ class Publishing(Protocol):
 
     name: str
 
-    def publishers(self, parts: Parts) -> Sequence[Running]:
+    def publishers(self, parts: Parts) -> Sequence[Bridge]:
         """Return what publishes the events, one for each log of the store; nothing runs yet.
 
         Raises:
@@ -89,4 +89,4 @@ class Publishing(Protocol):
         """
 
 
-__all__ = ["Parts", "Publishing", "QueueOfOthers", "Running"]
+__all__ = ["Bridge", "Parts", "Publishing", "QueueOfOthers"]

@@ -7,8 +7,7 @@ from typing import Any, Literal, Protocol
 
 import structlog
 
-from headwater.bridges import Parts, QueueOfOthers
-from headwater.bridges import Running as Bridge
+from headwater.bridges import Bridge, Parts, QueueOfOthers
 from headwater.dispatch import CommandBus, QueryMessage, QueryNext
 from headwater.errors import ConfigurationError, HeadwaterError
 from headwater.eventbus import EventBus
@@ -70,7 +69,8 @@ class Processors:
     ) -> None:
         """Wire up; nothing runs yet. ``handlers`` are projections and handlers of its own.
 
-        Bridges to other brokers whose URL is not set are left out, unless ``bridged``.
+        Unless ``bridged``, what follows a queue follows the event bus where no broker is set, and
+        nothing is published to others.
 
         Raises:
             ConfigurationError: a processor follows something that the service does not have.
@@ -104,52 +104,58 @@ class Processors:
         )
         bridged = bridged or bool(settings.amqp)
         if settings.queries:
-            for one in handlers:
-                if isinstance(one.source, QueueOfOthers):
-                    self._handlers.append(query_handlers_of(one))
-                    if bridged:
-                        self._bridges.append(one.source.listener(one, parts))
-                    continue
-                processor = Processor(
-                    one,
-                    source=self._source(one),
-                    views=views,
-                    owner=owner,
-                    settings=how,
-                    own=own,
-                )
-                self._add(processor)
-                found = query_handlers_of(one)
-                self._handlers.append(found)
-                self._by_query.update(dict.fromkeys(found, processor))
+            self._read(handlers, parts, bridged=bridged)
         if settings.commands:
-            for saga in service.sagas:
-                source = self._source_of(saga.saga_source, saga.__name__)
-                self._add(
-                    SagaProcessor(
-                        saga,
-                        source=source,
-                        views=views,
-                        commands=commands,
-                        owner=owner,
-                        settings=how,
-                        service=service.name,
-                    )
-                )
-            if bridged:
-                for publisher in service.publishers:
-                    self._bridges += publisher.publishers(parts)
+            self._run_sagas(commands, how)
+            for publisher in service.publishers if bridged else ():
+                self._bridges += publisher.publishers(parts)
             if store is not None and bus is not None:
                 self._running += relays_of(
                     store, bus, name=service.name, views=views, owner=owner, settings=how
                 )
+
+    def _read(self, handlers: Iterable[Any], parts: Parts, *, bridged: bool) -> None:
+        """Add what builds views, answers from them, and has effects elsewhere."""
+        for one in handlers:
+            found = query_handlers_of(one)
+            self._handlers.append(found)
+            if isinstance(one.source, QueueOfOthers) and bridged:
+                self._bridges.append(one.source.listener(one, parts))
+                continue
+            processor = Processor(
+                one,
+                source=self._source(one),
+                views=self._views,
+                owner=parts.owner,
+                settings=parts.settings,
+                own=parts.own,
+            )
+            self._add(processor)
+            self._by_query.update(dict.fromkeys(found, processor))
+
+    def _run_sagas(self, commands: CommandBus, settings: ProcessorSettings) -> None:
+        for saga in self._service.sagas:
+            self._add(
+                SagaProcessor(
+                    saga,
+                    source=self._source_of(saga.saga_source, saga.__name__),
+                    views=self._views,
+                    commands=commands,
+                    owner=self._settings.instance,
+                    settings=settings,
+                    service=self._service.name,
+                )
+            )
 
     def _add(self, processor: Processor) -> None:
         processor.applier.segments = self._settings.segments or processor.applier.segments
         self._running.append(processor)
 
     def _source(self, handlers: Any) -> Source:
-        return self._source_of(handlers.source, type(handlers).__name__)
+        wanted: Literal["store", "bus"] = "bus"  # also where a queue is not bridged
+        if handlers.source == "store":
+            wanted = "store"
+        return self._source_of(wanted, type(handlers).__name__)
 
     def _source_of(self, wanted: Literal["store", "bus"], name: str) -> Source:
         if wanted == "bus":

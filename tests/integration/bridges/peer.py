@@ -36,7 +36,9 @@ class Peer:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(connection.close(), 5)
 
-    async def make(self, arguments: Mapping[str, Any] | None = None, *, letters: bool = True) -> None:
+    async def make(
+        self, arguments: Mapping[str, Any] | None = None, *, letters: bool = True
+    ) -> None:
         """Make the queue, and the exchange of its dead letters, perhaps with a queue."""
         async with self.channel() as channel:
             await channel.declare_queue(self.queue, durable=True, arguments=dict(arguments or {}))

@@ -7,7 +7,7 @@ from collections import defaultdict
 import pytest
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
-from headwater.bridges.amqp import AmqpPublisher, AmqpQueue
+from headwater.bridges import AmqpPublisher, AmqpQueue
 from headwater.eventbus.cloudevents import decode
 from tests.integration.bridges.peer import CLASSIC, QUORUM, Peer, event, until
 from tests.integration.bridges.test_listener import shipped

@@ -6,7 +6,7 @@ import pytest
 from aio_pika import Message
 
 from headwater import Service
-from headwater.bridges.amqp import AmqpQueue
+from headwater.bridges import AmqpQueue
 from headwater.bridges.amqp.session import Session
 from headwater.bridges.inbox import HandledMessage
 from headwater.errors import ConfigurationError, DeclarationError, StoreUnavailable
@@ -167,7 +167,9 @@ async def test_what_is_merely_away_is_waited_for(peer, run):
     await peer.make()
     calls: list[str] = []
     ills = {"o1": [ConnectionError("the carrier is away")] * 8}
-    service = Service("warehouse", handlers=[carrier(AmqpQueue(peer.queue, peer.dead), calls, ills)])
+    service = Service(
+        "warehouse", handlers=[carrier(AmqpQueue(peer.queue, peer.dead), calls, ills)]
+    )
     await peer.send(
         event(1),
         event(2, subject="o1", data={"order_id": "o1", "parcels": 2}),
@@ -317,4 +319,3 @@ async def test_two_classes_of_one_queue(peer):
     queue = AmqpQueue(peer.queue, peer.dead)
     with pytest.raises(DeclarationError, match=peer.queue):
         Service("warehouse", projections=[shipments(queue)], handlers=[carrier(queue, [], {})])
-

@@ -22,7 +22,7 @@ from headwater import (
     query_handler,
     route,
 )
-from headwater.bridges.amqp import AmqpPublisher, AmqpQueue
+from headwater.bridges import AmqpPublisher, AmqpQueue
 
 
 class Shipped(Event):

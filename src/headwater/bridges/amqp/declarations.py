@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from headwater.bridges.api import Parts, Running
+from headwater.bridges.api import Bridge, Parts
 from headwater.errors import DeclarationError
 from headwater.messages import Event, message_type
 
@@ -74,9 +74,9 @@ class AmqpQueue(msgspec.Struct, frozen=True):
         """What it is called: the name of the queue."""
         return self.queue
 
-    def listener(self, handlers: Any, parts: Parts) -> Running:
+    def listener(self, handlers: Any, parts: Parts) -> Bridge:
         """See `QueueOfOthers.listener`."""
-        running: Running = import_module(_LISTENER).AmqpListener(handlers, queue=self, parts=parts)
+        running: Bridge = import_module(_LISTENER).AmqpListener(handlers, queue=self, parts=parts)
         return running
 
 
@@ -134,9 +134,9 @@ class AmqpPublisher:
     def __repr__(self) -> str:
         return f"AmqpPublisher({self.exchange!r})"
 
-    def publishers(self, parts: Parts) -> Sequence[Running]:
+    def publishers(self, parts: Parts) -> Sequence[Bridge]:
         """See `Publishing.publishers`."""
-        running: Sequence[Running] = import_module(_PUBLISHER).publishers_of(self, parts)
+        running: Sequence[Bridge] = import_module(_PUBLISHER).publishers_of(self, parts)
         return running
 
 

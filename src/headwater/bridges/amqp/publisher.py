@@ -11,7 +11,7 @@ from aio_pika.exceptions import ChannelNotFoundEntity, DeliveryError, PublishErr
 
 from headwater.bridges.amqp.broker import ANSWER_S_MAX, Broker, broker_of, close
 from headwater.bridges.amqp.declarations import AmqpPublisher
-from headwater.bridges.api import Parts, Running
+from headwater.bridges.api import Bridge, Parts
 from headwater.errors import ConfigurationError
 from headwater.eventbus import BusEvent
 from headwater.eventbus.cloudevents import encode
@@ -179,7 +179,7 @@ class _Publisher:
         return await self._relay.status()
 
 
-def publishers_of(declared: AmqpPublisher, parts: Parts) -> list[Running]:
+def publishers_of(declared: AmqpPublisher, parts: Parts) -> list[Bridge]:
     """Return what publishes the events of a service, one for each log of its store.
 
     Raises:
@@ -190,7 +190,7 @@ def publishers_of(declared: AmqpPublisher, parts: Parts) -> list[Running]:
         reason = "publishes the events of the service, which has no aggregates: leave it out"
         raise ConfigurationError(subject=subject, reason=reason)
     broker = broker_of(parts.url, wanted_by=subject)
-    running: list[Running] = []
+    running: list[Bridge] = []
     for shard, log in enumerate(parts.store.shards):
         name = log_name(declared.name, shard)
         exchange = Exchange(declared, broker, called=f"{parts.owner} {name}")
