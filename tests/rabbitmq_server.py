@@ -120,8 +120,8 @@ class RabbitServer:
         self._process = self._start(str(_PROGRAMS / "rabbitmq-server"))
         self._answers(self.port, self._process)
         self._answers(self._ports["amqp"].number, self._process)
-        if "tls" in self._ports:
-            self._answers(self._ports["tls"].number, self._process)
+        for name in {"tls", "amqps"} & self._ports.keys():
+            self._answers(self._ports[name].number, self._process)
 
     def _answers(self, port: int, process: "subprocess.Popen[bytes]") -> None:
         deadline = time.monotonic() + _WAIT_S_MAX
@@ -154,8 +154,10 @@ class RabbitServer:
         certificate.cert_chain_pems[0].write_to_path(str(files["certfile"]))
         certificate.private_key_pem.write_to_path(str(files["keyfile"]))
         port = self._ports.setdefault("tls", HeldPort()).number
+        amqps = self._ports.setdefault("amqps", HeldPort()).number
         with (self.directory / "rabbitmq.conf").open("a") as settings:
             settings.write(f"stream.listeners.ssl.1 = 127.0.0.1:{port}\n")
+            settings.write(f"listeners.ssl.1 = 127.0.0.1:{amqps}\n")
             for name, path in files.items():
                 settings.write(f"ssl_options.{name} = {path}\n")
         for path in files.values():
@@ -192,6 +194,11 @@ class RabbitServer:
     def amqp_url(self) -> str:
         """The URL of the broker for AMQP 0-9-1."""
         return f"amqp://guest:guest@127.0.0.1:{self._ports['amqp'].number}/"
+
+    @property
+    def amqps_url(self) -> str:
+        """The same with TLS, once `encrypt` was called."""
+        return f"amqps://guest:guest@127.0.0.1:{self._ports['amqps'].number}/"
 
 
 def _end_with_parent() -> None:

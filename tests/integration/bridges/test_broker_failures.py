@@ -118,6 +118,11 @@ async def test_killed_while_it_listens(peer, run, kind):
         return [await shipped(receiver, f"o{n}") for n in range(4)] == [(50, 50)] * 4
 
     await until(all_there)
+
+    async def empty():
+        return await peer.count() == 0
+
+    await until(empty)
     await receiver.stop()
     assert await peer.count() == 0
     assert await peer.count(f"{peer.dead}-q") == 0

@@ -19,6 +19,7 @@ from tests.integration.bridges.warehouse import (
     shipments,
     warehouse,
 )
+from tests.postgres_server import POSTGRES
 
 
 async def shipped(runtime, order_id):
@@ -226,12 +227,14 @@ async def test_not_acknowledged_without_its_effect(peer, run, monkeypatch):
     assert await peer.count(f"{peer.dead}-q") == 0
 
 
-async def test_two_instances_share_a_queue(peer, run):
+@pytest.mark.parametrize("engine", ["sqlite", pytest.param("postgres", marks=POSTGRES)])
+async def test_two_instances_share_a_queue(peer, run, engine, request):
     """Whichever instance gets a message, also twice, its effect is there once."""
     await peer.make()
     queue = AmqpQueue(peer.queue, peer.dead, prefetch=7)
-    first = await run(warehouse(queue), peer)
-    second = await run(warehouse(queue), peer)
+    views = {"views": request.getfixturevalue("postgres_url")} if engine == "postgres" else {}
+    first = await run(warehouse(queue), peer, **views)
+    second = await run(warehouse(queue), peer, **views)
     sent = [event(n, subject=f"o{n % 5}") for n in range(100)]
     await peer.send(*sent, *sent)
 
@@ -240,6 +243,7 @@ async def test_two_instances_share_a_queue(peer, run):
         return found == [(20, 20)] * 5
 
     await until(all_there)
+    await until(lambda: _empty(peer))
     await first.stop()
     await second.stop()
     assert await peer.count() == 0
@@ -258,6 +262,10 @@ async def test_messages_are_known_for_a_while(peer, run):
     await until(lambda: _none(runtime))
     await peer.send(event(1))
     await until(lambda: _is(runtime, "o1", (2, 2)))
+
+
+async def _empty(peer):
+    return await peer.count() == 0
 
 
 async def _none(runtime):
