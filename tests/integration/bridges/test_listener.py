@@ -227,7 +227,7 @@ async def test_not_acknowledged_without_its_effect(peer, run, monkeypatch):
     assert await peer.count(f"{peer.dead}-q") == 0
 
 
-@pytest.mark.parametrize("engine", ["sqlite", pytest.param("postgres", marks=POSTGRES)])
+@pytest.mark.parametrize("engine", ["sqlite", POSTGRES])
 async def test_two_instances_share_a_queue(peer, run, engine, request):
     """Whichever instance gets a message, also twice, its effect is there once."""
     await peer.make()
