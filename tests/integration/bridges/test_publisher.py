@@ -108,13 +108,18 @@ async def test_from_now_on(peer, run):
 
 
 async def test_what_no_queue_wants_is_held(peer, run):
-    """With ``mandatory`` an event waits until a queue is bound for it, and what helps is told."""
+    """With ``mandatory`` an event waits until a queue is bound for it, and what helps is told.
+
+    Nothing of its stream goes before it.
+    """
+    await peer.bind(peer.queue, peer.exchange, "orders.OrderChecked", make=True)
     runtime = await run(orders(AmqpPublisher(peer.exchange, mandatory=True)), peer)
     await place(runtime, 1)
     await until(lambda: "bind one" in publisher(runtime).failure)
     assert (await publisher(runtime).status()).position == 0
-    await peer.bind(peer.queue, peer.exchange)
-    await peer.take(peer.queue, 2)
+    await peer.bind(peer.queue, peer.exchange, "orders.OrderPlaced")
+    taken = await peer.take(peer.queue, 2)
+    assert [decode(message.body).position for message in taken] == [1, 2]
     await until(lambda: published(runtime))
 
 
