@@ -25,7 +25,7 @@ from tests.postgres_server import (
     postgres_url,
     version,
 )
-from tests.rabbitmq_server import own_rabbitmq, rabbitmq_server, rabbitmq_url
+from tests.rabbitmq_server import amqp_broker, own_rabbitmq, rabbitmq_server, rabbitmq_url
 
 pytest.register_assert_rewrite("headwater.testing")
 
@@ -68,6 +68,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 __all__ = [
+    "amqp_broker",
     "fresh_kafka",
     "fresh_postgres",
     "kafka_server",

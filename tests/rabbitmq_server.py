@@ -36,7 +36,7 @@ _MISSING = (
     "sh scripts/debian-rabbitmq.sh, or set HEADWATER_RABBITMQ_URL"
 )
 
-FIXTURES = frozenset({"own_rabbitmq", "rabbitmq_server", "rabbitmq_url"})
+FIXTURES = frozenset({"amqp_broker", "own_rabbitmq", "rabbitmq_server", "rabbitmq_url"})
 
 
 class RabbitServer:
@@ -119,8 +119,9 @@ class RabbitServer:
             self._answers(self._ports["epmd"].number, self._epmd)
         self._process = self._start(str(_PROGRAMS / "rabbitmq-server"))
         self._answers(self.port, self._process)
-        if "tls" in self._ports:
-            self._answers(self._ports["tls"].number, self._process)
+        self._answers(self._ports["amqp"].number, self._process)
+        for name in {"tls", "amqps"} & self._ports.keys():
+            self._answers(self._ports[name].number, self._process)
 
     def _answers(self, port: int, process: "subprocess.Popen[bytes]") -> None:
         deadline = time.monotonic() + _WAIT_S_MAX
@@ -153,8 +154,10 @@ class RabbitServer:
         certificate.cert_chain_pems[0].write_to_path(str(files["certfile"]))
         certificate.private_key_pem.write_to_path(str(files["keyfile"]))
         port = self._ports.setdefault("tls", HeldPort()).number
+        amqps = self._ports.setdefault("amqps", HeldPort()).number
         with (self.directory / "rabbitmq.conf").open("a") as settings:
             settings.write(f"stream.listeners.ssl.1 = 127.0.0.1:{port}\n")
+            settings.write(f"listeners.ssl.1 = 127.0.0.1:{amqps}\n")
             for name, path in files.items():
                 settings.write(f"ssl_options.{name} = {path}\n")
         for path in files.values():
@@ -187,6 +190,16 @@ class RabbitServer:
         query = "&".join(f"{name}={value}" for name, value in options.items())
         return f"rabbitmq-stream://guest:guest@127.0.0.1:{port or self.port}/?{query}"
 
+    @property
+    def amqp_url(self) -> str:
+        """The URL of the broker for AMQP 0-9-1."""
+        return f"amqp://guest:guest@127.0.0.1:{self._ports['amqp'].number}/"
+
+    @property
+    def amqps_url(self) -> str:
+        """The same with TLS, once `encrypt` was called."""
+        return f"amqps://guest:guest@127.0.0.1:{self._ports['amqps'].number}/"
+
 
 def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -201,24 +214,30 @@ def skip_without_server(item: pytest.Item) -> None:
     """Leave out a test that needs a server where there is none; skipped here it is one line."""
     needed = FIXTURES.intersection(getattr(item, "fixturenames", ()))
     if os.environ.get("HEADWATER_RABBITMQ_URL"):
-        needed &= {"own_rabbitmq"}
+        needed &= {"amqp_broker", "own_rabbitmq"}
     if needed and not (_PROGRAMS / "rabbitmq-server").exists():
         pytest.skip(_MISSING)
 
 
 @pytest.fixture(scope="session")
-def rabbitmq_server() -> Iterator[str]:
-    """Return the URL of a server that all tests of this process share; it names no bus."""
-    given = os.environ.get("HEADWATER_RABBITMQ_URL")
-    if given:
-        yield given
-        return
+def amqp_broker() -> Iterator[RabbitServer]:
+    """Return a running server that all tests of this process share."""
     server = RabbitServer()
     try:
         server.start()
-        yield server.url().rstrip("?")
+        yield server
     finally:
         server.remove()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server(request: pytest.FixtureRequest) -> str:
+    """Return the URL of a server that all tests of this process share; it names no bus."""
+    given = os.environ.get("HEADWATER_RABBITMQ_URL")
+    if given:
+        return given
+    server: RabbitServer = request.getfixturevalue("amqp_broker")
+    return server.url().rstrip("?")
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ _SHORT = (  # the machine has no more of something at the moment
     *(errno.EAGAIN, errno.EIO, errno.EROFS),
 )
 _EXTRAS = {
+    "aio_pika": "amqp",
     "asyncpg": "postgres",
     "confluent_kafka": "kafka",
     "google": "gateway",

@@ -9,6 +9,7 @@ from headwater.errors import DeclarationError
 from headwater.messages import Event, Textual
 from headwater.messages.keys import KeyOf
 from headwater.modelling.event_message import EventMessage
+from headwater.modelling.foreign import FollowedSource
 from headwater.modelling.handler_tables import check_declaration
 from headwater.modelling.marks import MARK, Marks
 from headwater.modelling.policies import Retry, Start
@@ -174,7 +175,8 @@ class EventHandlers:
 
     Class options: ``name`` (default: the class name in kebab case), ``segments`` (into how many
     shares the work is divided when the processor is first started; later: `ProcessorAdmin.resize`),
-    ``source`` (what it follows: the service's own store, or the event bus), ``retry`` (how often
+    ``source`` (what it follows: the service's own store, the event bus, or a queue of another
+    broker such as `AmqpQueue`), ``retry`` (how often
     an event that fails is tried, if not as the settings say), ``start`` (where it begins when it
     is first started: ``"beginning"``, ``"now"``, or a time; to be said where there is a history),
     ``timeout_s`` (how long a free-form handler may take; None: as long as it likes. Then it counts
@@ -183,7 +185,7 @@ class EventHandlers:
 
     name: ClassVar[str] = ""
     segments: ClassVar[int] = 4
-    source: ClassVar[Literal["store", "bus"]] = "store"
+    source: ClassVar[FollowedSource] = "store"
     retry: ClassVar[Retry | None] = None
     start: ClassVar[Start] = ""
     timeout_s: ClassVar[float | None] = None

@@ -12,6 +12,7 @@ from headwater.messages.hints import fields_of, shape_of
 from headwater.messages.inheritance import Method, handlers_of, nearest, qualified
 from headwater.messages.keys import Keys, key_shape, keys_of
 from headwater.modelling.event_message import EventMessage
+from headwater.modelling.foreign import ForeignSource
 from headwater.modelling.marks import MARK, Marks
 from headwater.modelling.policies import check_policies
 from headwater.views import ReadModel, View, ViewTransaction, ViewType, view_type
@@ -90,9 +91,11 @@ def check_declaration(cls: type[Any]) -> None:
         raise DeclarationError(
             subject=cls.__name__, reason=f"segments must be 1 to 1024, got {cls.segments}"
         )
-    if cls.source not in {"store", "bus"}:
+    if cls.source not in ("store", "bus") and not isinstance(cls.source, ForeignSource):
         raise DeclarationError(
-            subject=cls.__name__, reason=f'source must be "store" or "bus", got {cls.source!r}'
+            subject=cls.__name__,
+            reason=f'source must be "store", "bus" or a queue such as AmqpQueue("name", ...), '
+            f"got {cls.source!r}",
         )
     if cls.timeout_s is not None and cls.timeout_s <= 0:
         raise DeclarationError(

@@ -12,6 +12,7 @@ from headwater.eventbus import EventBus
 from headwater.eventstore import StreamStore
 from headwater.modelling import Saga
 from headwater.modelling.event_handlers import kebab
+from headwater.modelling.foreign import FollowedSource
 from headwater.modelling.saga import saga_type
 from headwater.operations.documents import nearest
 from headwater.operations.loading import load_service
@@ -134,7 +135,9 @@ async def _open_service(
 def _admins(
     service: Service, store: StreamStore | None, bus: EventBus | None, views: ViewStore
 ) -> Iterator[ProcessorAdmin]:
-    def source(wanted: str) -> Source | None:
+    def source(wanted: FollowedSource) -> Source | None:
+        if not isinstance(wanted, str):  # a queue of another broker has no progress to look at
+            return None
         if wanted == "bus":
             return BusSource(bus, codec=service.codec) if bus is not None else None
         if store is None:

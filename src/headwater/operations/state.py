@@ -161,7 +161,7 @@ async def _view(
     if projection.source != "store":
         raise ConfigurationError(
             subject=subject.name,
-            reason="is kept from the event bus, which has no past to replay from: ask the service",
+            reason="is kept from a bus or a queue, with no past to replay from: ask the service",
         )
     source = StoreSource(store, subject.service, codec=subject.codec)
     if point.position is None and point.time is None:

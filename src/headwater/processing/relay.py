@@ -1,12 +1,13 @@
 """The relay: a processor from the local store to the event bus."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from typing import Literal, Protocol
 
 import msgspec
 import structlog
 
-from headwater.eventbus import BusEvent, EventBus, partition_of, watermark
+from headwater.eventbus import BusEvent, partition_of, watermark
 from headwater.eventstore import EventStore, StreamStore
 from headwater.processing.handling.applier import Unhandled
 from headwater.processing.running.claims import Claims
@@ -32,6 +33,27 @@ class RelayStatus(msgspec.Struct, frozen=True):
     failure: str
 
 
+class Outlet(Protocol):
+    """Where a relay publishes: an `EventBus`, whose contract counts, or a bridge."""
+
+    @property
+    def partitions(self) -> int:
+        """See `EventBus.partitions`."""
+
+    @property
+    def ordered(self) -> bool:
+        """See `EventBus.ordered`."""
+
+    async def publish(self, events: Sequence[BusEvent]) -> None:
+        """See `EventBus.publish`."""
+
+    async def stored(self, source: str, epoch: str) -> dict[int, int]:
+        """See `EventBus.stored`."""
+
+    async def end(self) -> dict[int, int]:
+        """See `EventBus.end`."""
+
+
 class Relay:
     """Publishes the events of a store, all and in order, on the bus.
 
@@ -48,13 +70,15 @@ class Relay:
     def __init__(
         self,
         store: EventStore,
-        bus: EventBus,
+        bus: Outlet,
         *,
         name: str,
         epoch: str,
         views: ViewStore,
         owner: str,
         settings: ProcessorSettings = DEFAULTS,
+        called: str = "",
+        start: Literal["beginning", "now"] = "beginning",
     ) -> None:
         """Wire up; nothing runs before `start`.
 
@@ -67,8 +91,11 @@ class Relay:
             views: where claim and checkpoint are kept.
             owner: names this process.
             settings: how it works.
+            called: its own name; empty: ``relay-<name>``.
+            start: where it begins when it is first started.
         """
-        self.name = f"relay-{name}"
+        self.name = called or f"relay-{name}"
+        self._from = start
         self._service = name
         self._store = store
         self._views = views
@@ -86,9 +113,12 @@ class Relay:
         """Claim the relay if nobody has it, and begin to publish.
 
         Raises:
-            StoreUnavailable: the view store is away.
+            StoreUnavailable: the view store is away; or the log, if it begins now.
         """
-        begin = await self._processor.source.begin()  # which asks nobody: the log may be away
+        source = self._processor.source
+        begin = await source.begin()  # which asks nobody: the log may be away
+        if self._from == "now" and not await self._views.segments(self.name):
+            begin = await source.now()
         await self._views.open_segments(self.name, count=1, token=begin.text, generation=1)
         await self._processor.start()
 
@@ -124,7 +154,7 @@ class _Published(StoreSource):
     The pages are empty, as there is nothing more to do.
     """
 
-    def __init__(self, store: EventStore, bus: EventBus, *, name: str, epoch: str) -> None:
+    def __init__(self, store: EventStore, bus: Outlet, *, name: str, epoch: str) -> None:
         super().__init__(store, name)
         self.bus = bus
         self._epoch = epoch
@@ -230,7 +260,7 @@ class _Relaying(Unhandled):
 
 def relays_of(
     store: StreamStore,
-    bus: EventBus,
+    bus: Outlet,
     *,
     name: str,
     views: ViewStore,

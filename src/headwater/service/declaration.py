@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from headwater.bridges import Publishing
 from headwater.messages import Command, Query
 from headwater.modelling import Aggregate, DecisionModel
 from headwater.modelling.query_handlers import query_handlers_of
@@ -17,6 +18,7 @@ class Declaration:
         name: its name in the system.
         aggregates, decisions, sagas: classes.
         projections, handlers: objects; ``given`` are the classes or objects they were given as.
+        publishers: where events go besides the event bus.
         routes: further Litestar route handlers.
         scheduling: whether commands can be sent later.
         recurring: the commands that are sent again and again, by name.
@@ -32,6 +34,7 @@ class Declaration:
         projections: Sequence[Any] = (),
         sagas: Sequence[type[Any]] = (),
         handlers: Sequence[Any] = (),
+        publishers: Sequence[Publishing] = (),
         routes: Sequence[Any] = (),
         scheduling: bool = False,
     ) -> None:
@@ -45,6 +48,7 @@ class Declaration:
         )
         self.sagas: tuple[type[Any], ...] = tuple(sagas)
         self.handlers: tuple[Any, ...] = tuple(h() if isinstance(h, type) else h for h in handlers)
+        self.publishers: tuple[Publishing, ...] = tuple(publishers)
         self.routes: tuple[Any, ...] = tuple(routes)
         self.scheduling = scheduling
         self.recurring: dict[str, Recurring] = {}

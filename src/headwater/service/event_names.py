@@ -10,6 +10,7 @@ from headwater.eventbus import EventBus, EventType
 from headwater.messages import Event, message_type
 from headwater.messages.inheritance import annotations_of, known_events, qualified, same_wire_name
 from headwater.modelling import Saga
+from headwater.modelling.foreign import kind_of
 from headwater.modelling.handler_tables import handler_table
 from headwater.modelling.saga import SagaType, saga_type
 from headwater.modelling.state import StateType, aggregate_type, model_type
@@ -118,9 +119,9 @@ def _events(
     kinds += [model_type(m) for kind in kinds for h in kind.commands.values() for m in h.models]
     own = [event for kind in kinds for event in kind.handlers]
     own += [e for kind in kinds for h in kind.commands.values() for e in _returned(h.function)]
-    followed: dict[str, list[type[Event]]] = {"store": [], "bus": []}
+    followed: dict[str, list[type[Event]]] = {"store": [], "bus": [], "foreign": []}
     for handlers in (*service.projections, *service.handlers):
-        followed[handlers.source] += handler_table(type(handlers)).events
+        followed[kind_of(handlers.source)] += handler_table(type(handlers)).events
     for saga in saga_types(service):
         followed[saga.cls.saga_source] += saga.events
     return own, followed["store"], followed["bus"]

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from headwater.bridges.inbox import HandledMessage
 from headwater.errors import DeclarationError
 from headwater.messages import message_type
 from headwater.messages.inheritance import qualified
@@ -26,6 +27,8 @@ _STREAM = 'stream_name = "..." in the class'
 _VIEW = 'view_name = "..." in the class'
 _WIRE = '@wire("...") on the class'
 _ROUTE = '@route("...") on the class'
+_QUEUE = "another queue, or the handlers of both in one class"
+_EXCHANGE = "another exchange, or list it once"
 _CODE = 'code = "..." in the class'
 _TASK = 'name="..." in background()'
 _OURS = "Headwater's own: it cannot be changed"
@@ -108,7 +111,7 @@ def _check_streams(service: Declaration) -> None:
 
 
 def _check_processors(service: Declaration) -> None:
-    names, sagas = Names("processor name"), Names("saga name")
+    names, sagas, queues = Names("processor name"), Names("saga name"), Names("queue")
     relay = f"relay-{service.name}"
     if service.aggregates or service.decisions:
         names.claim(relay, f"the relay of service {service.name!r}", remedy=_OURS)
@@ -118,6 +121,10 @@ def _check_processors(service: Declaration) -> None:
         names.claim(task_name(task), f"the background task {task!r}", remedy=_TASK)
     for handlers in (*service.projections, *service.handlers):
         names.claim(handlers.name, type(handlers), remedy=_PROCESSOR)
+        if not isinstance(handlers.source, str):
+            queues.claim(handlers.source.place, type(handlers), remedy=_QUEUE)
+    for publisher in service.publishers:
+        names.claim(publisher.name, repr(publisher), remedy=_EXCHANGE)
     for saga in saga_types(service):
         names.claim(kebab(saga.name), saga.cls, remedy=_SAGA, shown=saga.name)
         for other in saga_types(service):
@@ -128,7 +135,7 @@ def _check_processors(service: Declaration) -> None:
 
 def _check_views(service: Declaration) -> None:
     names = Names("table name")
-    for kind in map(view_type, INTERNAL_VIEWS):
+    for kind in map(view_type, (*INTERNAL_VIEWS, HandledMessage)):
         names.claim(kind.name.casefold(), kind.cls, remedy=_OURS, shown=kind.name)
     for handlers in (*service.projections, *service.handlers):
         for model in handler_table(type(handlers)).views:

@@ -1,4 +1,4 @@
-"""All that runs behind the edge of one instance: projections, event handlers, sagas, the relay."""
+"""All that runs behind the edge of one instance: projections, handlers, sagas, relay, bridges."""
 
 import asyncio
 import contextlib
@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 import structlog
 
+from headwater.bridges import Bridge, Parts, QueueOfOthers
 from headwater.dispatch import CommandBus, QueryMessage, QueryNext
 from headwater.errors import ConfigurationError, HeadwaterError
 from headwater.eventbus import EventBus
@@ -68,10 +69,12 @@ class Processors:
         commands: CommandBus,
         schedule: Schedule | None,
         ticks: Callable[[], float],
+        bridged: bool = True,
     ) -> None:
         """Wire up; nothing runs yet. ``handlers`` are projections and handlers of its own.
 
-        With a ``schedule`` what is in it is sent when it is due.
+        With a ``schedule`` what is in it is sent when it is due. Unless ``bridged``, what follows a
+        queue follows the event bus where no broker is set, and nothing is published to others.
 
         Raises:
             ConfigurationError: a processor follows something that the service does not have.
@@ -92,10 +95,24 @@ class Processors:
             command_s=settings.keys_kept_s * _KEY_SHARE,
             ticks=ticks,
         )
+        self._bridges: list[Bridge] = []
+        parts = Parts(
+            service=service.name,
+            url=settings.amqp,
+            owner=settings.instance,
+            views=views,
+            store=store,
+            own=OwnViews(views),
+            codec=service.codec,
+            settings=how,
+        )
+        bridged = bridged or bool(settings.amqp)
         if settings.queries:
-            self._add_readers(handlers, how)
+            self._add_readers(handlers, parts, bridged=bridged)
         if settings.commands:
             self._add_senders(commands, how)
+            for publisher in service.publishers if bridged else ():
+                self._bridges += publisher.publishers(parts)
         if schedule is not None:
             self._add_schedule(schedule, commands, how)
         self.tasks = [
@@ -109,20 +126,23 @@ class Processors:
             for name, function in service.tasks.items()
         ]
 
-    def _add_readers(self, handlers: Iterable[Any], how: ProcessorSettings) -> None:
-        own = OwnViews(self._views)
+    def _add_readers(self, handlers: Iterable[Any], parts: Parts, *, bridged: bool) -> None:
+        """Add what builds views, answers from them, and has effects elsewhere."""
         for one in handlers:
+            found = query_handlers_of(one)
+            self._handlers.append(found)
+            if isinstance(one.source, QueueOfOthers) and bridged:
+                self._bridges.append(one.source.listener(one, parts))
+                continue
             processor = Processor(
                 one,
                 source=self._source(one),
                 views=self._views,
-                owner=self._settings.instance,
-                settings=how,
-                own=own,
+                owner=parts.owner,
+                settings=parts.settings,
+                own=parts.own,
             )
             self._add(processor)
-            found = query_handlers_of(one)
-            self._handlers.append(found)
             self._by_query.update(dict.fromkeys(found, processor))
 
     def _add_senders(self, commands: CommandBus, how: ProcessorSettings) -> None:
@@ -171,7 +191,10 @@ class Processors:
         self._running.append(processor)
 
     def _source(self, handlers: Any) -> Source:
-        return self._source_of(handlers.source, type(handlers).__name__)
+        wanted: Literal["store", "bus"] = "bus"  # also where a queue is not bridged
+        if handlers.source == "store":
+            wanted = "store"
+        return self._source_of(wanted, type(handlers).__name__)
 
     def _source_of(self, wanted: Literal["store", "bus"], name: str) -> Source:
         if wanted == "bus":
@@ -204,7 +227,9 @@ class Processors:
             EventParked, TokenMismatch, MalformedMessage: it never will, as things are.
         """
         token: ConsistencyToken | None = message.token
-        processor = self._by_query[type(message.query)]
+        processor = self._by_query.get(type(message.query))
+        if processor is None:  # its views come from a queue, of which no token says anything
+            return await proceed(message)
         if not processor.is_filled:
             raise await processor.unfilled()
         if token is not None:
@@ -220,7 +245,7 @@ class Processors:
         """
         if self._schedule is not None:
             await self._schedule.open()  # before handlers put something down in their transactions
-        await asyncio.gather(*(processor.start() for processor in self._running))
+        await asyncio.gather(*(one.start() for one in (*self._running, *self._bridges)))
         for task in self.tasks:
             await task.start()
         if self._by_query:
@@ -256,7 +281,8 @@ class Processors:
             await asyncio.gather(self._cleaning, return_exceptions=True)
         await asyncio.gather(*(task.stop() for task in self.tasks))
         stopped = await asyncio.gather(
-            *(processor.stop() for processor in reversed(self._running)), return_exceptions=True
+            *(one.stop() for one in (*self._bridges, *reversed(self._running))),
+            return_exceptions=True,
         )
         for error in stopped:
             if isinstance(error, BaseException):
@@ -269,7 +295,7 @@ class Processors:
 
     async def statuses(self) -> list[LocalStatus | RelayStatus]:
         """Return what each processor does in this process."""
-        return [await processor.status() for processor in self._running]
+        return [await one.status() for one in (*self._running, *self._bridges)]
 
     async def problems(self) -> dict[str, str]:
         """Return what keeps processors from working, by name; empty when nothing does."""
@@ -286,6 +312,7 @@ class Processors:
     async def concerns(self) -> dict[str, str]:
         """Return what waits for its next try or for a person, by processor; all else goes on."""
         found = {task.name: task.concern for task in self.tasks if task.concern}
+        found |= {one.name: one.failure for one in self._bridges if one.failure}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ASK_S):
                 for one in self.readers:

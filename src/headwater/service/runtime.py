@@ -302,6 +302,7 @@ class Runtime:
             commands=commands,
             schedule=self.commands.schedule if self.service.scheduling else None,
             ticks=self.surroundings.ticks,
+            bridged=self.surroundings.bridged,
         )
         chain: list[QueryInterceptor] = [*self._traced[1], *self._authorizing()]
         chain += [self._within, query_in_context, self.processors.wait_for_token]

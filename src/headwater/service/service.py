@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, TypeVar, overload
 
+from headwater.bridges import Publishing
 from headwater.client import Credentials
 from headwater.config import Settings
 from headwater.dispatch import (
@@ -47,6 +48,7 @@ class Service(Declaration):
             process gets a copy of an object.
         sagas: durable state machines that it runs.
         handlers: `EventHandlers` classes (or instances) with effects of their own.
+        publishers: where its events go besides the event bus, such as `AmqpPublisher`.
         interceptors: around every command handled here, outermost first.
         query_interceptors: around every query answered here, outermost first.
         authenticate: asked who makes a request, for every message and route; raises to refuse.
@@ -69,6 +71,7 @@ class Service(Declaration):
         projections: Sequence[Any] = (),
         sagas: Sequence[type[Any]] = (),
         handlers: Sequence[Any] = (),
+        publishers: Sequence[Publishing] = (),
         interceptors: Sequence[CommandInterceptor] = (),
         query_interceptors: Sequence[QueryInterceptor] = (),
         authenticate: Authenticate | None = None,
@@ -90,6 +93,7 @@ class Service(Declaration):
             projections=projections,
             sagas=sagas,
             handlers=handlers,
+            publishers=publishers,
             routes=tuple(routes),
             scheduling=scheduling,
         )

@@ -38,6 +38,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         store, views, bus: engines, as URLs: ``sqlite:<path>``, ``postgresql://...`` or
             ``memory:``; an empty bus means that the service neither publishes nor subscribes.
             Several URLs of ``store``, as a list or separated by commas, are the shards of one.
+        amqp: the RabbitMQ of the service's `AmqpPublisher` and `AmqpQueue`, as ``amqp://`` or
+            ``amqps://`` URL.
         partitions: partitions of a bus that is yet to be made.
         discovery, config: base URLs of those services; empty to run without.
         profiles, label: which configuration to fetch.
@@ -79,6 +81,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     store: str | tuple[str, ...] = "sqlite:{data}/{service}/events.db"
     views: str = "sqlite:{data}/{service}/views.db"
     bus: str = ""
+    amqp: str = ""
     partitions: int = 4
     discovery: tuple[str, ...] = ()
     config: tuple[str, ...] = ()

@@ -17,9 +17,12 @@ class Surroundings:
     Attributes:
         discovery: who finds the other services where the settings name no registry.
         config: sections by name where the settings name no configuration service.
+        bridged: whether brokers that the service bridges to must be named by its settings. If not,
+            what follows a queue follows the event bus.
         clients: by declared interface, who answers its calls in place of the other service.
     """
 
+    bridged: bool = True
     discovery: Discovery | None = None
     config: Mapping[str, Any] = {}
     clients: Mapping[object, object] = {}

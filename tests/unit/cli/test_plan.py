@@ -116,6 +116,16 @@ def test_no_argument_holds_a_password(system):
         assert values == {"store": url, "views": url, "bus": url}
 
 
+def test_a_broker_is_told_by_the_environment(system):
+    """Nor is the password of a broker an argument."""
+    url = "amqp://me:secret@mq/shop"
+    section = msgspec.structs.replace(system.services["stock"], settings={"amqp": url})
+    known = msgspec.structs.replace(system, services={"stock": section})
+    part = plan(known, chosen(known))[-1]
+    assert part.environment["HEADWATER_AMQP"] == url
+    assert not any("secret" in text for text in part.arguments)
+
+
 def test_shards_are_told_as_one_text(system):
     """Several URLs of a store reach the instance separated by commas."""
     urls = ["postgresql://me:secret@a/x", "postgresql://me:secret@b/x"]

@@ -13,7 +13,7 @@ from headwater.operations.system import System
 
 Kind = Literal["config", "discovery", "gateway", "instance"]
 
-_MAY_HOLD_PASSWORDS = ("store", "views", "bus", "database")
+_MAY_HOLD_PASSWORDS = ("store", "views", "bus", "amqp", "database")
 
 
 class Ports(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,1 @@
+"""Exchanges and queues of AMQP 0-9-1, as RabbitMQ has them."""
