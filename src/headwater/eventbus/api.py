@@ -30,6 +30,8 @@ class BusEvent(msgspec.Struct, frozen=True):
             when this one was published, or came with it: whoever sees this one can read them. 0
             when nothing was said. It is no part of what identifies the event, and may differ when
             the event is published again.
+        id: of an event of another program, which has no epoch: with the source it identifies the
+            event, wherever it is on the bus. Empty for the events of services.
     """
 
     source: str
@@ -44,6 +46,7 @@ class BusEvent(msgspec.Struct, frozen=True):
     data: bytes
     metadata: bytes
     confirmed: int = 0
+    id: str = ""
 
 
 WATERMARK = "headwater.Watermark"
