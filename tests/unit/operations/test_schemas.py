@@ -178,8 +178,8 @@ def test_changes_are_told() -> None:
         "c: added, optional, integer",
     )
     assert change.reasons == (
-        "what was stored: inner.m: needed, and not always there",
         "what was stored: a: takes string, gets integer",
+        "what was stored: inner.m: needed, and not always there",
         "a reader that was released: text: needed, and not always there",
         "a reader that was released: a: takes integer, gets string",
     )
