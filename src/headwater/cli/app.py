@@ -61,6 +61,11 @@ _COMMANDS = {
         "Copy an event store into another one, or compare the two.",
     ),
     "retag": ("retag:retag", "Give stored events the tags that their classes have today."),
+    "schemas": (
+        "schemas:app",
+        "Release the schemas of events; check today's against those released.",
+    ),
+    "asyncapi": ("asyncapi:asyncapi", "Print the AsyncAPI document of the services' events."),
     "new": ("new:new", "Make a new service that runs at once."),
     "version": ("version:version", "Print the version."),
 }

@@ -32,6 +32,8 @@ class BusEvent(msgspec.Struct, frozen=True):
         ends: by partition, the position of the last of these events there, or of a later one; 0:
             there is none. Whoever has seen all of them has seen all that is confirmed, and need not
             ask the bus. Empty: it is not said.
+        id: of an event of another program, which has no epoch: with the source it identifies the
+            event, wherever it is on the bus. Empty for the events of services.
 
     What is confirmed is no part of what identifies an event: it may differ when the event is
     published again.
@@ -50,6 +52,7 @@ class BusEvent(msgspec.Struct, frozen=True):
     metadata: bytes
     confirmed: int = 0
     ends: tuple[int, ...] = ()
+    id: str = ""
 
 
 WATERMARK = "headwater.Watermark"

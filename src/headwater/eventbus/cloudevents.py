@@ -25,7 +25,8 @@ data             the event's content; ``data_base64`` when it went through a cod
 ===============  =====================================================================
 
 Events of other programs need only what CloudEvents requires. They have no ``epoch``; the place on
-the bus stands in for their position, as nothing else orders what a stranger sends.
+the bus stands in for their position, as nothing else orders what a stranger sends; their ``id``
+tells what a stranger sends twice.
 """
 
 from base64 import b64decode, b64encode
@@ -96,7 +97,7 @@ def encode(event: BusEvent) -> bytes:
         return _encode(
             _Document(
                 specversion="1.0",
-                id=f"{event.epoch}/{event.position}",
+                id=event.id or f"{event.epoch}/{event.position}",
                 source=event.source,
                 type=event.type,
                 time=_EPOCH + timedelta(microseconds=event.time),
@@ -158,6 +159,7 @@ def decode(document: bytes | str, *, place: int = 1) -> BusEvent:
         metadata=wire.metadata.encode() or _metadata(wire),
         confirmed=confirmed if wire.epoch else 0,
         ends=ends if wire.epoch else (),
+        id="" if wire.epoch else wire.id,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 import trustme
+from cloudevents.v1.kafka import KafkaMessage, from_structured
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import (
     AlterConfigOpType,
@@ -76,6 +77,22 @@ async def test_any_program_can_read(bus: KafkaEventBus, servers: str, prefix: st
     assert (document["specversion"], document["subject"]) == ("1.0", "Account/1")
     assert message.key() == b"Account/1"
     assert message.headers() == [("content-type", b"application/cloudevents+json")]
+
+
+async def test_the_sdk_of_cloudevents_reads_it(
+    bus: KafkaEventBus, servers: str, prefix: str
+) -> None:
+    """What is published is read and validated by the SDK of CloudEvents."""
+    await bus.publish([bus_event(1)])
+    reader = Consumer({"bootstrap.servers": servers, "group.id": "sdk", "log_level": 0})
+    reader.assign([TopicPartition(f"{prefix}.events", partition_of("Account/1", 4), 0)])
+    message = reader.poll(WAIT_S_MAX)
+    reader.close()
+    assert message is not None
+    headers = {name: value for name, value in message.headers() or [] if isinstance(value, bytes)}
+    read = from_structured(KafkaMessage(headers, message.key(), message.value() or b""))
+    assert (read["id"], read["source"], read["subject"]) == ("e1/1", "accounts", "Account/1")
+    assert read["sequence"] == f"{1:020}"
 
 
 async def test_any_program_can_write(bus: KafkaEventBus, servers: str, prefix: str) -> None:

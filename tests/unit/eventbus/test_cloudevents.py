@@ -126,6 +126,7 @@ def test_a_foreign_event_needs_only_what_cloudevents_requires() -> None:
         tags=(),
         data=b"null",
         metadata=b'{"id":"A-1"}',
+        id="A-1",
     )
 
 

@@ -11,6 +11,7 @@ from headwater.messages import Codec
 from headwater.messages.hashing import stable_hash
 from headwater.processing.sources.shards import close_iterator
 from headwater.processing.sources.source import Measure, RawEvent, SourcePage
+from headwater.processing.sources.strangers import Strangers
 from headwater.processing.sources.tokens import Token, service_of
 
 _REPEATED_MAX = 1000  # a relay publishes once more what it did within a moment before its end
@@ -109,6 +110,7 @@ class BusSource:
                 source: {p: place for p, place in places.items() if p in mine}
                 for source, places in token.positions.items()
             },
+            strangers={p: known for p, known in token.strangers.items() if p in mine},
         )
 
     def join(self, left: Token, right: Token) -> Token | None:
@@ -123,6 +125,7 @@ class BusSource:
             offsets={**left.offsets, **right.offsets},
             positions=positions,
             confirmed=_most(left, right),
+            strangers={**left.strangers, **right.strangers},
         )
 
     def least(self, tokens: Sequence[Token]) -> Token:
@@ -140,7 +143,11 @@ class BusSource:
                     positions.setdefault(source, {})[partition] = places[partition]
         offsets = {partition: token.offsets[partition] for partition, token in behind.items()}
         return msgspec.structs.replace(
-            tokens[0], offsets=offsets, positions=positions, confirmed=_most(*tokens)
+            tokens[0],
+            offsets=offsets,
+            positions=positions,
+            confirmed=_most(*tokens),
+            strangers={p: t.strangers[p] for p, t in behind.items() if p in t.strangers},
         )
 
     def passed(self, page: SourcePage, token: Token) -> Sequence[bool]:
@@ -231,6 +238,7 @@ class BusSource:
         offsets = dict(token.offsets)
         positions = {source: dict(places) for source, places in token.positions.items()}
         confirmed = dict(token.confirmed)
+        strangers: dict[int, Strangers] = {}
         events: list[RawEvent] = []
         partitions: list[int] = []
         numbers: list[int] = []
@@ -249,19 +257,41 @@ class BusSource:
                     self.ends[origin] = max(said, self.ends.get(origin, said))
                 if event.type == WATERMARK:
                     continue
-            seen = positions.setdefault(event.source, {})
-            epoch, last = seen.get(delivery.partition, ("", 0))
-            if epoch == event.epoch and event.position <= last:
-                continue  # delivered before
-            seen[delivery.partition] = (event.epoch, event.position)
+            if not _is_new(delivery, token, positions, strangers):
+                continue
             if event.time >= token.since:
                 events.append(event)
                 partitions.append(delivery.partition)
                 numbers.append(delivery.offset)
         moved = msgspec.structs.replace(
-            token, offsets=offsets, positions=positions, confirmed=confirmed
+            token,
+            offsets=offsets,
+            positions=positions,
+            confirmed=confirmed,
+            strangers={**token.strangers, **{p: one.known for p, one in strangers.items()}},
         )
         return SourcePage(events, moved, partitions, numbers)
+
+
+def _is_new(
+    delivery: Delivery,
+    token: Token,
+    positions: dict[str, dict[int, tuple[str, int]]],
+    strangers: dict[int, Strangers],
+) -> bool:
+    """Whether an event was not delivered before; it is noted."""
+    event, partition = delivery.event, delivery.partition
+    if event.id:
+        known = strangers.get(partition)
+        if known is None:
+            known = strangers[partition] = Strangers(token.strangers.get(partition, ()))
+        return known.see(event)
+    seen = positions.setdefault(event.source, {})
+    epoch, last = seen.get(partition, ("", 0))
+    if epoch == event.epoch and event.position <= last:
+        return False
+    seen[partition] = (event.epoch, event.position)
+    return True
 
 
 def _most(*tokens: Token) -> dict[str, tuple[str, int]]:

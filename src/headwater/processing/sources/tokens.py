@@ -28,6 +28,8 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
         offsets: for each partition of a bus the last offset read.
         confirmed: for each source on a bus the epoch, and the position up to which all of its
             events are known to be on the bus, wherever that was read.
+        strangers: for each partition of a bus what identifies the last events of other programs
+            there, the latest last; one that is sent again is skipped (see `strangers`).
         since: events recorded before this time (µs UTC) are skipped; set by a replay of a bus.
         ahead: shares that were further when the segments were split or merged; see `resizing`.
         last: for each shard of a store position and time of the last event that was handled, by
@@ -51,6 +53,7 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
     parked: int = 0
     replay: "Token | None" = None
     published: dict[int, int] = {}
+    strangers: dict[int, tuple[str, ...]] = {}
 
     @property
     def text(self) -> str:
