@@ -47,7 +47,7 @@ _COMMANDS = {
     "services": ("services:services", "List the instances that are registered."),
     "events": ("events:events", "Show stored events; --follow for what comes."),
     "state": ("state:state", "Show an aggregate or a view as it is, or as it was."),
-    "processors": ("processors:app", "Show how far processors have come; replay and rebuild them."),
+    "processors": ("processors:app", "Show how far processors have come; pause and rebuild them."),
     "dead-letters": (
         "dead_letters:app",
         "Inspect, retry and drop events that could not be handled.",

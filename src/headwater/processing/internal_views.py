@@ -2,6 +2,14 @@
 
 from headwater.processing.handling.dead_letters import DeadLetter
 from headwater.processing.running.claims import ProcessorMember
+from headwater.processing.running.pausing import ProcessorPause
 from headwater.processing.sagas.views import PendingCommand, SagaDeadline, SagaState
 
-INTERNAL_VIEWS = (DeadLetter, PendingCommand, ProcessorMember, SagaDeadline, SagaState)
+INTERNAL_VIEWS = (
+    DeadLetter,
+    PendingCommand,
+    ProcessorMember,
+    ProcessorPause,
+    SagaDeadline,
+    SagaState,
+)

@@ -232,6 +232,25 @@ def test_a_processor_is_split_and_merged_while_it_runs(played):
     eventually("it works on", lambda: value_of(f"{gateway}/counters/a") == 6)
 
 
+def test_a_processor_is_paused_and_resumed_while_it_runs(played):
+    """It rests until it is resumed, and is told with its reason."""
+    result = headwater("processors", "pause", "counters", "--reason", "a look", cwd=played.folder)
+    assert result.returncode == 0, result.stderr
+    assert "counters is paused: nobody works on it" in result.stdout
+    shown = headwater("processors", cwd=played.folder).stdout
+    assert "counting/counters is paused since" in shown
+    assert ": a look: let it go on with `headwater processors resume counting/counters`" in shown
+    assert "nobody" not in shown
+    result = headwater("processors", "resume", "counters", cwd=played.folder)
+    assert result.stdout.strip() == "counters goes on"
+    eventually(
+        "it goes on",
+        lambda: "counting-query-1" in headwater("processors", cwd=played.folder).stdout,
+    )
+    result = headwater("processors", "resume", "counters", cwd=played.folder)
+    assert result.stdout.strip() == "counters was not paused"
+
+
 def test_a_rebuild_is_shared_by_processes(played):
     """Several processes rebuild together, with as many segments as they are told."""
     flags = ("rebuild", "counters", "--processes", "3", "--segments", "6")
