@@ -232,6 +232,32 @@ def test_a_processor_is_split_and_merged_while_it_runs(played):
     eventually("it works on", lambda: value_of(f"{gateway}/counters/a") == 6)
 
 
+def test_the_bus_is_shown_and_read(played):
+    """Each partition has its ends; events are read from an offset on, or the last ones."""
+
+    def on_bus() -> list[dict]:
+        found = []
+        for partition in range(4):
+            flags = ("read", "--json", "--partition", str(partition), "--limit", "100")
+            result = headwater("bus", *flags, cwd=played.folder)
+            assert result.returncode == 0, result.stderr
+            found += [json.loads(line) for line in result.stdout.splitlines()]
+        return found
+
+    stored = headwater("events", "--json", "--after", "0", cwd=played.folder).stdout.splitlines()
+    found = eventually("all are on the bus", lambda: (got := on_bus()) and len(got) >= 4 and got)
+    assert {one["position"] for one in found} <= {json.loads(line)["position"] for line in stored}
+    shown = headwater("bus", cwd=played.folder)
+    assert shown.returncode == 0, shown.stderr
+    assert "keeps what all have read for 2.592e+06 s" in shown.stdout
+    one = found[-1]
+    flags = ("--partition", str(one["partition"]), "--from", str(one["offset"]), "--limit", "1")
+    [line] = headwater("bus", "read", *flags, cwd=played.folder).stdout.splitlines()
+    assert line.split()[0] == str(one["offset"])
+    refused = headwater("bus", "read", "--partition", "99", cwd=played.folder)
+    assert "partition 99 does not exist" in one_line_error(refused, code=2)
+
+
 def test_a_processor_is_paused_and_resumed_while_it_runs(played):
     """It rests until it is resumed, and is told with its reason."""
     result = headwater("processors", "pause", "counters", "--reason", "a look", cwd=played.folder)
