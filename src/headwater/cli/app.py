@@ -48,7 +48,8 @@ _COMMANDS = {
     "services": ("services:services", "List the instances that are registered."),
     "events": ("events:events", "Show stored events; --follow for what comes."),
     "state": ("state:state", "Show an aggregate or a view as it is, or as it was."),
-    "processors": ("processors:app", "Show how far processors have come; replay and rebuild them."),
+    "processors": ("processors:app", "Show how far processors have come; pause and rebuild them."),
+    "bus": ("bus:app", "Show the event bus: partitions, who reads it and how far; its events."),
     "dead-letters": (
         "dead_letters:app",
         "Inspect, retry and drop events that could not be handled.",

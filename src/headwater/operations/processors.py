@@ -30,6 +30,8 @@ from headwater.processing import (
 from headwater.processing.handling.applier import Unhandled
 from headwater.processing.handling.dead_letters import processors_with_letters
 from headwater.processing.relay import relays_of
+from headwater.processing.running import pausing
+from headwater.processing.running.pausing import ProcessorPause
 from headwater.processing.sagas.processor import saga_applier
 from headwater.processing.scheduling import schedule_applier
 from headwater.service.engines import (
@@ -173,6 +175,63 @@ def one(opened: Opened, name: str) -> Found:
         subject=f"processor {name!r}",
         reason=f"does not exist: {nearest(name, [f.name for f in found])}",
     )
+
+
+class Pausable(msgspec.Struct, frozen=True):
+    """What can be paused: a processor or a relay of a service, by its name in its view store."""
+
+    service: str
+    name: str
+    views: ViewStore
+
+
+def pausable(opened: Opened, name: str) -> Pausable:
+    """Return the processor or relay of a name, ``service/name`` where several services have it.
+
+    Raises:
+        ConfigurationError: there is none, or several.
+    """
+    relays = [Pausable(service, relay.name, relay.views) for service, relay in opened.relays]
+    found = [r for r in relays if name in {r.name, f"{r.service}/{r.name}"}]
+    if len(found) == 1:
+        return found[0]
+    processor = one(opened, name)
+    return Pausable(processor.service, processor.name, processor.views)
+
+
+async def pause(entry: Pausable, *, by: str = "", reason: str = "") -> ProcessorPause:
+    """Let nobody work on a processor until `resume`; see `ProcessorAdmin.pause`.
+
+    Raises:
+        StoreUnavailable: the view store is away.
+    """
+    return await pausing.pause(entry.views, entry.name, by=by, reason=reason)
+
+
+async def resume(entry: Pausable) -> bool:
+    """Let a processor go on where it is; return whether it was paused.
+
+    Raises:
+        StoreUnavailable: the view store is away.
+    """
+    return await pausing.resume(entry.views, entry.name)
+
+
+async def at_rest(entry: Pausable) -> tuple[str, ...]:
+    """Return who still works on a processor that is paused, after some seconds at most.
+
+    Raises:
+        StoreUnavailable: the view store is away.
+    """
+    owners: set[str] = set()
+    for _ in range(_TAKE_UP_LOOKS):
+        now = await entry.views.now()
+        held = [s for s in await entry.views.segments(entry.name) if s.is_held(now)]
+        owners = {s.owner for s in held if not s.owner.endswith("/rebuild")}
+        if not owners:
+            break
+        await asyncio.sleep(_LOOK_S)
+    return tuple(sorted(owners))
 
 
 class Figures(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from headwater.processing.background import BackgroundStatus, BackgroundTask
 from headwater.processing.handling.dead_letters import DeadLetter
 from headwater.processing.rebuild import RebuildProgress, rebuild
 from headwater.processing.relay import Relay, RelayStatus
+from headwater.processing.running.pausing import ProcessorPause
 from headwater.processing.running.processor import Processor
 from headwater.processing.running.status import (
     BusyStatus,
@@ -37,6 +38,7 @@ __all__ = [
     "LocalStatus",
     "Processor",
     "ProcessorAdmin",
+    "ProcessorPause",
     "ProcessorSettings",
     "ProcessorStatus",
     "RebuildProgress",

@@ -28,6 +28,7 @@ from headwater.processing.rebuild import Report, position_of, rebuild
 from headwater.processing.running.claims import successor_of
 from headwater.processing.running.clock import StoreClock
 from headwater.processing.running.committer import noting_letters
+from headwater.processing.running.pausing import ProcessorPause, pause, pause_of, resume
 from headwater.processing.running.projector import applier_of
 from headwater.processing.running.replaying import replaying
 from headwater.processing.running.resizing import SEGMENTS_MAX, resized
@@ -83,6 +84,7 @@ class ProcessorStatus(msgspec.Struct, frozen=True):
         waiting: sequences that are tried again by themselves.
         outbox: a saga's commands that wait to be sent or acknowledged.
         generations: all there are, those of other code, too.
+        paused: that it is paused, in all processes.
     """
 
     name: str
@@ -94,6 +96,7 @@ class ProcessorStatus(msgspec.Struct, frozen=True):
     waiting: int = 0
     outbox: Outbox = Outbox()
     generations: tuple[GenerationStatus, ...] = ()
+    paused: ProcessorPause | None = None
 
 
 class Retried(msgspec.Struct, frozen=True):
@@ -129,6 +132,11 @@ class ProcessorAdmin:
         self._settings = settings
         self._clock = StoreClock(views)
         self.name = self._applier.name
+
+    @property
+    def source(self) -> Source:
+        """What it follows."""
+        return self._source
 
     async def status(self) -> ProcessorStatus:
         """Return where all segments are, and who works on them.
@@ -177,7 +185,27 @@ class ProcessorAdmin:
                 self._generation_status(known, segments, head, now)
                 for known in await self._views.generations(self.name)
             ),
+            paused=await pause_of(self._views, self.name),
         )
+
+    async def pause(self, *, reason: str = "") -> ProcessorPause:
+        """Let nobody work on the processor until `resume`, in any process; see `pause`.
+
+        A rebuild goes on, as it is somebody's wish; all else of the processor stays where it is.
+        What waits for its next try waits, and a saga sends no commands.
+
+        Raises:
+            StoreUnavailable: the view store is away.
+        """
+        return await pause(self._views, self.name, by=self._owner, reason=reason)
+
+    async def resume(self) -> bool:
+        """Let the processor go on where it is; return whether it was paused.
+
+        Raises:
+            StoreUnavailable: the view store is away.
+        """
+        return await resume(self._views, self.name)
 
     def _generation_status(
         self, known: Generation, segments: list[Segment], head: Token, now: float
@@ -418,4 +446,4 @@ class ProcessorAdmin:
         return await self._views.generation(self.name, code=self._applier.code)
 
     async def _ensure(self) -> None:
-        await self._views.ensure([DeadLetter, *self._applier.shared_views])
+        await self._views.ensure([DeadLetter, ProcessorPause, *self._applier.shared_views])

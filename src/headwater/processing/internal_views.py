@@ -2,6 +2,7 @@
 
 from headwater.processing.handling.dead_letters import DeadLetter
 from headwater.processing.running.claims import ProcessorMember
+from headwater.processing.running.pausing import ProcessorPause
 from headwater.processing.sagas.views import PendingCommand, SagaDeadline, SagaState
 from headwater.processing.scheduling.views import ScheduledCommand
 
@@ -9,6 +10,7 @@ INTERNAL_VIEWS = (
     DeadLetter,
     PendingCommand,
     ProcessorMember,
+    ProcessorPause,
     SagaDeadline,
     SagaState,
     ScheduledCommand,

@@ -11,6 +11,7 @@ from headwater.eventbus import BusEvent, partition_of, watermark
 from headwater.eventstore import EventStore, StreamStore
 from headwater.processing.handling.applier import Unhandled
 from headwater.processing.running.claims import Claims
+from headwater.processing.running.pausing import ProcessorPause, known_pause_of
 from headwater.processing.running.processor import Processor
 from headwater.processing.settings import DEFAULTS, ProcessorSettings
 from headwater.processing.sources.shards import close_iterator
@@ -24,13 +25,17 @@ _QUIET_S = 0.001  # after that the word of what is confirmed comes alone, not wi
 
 
 class RelayStatus(msgspec.Struct, frozen=True):
-    """How far a relay is. ``failure`` is what keeps it from working at the moment."""
+    """How far a relay is.
+
+    ``failure`` is what keeps it from working at the moment; ``paused`` that somebody wants it so.
+    """
 
     name: str
     active: bool
     position: int
     head: int
     failure: str
+    paused: ProcessorPause | None = None
 
 
 class Outlet(Protocol):
@@ -137,7 +142,17 @@ class Relay:
             position=max((token.position(self._service) for token in tokens), default=0),
             head=await self._store.head(),
             failure=self.failure,
+            paused=await known_pause_of(self._views, self.name),
         )
+
+    @property
+    def views(self) -> ViewStore:
+        """Where claim and checkpoint are kept."""
+        return self._views
+
+    async def concerns(self) -> list[str]:
+        """Return for a person that it is paused, if so."""
+        return await self._processor.concerns()
 
     @property
     def failure(self) -> str:

@@ -14,6 +14,7 @@ _OF_PROCESSORS = {
     "lag": ("lag_events", "Events between a processor's token and the head of its source."),
     "letters": ("letters", "Events that were set aside, all in the view store."),
     "parked": ("parked_sequences", "Sequences that wait for a person, as known here."),
+    "paused": ("paused", "1 while a processor is paused, in all processes."),
     "waiting": ("waiting_sequences", "Sequences that wait here for their next try."),
 }
 
@@ -29,6 +30,7 @@ class Figures(NamedTuple):
     failures: int = 0
     retries: int = 0
     running: int | None = None
+    paused: bool = False
 
 
 class Metrics:

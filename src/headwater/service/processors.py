@@ -47,6 +47,7 @@ class _Running(Protocol):
     def failure(self) -> str: ...
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
+    async def concerns(self) -> list[str]: ...
     async def status(self) -> LocalStatus | RelayStatus: ...
 
 
@@ -315,7 +316,7 @@ class Processors:
         found |= {one.name: one.failure for one in self._bridges if one.failure}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ASK_S):
-                for one in self.readers:
+                for one in self._running:
                     with contextlib.suppress(HeadwaterError):  # that is a problem, told as such
                         if told := await one.concerns():
                             found[one.name] = "; ".join(told)
@@ -337,7 +338,9 @@ class Processors:
 
 def _figures(status: LocalStatus | RelayStatus) -> Figures:
     if isinstance(status, RelayStatus):
-        return Figures(status.name, max(0, status.head - status.position) if status.active else 0)
+        lag = max(0, status.head - status.position)
+        paused = status.paused is not None
+        return Figures(status.name, lag if status.active or paused else 0, paused=paused)
     return Figures(
         status.name,
         lag=max((group.lag for group in status.groups), default=0),
@@ -346,4 +349,5 @@ def _figures(status: LocalStatus | RelayStatus) -> Figures:
         waiting=len(status.waiting),
         failures=status.failures,
         retries=status.retries,
+        paused=status.paused is not None,
     )

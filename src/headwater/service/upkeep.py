@@ -13,12 +13,22 @@ from headwater.eventbus.retention import Retention
 from headwater.eventstore import StreamStore
 from headwater.processing import BusSource, Processor
 from headwater.processing.sources.tokens import token_of
-from headwater.service.engines import VIEW_STORES
+from headwater.service.engines import EVENT_BUSES, VIEW_STORES
 from headwater.service.settings import ServiceSettings
 from headwater.views import ViewStore
 
 _log = structlog.get_logger("headwater.service")
 _EVERY_S = 60.0
+
+
+def not_forgetting(kept_s: float) -> str:
+    """Say that a bus whose engine does not forget is told to; empty if it is not."""
+    if not kept_s:
+        return ""
+    return (
+        f"bus_kept_s = {kept_s:g} has no effect: this bus forgets by the broker's own retention "
+        "alone, also what somebody has not read yet; set that there, and bus_kept_s = 0 here"
+    )
 
 
 class Upkeep:
@@ -47,12 +57,21 @@ class Upkeep:
 
     async def run(self) -> None:
         """Work for ever; what fails is told, and tried again at the next turn."""
+        self.warn()
         while True:
             try:
                 await self.turn()
             except HeadwaterError as error:
                 _log.warning("nothing was forgotten this time", error=str(error))
             await asyncio.sleep(_EVERY_S)
+
+    def warn(self) -> None:
+        """Tell that what is set about forgetting has no effect on this bus, if so."""
+        settings = self._settings
+        if self._bus is None or not settings.bus_kept_s:
+            return
+        if not EVENT_BUSES.of(settings.url("bus")).forgets:
+            _log.warning("the bus does not forget", reason=not_forgetting(settings.bus_kept_s))
 
     async def turn(self) -> None:
         """Forget keys, say what was read of the bus, and forget what all have read.

@@ -232,6 +232,51 @@ def test_a_processor_is_split_and_merged_while_it_runs(played):
     eventually("it works on", lambda: value_of(f"{gateway}/counters/a") == 6)
 
 
+def test_the_bus_is_shown_and_read(played):
+    """Each partition has its ends; events are read from an offset on, or the last ones."""
+
+    def on_bus() -> list[dict]:
+        found = []
+        for partition in range(4):
+            flags = ("read", "--json", "--partition", str(partition), "--limit", "100")
+            result = headwater("bus", *flags, cwd=played.folder)
+            assert result.returncode == 0, result.stderr
+            found += [json.loads(line) for line in result.stdout.splitlines()]
+        return found
+
+    stored = headwater("events", "--json", "--after", "0", cwd=played.folder).stdout.splitlines()
+    found = eventually("all are on the bus", lambda: (got := on_bus()) and len(got) >= 4 and got)
+    assert {one["position"] for one in found} <= {json.loads(line)["position"] for line in stored}
+    shown = headwater("bus", cwd=played.folder)
+    assert shown.returncode == 0, shown.stderr
+    assert "keeps what all have read for 2.592e+06 s" in shown.stdout
+    one = found[-1]
+    flags = ("--partition", str(one["partition"]), "--from", str(one["offset"]), "--limit", "1")
+    [line] = headwater("bus", "read", *flags, cwd=played.folder).stdout.splitlines()
+    assert line.split()[0] == str(one["offset"])
+    refused = headwater("bus", "read", "--partition", "99", cwd=played.folder)
+    assert "partition 99 does not exist" in one_line_error(refused, code=2)
+
+
+def test_a_processor_is_paused_and_resumed_while_it_runs(played):
+    """It rests until it is resumed, and is told with its reason."""
+    result = headwater("processors", "pause", "counters", "--reason", "a look", cwd=played.folder)
+    assert result.returncode == 0, result.stderr
+    assert "counters is paused: nobody works on it" in result.stdout
+    shown = headwater("processors", cwd=played.folder).stdout
+    assert "counting/counters is paused since" in shown
+    assert ": a look: let it go on with `headwater processors resume counting/counters`" in shown
+    assert "nobody" not in shown
+    result = headwater("processors", "resume", "counters", cwd=played.folder)
+    assert result.stdout.strip() == "counters goes on"
+    eventually(
+        "it goes on",
+        lambda: "counting-query-1" in headwater("processors", cwd=played.folder).stdout,
+    )
+    result = headwater("processors", "resume", "counters", cwd=played.folder)
+    assert result.stdout.strip() == "counters was not paused"
+
+
 def test_a_rebuild_is_shared_by_processes(played):
     """Several processes rebuild together, with as many segments as they are told."""
     flags = ("rebuild", "counters", "--processes", "3", "--segments", "6")

@@ -176,6 +176,24 @@ async def test_commands_wait_for_who_is_away(bank: Bank) -> None:
     assert (await bank.admin().status()).outbox.commands == 0
 
 
+async def test_a_paused_saga_sends_nothing(bank: Bank) -> None:
+    """Commands that wait are not tried while it is paused, and act once when it is resumed."""
+    await bank.open(shop=0, rich=10)
+    bank.down = True
+    saga = await bank.start()
+    await bank.happened(TransferRequested("t", "rich", "shop", 3))
+    await until(lambda: saga.saga_status().retrying)
+    await bank.admin().pause()
+    await until(lambda: not saga.claims.held and not saga.saga_status().waiting)
+    bank.down = False
+    assert saga.saga_status().in_flight == 0
+    assert (await bank.admin().status()).outbox.commands == 1
+    assert not bank.sent
+    await bank.admin().resume()
+    await until(bank.idle)
+    assert (await bank.balance("rich"), await bank.balance("shop")) == (7, 3)
+
+
 @pytest.mark.parametrize("error", [SystemExit(1), asyncio.CancelledError(), KeyboardInterrupt()])
 async def test_whatever_a_command_bus_raises(bank: Bank, error: BaseException) -> None:
     """What ends tasks and programs ends no sending: the command is sent again."""

@@ -1,6 +1,9 @@
-"""``headwater processors``: how far they have come; replay, rebuild, split and merge."""
+"""``headwater processors``: how far they have come; pause, replay, rebuild, split and merge."""
 
 import asyncio
+import getpass
+import os
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -11,7 +14,7 @@ from cyclopts import App
 
 from headwater.cli.logs import run_quietly
 from headwater.cli.terminal import console
-from headwater.cli.times import parse_time
+from headwater.cli.times import parse_time, show_time
 from headwater.errors import ConfigurationError
 from headwater.operations import processors as operations
 from headwater.operations.processors import (
@@ -24,10 +27,13 @@ from headwater.operations.processors import (
     relayed,
 )
 from headwater.operations.stores import DEFAULT_FILE
-from headwater.processing import ProcessorStatus, RebuildProgress
+from headwater.processing import ProcessorPause, ProcessorStatus, RebuildProgress
+
+_PAUSED = "[yellow]paused[/]"
 
 app = App(
-    name="processors", help="Show how far processors have come; replay, rebuild, split and merge."
+    name="processors",
+    help="Show how far processors have come; pause, replay, rebuild, split and merge.",
 )
 
 
@@ -106,6 +112,43 @@ def resize(name: str, *, segments: int, service: str = "", file: Path = DEFAULT_
 
 
 @app.command
+def pause(name: str, *, reason: str = "", service: str = "", file: Path = DEFAULT_FILE) -> None:
+    """Let nobody work on a processor, in any process, until it is resumed.
+
+    Those who work on it finish the batch at hand. It stays paused when processes restart. A saga
+    sends no commands meanwhile, a relay publishes nothing.
+
+    Parameters
+    ----------
+    name
+        The processor or relay; service/name if several services have it.
+    reason
+        Why, for those who find it paused.
+    service
+        Only look in this service.
+    file
+        The description of the system.
+    """
+    run_quietly(_pause(file, service, name, reason))
+
+
+@app.command
+def resume(name: str, *, service: str = "", file: Path = DEFAULT_FILE) -> None:
+    """Let a processor that is paused go on where it is.
+
+    Parameters
+    ----------
+    name
+        The processor or relay; service/name if several services have it.
+    service
+        Only look in this service.
+    file
+        The description of the system.
+    """
+    run_quietly(_resume(file, service, name))
+
+
+@app.command
 def rebuild(
     name: str,
     *,
@@ -150,11 +193,14 @@ async def _show(file: Path, service: str) -> None:
             _add_rows(table, found)
             if found.status.outbox.reason:
                 late.append(_late(found))
+            late += _told(found.service, found.status.name, found.status.paused)
         for relay in await relayed(opened):
             status = relay.status
             place = f"{status.position} of {status.head}"
             lag = max(0, status.head - status.position)
-            table.add_row(relay.service, status.name, "", "to the bus", "", place, str(lag), "")
+            owner = _PAUSED if status.paused is not None else ""
+            table.add_row(relay.service, status.name, "", "to the bus", owner, place, str(lag), "")
+            late += _told(relay.service, status.name, status.paused)
     console().print(table)
     for line in late:
         console().print(line, markup=False, highlight=False)
@@ -171,7 +217,7 @@ def _add_rows(table: Any, found: Figures) -> None:
             status.name if first else "",
             _generation(status) if first else "",
             f"{segment.index} of {len(status.segments)}",
-            segment.owner or "[red]nobody[/]",
+            segment.owner or (_PAUSED if status.paused is not None else "[red]nobody[/]"),
             f"{segment.position} of {segment.head}",
             f"[yellow]{segment.lag}[/]" if segment.lag else "0",
             *(_counts(status) if first else ()),
@@ -199,6 +245,44 @@ def _late(found: Figures) -> str:
         f"{found.service}/{found.status.name}: {outbox.commands} commands wait, the oldest for "
         f"{found.waiting_s:.0f} s: {outbox.reason}"
     )
+
+
+def _told(service: str, name: str, paused: ProcessorPause | None) -> list[str]:
+    if paused is None:
+        return []
+    by = f" by {paused.by}" if paused.by else ""
+    reason = f": {paused.reason}" if paused.reason else ""
+    since = show_time(int(paused.since * 1e6))
+    remedy = f"let it go on with `headwater processors resume {service}/{name}`"
+    return [f"{service}/{name} is paused since {since}{by}{reason}: {remedy}"]
+
+
+async def _pause(file: Path, service: str, name: str, reason: str) -> None:
+    async with open_admins(file, service) as opened:
+        entry = operations.pausable(opened, name)
+        by = f"{_user()}@{socket.gethostname()}"
+        await operations.pause(entry, by=by, reason=reason)
+        if busy := await operations.at_rest(entry):
+            owners = ", ".join(busy)
+            console().print(
+                f"{entry.name} is paused, and {owners} finishes what is at hand", highlight=False
+            )
+        else:
+            console().print(f"{entry.name} is paused: nobody works on it")
+
+
+async def _resume(file: Path, service: str, name: str) -> None:
+    async with open_admins(file, service) as opened:
+        entry = operations.pausable(opened, name)
+        was = await operations.resume(entry)
+        console().print(f"{entry.name} {'goes on' if was else 'was not paused'}")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name
+        return str(os.getuid())
 
 
 def _generation(status: ProcessorStatus) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Annotated
 
 import structlog
@@ -30,8 +30,8 @@ class Claims:
     """The segments that this process holds in one generation of one processor.
 
     ``held`` is what it holds now, ``surplus`` those of them that it should give back at the next
-    opportunity. ``revision`` rises whenever ``held`` changes; ``lost`` is set when something was
-    taken from us. Used by one event loop.
+    opportunity. ``paused`` says whether nobody may hold any. ``revision`` rises whenever ``held``
+    changes; ``lost`` is set when something was taken from us. Used by one event loop.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Claims:
         self.count = 0
         self.held: dict[int, Segment] = {}
         self.surplus: frozenset[int] = frozenset()
+        self.paused: Callable[[], Awaitable[bool]] | None = None
         self.revision = 0
         self.satisfied = False
         self.lost = asyncio.Event()
@@ -91,6 +92,10 @@ class Claims:
         self._lease_ends = 0.0
         await self._renew()
         now = await self.clock.look()
+        if self.paused is not None and await self.paused():
+            self.surplus = frozenset(self.held)
+            self.satisfied = False  # so that it is soon seen when it may go on
+            return
         mine = [s for s in segments if s.generation == self.generation]
         if len(mine) != self.count:
             return  # dropped, split or merged; the next look finds the new ones
@@ -175,6 +180,9 @@ class Claims:
             if token_of(claimed.token).successor:  # frozen since we looked: nobody works on it
                 await self._views.release([claimed])
                 continue
+            if self.paused is not None and await self.paused():  # since we looked
+                await self._views.release([claimed])
+                return
             self.held[claimed.index] = claimed
             self.revision += 1
 

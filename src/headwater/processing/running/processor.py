@@ -25,6 +25,7 @@ from headwater.processing.handling.dead_letters import (
 )
 from headwater.processing.handling.failures import describe
 from headwater.processing.running.claims import Claims, ProcessorMember, successor_of
+from headwater.processing.running.pausing import ProcessorPause, pause_of
 from headwater.processing.running.progress import Progress
 from headwater.processing.running.projector import applier_of
 from headwater.processing.running.replaying import first_token, replaying
@@ -88,6 +89,9 @@ class Processor:
         self._settings = settings
         self._fixed = generation
         self.claims = Claims(self.name, self.source, views, owner=owner, settings=settings)
+        self.paused: ProcessorPause | None = None
+        if generation is None:  # a rebuild is somebody's wish
+            self.claims.paused = self._find_pause
         self.progress = Progress(self.applier, views, self.claims)
         self._workers: dict[int, Worker] = {}  # by segment, if each has its own
         self._fanout: Fanout | None = None
@@ -120,7 +124,9 @@ class Processor:
             StoreUnavailable: the view store is away.
         """
         try:
-            await self.views.ensure([DeadLetter, ProcessorMember, *self.applier.shared_views])
+            await self.views.ensure(
+                [DeadLetter, ProcessorMember, ProcessorPause, *self.applier.shared_views]
+            )
             await self._look()
         except BaseException:
             await self.stop()
@@ -185,7 +191,9 @@ class Processor:
             position=min((measure.position for measure in found), default=0),
             expected=max((measure.head for measure in found), default=0),
             waited_s=0.0,
-            why=" (its views are being filled for this version of the program)",
+            why=" (its views are being filled for this version of the program)"
+            if self.paused is None
+            else f" (it is {self.paused.told(now=self.claims.clock())})",
         )
 
     async def status(self) -> LocalStatus:
@@ -195,7 +203,7 @@ class Processor:
             StoreUnavailable: the source cannot be asked for its head.
         """
         head = await self.source.head()
-        groups = []
+        groups = await self._resting(head) if self.paused is not None else []
         workers = list(self._workers.values())
         for group in [group for worker in workers for group in worker.groups]:
             measure = self.source.measure(group.token, head)
@@ -229,7 +237,29 @@ class Processor:
             busy=self._busy(_BUSY_S),
             failures=sum(worker.retries.failures for worker in workers),
             retries=sum(worker.retries.retried for worker in workers),
+            paused=self.paused,
         )
+
+    async def _resting(self, head: Token) -> list[SegmentGroupStatus]:
+        """Return where the segments are that nobody has; how far they are is in the store."""
+        await self.progress.look()
+        groups = [group for worker in self._workers.values() for group in worker.groups]
+        here = {index for group in groups for index in group.indices}
+        found = []
+        for index, token in self.progress.tokens.items():
+            if index not in here:
+                measure = self.source.measure(token, head)
+                found.append(SegmentGroupStatus((index,), measure.position, measure.head))
+        return found
+
+    async def _find_pause(self) -> bool:
+        """Whether it is paused; what was found is told in `status`."""
+        found = await pause_of(self.views, self.name)
+        if (found is None) != (self.paused is None):
+            told = "paused" if found is not None else "resumed"
+            _log.info(told, processor=self.name, reason="" if found is None else found.reason)
+        self.paused = found
+        return found is not None
 
     @property
     def failure(self) -> str:
@@ -253,6 +283,7 @@ class Processor:
     async def concerns(self) -> list[str]:
         """Return for a person what waits for its next try for a while, or is parked."""
         workers = self._workers.values()
+        pause = [self.paused.told(now=self.claims.clock())] if self.paused is not None else []
         waiting = {name: one for w in workers for name, one in w.retries.waiting.items()}
         late = [one for one in waiting.values() if one.tries >= _LATE_TRIES]
         told = [f"{one.sequence!r} waits for its next try: {one.error}" for one in late[:_TOLD_MAX]]
@@ -271,7 +302,7 @@ class Processor:
                     f"{name!r} is parked: {letter.error}: see `headwater dead-letters show "
                     f"{self.name} {name}`"
                 )
-        return [*told, f"and {more} more sequences"] if more else told
+        return [*pause, *told, *([f"and {more} more sequences"] if more else ())]
 
     def _worker(self, only: int | None) -> Worker:
         """Return a new worker: for all segments here, or for the one of a number."""

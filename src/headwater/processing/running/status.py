@@ -2,6 +2,8 @@
 
 import msgspec
 
+from headwater.processing.running.pausing import ProcessorPause
+
 
 class SegmentGroupStatus(msgspec.Struct, frozen=True):
     """Segments of this process that are equally far.
@@ -46,7 +48,7 @@ class LocalStatus(msgspec.Struct, frozen=True):
     Attributes:
         name: its name.
         generation: of the views it works on.
-        groups: its segments, by how far they are.
+        groups: its segments, by how far they are; of a processor that is paused all segments.
         handled: events handled since the start.
         letters: events that were set aside, in all processes: failed, or behind one that did.
         parked: sequences that are known to be parked.
@@ -55,6 +57,7 @@ class LocalStatus(msgspec.Struct, frozen=True):
         retries: letters that were tried again since the start.
         busy: handlers that are at work on one event for over a second, and for how long.
         failure: what keeps it from working at the moment, empty when nothing does.
+        paused: that it is paused, in all processes.
     """
 
     name: str
@@ -68,6 +71,7 @@ class LocalStatus(msgspec.Struct, frozen=True):
     busy: tuple[BusyStatus, ...] = ()
     failures: int = 0
     retries: int = 0
+    paused: ProcessorPause | None = None
 
 
 class SagaStatus(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ from headwater.errors import HeadwaterError, TokenMismatch
 from headwater.messages import ConsistencyToken
 from headwater.processing.handling.applier import Applier
 from headwater.processing.running.claims import successor_of
+from headwater.processing.running.pausing import known_pause_of
 from headwater.processing.sources.consistency import followed
 from headwater.processing.sources.source import Source
 from headwater.processing.sources.store import StoreSource
@@ -29,6 +30,9 @@ async def why_behind(
     with contextlib.suppress(HeadwaterError, TimeoutError):
         async with asyncio.timeout(_LOOK_S):
             why = await _end_of_store(source, token)
+            pause = await known_pause_of(views, applier.name)
+            if not why and pause is not None:
+                why = f"it is {pause.told(now=await views.now())}"
             if not why:
                 segments = await views.segments(applier.name)
                 active = await views.generation(applier.name, code=applier.code)

@@ -156,6 +156,7 @@ class Worker:
             given = frozenset(index for index in claims.surplus if self._works_on(index))
             claims.surplus -= given
             if given:
+                await self._close_reader()  # a relay publishes what it reads
                 await claims.release(given)
         seen = (claims.generation, claims.count, claims.revision)
         if self._seen == seen:
