@@ -132,6 +132,12 @@ class RabbitServer:
                     return
             time.sleep(0.05)
 
+    @property
+    def pid(self) -> int:
+        """Its process id, while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Stop it: SIGTERM in order, SIGKILL as the system does when memory runs out."""
         if self._process is not None:

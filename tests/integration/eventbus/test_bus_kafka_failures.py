@@ -132,7 +132,7 @@ async def test_connections_that_are_cut_lose_nothing(fresh_kafka: KafkaServer) -
     """Cut at many moments, while much is published: all is there, in order."""
     async with Line(0) as line:
         server = KafkaServer(like=fresh_kafka, advertised=line.port)
-        line._server_port = server.port
+        line.lead_to(server.port)
         try:
             await asyncio.to_thread(server.start)
             async with publisher_on(f"kafka://127.0.0.1:{line.port}/bank") as publisher:
@@ -157,7 +157,7 @@ async def test_a_silent_line_is_told(fresh_kafka: KafkaServer) -> None:
     """A broker that does not answer any more is given up, whoever waits for it."""
     async with Line(0) as line:
         server = KafkaServer(like=fresh_kafka, advertised=line.port)
-        line._server_port = server.port
+        line.lead_to(server.port)
         try:
             await asyncio.to_thread(server.start)
             url = f"kafka://127.0.0.1:{line.port}/bank"
