@@ -149,6 +149,20 @@ class RabbitServer:
         """Kill it at once."""
         self.stop(signal.SIGKILL)
 
+    def control(self, *command: str) -> None:
+        """Tell the running server something, as ``rabbitmqctl`` does."""
+        done = subprocess.run(
+            [str(_PROGRAMS / "rabbitmqctl"), "-n", f"{self.directory.name}@localhost", *command],
+            cwd=self.directory,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=_WAIT_S_MAX,
+            **self._as,
+        )
+        assert done.returncode == 0, (done.stdout + done.stderr).decode()
+
     def encrypt(self, authority: trustme.CA) -> int:
         """Let it listen with TLS, too, from its next start on; return the port."""
         certificate = authority.issue_cert("127.0.0.1")

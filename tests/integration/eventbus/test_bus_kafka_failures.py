@@ -8,6 +8,8 @@ from confluent_kafka import Producer
 from headwater.errors import StoreCorrupt, StoreUnavailable
 from headwater.eventbus import EventBus
 from headwater.eventbus.kafka import KafkaEventBus
+from headwater.eventbus.kafka.asking import _Client
+from headwater.eventbus.kafka.settings import Place
 from headwater.testing.eventbus import START, bus_event, collect, subscription
 from headwater.views.memory import MemoryViewStore
 from tests.integration.eventbus.bus_system import WAIT_S_MAX, Publisher
@@ -20,15 +22,7 @@ pytestmark = pytest.mark.timeout(900)  # a server needs some seconds to start, e
 
 
 def publisher_on(url: str, *, patience_s: float = 3.0) -> Publisher:
-    async def open_bus() -> EventBus:
-        async with asyncio.timeout(WAIT_S_MAX):
-            while True:
-                try:
-                    return await KafkaEventBus.open(url, patience_s=patience_s)
-                except StoreUnavailable:  # it may just be coming up
-                    continue
-
-    return Publisher(open_bus)
+    return Publisher(lambda: KafkaEventBus.open(url, patience_s=patience_s))
 
 
 async def test_a_broker_that_is_killed_loses_nothing(own_kafka: KafkaServer) -> None:
@@ -190,6 +184,22 @@ async def _published_again(bus: EventBus) -> bool:
     except StoreUnavailable:
         return False
     return True
+
+
+async def test_a_client_that_finds_no_broker_any_more_is_replaced(kafka_url: str) -> None:
+    """Whoever asks the cluster is told of a failure once, and asks by another client then."""
+    bus = await KafkaEventBus.open(kafka_url, patience_s=2.0)
+    with HeldPort() as port:  # as one that was cut off at an unlucky moment, and does not recover
+        lost = Place.parse(f"kafka://127.0.0.1:{port}/bank")
+        bus._topics._cluster._client = _Client(lost)
+        asked = [asyncio.create_task(bus.end()) for _ in range(3)]
+        for one in asked:
+            with pytest.raises(StoreUnavailable):
+                await one
+        async with asyncio.timeout(WAIT_S_MAX):
+            await bus.end()
+        await bus.publish([bus_event(1)])
+    await bus.close()
 
 
 async def test_two_relays_at_once_lose_nothing(kafka_url: str) -> None:

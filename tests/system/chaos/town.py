@@ -115,7 +115,9 @@ class Town:
         has_broker: whether the event bus is on one.
     """
 
-    def __init__(self, folder: Path, place: Path, *, databases: dict[str, str], bus: str = "") -> None:
+    def __init__(
+        self, folder: Path, place: Path, *, databases: dict[str, str], bus: str = ""
+    ) -> None:
         """Prepare it.
 
         Args:
