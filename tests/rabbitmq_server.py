@@ -149,8 +149,8 @@ class RabbitServer:
         """Kill it at once."""
         self.stop(signal.SIGKILL)
 
-    def control(self, *command: str) -> None:
-        """Tell the running server something, as ``rabbitmqctl`` does."""
+    def control(self, *command: str) -> str:
+        """Tell the running server something, as ``rabbitmqctl`` does; return what it answers."""
         done = subprocess.run(
             [str(_PROGRAMS / "rabbitmqctl"), "-n", f"{self.directory.name}@localhost", *command],
             cwd=self.directory,
@@ -162,6 +162,7 @@ class RabbitServer:
             **self._as,
         )
         assert done.returncode == 0, (done.stdout + done.stderr).decode()
+        return done.stdout.decode()
 
     def encrypt(self, authority: trustme.CA) -> int:
         """Let it listen with TLS, too, from its next start on; return the port."""
