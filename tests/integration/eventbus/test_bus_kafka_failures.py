@@ -1,7 +1,9 @@
 """An event bus on a Kafka that fails: nothing is lost, and whoever waits is told."""
 
 import asyncio
+import contextlib
 
+import msgspec
 import pytest
 from confluent_kafka import Producer
 
@@ -12,13 +14,21 @@ from headwater.eventbus.kafka.asking import _Client
 from headwater.eventbus.kafka.settings import Place
 from headwater.testing.eventbus import START, bus_event, collect, subscription
 from headwater.views.memory import MemoryViewStore
-from tests.integration.eventbus.bus_system import WAIT_S_MAX, Publisher
+from tests.integration.eventbus.bus_system import (
+    WAIT_S_MAX,
+    Publisher,
+    everything,
+    first_seen,
+    when_there,
+)
 from tests.integration.processing.conftest import until
 from tests.kafka_server import KafkaServer, admin_of
 from tests.line import Line
 from tests.ports import HeldPort
 
 pytestmark = pytest.mark.timeout(900)  # a server needs some seconds to start, each time
+
+PRODUCE = b"\0\0"  # how such a request begins
 
 
 def publisher_on(url: str, *, patience_s: float = 3.0) -> Publisher:
@@ -200,6 +210,60 @@ async def test_a_client_that_finds_no_broker_any_more_is_replaced(kafka_url: str
             await bus.end()
         await bus.publish([bus_event(1)])
     await bus.close()
+
+
+class LosingLine(Line):
+    """Loses one request to store something; a second later, when others had time, it is cut."""
+
+    armed = False
+    lost = 0
+
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, count: bool
+    ) -> None:
+        if not count:
+            await super()._pass_on(reader, writer, count=count)
+            return
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                size = await reader.readexactly(4)
+                request = await reader.readexactly(int.from_bytes(size))
+                if self.armed and request[:2] == PRODUCE:
+                    self.armed, self.lost = False, self.lost + 1
+                    asyncio.get_running_loop().call_later(1.0, self.cut)
+                    continue
+                writer.write(size + request)
+                await writer.drain()
+        writer.transport.abort()
+
+
+async def test_nothing_overtakes_a_request_that_was_lost(fresh_kafka: KafkaServer) -> None:
+    """No later event comes before one whose request was lost on its way: readers would skip it."""
+    data = b'"%s"' % (b"x" * 400_000)  # so that a call takes several requests
+    large = [msgspec.structs.replace(bus_event(n, stream="s"), data=data) for n in range(1, 13)]
+    async with LosingLine(0) as line:
+        server = KafkaServer(like=fresh_kafka, advertised=line.port)
+        line.lead_to(server.port)
+        try:
+            await asyncio.to_thread(server.start)
+            bus = await KafkaEventBus.open(f"kafka://127.0.0.1:{line.port}/bank", patience_s=20.0)
+            await bus.stored("accounts", "e1")  # which notes something
+            line.armed = True
+
+            async def last_stored() -> int:
+                return max((await bus.stored("accounts", "e1")).values())
+
+            stored = 0
+            while stored < len(large):
+                with contextlib.suppress(StoreUnavailable):
+                    await bus.publish(large[stored:])
+                stored = await when_there(last_stored)
+            assert line.lost == 1
+            found = first_seen(await everything(bus))
+            assert [event.position for event in found] == list(range(1, 13))
+            await bus.close()
+        finally:
+            await asyncio.to_thread(server.remove)
 
 
 async def test_two_relays_at_once_lose_nothing(kafka_url: str) -> None:
