@@ -8,6 +8,7 @@ from headwater.processing.admin import (
     SegmentStatus,
 )
 from headwater.processing.handling.dead_letters import DeadLetter
+from headwater.processing.moving import move_processor, move_relay
 from headwater.processing.rebuild import RebuildProgress, rebuild
 from headwater.processing.relay import Relay, RelayStatus
 from headwater.processing.running.processor import Processor
@@ -46,6 +47,8 @@ __all__ = [
     "Source",
     "StoreSource",
     "WaitingStatus",
+    "move_processor",
+    "move_relay",
     "rebuild",
     "view_at",
 ]
