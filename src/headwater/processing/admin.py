@@ -130,6 +130,11 @@ class ProcessorAdmin:
         self._clock = StoreClock(views)
         self.name = self._applier.name
 
+    @property
+    def source(self) -> Source:
+        """What it follows."""
+        return self._source
+
     async def status(self) -> ProcessorStatus:
         """Return where all segments are, and who works on them.
 

@@ -82,6 +82,11 @@ class Relay:
         """The one segment that it has, if this process holds it."""
         return self._processor.claims
 
+    @property
+    def views(self) -> ViewStore:
+        """Where its claim and its checkpoint are kept."""
+        return self._views
+
     async def start(self) -> None:
         """Claim the relay if nobody has it, and begin to publish.
 

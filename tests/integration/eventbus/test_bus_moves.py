@@ -5,15 +5,12 @@ from typing import Annotated, ClassVar
 
 import pytest
 
-from headwater.eventbus import EventBus, partition_of
-from headwater.eventbus.kafka import KafkaEventBus
-from headwater.eventbus.rabbitmq import RabbitMQEventBus
 from headwater.modelling import EventHandlers, Projection, event_handler
-from headwater.processing import BusSource, move_processor, move_relay
+from headwater.operations.moving import move_to_bus
+from headwater.processing import BusSource
 from headwater.service import Service
 from headwater.service.runtime import Runtime
 from headwater.views import Key, View
-from headwater.views.sqlite import SQLiteViewStore
 from tests.integration.eventbus.bus_system import WAIT_S_MAX
 from tests.integration.processing.conftest import until
 from tests.integration.service.shop import AddItem, Item, ItemAdded, ItemSold, SellItem
@@ -54,12 +51,21 @@ class Parcels(EventHandlers):
         self.sent.append((event.item_id, event.count))
 
 
-def shop() -> Service:
-    return Service("shop", aggregates=[Item])
-
-
-def stall() -> Service:
-    return Service("stall", projections=[Sales], handlers=[Parcels])
+SHOP = Service("shop", aggregates=[Item])
+STALL = Service("stall", projections=[Sales], handlers=[Parcels])
+SYSTEM = """
+[system]
+name = "market"
+data = "."
+python_path = [{root!r}]
+[bus]
+url = {url!r}
+partitions = {partitions}
+[services.shop]
+app = "tests.integration.eventbus.test_bus_moves:SHOP"
+[services.stall]
+app = "tests.integration.eventbus.test_bus_moves:STALL"
+"""
 
 
 class Market:
@@ -71,10 +77,10 @@ class Market:
 
     async def trade(self, url: str, partitions: int, *, opens: bool, sales: int) -> None:
         """Run both, sell, and wait until the follower has all of it, and has noted that."""
-        given = {"bus": url, "partitions": partitions}
+        given = {"bus": url, "partitions": partitions, "data": str(self.data)}
         async with (
-            Runtime(shop(), {**given, "data": str(self.data / "shop")}) as running,
-            Runtime(stall(), {**given, "data": str(self.data / "stall")}) as following,
+            Runtime(SHOP, given) as running,
+            Runtime(STALL, given) as following,
         ):
             for item in ITEMS if opens else ():
                 await running.commands.send(AddItem(item, "Bach", 10_000))
@@ -110,45 +116,29 @@ class Market:
                 assert view is not None
                 assert view.counts == tuple(range(1, self.sold + 1))
 
-    async def move(self, former: EventBus, following: EventBus) -> None:
-        views = await SQLiteViewStore.open(self.data / "stall" / "stall" / "views.db")
-        try:
-            for name in ("sales", "parcels"):
-                sources = {"former": BusSource(former), "following": BusSource(following)}
-                assert await move_processor(name, views, **sources)
-        finally:
-            await views.close()
-        views = await SQLiteViewStore.open(self.data / "shop" / "shop" / "views.db")
-        try:
-            await move_relay("relay-shop", views)
-        finally:
-            await views.close()
+    async def move(self, urls: tuple[str, str]) -> list[str]:
+        file = self.data / "headwater.toml"
+        root = str(Path(__file__).parents[3])
+        file.write_text(SYSTEM.format(root=root, url=urls[1], partitions=AFTER))
+        steps = move_to_bus(file, former=urls[0], partitions=BEFORE)
+        return [f"{one.service}/{one.name}" async for one in steps]
 
 
-async def check_move(
-    bus: type[RabbitMQEventBus | KafkaEventBus], urls: tuple[str, str], data: Path
-) -> None:
+async def check_move(urls: tuple[str, str], data: Path) -> None:
     """Trade on one bus, move, and trade on."""
     Parcels.sent.clear()
     market = Market(data)
-    assert any(partition_of(i, BEFORE) != partition_of(i, AFTER) for i in ITEMS)
     await market.trade(urls[0], BEFORE, opens=True, sales=8)
-    former = await bus.open(urls[0], partitions=BEFORE)
-    following = await bus.open(urls[1], partitions=AFTER)
-    try:
-        await market.move(former, following)
-    finally:
-        await former.close()
-        await following.close()
+    assert await market.move(urls) == ["stall/sales", "stall/parcels", "shop/relay-shop"]
     await market.trade(urls[1], AFTER, opens=False, sales=8)
     assert len(Parcels.sent) == len(set(Parcels.sent)) == 16 * len(ITEMS)
 
 
 async def test_more_partitions_in_rabbitmq(rabbitmq_url: str, tmp_path: Path) -> None:
     """Every effect is there once, in order, on both sides of the move."""
-    await check_move(RabbitMQEventBus, (rabbitmq_url, f"{rabbitmq_url}-2"), tmp_path)
+    await check_move((rabbitmq_url, f"{rabbitmq_url}-2"), tmp_path)
 
 
 async def test_more_partitions_in_kafka(kafka_url: str, tmp_path: Path) -> None:
     """Every effect is there once, in order, on both sides of the move."""
-    await check_move(KafkaEventBus, (kafka_url, f"{kafka_url}-2"), tmp_path)
+    await check_move((kafka_url, f"{kafka_url}-2"), tmp_path)

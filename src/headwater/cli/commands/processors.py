@@ -1,4 +1,4 @@
-"""``headwater processors``: how far they have come; replay, rebuild, split and merge."""
+"""``headwater processors``: how far they have come; replay, rebuild, split, merge, and move."""
 
 import asyncio
 import subprocess
@@ -14,6 +14,7 @@ from headwater.cli.terminal import console
 from headwater.cli.times import parse_time
 from headwater.errors import ConfigurationError
 from headwater.operations import processors as operations
+from headwater.operations.moving import move_to_bus
 from headwater.operations.processors import (
     Figures,
     Found,
@@ -27,7 +28,8 @@ from headwater.operations.stores import DEFAULT_FILE
 from headwater.processing import ProcessorStatus, RebuildProgress
 
 app = App(
-    name="processors", help="Show how far processors have come; replay, rebuild, split and merge."
+    name="processors",
+    help="Show how far processors have come; replay, rebuild, split, merge, move.",
 )
 
 
@@ -103,6 +105,26 @@ def resize(name: str, *, segments: int, service: str = "", file: Path = DEFAULT_
         The description of the system.
     """
     run_quietly(_resize(file, service, name, segments))
+
+
+@app.command
+def move(*, former: str, partitions: int, service: str = "", file: Path = DEFAULT_FILE) -> None:
+    """Go on on another bus, which the file names by now, with all that was read on the former one.
+
+    The system stands still meanwhile. All stores are published again when it starts.
+
+    Parameters
+    ----------
+    former
+        URL of the bus before.
+    partitions
+        How many partitions that has.
+    service
+        Only the processors of this service.
+    file
+        The description of the system, with the new bus.
+    """
+    run_quietly(_move(file, service, former, partitions))
 
 
 @app.command
@@ -273,6 +295,11 @@ async def _rebuild(
             finally:
                 await asyncio.to_thread(_end, helpers)
         console().print(f"{entry.name}: generation {generation} is in service")
+
+
+async def _move(file: Path, service: str, former: str, partitions: int) -> None:
+    async for one_moved in move_to_bus(file, former=former, partitions=partitions, service=service):
+        console().print(f"{one_moved.service}/{one_moved.name} goes on on the other bus")
 
 
 def _helper(file: Path, entry: Found) -> subprocess.Popen[bytes]:
