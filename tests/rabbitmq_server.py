@@ -218,13 +218,18 @@ def fresh_name() -> str:
     return f"t{uuid.uuid4().hex}"
 
 
+def missing() -> str:
+    """Return what keeps a server from being started here, empty when nothing does."""
+    return "" if (_PROGRAMS / "rabbitmq-server").exists() else _MISSING
+
+
 def skip_without_server(item: pytest.Item) -> None:
     """Leave out a test that needs a server where there is none; skipped here it is one line."""
     needed = FIXTURES.intersection(getattr(item, "fixturenames", ()))
     if os.environ.get("HEADWATER_RABBITMQ_URL"):
         needed &= {"own_rabbitmq"}
-    if needed and not (_PROGRAMS / "rabbitmq-server").exists():
-        pytest.skip(_MISSING)
+    if needed and missing():
+        pytest.skip(missing())
 
 
 @pytest.fixture(scope="session")
