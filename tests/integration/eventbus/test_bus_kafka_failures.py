@@ -212,6 +212,38 @@ async def test_a_client_that_finds_no_broker_any_more_is_replaced(kafka_url: str
     await bus.close()
 
 
+async def test_what_a_failed_call_left_behind_never_arrives(own_kafka: KafkaServer) -> None:
+    """It would come before what the broker has lost, when that is published again."""
+    events = [bus_event(n, stream="s") for n in range(1, 21)]
+    before = await KafkaEventBus.open(own_kafka.url())
+    await before.publish(events[:5])
+    await before.close()
+    await asyncio.to_thread(own_kafka.stop)
+    copy = await asyncio.to_thread(own_kafka.keep_copy)
+    await asyncio.to_thread(own_kafka.start)
+    bus = await KafkaEventBus.open(own_kafka.url(), patience_s=2.0)
+
+    async def last_stored() -> int:
+        return max((await bus.stored("accounts", "e1")).values())
+
+    other = await when_there(lambda: KafkaEventBus.open(own_kafka.url()))
+    await other.publish(events[5:10])
+    await other.close()
+    await asyncio.to_thread(own_kafka.kill)
+    with pytest.raises(StoreUnavailable):
+        await asyncio.to_thread(  # as by a relay that has just taken over, while the broker ends
+            bus._publisher.send, [bus._entry(event).record for event in events[10:]]
+        )
+    await asyncio.to_thread(own_kafka.set_back, copy)
+    await asyncio.to_thread(own_kafka.start)
+    while (stored := await when_there(last_stored)) < len(events):
+        with contextlib.suppress(StoreUnavailable):
+            await bus.publish(events[stored:])
+    found = first_seen(await everything(bus))
+    assert [event.position for event in found] == list(range(1, 21))
+    await bus.close()
+
+
 class LosingLine(Line):
     """Loses one request to store something; a second later, when others had time, it is cut."""
 
