@@ -38,9 +38,9 @@ explore: $(VENV)/.dev  ## let hypothesis try other inputs, for MINUTES=10; SEED=
 	$(BIN)/python scripts/explore.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) \
 		-n $(WORKERS) $(TESTS)
 
-chaos: $(VENV)/.dev  ## let the bank suffer faults; SEED=1 SCHEDULES=1 SECONDS=30 BACKEND=postgres
+chaos: $(VENV)/.dev  ## let the bank suffer faults; SEED=1 SCHEDULES=1 SECONDS=30 BACKEND=postgres BUS=kafka
 	$(BIN)/python scripts/chaos.py --schedules $(SCHEDULES) --seconds $(SECONDS) \
-		--backend $(BACKEND) $(if $(SEED),--seed $(SEED))
+		--backend $(BACKEND) --bus "$(BUS)" $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/.bench  ## measure; one benchmark only: make bench ONLY=commands.sqlite
 	$(BIN)/python -m benchmarks $(ONLY)

@@ -23,19 +23,24 @@ def main() -> int:
     parser.add_argument("--schedules", type=int, default=1, help="how many")
     parser.add_argument("--seconds", type=float, default=30.0, help="for how long things fail")
     parser.add_argument("--backend", choices=("sqlite", "postgres"), default="sqlite")
+    parser.add_argument("--bus", choices=("", "rabbitmq", "kafka"), default="")
     options = parser.parse_args()
+    place = " ".join(filter(None, (options.backend, options.bus)))
     failed = 0
     for seed in range(options.seed, options.seed + options.schedules):
-        folder = Path(tempfile.mkdtemp(prefix=f"chaos-{options.backend}-{seed}-"))
+        folder = Path(tempfile.mkdtemp(prefix=f"chaos-{place.replace(' ', '-')}-{seed}-"))
         lines: list[str] = []
         say = functools.partial(_say, lines, time.monotonic(), shown=options.schedules == 1)
-        run = play(seed, seconds=options.seconds, backend=options.backend, folder=folder, say=say)
+        run = play(
+            seed, seconds=options.seconds, backend=options.backend, bus=options.bus,
+            folder=folder, say=say,
+        )  # fmt: skip
         try:
-            print(f"{options.backend} seed {seed}: {asyncio.run(run)}", flush=True)
+            print(f"{place} seed {seed}: {asyncio.run(run)}", flush=True)
             shutil.rmtree(folder)
         except Exception as error:  # noqa: BLE001  # whatever it is, the next one is played
             failed += 1
-            print(f"{options.backend} seed {seed}: {error!r}; see {folder}", flush=True)
+            print(f"{place} seed {seed}: {error!r}; see {folder}", flush=True)
             (folder / "schedule.log").write_text("\n".join([*lines, traceback.format_exc()]))
     print(f"{options.schedules - failed} of {options.schedules} schedules ended well")
     return min(failed, 100)

@@ -10,6 +10,7 @@ from typing import Any
 ALL = ("*",)
 FILES = {
     "requirements/runtime.txt": (("gateway",), ("build",)),
+    "requirements/image.txt": (("gateway", "kafka", "postgres", "rabbitmq"), ("build",)),
     "requirements/dev.txt": (ALL, ("build", "docs", "dev")),
     "requirements/bench.txt": (ALL, ("build", "docs", "dev", "peers")),
 }

@@ -180,6 +180,12 @@ class KafkaServer:
         """Whether it runs: it may have ended by itself."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Its process id, while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Stop it, in order."""
         if self._process is not None:

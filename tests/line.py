@@ -30,6 +30,10 @@ class Line:
         await self._server.wait_closed()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def lead_to(self, server_port: int) -> None:
+        """Let new connections go to another port."""
+        self._server_port = server_port
+
     def cut(self) -> None:
         """Break all connections, with a reset; new ones are accepted."""
         for writer in self._writers:

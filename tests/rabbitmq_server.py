@@ -133,6 +133,12 @@ class RabbitServer:
                     return
             time.sleep(0.05)
 
+    @property
+    def pid(self) -> int:
+        """Its process id, while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Stop it: SIGTERM in order, SIGKILL as the system does when memory runs out."""
         if self._process is not None:
@@ -143,6 +149,21 @@ class RabbitServer:
     def kill(self) -> None:
         """Kill it at once."""
         self.stop(signal.SIGKILL)
+
+    def control(self, *command: str) -> str:
+        """Tell the running server something, as ``rabbitmqctl`` does; return what it answers."""
+        done = subprocess.run(
+            [str(_PROGRAMS / "rabbitmqctl"), "-n", f"{self.directory.name}@localhost", *command],
+            cwd=self.directory,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=_WAIT_S_MAX,
+            **self._as,
+        )
+        assert done.returncode == 0, (done.stdout + done.stderr).decode()
+        return done.stdout.decode()
 
     def encrypt(self, authority: trustme.CA) -> int:
         """Let it listen with TLS, too, from its next start on; return the port."""
@@ -210,13 +231,18 @@ def fresh_name() -> str:
     return f"t{uuid.uuid4().hex}"
 
 
+def missing() -> str:
+    """Return what keeps a server from being started here, empty when nothing does."""
+    return "" if (_PROGRAMS / "rabbitmq-server").exists() else _MISSING
+
+
 def skip_without_server(item: pytest.Item) -> None:
     """Leave out a test that needs a server where there is none; skipped here it is one line."""
     needed = FIXTURES.intersection(getattr(item, "fixturenames", ()))
     if os.environ.get("HEADWATER_RABBITMQ_URL"):
         needed &= {"amqp_broker", "own_rabbitmq"}
-    if needed and not (_PROGRAMS / "rabbitmq-server").exists():
-        pytest.skip(_MISSING)
+    if needed and missing():
+        pytest.skip(missing())
 
 
 @pytest.fixture(scope="session")

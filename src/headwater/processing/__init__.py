@@ -9,6 +9,7 @@ from headwater.processing.admin import (
 )
 from headwater.processing.background import BackgroundStatus, BackgroundTask
 from headwater.processing.handling.dead_letters import DeadLetter
+from headwater.processing.moving import move_processor, move_relay
 from headwater.processing.rebuild import RebuildProgress, rebuild
 from headwater.processing.relay import Relay, RelayStatus
 from headwater.processing.running.pausing import ProcessorPause
@@ -56,6 +57,8 @@ __all__ = [
     "Source",
     "StoreSource",
     "WaitingStatus",
+    "move_processor",
+    "move_relay",
     "rebuild",
     "view_at",
 ]

@@ -114,6 +114,11 @@ class Relay:
         """The one segment that it has, if this process holds it."""
         return self._processor.claims
 
+    @property
+    def views(self) -> ViewStore:
+        """Where its claim and its checkpoint are kept."""
+        return self._views
+
     async def start(self) -> None:
         """Claim the relay if nobody has it, and begin to publish.
 
@@ -144,11 +149,6 @@ class Relay:
             failure=self.failure,
             paused=await known_pause_of(self._views, self.name),
         )
-
-    @property
-    def views(self) -> ViewStore:
-        """Where claim and checkpoint are kept."""
-        return self._views
 
     async def concerns(self) -> list[str]:
         """Return for a person that it is paused, if so."""

@@ -40,6 +40,7 @@ from headwater.service.deferred import DeferredSettings
 from headwater.service.edge import Edge
 from headwater.service.engines import EVENT_BUSES, EVENT_STORES, VIEW_STORES, settle_owner
 from headwater.service.health import Ask, Health
+from headwater.service.late_bus import open_now_or_later
 from headwater.service.later import ServiceCommands
 from headwater.service.metrics import Metrics
 from headwater.service.names import check_names
@@ -192,16 +193,32 @@ class Runtime:
             for url, log in zip(settings.stores, self.store.shards, strict=True):
                 await settle_owner(log, service.name, name=EVENT_STORES.name_of(url))
         if settings.bus:
-            self.bus = await outside.open_event_bus(
-                settings.url("bus"), partitions=settings.partitions
+            url = settings.url("bus")
+            self.bus = await open_now_or_later(
+                self._open_bus,
+                name=EVENT_BUSES.name_of(url),
+                partitions=settings.partitions,
+                ordered=EVENT_BUSES.of(url).ordered,
             )
             self._exit.push_async_callback(self.bus.close)
-            if self.store is not None and settings.commands:
-                await self.event_names.announce(self.bus)
         views = settings.url("views")
         self.views = await outside.open_view_store(views)
         self._exit.push_async_callback(self.views.close)
         await settle_owner(self.views, service.name, name=VIEW_STORES.name_of(views))
+
+    async def _open_bus(self) -> EventBus:
+        """Open the bus, and say there what is published: before that nothing may be."""
+        settings = self.settings
+        bus = await self.surroundings.open_event_bus(
+            settings.url("bus"), partitions=settings.partitions
+        )
+        try:
+            if self.store is not None and settings.commands:
+                await self.event_names.announce(bus)
+        except BaseException:
+            await bus.close()
+            raise
+        return bus
 
     async def _connect(self) -> None:
         settings = self.settings

@@ -1,16 +1,26 @@
 """An event bus on a Kafka that fails: nothing is lost, and whoever waits is told."""
 
 import asyncio
+import contextlib
 
+import msgspec
 import pytest
 from confluent_kafka import Producer
 
 from headwater.errors import StoreCorrupt, StoreUnavailable
 from headwater.eventbus import EventBus
 from headwater.eventbus.kafka import KafkaEventBus
+from headwater.eventbus.kafka.asking import _Client
+from headwater.eventbus.kafka.settings import Place
 from headwater.testing.eventbus import START, bus_event, collect, subscription
 from headwater.views.memory import MemoryViewStore
-from tests.integration.eventbus.bus_system import WAIT_S_MAX, Publisher
+from tests.integration.eventbus.bus_system import (
+    WAIT_S_MAX,
+    Publisher,
+    everything,
+    first_seen,
+    when_there,
+)
 from tests.integration.processing.conftest import until
 from tests.kafka_server import KafkaServer, admin_of
 from tests.line import Line
@@ -18,17 +28,11 @@ from tests.ports import HeldPort
 
 pytestmark = pytest.mark.timeout(900)  # a server needs some seconds to start, each time
 
+PRODUCE = b"\0\0"  # how such a request begins
+
 
 def publisher_on(url: str, *, patience_s: float = 3.0) -> Publisher:
-    async def open_bus() -> EventBus:
-        async with asyncio.timeout(WAIT_S_MAX):
-            while True:
-                try:
-                    return await KafkaEventBus.open(url, patience_s=patience_s)
-                except StoreUnavailable:  # it may just be coming up
-                    continue
-
-    return Publisher(open_bus)
+    return Publisher(lambda: KafkaEventBus.open(url, patience_s=patience_s))
 
 
 async def test_a_broker_that_is_killed_loses_nothing(own_kafka: KafkaServer) -> None:
@@ -132,7 +136,7 @@ async def test_connections_that_are_cut_lose_nothing(fresh_kafka: KafkaServer) -
     """Cut at many moments, while much is published: all is there, in order."""
     async with Line(0) as line:
         server = KafkaServer(like=fresh_kafka, advertised=line.port)
-        line._server_port = server.port
+        line.lead_to(server.port)
         try:
             await asyncio.to_thread(server.start)
             async with publisher_on(f"kafka://127.0.0.1:{line.port}/bank") as publisher:
@@ -157,7 +161,7 @@ async def test_a_silent_line_is_told(fresh_kafka: KafkaServer) -> None:
     """A broker that does not answer any more is given up, whoever waits for it."""
     async with Line(0) as line:
         server = KafkaServer(like=fresh_kafka, advertised=line.port)
-        line._server_port = server.port
+        line.lead_to(server.port)
         try:
             await asyncio.to_thread(server.start)
             url = f"kafka://127.0.0.1:{line.port}/bank"
@@ -190,6 +194,108 @@ async def _published_again(bus: EventBus) -> bool:
     except StoreUnavailable:
         return False
     return True
+
+
+async def test_a_client_that_finds_no_broker_any_more_is_replaced(kafka_url: str) -> None:
+    """Whoever asks the cluster is told of a failure once, and asks by another client then."""
+    bus = await KafkaEventBus.open(kafka_url, patience_s=2.0)
+    with HeldPort() as port:  # as one that was cut off at an unlucky moment, and does not recover
+        lost = Place.parse(f"kafka://127.0.0.1:{port}/bank")
+        bus._topics._cluster._client = _Client(lost)
+        asked = [asyncio.create_task(bus.end()) for _ in range(3)]
+        for one in asked:
+            with pytest.raises(StoreUnavailable):
+                await one
+        async with asyncio.timeout(WAIT_S_MAX):
+            await bus.end()
+        await bus.publish([bus_event(1)])
+    await bus.close()
+
+
+async def test_what_a_failed_call_left_behind_never_arrives(own_kafka: KafkaServer) -> None:
+    """It would come before what the broker has lost, when that is published again."""
+    events = [bus_event(n, stream="s") for n in range(1, 21)]
+    before = await KafkaEventBus.open(own_kafka.url())
+    await before.publish(events[:5])
+    await before.close()
+    await asyncio.to_thread(own_kafka.stop)
+    copy = await asyncio.to_thread(own_kafka.keep_copy)
+    await asyncio.to_thread(own_kafka.start)
+    bus = await KafkaEventBus.open(own_kafka.url(), patience_s=2.0)
+
+    async def last_stored() -> int:
+        return max((await bus.stored("accounts", "e1")).values())
+
+    other = await when_there(lambda: KafkaEventBus.open(own_kafka.url()))
+    await other.publish(events[5:10])
+    await other.close()
+    await asyncio.to_thread(own_kafka.kill)
+    with pytest.raises(StoreUnavailable):
+        await asyncio.to_thread(  # as by a relay that has just taken over, while the broker ends
+            bus._publisher.send, [bus._entry(event).record for event in events[10:]]
+        )
+    await asyncio.to_thread(own_kafka.set_back, copy)
+    await asyncio.to_thread(own_kafka.start)
+    while (stored := await when_there(last_stored)) < len(events):
+        with contextlib.suppress(StoreUnavailable):
+            await bus.publish(events[stored:])
+    found = first_seen(await everything(bus))
+    assert [event.position for event in found] == list(range(1, 21))
+    await bus.close()
+
+
+class LosingLine(Line):
+    """Loses one request to store something; a second later, when others had time, it is cut."""
+
+    armed = False
+    lost = 0
+
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, count: bool
+    ) -> None:
+        if not count:
+            await super()._pass_on(reader, writer, count=count)
+            return
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                size = await reader.readexactly(4)
+                request = await reader.readexactly(int.from_bytes(size))
+                if self.armed and request[:2] == PRODUCE:
+                    self.armed, self.lost = False, self.lost + 1
+                    asyncio.get_running_loop().call_later(1.0, self.cut)
+                    continue
+                writer.write(size + request)
+                await writer.drain()
+        writer.transport.abort()
+
+
+async def test_nothing_overtakes_a_request_that_was_lost(fresh_kafka: KafkaServer) -> None:
+    """No later event comes before one whose request was lost on its way: readers would skip it."""
+    data = b'"%s"' % (b"x" * 400_000)  # so that a call takes several requests
+    large = [msgspec.structs.replace(bus_event(n, stream="s"), data=data) for n in range(1, 13)]
+    async with LosingLine(0) as line:
+        server = KafkaServer(like=fresh_kafka, advertised=line.port)
+        line.lead_to(server.port)
+        try:
+            await asyncio.to_thread(server.start)
+            bus = await KafkaEventBus.open(f"kafka://127.0.0.1:{line.port}/bank", patience_s=20.0)
+            await bus.stored("accounts", "e1")  # which notes something
+            line.armed = True
+
+            async def last_stored() -> int:
+                return max((await bus.stored("accounts", "e1")).values())
+
+            stored = 0
+            while stored < len(large):
+                with contextlib.suppress(StoreUnavailable):
+                    await bus.publish(large[stored:])
+                stored = await when_there(last_stored)
+            assert line.lost == 1
+            found = first_seen(await everything(bus))
+            assert [event.position for event in found] == list(range(1, 13))
+            await bus.close()
+        finally:
+            await asyncio.to_thread(server.remove)
 
 
 async def test_two_relays_at_once_lose_nothing(kafka_url: str) -> None:

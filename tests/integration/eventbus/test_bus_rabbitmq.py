@@ -39,7 +39,7 @@ from headwater.testing.eventbus import (
     event_type,
     subscription,
 )
-from tests.integration.eventbus.rabbit_system import when_there
+from tests.integration.eventbus.bus_system import when_there
 from tests.integration.processing.conftest import until
 from tests.rabbitmq_server import RabbitServer
 

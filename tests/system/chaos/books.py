@@ -10,9 +10,12 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from headwater.errors import StoreUnavailable
+from headwater.eventbus import WATERMARK
 from headwater.processing.sagas.views import PendingCommand, SagaState
-from headwater.service.engines import open_event_store, open_view_store
+from headwater.service.engines import open_event_bus, open_event_store, open_view_store
 from play.witness import SERVICES, Witness
+from tests.integration.eventbus.bus_system import everything, first_seen
 from tests.system.chaos.town import Town
 
 _LOOK_AGAIN_S = 0.5
@@ -117,8 +120,27 @@ async def _wrong(town: Town, session: aiohttp.ClientSession) -> list[str]:
         for one in town.instances():
             if one.part.role != "command":
                 found += await _compare(session, f"http://127.0.0.1:{one.port}", one.part, books)
-    except (OSError, aiohttp.ClientError, TimeoutError) as error:
+        if town.has_broker and not found:
+            found += await _bus_errors(town)
+    except (OSError, aiohttp.ClientError, TimeoutError, StoreUnavailable) as error:
         found.append(repr(error))
+    return found
+
+
+async def _bus_errors(town: Town) -> list[str]:
+    """Say of which service a reader of the bus misses events, or finds them out of order."""
+    bus = await open_event_bus(town.bus_url(), partitions=town.system.bus.partitions)
+    try:
+        seen = first_seen([one for one in await everything(bus) if one.event.type != WATERMARK])
+    finally:
+        await bus.close()
+    found = []
+    for name in SERVICES:
+        stored = range(1, len(await _log(town.store_url(name))) + 1)
+        read = sorted(event.position for event in seen if event.source == name)
+        if read != list(stored):
+            lost = sorted(set(stored) - set(read))[:5]
+            found.append(f"of {name} {len(read)} of {len(stored)} are on the bus, without {lost}")
     return found
 
 

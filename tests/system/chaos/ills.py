@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.cutting_proxy import HOWS, CuttingProxy
 from tests.postgres_server import PostgresServer
+from tests.system.chaos.bus import Broker
 from tests.system.chaos.schedule import Fault
 from tests.system.chaos.town import Resident, Town
 
@@ -28,6 +29,7 @@ class Ills:
         *,
         server: PostgresServer | None,
         proxies: dict[str, CuttingProxy],
+        broker: Broker | None = None,
         disk: Path | None,
         say: Callable[[str], None],
     ) -> None:
@@ -37,13 +39,16 @@ class Ills:
             town: whom it befalls.
             server: the database server, if there is one.
             proxies: on the way to it, by service.
+            broker: what carries the event bus, if something does.
             disk: a file system that may be filled; None: the fault is left out.
             say: told what is done.
         """
         self._town, self._server, self._proxies, self._disk = town, server, proxies, disk
         self._say = say
+        self._broker = broker
         self._restarting = asyncio.Lock()  # one thing at a time starts and ends processes
         self._database = asyncio.Lock()
+        self._bus = asyncio.Lock()
         self._kinds: dict[str, Callable[[Fault, random.Random], Coroutine[Any, Any, None]]] = {
             "kill": self._kill,
             "end": self._end,
@@ -56,6 +61,11 @@ class Ills:
             "commits cut": self._cut,
             "answers held": self._hold,
             "requests held": self._hold,
+            "broker killed": self._end_broker,
+            "broker ended": self._end_broker,
+            "broker stopped": self._stop_broker,
+            "bus cut": self._cut_bus,
+            "bus held": self._hold_bus,
         }
 
     async def strike(self, faults: list[Fault]) -> None:
@@ -158,6 +168,40 @@ class Ills:
         await proxy.tell(held="down" if fault.kind == "answers held" else "up")
         await asyncio.sleep(fault.lasts_s)
         await proxy.tell()
+
+    async def _end_broker(self, fault: Fault, _: random.Random) -> None:
+        assert self._broker is not None
+        async with self._bus:
+            self._tell(fault)
+            killed = fault.kind == "broker killed"
+            await self._broker.end(signal.SIGKILL if killed else signal.SIGTERM)
+            await asyncio.sleep(fault.lasts_s)
+            await self._broker.start()
+
+    async def _stop_broker(self, fault: Fault, _: random.Random) -> None:
+        assert self._broker is not None
+        async with self._bus:
+            self._tell(fault)
+            self._broker.tell(signal.SIGSTOP)
+            await asyncio.sleep(fault.lasts_s)
+            self._broker.tell(signal.SIGCONT)
+
+    async def _cut_bus(self, fault: Fault, draw: random.Random) -> None:
+        assert self._broker is not None
+        self._tell(fault)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + fault.lasts_s
+        while loop.time() < until:
+            self._broker.line.cut()
+            await asyncio.sleep(draw.uniform(0.01, 0.5))
+
+    async def _hold_bus(self, fault: Fault, _: random.Random) -> None:
+        assert self._broker is not None
+        async with self._bus:
+            self._tell(fault)
+            self._broker.line.hold()
+            await asyncio.sleep(fault.lasts_s)
+            self._broker.line.let_go()
 
     async def heal(self, draw: random.Random) -> None:
         """See that everything runs, and that nothing is wrong any more."""

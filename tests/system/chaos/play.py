@@ -11,9 +11,10 @@ import msgspec
 from tests.cutting_proxy import CuttingProxy
 from tests.postgres_server import PostgresServer
 from tests.system.chaos.books import judge, keep_logs, settle
+from tests.system.chaos.bus import Broker, broker
 from tests.system.chaos.crowd import Crowd
 from tests.system.chaos.ills import Ills, small_disk
-from tests.system.chaos.schedule import schedule
+from tests.system.chaos.schedule import Fault, schedule
 from tests.system.chaos.town import Town
 
 _CLIENTS = 6
@@ -49,7 +50,13 @@ class WentWrong(AssertionError):
 
 
 async def play(
-    seed: int, *, seconds: float, backend: str, folder: Path, say: Say = lambda _: None
+    seed: int,
+    *,
+    seconds: float,
+    backend: str,
+    bus: str = "",
+    folder: Path,
+    say: Say = lambda _: None,
 ) -> Outcome:
     """Start the bank in a random order, let a schedule strike it under load, heal, and judge.
 
@@ -57,6 +64,7 @@ async def play(
         seed: of the schedule, the order and the clients.
         seconds: for how long things fail.
         backend: ``sqlite`` or ``postgres``.
+        bus: ``rabbitmq`` or ``kafka``; empty: the event bus is where the data is.
         folder: for logs, and for the data when something is wrong.
         say: told of each fault as it comes.
 
@@ -64,7 +72,9 @@ async def play(
         WentWrong: something is not as it must be.
     """
     with small_disk(folder / "data") as disk:
-        outcome = await _play(seed, seconds, backend, folder, disk, say)
+        faults = schedule(seed, seconds=seconds, backend=backend, bus=bus)
+        async with broker(bus) as over:
+            outcome = await _play(seed, faults, backend, over, folder, disk, say)
         say(str(outcome))
         if outcome.wrong:
             raise WentWrong(str(outcome))
@@ -72,9 +82,14 @@ async def play(
 
 
 async def _play(
-    seed: int, seconds: float, backend: str, folder: Path, disk: Path | None, say: Say
+    seed: int,
+    faults: list[Fault],
+    backend: str,
+    over: Broker | None,
+    folder: Path,
+    disk: Path | None,
+    say: Say,
 ) -> Outcome:
-    faults = schedule(seed, seconds=seconds, backend=backend)
     draw, place = random.Random(seed), disk or folder
     async with contextlib.AsyncExitStack() as stack:
         server, proxies = None, {}
@@ -83,9 +98,9 @@ async def _play(
         databases = {name: proxy.url for name, proxy in proxies.items()}
         if server is not None:
             databases[""] = server.url(tcp=True)
-        town = Town(folder, place, databases=databases)
+        town = Town(folder, place, databases=databases, bus=over.url if over else "")
         stack.push_async_callback(town.close)
-        ills = Ills(town, server=server, proxies=proxies, disk=disk, say=say)
+        ills = Ills(town, server=server, proxies=proxies, broker=over, disk=disk, say=say)
         crowd = Crowd(town.gateway, seed)
         await town.start(draw, within_s=draw.uniform(0.0, 4.0))
         living = asyncio.create_task(crowd.live(clients=_CLIENTS))

@@ -8,6 +8,7 @@ import msgspec
 Kind = Literal[
     "kill", "end", "pause", "restart all", "clock", "disk full",
     "database killed", "database stopped", "commits cut", "answers held", "requests held",
+    "broker killed", "broker ended", "broker stopped", "bus cut", "bus held",
 ]  # fmt: skip
 
 _EVERYWHERE: dict[Kind, int] = {
@@ -16,6 +17,9 @@ _EVERYWHERE: dict[Kind, int] = {
 _POSTGRES: dict[Kind, int] = {
     "database killed": 2, "database stopped": 1, "commits cut": 4, "answers held": 2,
     "requests held": 1,
+}  # fmt: skip
+_BROKER: dict[Kind, int] = {
+    "broker killed": 2, "broker ended": 1, "broker stopped": 3, "bus cut": 4, "bus held": 2,
 }  # fmt: skip
 _SKEWS_S = (-10.0, 10.0, -3600.0, 3600.0, 365 * 86400.0)
 _PAUSE_S = (0.3, 2.5)  # between two faults
@@ -46,10 +50,10 @@ class Fault(msgspec.Struct, frozen=True):
         return f"{self.at_s:5.1f} s  {self.kind}{skew} for {self.lasts_s:.1f} s"
 
 
-def schedule(seed: int, *, seconds: float, backend: str) -> list[Fault]:
+def schedule(seed: int, *, seconds: float, backend: str, bus: str = "") -> list[Fault]:
     """Return the faults of a seed; several may be at work at the same time."""
-    draw = random.Random(f"{backend} {seed}")
-    weights = _EVERYWHERE | (_POSTGRES if backend == "postgres" else {})
+    draw = random.Random(f"{backend} {bus} {seed}" if bus else f"{backend} {seed}")
+    weights = _EVERYWHERE | (_POSTGRES if backend == "postgres" else {}) | (_BROKER if bus else {})
     found: list[Fault] = []
     at_s = draw.uniform(*_PAUSE_S)
     while at_s < seconds:

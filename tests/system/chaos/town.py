@@ -112,9 +112,12 @@ class Town:
     Attributes:
         residents: by name.
         gateway, discovery: base URLs.
+        has_broker: whether the event bus is on one.
     """
 
-    def __init__(self, folder: Path, place: Path, *, databases: dict[str, str]) -> None:
+    def __init__(
+        self, folder: Path, place: Path, *, databases: dict[str, str], bus: str = ""
+    ) -> None:
         """Prepare it.
 
         Args:
@@ -122,7 +125,9 @@ class Town:
             place: for its data.
             databases: the URL of the database of each service, and of the platform under an empty
                 name; none for files.
+            bus: the URL of the event bus; empty: that of the bank's own description.
         """
+        self.has_broker = bool(bus)
         self.data = place / "data"
         self.data.mkdir(parents=True, exist_ok=True)
         self._held = contextlib.ExitStack()
@@ -134,8 +139,9 @@ class Town:
             for name, section in described.services.items()
         }
         self._system = msgspec.structs.replace(
-            described, data=self.data, services=services, database=databases.get("", "")
-        )
+            described, data=self.data, services=services, database=databases.get("", ""),
+            bus=msgspec.structs.replace(described.bus, url=bus or described.bus.url),
+        )  # fmt: skip
         given = {"gateway": 0, "discovery": 0, "config": 0}
         ports = choose_ports(self._system, given, held=self._held)
         self.gateway, self.discovery = ports.url("gateway"), ports.url("discovery")
@@ -167,10 +173,16 @@ class Town:
         """Return the URL of the view store of a service, not by way of a proxy."""
         return self._settings(service).url("views")
 
+    def bus_url(self) -> str:
+        """Return the URL of the event bus."""
+        return self._settings("accounts").url("bus")
+
     def _settings(self, service: str) -> ServiceSettings:
         values = self._system.settings(service)
         known = {
-            name: values[name] for name in ("service", "data", "store", "views") if name in values
+            name: values[name]
+            for name in ("service", "data", "store", "views", "bus")
+            if name in values
         }
         return ServiceSettings(**known)
 

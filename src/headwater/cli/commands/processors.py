@@ -1,4 +1,4 @@
-"""``headwater processors``: how far they have come; pause, replay, rebuild, split and merge."""
+"""``headwater processors``: how far they are; pause, replay, rebuild, split, merge, move."""
 
 import asyncio
 import getpass
@@ -17,6 +17,7 @@ from headwater.cli.terminal import console
 from headwater.cli.times import parse_time, show_time
 from headwater.errors import ConfigurationError
 from headwater.operations import processors as operations
+from headwater.operations.moving import move_to_bus
 from headwater.operations.processors import (
     Figures,
     Found,
@@ -33,7 +34,7 @@ _PAUSED = "[yellow]paused[/]"
 
 app = App(
     name="processors",
-    help="Show how far processors have come; pause, replay, rebuild, split and merge.",
+    help="Show how far processors have come; pause, replay, rebuild, split, merge, move.",
 )
 
 
@@ -146,6 +147,26 @@ def resume(name: str, *, service: str = "", file: Path = DEFAULT_FILE) -> None:
         The description of the system.
     """
     run_quietly(_resume(file, service, name))
+
+
+@app.command
+def move(*, former: str, partitions: int, service: str = "", file: Path = DEFAULT_FILE) -> None:
+    """Go on on another bus, which the file names by now, with all that was read on the former one.
+
+    The system stands still meanwhile. All stores are published again when it starts.
+
+    Parameters
+    ----------
+    former
+        URL of the bus before.
+    partitions
+        How many partitions that has.
+    service
+        Only the processors of this service.
+    file
+        The description of the system, with the new bus.
+    """
+    run_quietly(_move(file, service, former, partitions))
 
 
 @app.command
@@ -357,6 +378,11 @@ async def _rebuild(
             finally:
                 await asyncio.to_thread(_end, helpers)
         console().print(f"{entry.name}: generation {generation} is in service")
+
+
+async def _move(file: Path, service: str, former: str, partitions: int) -> None:
+    async for one_moved in move_to_bus(file, former=former, partitions=partitions, service=service):
+        console().print(f"{one_moved.service}/{one_moved.name} goes on on the other bus")
 
 
 def _helper(file: Path, entry: Found) -> subprocess.Popen[bytes]:

@@ -5,10 +5,11 @@ import contextlib
 import random
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 from cyclopts import Parameter
 
 from headwater._os.files import owned
@@ -18,6 +19,7 @@ from headwater.errors import ConfigurationError
 if TYPE_CHECKING:
     from headwater.cli.supervising.plan import Part
     from headwater.cli.supervising.spawner import Spawner
+    from headwater.operations.system import System
 
 _SHUFFLE_S_MAX = 3.0
 
@@ -25,6 +27,7 @@ _SHUFFLE_S_MAX = 3.0
 def up(
     *,
     file: Annotated[Path, Parameter(name=["--file", "-f"])] = Path("headwater.toml"),
+    host: str | None = None,
     port: int | None = None,
     discovery_port: int | None = None,
     config_port: int | None = None,
@@ -37,6 +40,8 @@ def up(
     ----------
     file
         The description of the system.
+    host
+        Where the gateway listens, instead of the one in the file; 0.0.0.0 in a container.
     port
         Port of the gateway, instead of the one in the file; 0 chooses a free one.
     discovery_port
@@ -61,16 +66,27 @@ def up(
         # The fork server imports what the instances need while we read the file.
         spawner = Spawner(file.resolve().parent)
         try:
-            code = runner.run(_up(spawner, file, given, ready_file, shuffle))
+            code = runner.run(
+                _up(spawner, lambda: _described(file, host), given, ready_file, shuffle)
+            )
         finally:
             runner.run(spawner.close())
     if code:
         sys.exit(code)
 
 
+def _described(file: Path, host: str | None) -> "System":
+    from headwater.operations.system import load_system
+
+    system = load_system(file)
+    if host is None:
+        return system
+    return msgspec.structs.replace(system, gateway={**system.gateway, "host": host})
+
+
 async def _up(
     spawner: "Spawner",
-    file: Path,
+    describe: Callable[[], "System"],
     given: dict[str, int | None],
     ready_file: Path | None,
     shuffle: int | None,
@@ -80,10 +96,9 @@ async def _up(
     from headwater.cli.supervising.output import Output
     from headwater.cli.supervising.plan import choose_ports, plan
     from headwater.cli.supervising.supervisor import Supervisor
-    from headwater.operations.system import load_system
 
     configure_logs("error")
-    system = load_system(file)
+    system = describe()
     with contextlib.ExitStack() as held:
         ports = choose_ports(system, given, held=held)
         held.enter_context(_only_one(system.data))

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (
@@ -17,9 +17,11 @@ from confluent_kafka.admin import (
 )
 
 from headwater.errors import ConfigurationError, StoreCorrupt, StoreUnavailable
-from headwater.eventbus.kafka.faults import CLIENT, MISSING, Trouble, error_of, unavailable
+from headwater.eventbus.kafka.asking import Administrator
+from headwater.eventbus.kafka.faults import MISSING, error_of, unavailable
 from headwater.eventbus.kafka.settings import Place
 
+K = TypeVar("K")
 T = TypeVar("T")
 _LOOK_S = 0.05
 _EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the client's are few
@@ -56,11 +58,9 @@ class Topics:
         """
         self._place = place
         self._patience_s = patience_s
-        self._trouble = Trouble()
         self._id = ""
         try:
-            settings: dict[str, Any] = {**CLIENT, **place.client, "error_cb": self._trouble.hear}
-            self._admin = AdminClient(settings)
+            self._cluster = Administrator(place)
         except KafkaException as error:
             raise ConfigurationError(
                 subject=f"event bus {place.name}", reason=_without_secrets(error, place)
@@ -76,8 +76,8 @@ class Topics:
         try:
             events = await self._ensure(self._place.events, partitions, _EVENTS, {})
         except StoreUnavailable as error:
-            if self._trouble.refused:
-                reason = f"the cluster does not let us in: {self._trouble.refused}"
+            if refused := self._cluster.trouble.refused:
+                reason = f"the cluster does not let us in: {refused}"
                 raise ConfigurationError(
                     subject=f"event bus {self._place.name}", reason=reason
                 ) from error
@@ -123,12 +123,11 @@ class Topics:
     async def delete_before(self, offsets: Mapping[int, int]) -> None:
         """Delete what comes before an offset of each partition."""
         wanted = [TopicPartition(self._place.events, p, offset) for p, offset in offsets.items()]
-        await self._all(self._admin.delete_records(wanted, request_timeout=self._patience_s))
+        await self._ask(lambda c: c.delete_records(wanted, request_timeout=self._patience_s))
 
     async def _list(self, partitions: range, which: OffsetSpec) -> dict[int, int]:
         wanted = {TopicPartition(self._place.events, p): which for p in partitions}
-        futures = self._admin.list_offsets(wanted, request_timeout=self._patience_s)
-        found = await self._all(futures)
+        found = await self._ask(lambda c: c.list_offsets(wanted, request_timeout=self._patience_s))
         return {one.partition: info.offset for one, info in found.items()}
 
     async def _ensure(
@@ -181,9 +180,10 @@ class Topics:
         if self._place.min_insync:
             config["min.insync.replicas"] = str(self._place.min_insync)
         new = NewTopic(topic, partitions, self._place.replication, config=config)
-        [made] = self._admin.create_topics([new], request_timeout=self._patience_s).values()
         try:
-            await _settled(made)
+            await self._cluster.ask(
+                lambda c: c.create_topics([new], request_timeout=self._patience_s)
+            )
         except KafkaException as error:
             refused = error_of(error)
             if refused.code() == KafkaError.TOPIC_ALREADY_EXISTS:  # somebody was faster
@@ -207,11 +207,12 @@ class Topics:
             await asyncio.sleep(_LOOK_S)
 
     async def _describe(self, topic: str) -> TopicDescription | None:
-        asked = self._admin.describe_topics(
-            TopicCollection([topic]), request_timeout=self._patience_s
-        )
+        asked = TopicCollection([topic])
         try:
-            return await _settled(asked[topic])
+            found: dict[str, TopicDescription] = await self._cluster.ask(
+                lambda c: c.describe_topics(asked, request_timeout=self._patience_s)
+            )
+            return found[topic]
         except KafkaException as error:
             if error_of(error).code() in MISSING:
                 return None
@@ -219,19 +220,21 @@ class Topics:
 
     async def _settings(self, topic: str) -> dict[str, str]:
         asked = [ConfigResource(ResourceType.TOPIC, topic)]
-        futures = self._admin.describe_configs(asked, request_timeout=self._patience_s)
-        [found] = (await self._all(futures)).values()
+        answer = await self._ask(
+            lambda c: c.describe_configs(asked, request_timeout=self._patience_s)
+        )
+        [found] = answer.values()
         return {name: entry.value for name, entry in found.items() if entry.value is not None}
 
-    async def _all(self, futures: Mapping[Any, "Future[T]"]) -> dict[Any, T]:
+    async def _ask(self, what: Callable[[AdminClient], Mapping[K, "Future[T]"]]) -> dict[K, T]:
         try:
-            return {asked: await _settled(future) for asked, future in futures.items()}
+            return await self._cluster.ask(what)
         except KafkaException as error:
             raise self._unavailable(error) from error
 
     def _unavailable(self, error: KafkaException) -> Exception:
-        self._admin.poll(0)  # so that it says what is the matter
-        return unavailable(self._place.name, self._trouble.named(error_of(error).str()))
+        reason = self._cluster.trouble.named(error_of(error).str())
+        return unavailable(self._place.name, reason)
 
 
 _REFUSED = frozenset({
@@ -240,13 +243,6 @@ _REFUSED = frozenset({
     KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.INVALID_REQUEST, KafkaError.TOPIC_EXCEPTION,
 })  # fmt: skip
-
-
-async def _settled(future: "Future[T]") -> T:
-    """Return the result; who is cancelled leaves the client's future alone."""
-    wrapped = asyncio.wrap_future(future)
-    wrapped.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return await asyncio.shield(wrapped)
 
 
 def _without_secrets(error: KafkaException, place: Place) -> str:

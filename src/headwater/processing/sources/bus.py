@@ -54,6 +54,10 @@ class BusSource:
         """See `Source.whole`."""
         return BusSource(self.bus, sources=self.sources, whole=True, codec=self.codec)
 
+    def on(self, bus: EventBus) -> "BusSource":
+        """Return the same on another bus."""
+        return BusSource(bus, sources=self.sources, whole=self._whole, codec=self.codec)
+
     async def begin(self) -> Token:
         """See `Source.begin`."""
         return Token(offsets={p: offset - 1 for p, offset in (await self.bus.begin()).items()})
