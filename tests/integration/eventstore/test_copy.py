@@ -215,24 +215,30 @@ async def test_source_in_use(opened: Open, urls: dict[str, str]) -> None:
     source, target = await opened(urls["sqlite"]), await opened(urls["postgres"])
     await fill(source)
     done = asyncio.Event()
+    turns = asyncio.Semaphore(40)  # else there is more to copy each time, the slower that is
 
     async def work(name: str) -> None:
         n = 0
-        while not done.is_set():
+        while await turns.acquire() and not done.is_set():
             n += 1
             key = Idempotency(f"{name}{n}\0", "f")
             await source.append([write(f"s{n % 5}")] if n % 3 else (), idempotency=key)
+
+    def give_turns(*_: int) -> None:
+        for _turn in range(5):
+            turns.release()
 
     tasks = [asyncio.create_task(work(name)) for name in "abcd"]
     try:
         for _ in range(5):
             before = await source.head()
-            copied = await copy_store(source, target, page_size=10)
+            copied = await copy_store(source, target, page_size=10, progress=give_turns)
             assert copied.position >= before
             found = await compare_stores(source, target)
             assert found.events == copied.position
     finally:
         done.set()
+        give_turns()
         await asyncio.gather(*tasks)
     await copy_store(source, target)
     await check_same(source, target)
