@@ -9,7 +9,7 @@ import pytest
 
 from headwater.errors import ConfigurationError
 from headwater.processing import DeadLetter, Processor, ProcessorAdmin
-from tests.integration.processing.conftest import QUICK, Stores
+from tests.integration.processing.conftest import QUICK, Stores, until
 from tests.integration.processing.domain import (
     AccountView,
     Deposited,
@@ -40,6 +40,7 @@ class Storm:
         for name in ACCOUNTS:
             await append(self.stores.store, name, Opened(name, "x"))
         await self.join()
+        await until(self._is_begun)
         for number in range(3):
             self._admins.append(
                 ProcessorAdmin(
@@ -50,6 +51,10 @@ class Storm:
                     settings=QUICK,
                 )
             )
+
+    async def _is_begun(self) -> bool:
+        """Whether there are segments: before that there is nothing to administer."""
+        return bool(await self.stores.views.segments("ledger"))
 
     async def join(self) -> Processor:
         """Start one more processor."""
