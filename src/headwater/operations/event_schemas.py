@@ -12,6 +12,16 @@ from headwater.service.event_names import EventNames
 from headwater.service.service import Service
 
 _FORMATS: dict[type, str] = {inspect.DateTimeType: "date-time", inspect.TimeType: "time"}
+_KEYS: dict[type, dict[str, str]] = {
+    inspect.IntType: {"pattern": "^-?[0-9]+$"},
+    inspect.FloatType: {"format": "number"},
+    inspect.DecimalType: {"format": "decimal"},
+    inspect.UUIDType: {"format": "uuid"},
+    inspect.DateType: {"format": "date"},
+    inspect.DateTimeType: {"format": "date-time"},
+    inspect.TimeType: {"format": "time"},
+    inspect.TimeDeltaType: {"format": "duration"},
+}
 _ITEMS = (
     *(inspect.ListType, inspect.SetType, inspect.FrozenSetType),
     *(inspect.VarTupleType, inspect.CollectionType),
@@ -40,7 +50,8 @@ def event_schemas(
         events: their classes.
         template: how components are referred to, with ``{name}``.
 
-    Source: JSON Schema 2020-12, as msgspec states it; times without a zone have their format, too.
+    Source: JSON Schema 2020-12, as msgspec states it; times without a zone have their format, too,
+    and the names of a mapping whose keys are no texts say what they are (``propertyNames``).
     """
     schemas, components = msgspec.json.schema_components(
         events, ref_template=template, schema_hook=_own_type
@@ -56,7 +67,7 @@ def _own_type(cls: type) -> dict[str, Any]:
 
 
 class _Marker:
-    """Gives times their formats, which msgspec leaves out when it takes any time zone, or none."""
+    """Adds what msgspec leaves out: formats of times of any zone, or none; kinds of keys."""
 
     def __init__(self, components: dict[str, Any], template: str) -> None:
         self._components = components
@@ -77,7 +88,7 @@ class _Marker:
 def _parts(
     kind: inspect.Type, schema: dict[str, Any]
 ) -> Iterator[tuple[inspect.Type, dict[str, Any]]]:
-    """Yield the types within a type, each with its schema; a time is marked itself."""
+    """Yield the types within a type, each with its schema; a time or a mapping is marked itself."""
     while isinstance(kind, inspect.Metadata):
         kind = kind.type
     items, values = schema.get("items"), schema.get("additionalProperties")
@@ -89,12 +100,24 @@ def _parts(
         yield kind.item_type, items
     elif isinstance(kind, inspect.TupleType):
         yield from zip(kind.item_types, schema.get("prefixItems", []), strict=False)
-    elif isinstance(kind, inspect.DictType) and isinstance(values, dict):
-        yield kind.value_type, values
+    elif isinstance(kind, inspect.DictType):
+        if (names := _names(kind.key_type)) is not None:
+            schema.setdefault("propertyNames", names)
+        if isinstance(values, dict):
+            yield kind.value_type, values
     elif isinstance(kind, inspect.UnionType):
         records = [each for each in kind.types if isinstance(each, _RECORDS)]
         others = [each for each in kind.types if not isinstance(each, _RECORDS)]
         yield from zip((*others, *records), _alternatives(schema), strict=False)
+
+
+def _names(key: inspect.Type) -> dict[str, Any] | None:
+    """Return the schema of the names that keys become; None: msgspec has said it."""
+    while isinstance(key, inspect.Metadata):
+        key = key.type
+    if isinstance(key, inspect.EnumType):
+        return {"enum": [str(member.value) for member in key.cls]}
+    return _KEYS.get(type(key))
 
 
 def _fields(

@@ -29,6 +29,11 @@ class Wider(enum.Enum):
     GREEN = "green"
 
 
+class Level(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
 class Circle(msgspec.Struct, tag="circle"):
     radius: int
 
@@ -258,3 +263,55 @@ def test_an_event_that_has_become_others() -> None:
 def test_a_lower_version_is_broken() -> None:
     """A program of an older version does not read what was released."""
     assert verdict(event(A, version=2), event(A)).verdict == "broken"
+
+
+KINDS: dict[str, tuple[Any, list[Any]]] = {
+    "int": (int, [0, -5, 2**40]),
+    "natural": (Annotated[int, msgspec.Meta(ge=0)], [0, 3]),
+    "str": (str, ["", "x", "3"]),
+    "float": (float, [1.5, 2.0]),
+    "bool": (bool, [True]),
+    "datetime": (dt.datetime, [dt.datetime(2020, 1, 1, tzinfo=dt.UTC)]),
+    "date": (dt.date, [dt.date(2020, 1, 1)]),
+    "time": (dt.time, [dt.time(1)]),
+    "duration": (dt.timedelta, [dt.timedelta(1)]),
+    "uuid": (uuid.UUID, [uuid.UUID(int=1)]),
+    "decimal": (decimal.Decimal, [decimal.Decimal("1.5")]),
+    "bytes": (bytes, [b"ab", b""]),
+    "enum": (Colour, list(Colour)),
+    "int enum": (Level, list(Level)),
+    "literal": (Literal["a", "b", "c"], ["a", "c"]),
+    "list": (list[int], [[1], []]),
+    "list of texts": (list[str], [["x"], []]),
+    "set": (set[int], [{1}]),
+    "pair": (tuple[int, int], [(1, 2)]),
+    "tuple": (tuple[int, ...], [(1, 2, 3), ()]),
+    "mapping": (dict[str, int], [{"x": 1}]),
+    "mapping by number": (dict[int, int], [{1: 1}]),
+    "mapping by date": (dict[dt.date, int], [{dt.date(2020, 1, 1): 1}]),
+    "mapping by enum": (dict[Colour, int], [{Colour.RED: 1}]),
+    "nullable": (int | None, [None, 1]),
+    "either": (int | str, [1, "x"]),
+    "any": (Any, [1, "x", None]),
+}
+
+
+@pytest.mark.parametrize("before", KINDS)
+def test_what_is_said_to_be_read_is(before: str) -> None:
+    """Of each two types: contents that one writes are read by the other, if that is said."""
+    old_kind, old_values = KINDS[before]
+    for after, (new_kind, new_values) in KINDS.items():
+        old, new = event(("a", old_kind)), event(("a", new_kind))
+        found = verdict(old, new).verdict
+        if found in {"full", "backward"}:
+            assert all(_is_read(old, value, new) for value in old_values), f"{before} by {after}"
+        if found in {"full", "forward"}:
+            assert all(_is_read(new, value, old) for value in new_values), f"{after} by {before}"
+
+
+def _is_read(writer: type[Event], value: Any, reader: type[Event]) -> bool:
+    try:
+        msgspec.json.decode(msgspec.json.encode(writer(value)), type=reader)
+    except msgspec.ValidationError:
+        return False
+    return True
