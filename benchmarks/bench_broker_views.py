@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
-from faststream.confluent import KafkaBroker
-from faststream.rabbit import RabbitBroker
 
 from benchmarks.bank import AccountOpened, MoneyWithdrawn
 from benchmarks.bench_processing import Balance, Balances, event_of
@@ -126,6 +124,8 @@ async def _rows(broker: Any, subscriber: Any, publish: Callable[[int], Any], pat
 
 
 async def _faststream_rabbitmq(path: Path) -> float:
+    from faststream.rabbit import RabbitBroker
+
     broker = RabbitBroker(rabbit().amqp_url)
     queue = "bench-faststream"
     return await _rows(
@@ -137,6 +137,8 @@ async def _faststream_rabbitmq(path: Path) -> float:
 
 
 async def _faststream_kafka(path: Path) -> float:
+    from faststream.confluent import KafkaBroker
+
     broker = KafkaBroker(f"127.0.0.1:{kafka().port}", acks="all")
     topic = "bench-faststream"
     return await _rows(

@@ -31,6 +31,20 @@ HOUR = timedelta(hours=1)
 EVERY_HOUR = "0 * * * *"
 
 
+class Elsewhere:
+    """What another service calls by the same names."""
+
+    class Credit(Command):
+        """See `Elsewhere`."""
+
+        account_id: str
+
+    class Withdraw(Command):
+        """See `Elsewhere`."""
+
+        account_id: str
+
+
 class Gate:
     """A command bus that holds commands up, or is away, as a test wants."""
 

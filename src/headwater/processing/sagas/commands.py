@@ -8,6 +8,7 @@ import msgspec
 from headwater.errors import ViewUnreadable
 from headwater.messages import Command, message_type, now_us
 from headwater.messages.codec import message_form
+from headwater.messages.inheritance import qualified
 from headwater.processing.handling.applier import Outbox
 from headwater.processing.handling.dead_letters import DeadLetter, queue_of, sequence_key_of, within
 from headwater.processing.handling.failures import code_of, describe, traceback_of
@@ -77,11 +78,13 @@ async def outbox_of(views: ViewStore, processor: str, count: int) -> Outbox:
 def decode_command(row: PendingCommand, near: Sequence[type[Command]]) -> Command | Exception:
     """Return a stored command; or why it cannot be sent by this process, as it is now.
 
-    Its class is one of those ``near``, else of all that there are.
+    Its class is the one that was stored with it, else one of those ``near``, else of all that there
+    are.
     """
-    cls = command_class(row.type, near)
+    cls = command_class(row.type, near, declared=row.declared)
     if cls is None:
-        return LookupError(f"no command class named {row.type!r} is known: import its module")
+        meant = f" (it was {row.declared})" if row.declared else ""
+        return LookupError(f"no one command class is named {row.type!r}{meant}: import its module")
     try:
         command: Command = message_form(cls).read(row.content)
     except Exception as error:  # noqa: BLE001  # a `__post_init__` may raise anything
@@ -94,9 +97,12 @@ def decode_command(row: PendingCommand, near: Sequence[type[Command]]) -> Comman
     return command
 
 
-def command_class(name: str, near: Sequence[type[Command]]) -> type[Command] | None:
-    """Return the command class of a wire name: the one of these, else the only one there is."""
-    for candidates in (near, list(_subclasses(Command))):
+def command_class(
+    name: str, near: Sequence[type[Command]], *, declared: str = ""
+) -> type[Command] | None:
+    """Return the command class of a wire name: as declared, else of these, else the only one."""
+    every = list(_subclasses(Command))
+    for candidates in ([cls for cls in every if qualified(cls) == declared], near, every):
         found = {cls for cls in candidates if name in message_type(cls).names}
         if len(found) == 1:
             return found.pop()

@@ -30,6 +30,7 @@ class PendingCommand(View):
     Ids of one saga are in order of sending. ``cause`` is the metadata of the event (or of what
     was before a deadline) that led to it. ``since`` is when it was decided (seconds since 1970
     UTC); ``error`` says why it is still here, when it was tried ``tries`` times or a few more.
+    ``declared`` is its class, with the module, if it may be any that has the wire name.
     """
 
     index_bytes_max: ClassVar[int] = LONG_ID_BYTES
@@ -43,6 +44,7 @@ class PendingCommand(View):
     since: float = 0.0
     error: str = ""
     tries: int = 0
+    declared: str = ""
 
 
 class SagaDeadline(View):

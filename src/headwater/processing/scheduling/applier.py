@@ -12,6 +12,7 @@ from headwater.errors import CommandTooOld, ConfigurationError, DeclarationError
 from headwater.messages import Command, message_type, new_id, new_metadata
 from headwater.messages.codec import message_form
 from headwater.messages.idempotency import key_for
+from headwater.messages.inheritance import qualified
 from headwater.modelling import Saga
 from headwater.processing.handling.dead_letters import DeadLetter
 from headwater.processing.handling.failures import is_of_callee
@@ -62,7 +63,8 @@ class ScheduleApplier(SagaApplier):
     ) -> None:
         """Without a command bus nothing is sent (for administration).
 
-        ``known`` are the command classes that are meant where several have one name.
+        ``known`` are the command classes that are meant where several have one name, and the one
+        that was put down is not there any more.
         """
         super().__init__(
             ScheduledCommands,
@@ -77,10 +79,8 @@ class ScheduleApplier(SagaApplier):
         self._recurring = recurring
         self._near = list(known)
 
-    def told(self, command: type[Command], due: float) -> None:
+    def told(self, due: float) -> None:
         """Hear that a command was put down here, which may be undone."""
-        if command not in self._near:
-            self._near.append(command)
         self._runs(0, due)
         self.wake()
 
@@ -114,6 +114,7 @@ class ScheduleApplier(SagaApplier):
             idempotency_key=row.idempotency_key,
             cause=row.cause,
             since=self.clock(),
+            declared=row.declared,
         )
         work.commands.append((pending, decode_command(pending, self._near)))
 
@@ -153,8 +154,8 @@ class ScheduleApplier(SagaApplier):
             type=message_type(type(command)).name,
             content=content,
             idempotency_key=key_for(f"{self._keys}/{row.type}/{time}"),
+            declared=qualified(type(command)),
         )
-        self._near = [*dict.fromkeys((*self._near, type(command)))]
         self._send_later(work, made, saga=saga)
 
     async def _next_due(self, views: ViewStore | ViewTransaction, index: int) -> float:  # noqa: ARG002

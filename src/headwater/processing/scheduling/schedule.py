@@ -11,6 +11,7 @@ from headwater.errors import IdempotencyKeyReused, InvalidInput
 from headwater.messages import Command, current, message_type, new_id, new_metadata
 from headwater.messages.codec import message_form
 from headwater.messages.idempotency import check_key, key_for
+from headwater.messages.inheritance import qualified
 from headwater.processing.sagas.views import deadlines_of, queued
 from headwater.processing.scheduling.views import KEYED, NAME, RECURRING, ScheduledCommand
 from headwater.views import ViewStore, ViewTransaction
@@ -45,7 +46,7 @@ class Schedule:
         """Look after those in a view store, in which `open` makes room for them."""
         self._views = views
         self._service = service
-        self.told: Callable[[type[Command], float], None] = lambda _command, _due: None
+        self.told: Callable[[float], None] = lambda _due: None
 
     async def open(self) -> None:
         """Make room. Twice is fine.
@@ -87,7 +88,7 @@ class Schedule:
         else:
             async with self._views.transaction(synced=True) as own:
                 stored = await _put(own, row)
-        self.told(type(command), stored.due)
+        self.told(stored.due)
         return scheduled_of(stored)
 
     async def waiting(self) -> AsyncIterator[Scheduled]:
@@ -167,6 +168,7 @@ class Schedule:
             content=content.decode(),
             idempotency_key=idempotency_key or key_for(f"{self._service}:{NAME}/{id}"),
             cause=context.metadata if context is not None else new_metadata(),
+            declared=qualified(type(command)),
         )
 
 

@@ -29,6 +29,7 @@ class ScheduledCommand(View):
         cause: the metadata of the message that led to it.
         rule: of a tick: the declared times, as text.
         alone: of a tick: it was retried by a person, and no other follows it.
+        declared: the class of the command, with its module; where several have one wire name.
     """
 
     index_bytes_max: ClassVar[int] = LONG_ID_BYTES
@@ -41,3 +42,4 @@ class ScheduledCommand(View):
     cause: Metadata
     rule: str = ""
     alone: bool = False
+    declared: str = ""
