@@ -9,13 +9,22 @@ from typing import Any
 
 import aio_pika
 from aio_pika import DeliveryMode, ExchangeType, Message
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, TimeoutType
 
 from tests.rabbitmq_server import RabbitServer, fresh_name
 
 WAIT_S_MAX = 90.0
 CLASSIC: dict[str, Any] = {}
 QUORUM: dict[str, Any] = {"x-queue-type": "quorum"}
+
+
+class _Connection(aio_pika.Connection):
+    async def connect(self, timeout: TimeoutType = None) -> None:  # noqa: ASYNC109  # the client's
+        try:
+            await super().connect(timeout)
+        except BaseException:
+            await self.close()  # else it is done when it is collected, perhaps by nobody
+            raise
 
 
 class Peer:
@@ -29,7 +38,9 @@ class Peer:
 
     @contextlib.asynccontextmanager
     async def channel(self) -> AsyncIterator[AbstractChannel]:
-        connection = await aio_pika.connect(self.broker.amqp_url, timeout=30)
+        connection = await aio_pika.connect(
+            self.broker.amqp_url, timeout=30, connection_class=_Connection
+        )
         try:
             yield await connection.channel(on_return_raises=True)
         finally:

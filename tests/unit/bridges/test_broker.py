@@ -1,9 +1,11 @@
 """Which broker a URL names; what it says of itself holds no password."""
 
+import aio_pika
 import pytest
 
 from headwater.bridges.amqp.broker import Broker, broker_of
-from headwater.errors import ConfigurationError
+from headwater.errors import ConfigurationError, StoreUnavailable
+from tests.ports import HeldPort
 
 SECRET = "s3cr3t"  # the test looks for it
 
@@ -60,3 +62,17 @@ def test_no_url():
     """Who needs a broker says so where none is set."""
     with pytest.raises(ConfigurationError, match="set amqp"):
         broker_of("", wanted_by="Shipments")
+
+
+async def test_a_connection_that_fails_is_closed_at_once(monkeypatch):
+    """Nothing of it is left to whoever collects it, when perhaps no loop runs."""
+    made, make = [], aio_pika.Connection.__init__
+
+    def making(self, *given, **named):
+        made.append(self)
+        make(self, *given, **named)
+
+    monkeypatch.setattr(aio_pika.Connection, "__init__", making)
+    with HeldPort() as port, pytest.raises(StoreUnavailable):
+        await Broker.parse(f"amqp://127.0.0.1:{port}/").connect("test")
+    assert [one.is_closed for one in made] == [True]

@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import aio_pika
-from aio_pika.abc import AbstractConnection
+from aio_pika.abc import AbstractConnection, TimeoutType
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from headwater.errors import ConfigurationError, StoreUnavailable
@@ -155,6 +155,7 @@ class Broker(NamedTuple):
                 ssl=self.tls,
                 ssl_context=context,
                 timeout=ANSWER_S_MAX,
+                connection_class=_Connection,
                 client_properties={"connection_name": called},
                 heartbeat=self.heartbeat_s,
             )
@@ -167,6 +168,18 @@ class Broker(NamedTuple):
             yield connection
         finally:
             await close(connection)
+
+
+class _Connection(aio_pika.Connection):
+    """A connection that is closed when it cannot be opened: else the client does it, some time."""
+
+    async def connect(self, timeout: TimeoutType = None) -> None:  # noqa: ASYNC109  # the client's
+        """Open it."""
+        try:
+            await super().connect(timeout)
+        except BaseException:
+            await close(self)
+            raise
 
 
 async def close(connection: AbstractConnection) -> None:
