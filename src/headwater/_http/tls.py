@@ -46,6 +46,29 @@ def client_context(ca: str) -> ssl.SSLContext | None:
         raise _wrong("tls_ca", ca, f"cannot be used: {_said(error)}") from error
 
 
+def broker_context(cafile: str, certfile: str, keyfile: str, *, subject: str) -> ssl.SSLContext:
+    """Return the context of a client of a broker, which may show a certificate of its own.
+
+    Args:
+        cafile: a PEM file of authorities; empty: the system's are trusted.
+        certfile: a PEM file: its certificate; empty: it shows none.
+        keyfile: a PEM file with the private key; empty when that is in the same file.
+        subject: what the broker is called, for messages.
+
+    Raises:
+        ConfigurationError: a file cannot be read, or they do not belong together.
+    """
+    try:
+        context = ssl.create_default_context(cafile=cafile or None)
+        if certfile:
+            context.load_cert_chain(certfile, keyfile or None, password=_no_password)
+    except (OSError, ValueError) as error:
+        names = ", ".join(filter(None, (cafile, certfile, keyfile)))
+        reason = f"the certificates in {names} cannot be used: {_said(error)}"
+        raise ConfigurationError(subject=subject, reason=reason) from None
+    return context
+
+
 def _no_password() -> str:
     """Refuse a key with a password, instead of asking for it at the terminal."""
     raise ValueError("the key has a password: store it without one, readable by this user alone")
@@ -61,4 +84,4 @@ def _said(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else "") or str(error)
 
 
-__all__ = ["client_context", "server_context"]
+__all__ = ["broker_context", "client_context", "server_context"]

@@ -8,10 +8,12 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from headwater._http.tls import client_context, server_context
+from headwater.bridges.amqp.broker import Broker
 from headwater.client import Request
 from headwater.config import ConfigServer
 from headwater.discovery import DiscoveryServer
 from headwater.errors import ConfigurationError, Unreachable
+from headwater.eventbus.rabbitmq.settings import Place
 from headwater.service import Service
 from headwater.service.runtime import Runtime
 from tests.integration.service.shop import AddItem, GetItem, Item, Items
@@ -100,6 +102,14 @@ def test_a_key_with_a_password(tmp_path: Path, files: Files):
     )
     with pytest.raises(ConfigurationError, match="the key has a password: store it without one"):
         server_context(files.certificate, str(locked))
+    for broker in (
+        Broker.parse(f"amqps://mq/?certfile={files.certificate}&keyfile={locked}"),
+        Place.parse(
+            f"rabbitmq-stream://mq/?tls=true&certfile={files.certificate}&keyfile={locked}"
+        ),
+    ):
+        with pytest.raises(ConfigurationError, match="the key has a password"):
+            broker.ssl_context()
 
 
 def test_files_that_are_wrong(tmp_path: Path, files: Files, others: Files):

@@ -12,6 +12,7 @@ import aio_pika
 from aio_pika.abc import AbstractConnection, TimeoutType
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
+from headwater._http.tls import broker_context
 from headwater.errors import ConfigurationError, StoreUnavailable
 
 ANSWER_S_MAX = 30.0
@@ -103,15 +104,7 @@ class Broker(NamedTuple):
         """
         if not self.tls:
             return None
-        try:
-            context = ssl.create_default_context(cafile=self.cafile or None)
-            if self.certfile:
-                context.load_cert_chain(self.certfile, self.keyfile or None)
-        except (OSError, ssl.SSLError) as error:
-            names = ", ".join(filter(None, (self.cafile, self.certfile, self.keyfile)))
-            reason = f"the certificates in {names} cannot be used: {error}"
-            raise ConfigurationError(subject=self.name, reason=reason) from None
-        return context
+        return broker_context(self.cafile, self.certfile, self.keyfile, subject=self.name)
 
     def unavailable(self, error: BaseException | str) -> StoreUnavailable:
         """Return the error for what the client, or the broker, says; without the password."""

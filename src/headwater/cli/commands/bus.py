@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import App, Parameter
 
+from headwater.cli.commands.events import fields_of
 from headwater.cli.logs import run_quietly
 from headwater.cli.terminal import console
 from headwater.cli.times import show_time
@@ -125,15 +126,7 @@ def _show_json(delivery: Delivery) -> None:
         "offset": delivery.offset,
         "source": event.source,
         "epoch": event.epoch,
-        "position": event.position,
-        "time": show_time(event.time),
-        "stream": event.stream,
-        "version": event.version,
-        "type": event.type,
-        "type_version": event.type_version,
-        "tags": event.tags,
-        "data": msgspec.Raw(as_json(event.data)),
-        "metadata": msgspec.Raw(event.metadata),
+        **fields_of(event),
         "confirmed": event.confirmed,
     }
     sys.stdout.write(f"{_encode(content).decode()}\n")

@@ -12,7 +12,8 @@ from cyclopts import Parameter
 from headwater.cli.logs import run_quietly
 from headwater.cli.times import show_time
 from headwater.errors import ConfigurationError
-from headwater.eventstore import EVERYTHING, EventFilter, FilterItem
+from headwater.eventbus import BusEvent
+from headwater.eventstore import EVERYTHING, EventFilter, FilterItem, StoredEvent
 from headwater.messages.sealing import as_json
 from headwater.operations.events import LoggedEvent, Selection, open_events
 from headwater.operations.stores import DEFAULT_FILE, load_stores
@@ -150,6 +151,14 @@ def _show_json(found: LoggedEvent) -> None:
     content: dict[str, Any] = {
         "service": service_of(found.log),
         "log": found.log,
+        **fields_of(event),
+    }
+    sys.stdout.write(f"{_encode(content).decode()}\n")
+
+
+def fields_of(event: StoredEvent | BusEvent) -> dict[str, Any]:
+    """Return what is shown of an event as JSON, wherever it was read."""
+    return {
         "position": event.position,
         "time": show_time(event.time),
         "stream": event.stream,
@@ -160,4 +169,3 @@ def _show_json(found: LoggedEvent) -> None:
         "data": msgspec.Raw(as_json(event.data)),
         "metadata": msgspec.Raw(event.metadata),
     }
-    sys.stdout.write(f"{_encode(content).decode()}\n")

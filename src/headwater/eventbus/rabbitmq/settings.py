@@ -5,6 +5,7 @@ import ssl
 from typing import NamedTuple, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from headwater._http.tls import broker_context
 from headwater.errors import ConfigurationError
 
 SCHEME = "rabbitmq-stream"
@@ -106,15 +107,7 @@ class Place(NamedTuple):
         """
         if not self.tls:
             return None
-        try:
-            context = ssl.create_default_context(cafile=self.cafile or None)
-            if self.certfile:
-                context.load_cert_chain(self.certfile, self.keyfile or None)
-        except (OSError, ssl.SSLError) as error:
-            names = ", ".join(filter(None, (self.cafile, self.certfile, self.keyfile)))
-            reason = f"the certificates in {names} cannot be used: {error}"
-            raise ConfigurationError(subject=self.name, reason=reason) from None
-        return context
+        return broker_context(self.cafile, self.certfile, self.keyfile, subject=self.name)
 
 
 def name_of(url: str) -> str:
